@@ -1,0 +1,5 @@
+"""`python -m byg_train`."""
+
+from .cli import main
+
+main()

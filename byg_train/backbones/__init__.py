@@ -1,0 +1,59 @@
+"""What the trainer asks of a model family, and nothing of how it works inside.
+
+Latents are (B, C, F, H, W), F = 1 for images; pixels are (B, 3, F, H, W) in [-1, 1]; t is (B,) in
+[0, 1], 1 = noise. Only a backbone knows token layouts, ids, x1000 timesteps and VAE factors.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from ..config import ModelConfig
+
+# Prompt embeddings of a batch: named tensors, batch first, of fixed shape per model.
+Text = dict[str, Tensor]
+
+
+class Backbone(Protocol):
+    """One model family behind one velocity."""
+
+    experts: nn.ModuleDict  # the networks that get a LoRA: {"transformer": ...} for FLUX
+    multiple: int  # pixel sizes must be multiples of this (VAE factor x patch)
+
+    def encode_pixels(self, pixels: Tensor) -> Tensor:
+        """Pixels (B, 3, F, H, W) in [-1, 1] -> normalised latents (B, C, F, h, w), float32."""
+
+    def decode_latents(self, latents: Tensor) -> Tensor:
+        """The inverse: latents -> pixels in [-1, 1], float32."""
+
+    def encode_text(self, texts: list[str]) -> Text:
+        """Prompt embeddings of B texts, cut and padded to the model's text length."""
+
+    def velocity(
+        self,
+        x_t: Tensor,
+        t: Tensor,
+        text: Text,
+        source: Tensor | None = None,
+        *,
+        guidance: float | None = None,
+    ) -> Tensor:
+        """v like x_t. `source` (clean latents) joins on the token axis; its output is dropped.
+
+        `guidance` feeds the guidance embedding of distilled models (None: the model has none).
+        """
+
+    def drop_encoders(self) -> None:
+        """Free text encoders and VAE encoder once everything is cached (called before training)."""
+
+
+def load_backbone(config: ModelConfig, device: str) -> Backbone:
+    """Build the backbone that `model.family` names. Families load lazily."""
+    if config.family == "flux":
+        from .flux import FluxBackbone
+
+        return FluxBackbone.load(config, device)
+    raise ValueError(f"model.family {config.family!r} is unknown; known: flux")

@@ -1,0 +1,169 @@
+"""What a run costs: forwards, FLOPs, memory and disk, from token counts. Loads nothing.
+
+F is one forward of the edit network (text, target and source tokens) and r F one forward of the base
+(text and target tokens). All results are estimates; nothing here is measured on the machine at hand.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from .config import ModelConfig, TrainConfig
+
+WORLD_BASE = Path(__file__).parent / "world" / "base"
+
+# Peak dense bf16 TFLOP/s of the data sheets, and the share that a run is assumed to sustain.
+PEAK_TFLOPS = {"RTX 3090": 71, "RTX 4090": 165, "RTX 5090": 209, "A100": 312, "H100": 989}
+SUSTAINED = 0.4
+# Two cores with bf16 instructions on the embedded world.
+CPU_TFLOPS = 0.3
+
+# Tensors of a token's width that backward keeps per block, and that recomputing one block needs.
+KEPT_PER_BLOCK, RECOMPUTED = 25, 50
+
+
+@dataclass(frozen=True)
+class Network:
+    """The sizes of a FLUX transformer that its cost depends on; FLUX.1-dev's by default."""
+
+    width: int = 3072
+    double: int = 19
+    single: int = 38
+    text_width: int = 4096
+    packed: int = 64  # latent values per image token
+
+    @property
+    def blocks(self) -> int:
+        """All blocks, of either kind."""
+        return self.double + self.single
+
+    @property
+    def parameters(self) -> int:
+        """Weights without biases: blocks, time, guidance and text embedders, output."""
+        blocks = (36 * self.double + 15 * self.single + 5) * self.width**2
+        return blocks + (self.text_width + 2 * self.packed + 1280) * self.width
+
+    def lora_parameters(self, rank: int) -> int:
+        """Weights of a LoRA on every attention and MLP projection."""
+        return (36 * self.double + 17 * self.single) * self.width * rank
+
+    def forward_flops(self, tokens: float) -> float:
+        """FLOPs of one forward with so many tokens."""
+        linear = 2 * self.blocks * 12 * self.width**2
+        attention = self.blocks * 4 * self.width * tokens
+        return tokens * (linear + attention)
+
+
+def network(model: ModelConfig) -> Network:
+    """Sizes from the model folder's transformer/config.json; FLUX.1-dev's where there is none."""
+    folder = WORLD_BASE if model.path == "world" else Path(model.path)
+    path = folder / "transformer" / "config.json"
+    if not path.is_file():
+        return Network()
+    sizes = json.loads(path.read_text(encoding="utf-8"))
+    return Network(
+        width=sizes["num_attention_heads"] * sizes["attention_head_dim"],
+        double=sizes["num_layers"],
+        single=sizes["num_single_layers"],
+        text_width=sizes["joint_attention_dim"],
+        packed=sizes["in_channels"],
+    )
+
+
+class StepCost(NamedTuple):
+    """Cost of one item in F, by kind of step."""
+
+    full: float
+    identity: float
+    mean: float  # with the share of identity-only steps
+    supervised: float  # a step on true pairs, with source tokens
+
+
+def step_cost(config: TrainConfig, r: float) -> StepCost:
+    """Algorithm 1 in forwards: n rollout steps, three gradient passes, four base predictions.
+
+    A gradient pass of a LoRA costs 2 F (no gradients of base weights), 3 F with checkpointing. With
+    classifier-free guidance the prior asks the base twice as often.
+    """
+    gradient = 3.0 if config.model.gradient_checkpointing else 2.0
+    priors = 4 if config.method.prior_guidance == 1 else 8
+    full = config.rollout.steps + 3 * gradient + priors * r
+    share = config.method.identity_probability
+    return StepCost(full, gradient, share * gradient + (1 - share) * full, gradient)
+
+
+class Compute(NamedTuple):
+    """Compute of a run on pictures of one token count."""
+
+    forward: float  # F in FLOPs
+    r: float
+    step: StepCost
+    total: float  # FLOPs of the whole run: the steps, and the shortest warm-up
+
+    def seconds(self, tflops: float) -> float:
+        """Time of the whole run at a sustained speed."""
+        return self.total / (tflops * 1e12)
+
+
+def compute(config: TrainConfig, net: Network, text: int, image: float) -> Compute:
+    """`text` and `image` tokens of one item; `image` may be a mean over buckets."""
+    forward = net.forward_flops(text + 2 * image)
+    r = net.forward_flops(text + image) / forward
+    step = step_cost(config, r)
+    steps = config.train.steps * step.mean + config.warmup.min_steps * step.identity
+    return Compute(forward, r, step, steps * config.train.global_batch * forward)
+
+
+class Memory(NamedTuple):
+    """Bytes on the training device, without the framework's own share."""
+
+    weights: float
+    adapter: float  # LoRA weights, gradients and optimiser in float32
+    ema: float
+    activations: float  # what one graph keeps for backward
+    working: float  # one block while it is recomputed
+
+    @property
+    def total(self) -> float:
+        """The sum."""
+        return sum(self)
+
+
+def memory(config: TrainConfig, net: Network, text: int, image: int) -> Memory:
+    """`text` and `image` tokens of the largest item; the staged step holds one graph at a time."""
+    size = 2 if config.model.dtype == "bfloat16" else 4
+    lora = net.lora_parameters(config.lora.rank)
+    moments = 8 if config.optimizer.name == "adamw" else 2
+    token = config.train.batch_size * (text + 2 * image) * net.width * size
+    checkpointing = config.model.gradient_checkpointing
+    return Memory(
+        weights=net.parameters * size,
+        adapter=lora * (8 + moments),
+        ema=0 if config.method.ema_decay is None else lora * 4,
+        activations=token * net.blocks * (1 if checkpointing else KEPT_PER_BLOCK),
+        working=token * RECOMPUTED if checkpointing else 0,
+    )
+
+
+class Disk(NamedTuple):
+    """Bytes that a run writes."""
+
+    cache: float
+    checkpoints: float
+    lora_files: float
+
+
+def disk(config: TrainConfig, net: Network, text: int, images: list[int], texts: int) -> Disk:
+    """`images`: image tokens of every item; `texts`: how many different texts are embedded."""
+    lora, train = net.lora_parameters(config.lora.rank), config.train
+    adam = 2 if config.optimizer.name == "adamw" else 0.5
+    copies = 1 + adam + (0 if config.method.ema_decay is None else 1)
+    return Disk(
+        cache=4 * (sum(images) * net.packed + texts * text * net.text_width),
+        # One more than is kept: the oldest goes only after the newest is whole.
+        checkpoints=4 * lora * copies * (train.keep_checkpoints + 1),
+        lora_files=2 * lora * (train.steps // train.checkpoint_every + 1),
+    )

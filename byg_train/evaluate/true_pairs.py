@@ -1,0 +1,88 @@
+"""Measures against the true counterpart, for worlds that can render it.
+
+Pictures are float arrays (H, W, 3) in [0, 1]; masks are (H, W) in [0, 1].
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Picture = NDArray[np.float32]
+
+
+def error(out: Picture, target: Picture) -> float:
+    """Root mean squared difference to the true target, in [0, 1]."""
+    return float(np.sqrt(np.mean((out - target) ** 2)))
+
+
+def progress(out: NDArray, source: NDArray, target: NDArray) -> float:
+    """How far an attribute went from the source's value to the target's: 0 not at all, 1 exactly.
+
+    The projection <out - source, target - source> / |target - source|^2; above 1 is overshoot.
+    """
+    way = (target - source).ravel()
+    return float((out - source).ravel() @ way / max(way @ way, 1e-12))
+
+
+def mean_colour(picture: Picture, mask: NDArray) -> NDArray:
+    """Mean RGB under a mask, (3,)."""
+    return (picture * mask[..., None]).sum((0, 1)) / max(mask.sum(), 1e-6)
+
+
+def style_statistics(picture: Picture, mask: NDArray) -> NDArray:
+    """Mean chroma (max - min over RGB) and the share of near-black and near-white pixels, (2,)."""
+    chroma = picture.max(-1) - picture.min(-1)
+    extreme = (chroma < 0.15) & ((picture.max(-1) < 0.25) | (picture.min(-1) > 0.8))
+    area = max(mask.sum(), 1e-6)
+    return np.array([(chroma * mask).sum() / area, (extreme * mask).sum() / area])
+
+
+def rank(out: Picture, target: Picture, others: NDArray) -> int:
+    """Place of the true target among others (N, H, W, 3) by pixel distance to `out`; 0 = first."""
+    own = np.mean((out - target) ** 2)
+    return int((np.mean((others - out) ** 2, axis=(1, 2, 3)) < own).sum())
+
+
+def _features(pictures: NDArray) -> NDArray:
+    r, g, b = np.moveaxis(pictures.reshape(-1, 3).astype(np.float64), 1, 0)
+    return np.stack([np.ones_like(r), r, g, b, r * r, g * g, b * b, r * g, r * b, g * b], 1)
+
+
+class ColourMap:
+    """The best global recolouring: a quadratic map of RGB fitted on true pairs (least squares).
+
+    What any tint, curve or filter that ignores the picture's content could reach at best.
+    """
+
+    def __init__(self, sources: NDArray, targets: NDArray) -> None:
+        """Fit on pictures (N, H, W, 3) of training items and their counterparts."""
+        a, y = _features(sources), targets.reshape(-1, 3).astype(np.float64)
+        self.weights = np.linalg.solve(a.T @ a + 1e-3 * np.eye(a.shape[1]), a.T @ y)
+
+    def __call__(self, picture: Picture) -> Picture:
+        """Recolour one picture."""
+        out = (_features(picture) @ self.weights).reshape(picture.shape)
+        return out.clip(0, 1).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Score:
+    """Means over the queries of one edit type by one method."""
+
+    top5: float  # the true counterpart is among the five nearest of 150
+    attribute: float  # progress of the changed attribute, 1 = the true target's
+    error: float  # to the true target
+    queries: int
+
+
+def gate(score: Score, copy: Score, recoloured: Score) -> dict[str, bool]:
+    """The goals for an edit type; all must hold. A copy and a tinted copy fail by construction."""
+    return {
+        "finds the true counterpart (top 5 of 150 >= 0.8)": score.top5 >= 0.8,
+        "attribute within a quarter of the gap": abs(score.attribute - 1) <= 0.25,
+        "nearer to the truth than a copy": score.error < copy.error,
+        "nearer than the best recoloured copy": score.error < recoloured.error,
+    }

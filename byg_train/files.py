@@ -1,0 +1,33 @@
+"""Writing files so that a reader, a kill or a full disk never meets half of one."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """Yield a temporary file or folder name beside `path`; on success it takes path's place.
+
+    On any error what was at `path` stays as it was and the temporary is removed. A folder replaces
+    only a folder that does not exist yet (checkpoints are never overwritten).
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp{path.suffix}")
+    try:
+        yield temporary
+        for part in [*temporary.rglob("*"), temporary]:
+            if part.is_file():
+                with part.open("rb") as file:
+                    os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        if temporary.is_dir():
+            shutil.rmtree(temporary)
+        else:
+            with suppress(FileNotFoundError):
+                temporary.unlink()

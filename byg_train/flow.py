@@ -1,0 +1,74 @@
+"""Flow matching in the paper's letters: noising, one-step prediction, rollout, gradient routing.
+
+Time runs from t = 1 (noise) to t = 0 (data): x_t = (1 - t) x + t eps, v = eps - x. Latents have any
+rank with the batch first; t is (B,), a grid is (n + 1,) from 1 down to 0. Torch only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+# (y, t) -> v, with y like the noise and t (B,).
+Field = Callable[[Tensor, Tensor], Tensor]
+
+
+def at_rank(t: Tensor, x: Tensor) -> Tensor:
+    """t (B,) with trailing axes of one, so that it broadcasts over x (B, ...)."""
+    return t.reshape(-1, *(1,) * (x.ndim - 1))
+
+
+def noised(x: Tensor, eps: Tensor, t: Tensor) -> Tensor:
+    """x_t = (1 - t) x + t eps (section 3)."""
+    t = at_rank(t, x)
+    return (1 - t) * x + t * eps
+
+
+def one_step(y_t: Tensor, v: Tensor, t: Tensor) -> Tensor:
+    """The one-step prediction y_hat = y_t - t v (Algorithm 1, line 15)."""
+    return y_t - at_rank(t, y_t) * v
+
+
+def rollout(velocity: Field, eps: Tensor, grid: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+    """Euler from pure noise to data, stopping by at t (Algorithm 1, lines 5-11).
+
+    t is continuous and per sample, so y_t = y_s - (s - t) v(y_s, s) with s the last grid time at or
+    above t: a point on the rollout's own polyline, at no extra evaluation.
+
+    Args:
+        velocity: the field; called n times with (y (B, ...), s (B,)).
+        eps: noise (B, ...), the state at t = 1.
+        grid: (n + 1,), 1 = grid[0] > ... > grid[n] = 0.
+        t: (B,) in (0, 1].
+
+    Returns:
+        (y_t, y_0), each like eps: the noisy pseudo-target and the clean multi-step edit.
+    """
+    y = y_t = eps
+    for s, s_next in zip(grid[:-1], grid[1:], strict=True):
+        v = velocity(y, s.expand(len(y)))
+        inside = at_rank((s_next < t) & (t <= s), y)
+        y_t = torch.where(inside, y - at_rank(s - t, y) * v, y_t)
+        y = y - (s - s_next) * v
+    return y_t, y
+
+
+def integrate(
+    velocity: Field,
+    eps: Tensor,
+    grid: Tensor,
+    each: Callable[[int, int], None] = lambda i, n: None,
+) -> Tensor:
+    """Euler over the whole grid; `each(done, of)` is called after every evaluation."""
+    y, n = eps, len(grid) - 1
+    for i in range(n):
+        y = y - (grid[i] - grid[i + 1]) * velocity(y, grid[i].expand(len(y)))
+        each(i + 1, n)
+    return y
+
+
+def route_gradient(seen: Tensor, learned: Tensor) -> Tensor:
+    """The value of `seen`, the gradient of `learned` (Eq. 4, straight-through)."""
+    return seen.detach() + (learned - learned.detach())

