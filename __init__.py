@@ -3,7 +3,7 @@
 `folder_paths` exists only inside ComfyUI, so that pytest and the trainer may import this file too.
 """
 
-try:
+try:  # noqa: SIM105  its else branch will hand ComfyUI the nodes
     import folder_paths  # noqa: F401
 except ModuleNotFoundError:
     pass

@@ -75,7 +75,7 @@ class DataConfig(Section):
     on_bad_item: Literal["stop", "drop"] = "stop"
     """Stop with the whole list of unusable items, or train without them and write the list."""
     styles: Path | None = None
-    """styles.toml with templates for style folders; null: the built-in templates."""
+    """styles.toml with templates for style folders; null: the data folder's own, or the built-in."""
     cache: Path | None = None
     """Folder of latents and embeddings; null: <data>/.byg_cache."""
     holdout: int = Field(4, ge=0)

@@ -1,7 +1,7 @@
 """What a run costs: forwards, FLOPs, memory and disk, from token counts. Loads nothing.
 
-F is one forward of the edit network (text, target and source tokens) and r F one forward of the base
-(text and target tokens). All results are estimates; nothing here is measured on the machine at hand.
+F is one forward of the edit network (text, target and source tokens), r F one forward of the base
+(text and target tokens). All results are estimates; nothing is measured on the machine at hand.
 """
 
 from __future__ import annotations
@@ -15,8 +15,22 @@ from .config import ModelConfig, TrainConfig
 
 WORLD_BASE = Path(__file__).parent / "world" / "base"
 
-# Peak dense bf16 TFLOP/s of the data sheets, and the share that a run is assumed to sustain.
-PEAK_TFLOPS = {"RTX 3090": 71, "RTX 4090": 165, "RTX 5090": 209, "A100": 312, "H100": 989}
+
+class Gpu(NamedTuple):
+    """A data sheet: peak dense bf16 TFLOP/s, and bytes of memory."""
+
+    tflops: float
+    memory: float
+
+
+GPUS = {
+    "RTX 3090": Gpu(71, 24e9),
+    "RTX 4090": Gpu(165, 24e9),
+    "RTX 5090": Gpu(209, 32e9),
+    "A100": Gpu(312, 80e9),
+    "H100": Gpu(989, 80e9),
+}
+# The share of the peak that a run is assumed to sustain.
 SUSTAINED = 0.4
 # Two cores with bf16 instructions on the embedded world.
 CPU_TFLOPS = 0.3
@@ -156,13 +170,15 @@ class Disk(NamedTuple):
     lora_files: float
 
 
-def disk(config: TrainConfig, net: Network, text: int, images: list[int], texts: int) -> Disk:
-    """`images`: image tokens of every item; `texts`: how many different texts are embedded."""
+def disk(config: TrainConfig, net: Network, text: int, images: list[float], texts: int) -> Disk:
+    """`images`: image tokens of every picture; `texts`: how many different texts are embedded."""
     lora, train = net.lora_parameters(config.lora.rank), config.train
+    size = 2 if config.model.dtype == "bfloat16" else 4
     adam = 2 if config.optimizer.name == "adamw" else 0.5
     copies = 1 + adam + (0 if config.method.ema_decay is None else 1)
     return Disk(
-        cache=4 * (sum(images) * net.packed + texts * text * net.text_width),
+        # Latents are float32; embeddings stay in the type of the encoders.
+        cache=4 * sum(images) * net.packed + size * texts * text * net.text_width,
         # One more than is kept: the oldest goes only after the newest is whole.
         checkpoints=4 * lora * copies * (train.keep_checkpoints + 1),
         lora_files=2 * lora * (train.steps // train.checkpoint_every + 1),

@@ -1,6 +1,6 @@
 """Bringing pictures to sizes a model takes, and back. Torch only.
 
-Sizes are (width, height) in pixels; pixels are (B, 3, F, H, W), or any (B, C, F, H, W), of any range.
+Sizes are (width, height) in pixels; pixels are (B, 3, F, H, W) of any range.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -36,8 +35,8 @@ def buckets(resolution: int, multiple: int, max_aspect: float) -> list[Size]:
     units = resolution / multiple
     side = max(1, round(units))
     wide = []
-    for long in range(side + 1, math.floor(units * math.sqrt(max_aspect)) + 1):
-        short = max(1, round(units * units / long))
+    for short in range(math.ceil(units / math.sqrt(max_aspect)), side):
+        long = round(units * units / short)
         fits = abs(long * short / units**2 - 1) <= AREA_TOLERANCE
         if fits and short < long <= short * max_aspect:
             wide.append(Size(long * multiple, short * multiple))
@@ -55,9 +54,7 @@ def cover(pixels: Tensor, width: int, height: int) -> Tensor:
     """Resize so that both sides are covered, then crop the centre: (B, C, F, height, width)."""
     tall, broad = pixels.shape[-2:]
     scale = max(width / broad, height / tall)
-    resized = _resize(
-        pixels, max(width, round(broad * scale)), max(height, round(tall * scale))
-    )
+    resized = _resize(pixels, max(width, round(broad * scale)), max(height, round(tall * scale)))
     top, left = (resized.shape[-2] - height) // 2, (resized.shape[-1] - width) // 2
     return resized[..., top : top + height, left : left + width]
 
@@ -69,8 +66,8 @@ def cover(pixels: Tensor, width: int, height: int) -> Tensor:
 class Fit:
     """How a picture of any size goes through a model and comes back, uncropped and undistorted.
 
-    The picture is resized from `source` to `inner` (about resolution squared pixels, its aspect kept
-    to the pixel) and its border is repeated outwards up to `outer` (multiples of the model's).
+    The picture is resized from `source` to `inner` (about resolution squared pixels, its aspect
+    kept to the pixel) and its border is repeated outwards up to `outer` (the model's multiples).
     """
 
     source: Size
@@ -104,7 +101,7 @@ class Fit:
         return padded.unflatten(1, resized.shape[1:3])
 
     def undo(self, pixels: Tensor) -> Tensor:
-        """Pixels of the outer size -> of exactly the source's size; the padding is dropped first."""
+        """Pixels of the outer size -> of exactly the source's; the padding is dropped first."""
         _expect(pixels, self.outer)
         left, top = self._left_top
         inner = pixels[..., top : top + self.inner.height, left : left + self.inner.width]
@@ -118,12 +115,12 @@ def _expect(pixels: Tensor, size: Size) -> None:
 
 
 def _resize(pixels: Tensor, width: int, height: int) -> Tensor:
-    """Antialiased bicubic, without overshoot beyond each picture's own darkest and brightest."""
+    """Antialiased bicubic, without overshoot beyond each frame's own darkest and brightest."""
     if pixels.shape[-2:] == (height, width):
         return pixels
     frames = F.interpolate(
         pixels.flatten(1, 2), (height, width), mode="bicubic", antialias=True, align_corners=False
     )
-    least, most = torch.aminmax(pixels.flatten(1), dim=1)
-    frames = frames.clamp(least[:, None, None, None], most[:, None, None, None])
-    return frames.unflatten(1, pixels.shape[1:3])
+    resized = frames.unflatten(1, pixels.shape[1:3])
+    axes = (1, 3, 4)  # all of a frame
+    return resized.clamp(pixels.amin(axes, keepdim=True), pixels.amax(axes, keepdim=True))

@@ -48,10 +48,7 @@ def labelled_grid(
         pen.text((gap, top + height // 2), text, INK, font, anchor="lm")
         for i, picture in enumerate(row):
             x = left + i * (cell + gap) + (cell - picture.width) // 2
-            y = top + (height - picture.height) // 2
-            sheet.paste(picture, (x, y))
-            # A hairline around it, so that a white picture has an end too.
-            pen.rectangle((x - 1, y - 1, x + picture.width, y + picture.height), outline=EDGE)
+            _place(sheet, picture, x, top + (height - picture.height) // 2)
         top += height + gap
     return sheet
 
@@ -72,6 +69,13 @@ def _check(
             raise ValueError(f"row {i} has {len(row)} pictures for {len(columns)} columns")
     if labels is not None and len(labels) != len(rows):
         raise ValueError(f"{len(labels)} row labels for {len(rows)} rows")
+
+
+def _place(sheet: Image.Image, picture: Image.Image, x: int, y: int) -> None:
+    """With a hairline around it, so that a white picture has an end too."""
+    sheet.paste(picture, (x, y))
+    edge = (x - 1, y - 1, x + picture.width, y + picture.height)
+    ImageDraw.Draw(sheet).rectangle(edge, outline=EDGE)
 
 
 def _fitted(picture: Image.Image, cell: int) -> Image.Image:

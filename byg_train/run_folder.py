@@ -39,10 +39,12 @@ def read_settings(path: Path) -> dict[str, Any]:
 
 
 def _replaced(tables: dict[str, Any], old: str | None, new: str | None) -> dict[str, Any]:
-    return {
-        key: _replaced(value, old, new) if isinstance(value, dict) else new if value == old else value
-        for key, value in tables.items()
-    }
+    def one(value: Any) -> Any:
+        if isinstance(value, dict):
+            return _replaced(value, old, new)
+        return new if value == old else value
+
+    return {key: one(value) for key, value in tables.items()}
 
 
 def read_config(run: Path) -> TrainConfig:
@@ -59,11 +61,13 @@ def write_config(run: Path, config: TrainConfig) -> None:
 def check_output(run: Path, config: TrainConfig, *, resume: bool) -> None:
     """Refuse a folder in which this run would mix with something else.
 
-    New and empty folders are fine. `data` alone is what a demo leaves that was stopped early.
+    New and empty folders are fine, hidden files aside. `data` alone is what a demo leaves that was
+    stopped before it began to train.
     """
     if run.exists() and not run.is_dir():
         raise ConfigError(f"--output {run} is a file; wanted a new or empty folder")
-    inside = {p.name for p in run.iterdir()} if run.exists() else set()
+    names = {p.name for p in run.iterdir()} if run.exists() else set()
+    inside = {name for name in names if not name.startswith(".")}
     if not inside - {"data"}:
         return
     if CONFIG not in inside:
@@ -102,8 +106,3 @@ def _flat(config: TrainConfig) -> dict[str, Any]:
             absolute = str(part.resolve()) if isinstance(part, Path) else part
             flat[f"{key}.{name}".rstrip(".")] = absolute
     return flat
-
-
-def newest(folder: Path, pattern: str) -> Path | None:
-    """The last of the matching files by name (their names hold the step), or None."""
-    return max(folder.glob(pattern), default=None)

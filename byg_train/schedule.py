@@ -21,7 +21,7 @@ class Draw(NamedTuple):
 
 def shifted(t: Tensor, shift: float) -> Tensor:
     """Push times towards noise: t' = s t / (1 + (s - 1) t) (Esser et al. 2024, Eq. 23)."""
-    return shift * t / (1 + (shift - 1) * t)
+    return shift * t / (shift * t + (1 - t))  # this form keeps 0 and 1 exact
 
 
 def draw_t(

@@ -120,14 +120,7 @@ class Trainer:
         self.optimizer = _optimizer(config, list(self.bank.named_parameters().values()))
         m = config.method
         self.weights = Weights(m.lambda_cycle, m.lambda_prior, m.lambda_id, m.alpha)
-        shown = (data.test or data.train)[: config.sample.count]
-        self.held_out = HeldOut(
-            self._to_device(collate(shown, self.cache)),
-            [item.instruction for item in shown],
-            self.backbone,
-            config,
-        )
-        self.started = time.monotonic()
+        self.held_out = self._hold_out()
 
     # ------------------------------------------------------------ setting up
 
@@ -146,6 +139,14 @@ class Trainer:
         path = WORLD / "warmup.safetensors" if lora == "world" else Path(lora)
         for expert in self.backbone.experts:
             self.bank.load_tensors(expert, read_lora(path).tensors)
+
+    def _hold_out(self) -> HeldOut:
+        """The first held-out items of one bucket: a batch has one size."""
+        items = self.data.test or self.data.train
+        bucket = self.cache.bucket(items[0])
+        shown = [i for i in items if self.cache.bucket(i) == bucket][: self.config.sample.count]
+        batch = self._to_device(collate(shown, self.cache))
+        return HeldOut(batch, [i.instruction for i in shown], self.backbone, self.config)
 
     def _text(self, row: Text) -> Text:
         return {name: tensor[None].to(self.device) for name, tensor in row.items()}
@@ -370,13 +371,14 @@ class Trainer:
 
     def write_lora(self, path: Path) -> Path:
         """The live editor as a LoRA file that ComfyUI and diffusers load."""
+        info = lora_info(self.config, self.data, self.backbone.multiple, self.state.step)
         for expert in self.backbone.experts:
             write_lora(
                 path,
                 self.bank.tensors(expert, "edit"),
                 scale=self.bank.scale,
                 prefix=f"{expert}.",
-                metadata=lora_info(self.config, self.data, self.state.step).to_metadata(),
+                metadata=info.to_metadata(),
             )
         return path
 
@@ -392,7 +394,7 @@ class Trainer:
 EXPECTED = ("identity/identity", "cycle/reverse", "cycle/forward", "prior/reverse", "prior/forward")
 
 
-def lora_info(config: TrainConfig, data: Dataset, steps: int, weights: str = "edit") -> LoraInfo:
+def lora_info(config: TrainConfig, data: Dataset, multiple: int, steps: int) -> LoraInfo:
     """The LoRA file's metadata: all that `edit` and the ComfyUI nodes need to follow the training."""
     instructions = sorted({item.instruction for item in data.train})
     reverse = sorted({item.reverse_instruction for item in data.train})
@@ -411,8 +413,9 @@ def lora_info(config: TrainConfig, data: Dataset, steps: int, weights: str = "ed
         sample_shift=config.sample.shift,
         rank=config.lora.rank,
         steps=steps,
-        weights=weights,
+        weights="edit",
         dataset=data.fingerprint,
+        multiple=multiple,
     )
 
 

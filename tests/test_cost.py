@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from byg_train.config import TrainConfig, build_config
@@ -64,7 +66,7 @@ def test_flux_sizes() -> None:
 
 
 def test_flux_memory() -> None:
-    """Weights 24 GB, adapter 4.2, EMA 1.05, boundaries 3.0 at 1024 and 0.9 at 512; about 35 in all."""
+    """Weights 24 GB, adapter 4.2, EMA 1.05, boundaries 3.0 at 1024 px and 0.9 at 512; 35 in all."""
     large, small = (memory(config(), FLUX, 512, n) for n in (4096, 1024))
     assert large.weights / 1e9 == pytest.approx(23.8, abs=0.1)
     assert large.adapter / 1e9 == pytest.approx(4.2, abs=0.05)
@@ -87,16 +89,16 @@ def test_memory_follows_the_settings() -> None:
 
 
 def test_disk() -> None:
-    """Latents and embeddings in float32, checkpoints of live, EMA and Adam, bf16 LoRA files."""
+    """Float32 latents, bf16 embeddings, checkpoints of live, EMA and Adam, bf16 LoRA files."""
     run = config(train={"steps": 1000, "checkpoint_every": 250, "keep_checkpoints": 2})
     need = disk(run, FLUX, text=256, images=[1024, 960], texts=5)
     lora = FLUX.lora_parameters(64)
-    assert need.cache == 4 * ((1024 + 960) * 64 + 5 * 256 * 4096)
+    assert need.cache == 4 * (1024 + 960) * 64 + 2 * 5 * 256 * 4096
     assert need.checkpoints == 4 * lora * 4 * 3
     assert need.lora_files == 2 * lora * 5
 
 
-def test_sizes_come_from_the_model_folder(tmp_path: pytest.TempPathFactory) -> None:
+def test_sizes_come_from_the_model_folder(tmp_path: Path) -> None:
     """A local diffusers folder is read; anything else counts as FLUX.1-dev."""
     folder = tmp_path / "transformer"
     folder.mkdir()

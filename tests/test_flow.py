@@ -55,9 +55,10 @@ def walk(field: Curved, eps: Tensor, grid: Tensor) -> list[Tensor]:
 def on_polyline(nodes: list[Tensor], grid: Tensor, t: Tensor) -> Tensor:
     """Every element of y at its sample's t, by numpy's interpolation between the nodes."""
     states = torch.stack(nodes).flatten(2).numpy()  # (n + 1, B, N)
+    rising, count = grid.numpy()[::-1], states.shape[2]
     at = [
-        [np.interp(float(t[b]), grid.numpy()[::-1], states[::-1, b, k]) for k in range(states.shape[2])]
-        for b in range(states.shape[1])
+        [np.interp(float(t[b]), rising, states[::-1, b, k]) for k in range(count)]
+        for b in range(len(t))
     ]
     return torch.tensor(np.array(at)).reshape(nodes[0].shape)
 

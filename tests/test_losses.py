@@ -150,9 +150,7 @@ def test_no_edit_costs_one_and_still_learns(dtype: torch.dtype) -> None:
     assert torch.equal(directional_loss(v_src, v_src, v_tgt), torch.ones(2, dtype=dtype))
     descent = -gradient(v_src, v_src, v_tgt)
     assert descent.isfinite().all()
-    towards = torch.nn.functional.cosine_similarity(
-        descent.flatten(1), (v_tgt - v_src).flatten(1)
-    )
+    towards = torch.nn.functional.cosine_similarity(descent.flatten(1), (v_tgt - v_src).flatten(1))
     torch.testing.assert_close(towards, torch.ones(2, dtype=dtype))
 
 

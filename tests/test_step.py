@@ -1,4 +1,4 @@
-"""Algorithm 1: against its line by line transcription, and the staged form against the joint one."""
+"""Algorithm 1 against its line by line transcription, and the staged form against the joint."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from itertools import pairwise
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.functional import cosine_similarity
 
 from byg_train.bench import peak_saved_bytes
 from byg_train.flow import noised, rollout
@@ -60,7 +60,9 @@ class Recorder:
     def __init__(self, velocity: nn.Module) -> None:
         self.velocity, self.calls = velocity, []
 
-    def __call__(self, x_t: Tensor, t: Tensor, text: Tensor, source: Tensor | None = None) -> Tensor:
+    def __call__(
+        self, x_t: Tensor, t: Tensor, text: Tensor, source: Tensor | None = None
+    ) -> Tensor:
         self.calls.append((x_t, t, text, source, torch.is_grad_enabled()))
         return self.velocity(x_t, t, text, source)
 
@@ -131,8 +133,8 @@ def algorithm_1(
     y_hat = y_t - t_ * v_fwd  # 15
 
     def prior(v: Tensor, v_src: Tensor, v_tgt: Tensor) -> Tensor:
-        v, v_src, v_tgt = v.reshape(b, -1), v_src.detach().reshape(b, -1), v_tgt.detach().reshape(b, -1)
-        l_dir = 1 - F.cosine_similarity(v - v_src, v_tgt - v_src, dim=1)  # 19
+        v, v_src, v_tgt = (a.reshape(b, -1) for a in (v, v_src.detach(), v_tgt.detach()))
+        l_dir = 1 - cosine_similarity(v - v_src, v_tgt - v_src, dim=1)  # 19
         return l_dir + w.alpha * (v - v_tgt).pow(2).mean(1)  # 20, 21
 
     l_prior_fwd = prior(v_fwd, G_T2I(y_t, t, p_src), G_T2I(y_t, t, p_tgt))  # 18-21
@@ -181,7 +183,8 @@ def test_staged_gradients_equal_the_joint_ones(times: list[float], factor: float
 
 
 def test_accumulated_micro_batches_give_the_mean_of_the_joint_gradients() -> None:
-    parts = [problem([0.9, 0.35], seed=1), problem([0.15, 0.6], seed=2), problem([1.0, 0.5], seed=3)]
+    times = [0.9, 0.35], [0.15, 0.6], [1.0, 0.5]
+    parts = [problem(t, seed) for seed, t in enumerate(times)]
     G = roles()
     for batch, draw in parts:
         staged_step(G, batch, draw, WEIGHTS, scaled(1 / len(parts)))

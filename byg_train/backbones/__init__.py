@@ -22,6 +22,7 @@ class Backbone(Protocol):
 
     experts: nn.ModuleDict  # the networks that get a LoRA: {"transformer": ...} for FLUX
     multiple: int  # pixel sizes must be multiples of this (VAE factor x patch)
+    fingerprint: str  # identifies VAE, text encoders and text length; part of every cache key
 
     def encode_pixels(self, pixels: Tensor) -> Tensor:
         """Pixels (B, 3, F, H, W) in [-1, 1] -> normalised latents (B, C, F, h, w), float32."""

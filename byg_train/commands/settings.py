@@ -58,6 +58,8 @@ def _flag_tables(flags: Flags) -> dict[str, Any]:
 
 def resolve_device(device: str) -> str:
     """`auto` -> cuda where there is one, else cpu."""
+    if device not in ("auto", "cpu", "cuda"):
+        raise ConfigError(f"--device {device}: wanted cpu, cuda or auto")
     import torch
 
     cuda = torch.cuda.is_available()

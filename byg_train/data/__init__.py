@@ -10,7 +10,7 @@ SHOWN = 50
 
 
 class Row(NamedTuple):
-    """A tuple as found, unchecked: a line of a manifest, or what style templates make of a picture."""
+    """A tuple as found, unchecked: a manifest's line, or what templates make of a picture."""
 
     where: str  # `metadata.jsonl:12`, or the picture's name
     fields: dict[str, Any]  # file_name, src_caption, ...

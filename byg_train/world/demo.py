@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ..backbones import Backbone, load_backbone
-from ..config import ModelConfig
+from ..config import LoraSettings, ModelConfig
 from ..evaluate.true_pairs import (
     ColourMap,
     Score,
@@ -213,7 +213,10 @@ class Editor:
         file = read_lora(lora)
         self.info = LoraInfo.from_metadata(file.metadata)
         self.backbone = _world(self.info, device)
-        self.bank = LoraBank.from_tensors(self.backbone.experts, {"transformer": file.tensors})
+        names = sorted({key.rsplit(".lora_", 1)[0] for key in file.tensors})
+        settings = LoraSettings(rank=self.info.rank, targets=names)
+        self.bank = LoraBank(self.backbone.experts, settings, None, 0)
+        self.bank.load_tensors("transformer", file.tensors)
 
     def edit(self, label: str, edits: list[Edit]) -> list[np.ndarray]:
         """Edit the sources by their instructions."""

@@ -27,6 +27,7 @@ from diffusers import (
     FluxPipeline,
     FluxTransformer2DModel,
 )
+from safetensors.torch import save_model
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from torch import Tensor, nn
 from transformers import (
@@ -286,7 +287,7 @@ def train_flow(
         if step % 100 == 0:
             print(f"flow {step} {clock.done:.0%} loss {running:.4f}", flush=True)
         if step % 1000 == 0:
-            torch.save(shadow.state_dict(), snapshot)
+            save_model(shadow, snapshot)
     return shadow
 
 
@@ -369,7 +370,7 @@ def main() -> None:
     g = torch.Generator().manual_seed(args.seed + 3)
     net = Net(len(tokenizers[0]), len(tokenizers[1]), tokenizers[0].eos_token_id)
     print(f"{sum(p.numel() for p in net.transformer.parameters()) / 1e6:.2f} M parameters")
-    net = train_flow(net, pool, args.flow_minutes, g, args.batch, work / "snapshot.pt")
+    net = train_flow(net, pool, args.flow_minutes, g, args.batch, work / "snapshot.safetensors")
     save(work / "flow", copy.deepcopy(vae), copy.deepcopy(net), tokenizers)
     net = distil_guidance(net, pool, args.distil_minutes, g, args.batch)
     save(args.output, vae, net, tokenizers)

@@ -1,0 +1,140 @@
+"""Where a model's files are: a folder in diffusers layout, or the hub and its local cache.
+
+Everything here happens before anything is loaded, so that a wrong name costs a second, not minutes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from pathlib import Path
+
+from ..config import ConfigError
+
+WORLD = Path(__file__).parents[1] / "world" / "base"
+# Which files of a part are wanted: never pickles, never the hub's own single-file copies.
+SMALL = (".json", ".txt", ".model")
+HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
+
+# Part (subfolder) -> whether its weights are needed, or its configuration alone.
+Parts = dict[str, bool]
+
+
+def locate(name: str, revision: str | None, parts: Parts) -> Path | str:
+    """A local folder that holds all of `parts`, or the hub id if it can be fetched now.
+
+    `world` is the embedded base. The hub's local cache goes first: with all files there, the
+    network is not touched. ConfigError if neither works.
+    """
+    folder = local_folder(name, revision)
+    if folder is not None and not (lacking := _lacking(folder, parts)):
+        return folder
+    if name == "world":
+        raise ConfigError(
+            f"model 'world': the embedded base is not in {WORLD}; install byg_train completely, "
+            f"or build it: python -m byg_train.world.train_base --output {WORLD}"
+        )
+    if Path(name).expanduser().exists():
+        raise ConfigError(
+            f"model {name!r} is no complete diffusers folder: it lacks {', '.join(lacking)}; "
+            f"wanted what FluxPipeline.save_pretrained writes, as safetensors"
+        )
+    if not HUB_ID.fullmatch(name):
+        raise ConfigError(
+            f"model {name!r} does not exist: wanted a diffusers folder, a .safetensors file, "
+            f"a hub id such as black-forest-labs/FLUX.1-dev, or world"
+        )
+    _reach(name, revision)
+    return name
+
+
+def local_folder(name: str, revision: str | None) -> Path | None:
+    """The folder that `name` means on this machine, complete or not; no network."""
+    path = WORLD if name == "world" else Path(name).expanduser()
+    if path.is_dir():
+        return path
+    if name == "world" or not HUB_ID.fullmatch(name):
+        return None
+    from huggingface_hub import try_to_load_from_cache
+
+    index = try_to_load_from_cache(name, "model_index.json", revision=revision)
+    return Path(index).parent if isinstance(index, str) else None
+
+
+def download(name: Path | str, revision: str | None, parts: Parts) -> Path:
+    """The local folder of what `locate` found; fetches from the hub if it has to."""
+    if isinstance(name, Path):
+        return name
+    from huggingface_hub import snapshot_download
+
+    wanted = [f"{part}/*{suffix}" for part in parts for suffix in SMALL]
+    wanted += [f"{part}/*.safetensors" for part, weights in parts.items() if weights]
+    folder = snapshot_download(
+        name, revision=revision, allow_patterns=["model_index.json", *wanted]
+    )
+    return Path(folder)
+
+
+def fingerprint(folder: Path, parts: Parts, *settings: object) -> str:
+    """A hash of some parts and settings: small files whole, weights by size and both ends."""
+    digest = hashlib.sha256(repr(settings).encode())
+    for part in sorted(parts):
+        for path in sorted((folder / part).iterdir()):
+            if path.suffix in (*SMALL, ".safetensors"):
+                digest.update(f"{part}/{path.name} {path.stat().st_size}".encode())
+                digest.update(_ends(path))
+    return digest.hexdigest()[:16]
+
+
+def _ends(path: Path, small: int = 4 << 20, end: int = 1 << 16) -> bytes:
+    if path.stat().st_size <= small:
+        return path.read_bytes()
+    with path.open("rb") as file:
+        first = file.read(end)
+        file.seek(-end, 2)
+        return first + file.read(end)
+
+
+def _lacking(folder: Path, parts: Parts) -> list[str]:
+    """Files that a folder would need and does not have."""
+    lacking = []
+    for part, weights in parts.items():
+        config = "tokenizer_config.json" if part.startswith("tokenizer") else "config.json"
+        if not (folder / part / config).is_file():
+            lacking.append(f"{part}/{config}")
+        elif weights:
+            index = next((folder / part).glob("*.safetensors.index.json"), None)
+            shards = set(json.loads(index.read_text())["weight_map"].values()) if index else ()
+            lacking += [f"{part}/{s}" for s in shards if not (folder / part / s).is_file()]
+            if not index and not any((folder / part).glob("*.safetensors")):
+                lacking.append(f"{part}/*.safetensors")
+    return lacking
+
+
+def _reach(name: str, revision: str | None) -> None:
+    """ConfigError unless the hub would give us this model; asks for one file's header."""
+    from huggingface_hub import errors as hub
+    from huggingface_hub import get_hf_file_metadata, get_token, hf_hub_url
+
+    try:
+        url = hf_hub_url(name, "model_index.json", revision=revision)
+        get_hf_file_metadata(url, token=get_token())
+    except hub.GatedRepoError:
+        raise ConfigError(
+            f"model {name!r} needs your consent: accept its licence at "
+            f"https://huggingface.co/{name}, then log in with `hf auth login`"
+        ) from None
+    except hub.RevisionNotFoundError:
+        raise ConfigError(f"model {name!r} has no revision {revision!r} on the hub") from None
+    except (hub.RepositoryNotFoundError, hub.EntryNotFoundError):
+        raise ConfigError(
+            f"model {name!r} is neither a folder here nor a diffusers model on the hub "
+            f"(or it is private: log in with `hf auth login`)"
+        ) from None
+    except Exception as error:  # offline mode, and whatever the hub's transport raises
+        raise ConfigError(
+            f"model {name!r} has no complete local copy, and the hub cannot be reached "
+            f"({type(error).__name__}): connect to the internet, or set model.path to a "
+            f"diffusers folder, a .safetensors file, or world"
+        ) from None

@@ -1,0 +1,171 @@
+"""The command line: options and commands; what they do is in `commands/`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.table import Column, Table
+
+from .config import PRESETS, ConfigError, build_config, load_preset
+from .data import DataError
+
+Device = Annotated[str, typer.Option(help="cpu, cuda, or auto: cuda where there is one.")]
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+def main() -> None:
+    """Entry point of `python -m byg_train`."""
+    logger = logging.getLogger("byg_train")
+    logger.setLevel(logging.INFO)
+    logger.addHandler(
+        RichHandler(console=Console(stderr=True), show_path=False, log_time_format="%X")
+    )
+    app()
+
+
+@contextmanager
+def plain_errors() -> Iterator[None]:
+    """A mistake in what was asked is one sentence and exit code 2, without a traceback."""
+    try:
+        yield
+    except (ConfigError, DataError) as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from None
+
+
+@app.callback(invoke_without_command=True)
+def train(
+    context: typer.Context,
+    preset: Annotated[
+        str | None, typer.Option(help=f"What to train: {', '.join(PRESETS)}.")
+    ] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder with your pictures.")] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder of the run; runs/PRESET if not given.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Base: hub id, diffusers folder or .safetensors file.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Optimiser steps after the warm-up.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seeds everything.")] = None,
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Any setting; may be repeated."),
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="TOML file of settings, as --print-config prints.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run in --output.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the plan; load nothing.")
+    ] = False,
+    print_config: Annotated[
+        bool, typer.Option("--print-config", help="Print every setting as TOML.")
+    ] = False,
+    device: Device = "auto",
+) -> None:
+    """Train an editing LoRA from unpaired pictures: python -m byg_train --preset demo."""
+    if context.invoked_subcommand:
+        _refuse_options_of_training(context)
+        return
+    from .commands.settings import Flags
+    from .commands.train import Run, run_training
+
+    with plain_errors():
+        run_training(
+            Flags(preset, config, data, model, steps, seed, assignments or []),
+            Run(output, device, resume, dry_run, print_config),
+        )
+
+
+def _refuse_options_of_training(context: typer.Context) -> None:
+    """Options before a command belong to training; to drop them silently would mislead."""
+    given = [
+        name.replace("_", "-")
+        for name in context.params
+        if context.get_parameter_source(name).name == "COMMANDLINE"
+    ]
+    if given:
+        command = context.invoked_subcommand
+        typer.echo(f"error: --{given[0]} must stand after {command!r}, or not at all", err=True)
+        raise typer.Exit(2)
+
+
+@app.command()
+def presets() -> None:
+    """List the presets."""
+    table = Table(Column("preset", no_wrap=True), "for", Column("base", no_wrap=True), "steps")
+    for name in PRESETS:
+        config = build_config(load_preset(name))
+        table.add_row(name, config.description, config.model.path, str(config.train.steps))
+    Console().print(table)
+
+
+@app.command()
+def edit(
+    lora: Annotated[Path, typer.Option(help="A LoRA file that byg_train wrote.")],
+    image: Annotated[Path, typer.Option(help="The picture to edit; any size.")],
+    instruction: Annotated[str, typer.Option(help="What to change.")],
+    output: Annotated[Path, typer.Option(help="Where the result goes.")],
+    model: Annotated[
+        str | None, typer.Option(help="Base model; the one the LoRA was trained on if not given.")
+    ] = None,
+    strength: Annotated[float, typer.Option(help="Of the LoRA; 1 as trained.")] = 1.0,
+    n: Annotated[int, typer.Option("--n", help="Results from so many seeds, and a grid.")] = 1,
+    seed: Annotated[int, typer.Option(help="The first seed.")] = 0,
+    steps: Annotated[
+        int | None, typer.Option(help="Sampling steps; as trained if not given.")
+    ] = None,
+    guidance: Annotated[
+        float | None, typer.Option(help="Guidance embedding; as trained if not given.")
+    ] = None,
+    device: Device = "auto",
+) -> None:
+    """Edit a picture with a trained LoRA."""
+    with plain_errors():
+        from .commands.edit import EditFlags, run_edit
+
+        run_edit(
+            EditFlags(
+                lora, image, instruction, output, model, strength, n, seed, steps, guidance, device
+            )
+        )
+
+
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(help="Folder of a run.")],
+    weights: Annotated[str, typer.Option(help="live, or ema: the slow average.")] = "live",
+    step: Annotated[int | None, typer.Option(help="Of this step; the newest if not given.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Folder; RUN/export if not given.")] = None,
+    name: Annotated[str | None, typer.Option(help="Of the files; the run's if not given.")] = None,
+) -> None:
+    """Pack a run's LoRA to share: the file, a card, a preview and a ComfyUI workflow."""
+    with plain_errors():
+        from .export import export_run
+
+        written = export_run(run, weights=weights, step=step, output=output, name=name)
+        typer.echo("\n  ".join(map(str, ("Written:", *written))))
+
+
+@app.command()
+def bench(
+    device: Device = "auto",
+    batch: Annotated[int, typer.Option(help="Items per step.", min=1)] = 8,
+) -> None:
+    """Measure what a training step costs on this machine."""
+    with plain_errors():
+        from .bench import run, show
+        from .commands.settings import resolve_device
+
+        show(run(resolve_device(device), batch))

@@ -1,0 +1,192 @@
+"""The plan of a run: items, tokens, cost, memory, time and disk. Estimates; nothing is loaded."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from rich.table import Table
+
+from ..backbones.flux import token_counts
+from ..config import ConfigError, TrainConfig
+from ..cost import (
+    CPU_TFLOPS,
+    GPUS,
+    SUSTAINED,
+    Compute,
+    Disk,
+    compute,
+    disk,
+    memory,
+    network,
+)
+from ..fit import Size, buckets, nearest_bucket
+
+if TYPE_CHECKING:
+    from ..data.items import Dataset, Item
+
+GB = 1e9
+
+
+class Shapes(NamedTuple):
+    """What the cost of a run depends on: how many items of which size."""
+
+    sizes: Counter[Size]  # training items per bucket
+    text: int  # tokens
+    image: dict[Size, int]  # tokens of one picture
+
+    @property
+    def mean_image(self) -> float:
+        """Image tokens of an average item."""
+        return sum(self.image[size] * n for size, n in self.sizes.items()) / self.sizes.total()
+
+
+def shapes(config: TrainConfig, multiple: int, data: Dataset | None) -> Shapes:
+    """Token counts of the data; without data, of one square picture."""
+    choice = buckets(
+        config.data.resolution, multiple, config.data.max_aspect if config.data.buckets else 1.0
+    )
+    items = data.train if data else []
+    sizes = Counter(nearest_bucket(item.width, item.height, choice) for item in items)
+    if not sizes:
+        sizes[nearest_bucket(1, 1, choice)] = 1
+    counts = {size: token_counts(config.model, *size) for size in sizes}
+    text = next(iter(counts.values()))[0]
+    return Shapes(sizes, text, {size: image for size, (_, image) in counts.items()})
+
+
+def plan(config: TrainConfig, multiple: int, data: Dataset | None) -> Table:
+    """The plan as a table of two columns."""
+    table = Table(title=f"Plan of preset {config.preset}", show_header=False, title_justify="left")
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column()
+    for name, text in _rows(config, shapes(config, multiple, data), data):
+        table.add_row(name, text)
+    table.caption = "Cost, memory, time and disk are estimates from token counts, not measurements."
+    return table
+
+
+def _rows(config: TrainConfig, s: Shapes, data: Dataset | None) -> list[tuple[str, str]]:
+    net = network(config.model)
+    cost = compute(config, net, s.text, s.mean_image)
+    need = memory(config, net, s.text, max(s.image.values()))
+    disk_words = _disk_words(disk_need(config, s, all_items(data)))
+    return [
+        ("base", config.model.path),
+        ("items", _items(data)),
+        ("buckets", _buckets(s) if data else f"about {config.data.resolution} px squared"),
+        ("tokens", f"{s.text} text + 2 x {s.mean_image:.0f} image (target and source)"),
+        ("steps", _steps(config)),
+        *_step_rows(config, cost),
+        ("memory", f"{_size(need.total)}: weights {_size(need.weights)}, LoRA with optimiser "
+         f"{_size(need.adapter)}, EMA {_size(need.ema)}, activations "
+         f"{_size(need.activations + need.working)}"),
+        ("time", _times(config, cost, need.total)),
+        ("disk", disk_words if data else f"{disk_words} (without your data)"),
+    ]  # fmt: skip
+
+
+def _buckets(s: Shapes) -> str:
+    return ", ".join(f"{width}x{height}: {n}" for (width, height), n in sorted(s.sizes.items()))
+
+
+def _step_rows(config: TrainConfig, cost: Compute) -> list[tuple[str, str]]:
+    step = cost.step
+    checkpointing = "with" if config.model.gradient_checkpointing else "without"
+    return [
+        ("one step", f"{step.full:.1f} F in full, {step.identity:.0f} F identity-only, "
+         f"{step.mean:.1f} F on average ({checkpointing} checkpointing)"),
+        ("", f"F, one forward of the editor, is {cost.forward / 1e12:.2g} TFLOP; one of the base "
+         f"is {cost.r:.2f} F"),
+        ("supervised", f"a step on true pairs would take {step.supervised:.0f} F; this method "
+         f"takes {step.mean / step.supervised:.1f} times as long per step"),
+    ]  # fmt: skip
+
+
+def _steps(config: TrainConfig) -> str:
+    t, w = config.train, config.warmup
+    warmup = f"{w.min_steps}" if w.min_steps == w.max_steps else f"{w.min_steps} to {w.max_steps}"
+    return (
+        f"{t.steps} of {t.global_batch} items ({t.accumulation} x {t.batch_size}), "
+        f"after {warmup} of identity"
+    )
+
+
+def _times(config: TrainConfig, cost: Compute, memory_need: float) -> str:
+    if config.model.path == "world":
+        speed = f"assumed {CPU_TFLOPS:g} TFLOP/s"
+        return f"2 CPU cores {_duration(cost.seconds(CPU_TFLOPS))} (at an {speed})"
+    fits = {name: gpu for name, gpu in GPUS.items() if gpu.memory > memory_need}
+    times = [f"{n} {_duration(cost.seconds(SUSTAINED * g.tflops))}" for n, g in fits.items()]
+    small = [name for name in GPUS if name not in fits]
+    return f"{', '.join(times)} (at an assumed {SUSTAINED:.0%} of the peak bf16 speed)" + (
+        f"; too little memory: {', '.join(small)}" if small else ""
+    )
+
+
+def all_items(data: Dataset | None) -> list[Item]:
+    """All items of a data set, training and test."""
+    return [*data.train, *data.test] if data else []
+
+
+def _items(data: Dataset | None) -> str:
+    if data is None:
+        return "none yet: pass --data DIR"
+    dropped = f", {len(data.problems)} dropped" if data.problems else ""
+    return f"{len(data.train)} for training, {len(data.test)} held out{dropped}"
+
+
+def _size(count: float) -> str:
+    return f"{count / GB:.1f} GB" if count > 0.1 * GB else f"{count / 1e6:.0f} MB"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 5400:
+        return f"{max(1, round(seconds / 60))} min"
+    hours = seconds / 3600
+    return f"{hours:.0f} h" if hours < 48 else f"{hours / 24:.1f} days"
+
+
+# ---------------------------------------------------------------- disk
+
+
+def disk_need(config: TrainConfig, s: Shapes, items: list[Item]) -> Disk:
+    """What the run will write, cache and run folder."""
+    pictures = {item.digest: item for item in items}
+    texts = {text for item in items for text in item.texts} | {""}
+    mean = [s.mean_image] * len(pictures)
+    return disk(config, network(config.model), s.text, mean, len(texts))
+
+
+def _disk_words(need: Disk) -> str:
+    return (
+        f"{_size(sum(need))}: cache {_size(need.cache)}, checkpoints {_size(need.checkpoints)}, "
+        f"LoRA files {_size(need.lora_files)}"
+    )
+
+
+def check_disk(config: TrainConfig, need: Disk, output: Path) -> None:
+    """Refuse before anything is loaded when a disk cannot hold what the run will write to it."""
+    cache = config.data.cache or Path(config.data.path) / ".byg_cache"
+    wanted: Counter[int] = Counter()
+    places: dict[int, Path] = {}
+    for folder, count in ((cache, need.cache), (output, need.checkpoints + need.lora_files)):
+        place = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
+        device = place.stat().st_dev
+        places.setdefault(device, place)
+        # What an earlier run has written need not be written again.
+        wanted[device] += round(max(0.0, count - _written(folder)))
+    for device, place in places.items():
+        free = shutil.disk_usage(place).free
+        if wanted[device] > free:
+            raise ConfigError(
+                f"too little disk space at {place}: needed about {_size(wanted[device])} "
+                f"({_disk_words(need)}), free {_size(free)}; make room, choose another --output or "
+                "data.cache, or write less with a larger train.checkpoint_every"
+            )
+
+
+def _written(folder: Path) -> int:
+    return sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()) if folder.exists() else 0

@@ -1,0 +1,190 @@
+"""Latents and text embeddings, encoded once and kept on disk.
+
+An entry's name is the hash of all that its content depends on: the picture file's bytes and the
+bucket, or the text; and the model's fingerprint. So entries never go stale, runs share them, and
+two runs may fill one cache at once. An entry appears under its name only when it is whole. No file
+is synced: one that a power cut has torn is noticed and made again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load, save
+from torch import Tensor
+
+from ..backbones import Backbone, Text
+from ..config import DataConfig
+from ..fit import Size, buckets, cover, nearest_bucket
+from . import DataError
+from .items import WORKERS, Item
+from .pictures import PictureError, read_pixels
+
+# Part of every name: raise it when the same file would give other pixels.
+VERSION = "1"
+# Encoded at once: at most so many items, and of their pictures so many pixels (but at least one).
+AT_ONCE, PIXELS_AT_ONCE = 16, 1 << 20
+# Seconds after which a half-written file belongs to nobody any more.
+STALE = 3600
+# Bytes of entries that are kept in memory once read.
+KEPT = 256 << 20
+
+
+class Cache:
+    """Entries of one model in one folder; several models may share a folder."""
+
+    def __init__(self, folder: Path, backbone: Backbone, config: DataConfig) -> None:
+        self.folder, self.backbone = folder, backbone
+        aspect = config.max_aspect if config.buckets else 1.0
+        self.buckets = buckets(config.resolution, backbone.multiple, aspect)
+        self._kept: dict[Path, dict[str, Tensor]] = {}
+        self._room = KEPT
+
+    def prepare(
+        self, items: Sequence[Item], texts: Iterable[str], on_progress: Callable[[int], None]
+    ) -> None:
+        """Encode what is missing or damaged of all items and of some more texts.
+
+        `on_progress(n)` is called whenever n more items are done; these sum to len(items).
+        """
+        _remove_stale(self.folder)
+        whole: set[Path] = set()
+        self._encode_texts(texts, whole)
+        with ThreadPoolExecutor(WORKERS) as pool:
+            for chunk in self._chunks(items):
+                self._encode_texts([text for item in chunk for text in item.texts], whole)
+                self._encode_pictures(chunk, whole, pool)
+                on_progress(len(chunk))
+
+    def bucket(self, item: Item) -> Size:
+        """The size at which an item is trained."""
+        return nearest_bucket(item.width, item.height, self.buckets)
+
+    def latents(self, item: Item) -> Tensor:
+        """(C, F, h, w), float32."""
+        return self._read(self._picture_entry(item), str(item.path))["latents"]
+
+    def text(self, text: str) -> Text:
+        """The embeddings of one text, without a batch axis, in the type that the encoders gave."""
+        return self._read(self._entry("text", text), repr(text))
+
+    # ------------------------------------------------------------ filling
+
+    def _chunks(self, items: Sequence[Item]) -> Iterator[list[Item]]:
+        """All items, bucket by bucket, as many as may be encoded at once."""
+        groups: dict[Size, list[Item]] = {}
+        for item in items:
+            groups.setdefault(self.bucket(item), []).append(item)
+        for size, group in groups.items():
+            number = max(1, min(AT_ONCE, PIXELS_AT_ONCE // (size.width * size.height)))
+            yield from (group[i : i + number] for i in range(0, len(group), number))
+
+    def _missing(self, entries: Iterable[Path], whole: set[Path]) -> set[Path]:
+        """Those that are neither known as whole nor found to be; `whole` takes in all."""
+        missing = {entry for entry in entries if entry not in whole and not _intact(entry)}
+        whole.update(entries)
+        return missing
+
+    @torch.no_grad()
+    def _encode_texts(self, texts: Iterable[str], whole: set[Path]) -> None:
+        entries = {self._entry("text", text): text for text in texts}
+        missing = sorted(self._missing(entries, whole))
+        for i in range(0, len(missing), AT_ONCE):
+            batch = missing[i : i + AT_ONCE]
+            encoded = self.backbone.encode_text([entries[entry] for entry in batch])
+            for row, entry in enumerate(batch):
+                _write(entry, {name: tensor[row] for name, tensor in encoded.items()})
+
+    @torch.no_grad()
+    def _encode_pictures(
+        self, items: list[Item], whole: set[Path], pool: ThreadPoolExecutor
+    ) -> None:
+        entries = {self._picture_entry(item): item for item in items}
+        missing = sorted(self._missing(entries, whole))
+        if not missing:
+            return
+        pixels = list(pool.map(self._pixels, [entries[entry] for entry in missing]))
+        latents = self.backbone.encode_pixels(torch.cat(pixels)).float()
+        for entry, z in zip(missing, latents, strict=True):
+            _write(entry, {"latents": z})
+
+    def _pixels(self, item: Item) -> Tensor:
+        try:
+            size = self.bucket(item)
+            return cover(read_pixels(item.path, item.digest, size), *size)
+        except (OSError, PictureError) as error:
+            raise DataError(f"{item.path}: {error}; start again") from error
+
+    # ------------------------------------------------------------ entries
+
+    def _picture_entry(self, item: Item) -> Path:
+        width, height = self.bucket(item)
+        return self._entry("latents", f"{item.digest} {width}x{height}")
+
+    def _entry(self, kind: str, content: str) -> Path:
+        key = "\0".join((VERSION, self.backbone.fingerprint, kind, content))
+        name = hashlib.sha256(key.encode()).hexdigest()
+        return self.folder / name[:2] / name[2:4] / f"{name}.safetensors"
+
+    def _read(self, entry: Path, what: str) -> dict[str, Tensor]:
+        if entry in self._kept:
+            return self._kept[entry]
+        try:
+            tensors = load(entry.read_bytes())
+        except FileNotFoundError:
+            raise DataError(f"the cache {self.folder} lacks {what}; was it prepared?") from None
+        except SafetensorError:
+            entry.unlink(missing_ok=True)
+            raise DataError(
+                f"the cache entry of {what} was damaged and is removed; start again with --resume, "
+                "and it is made anew"
+            ) from None
+        size = sum(tensor.nbytes for tensor in tensors.values())
+        if size <= self._room:
+            self._room -= size
+            self._kept[entry] = tensors
+        return tensors
+
+
+def _intact(entry: Path) -> bool:
+    """Whether an entry is there and as long as its header says; a damaged one is removed."""
+    try:
+        with safe_open(entry, framework="pt"):
+            return True
+    except FileNotFoundError:
+        return False
+    except SafetensorError:
+        entry.unlink(missing_ok=True)
+        return False
+
+
+def _write(entry: Path, tensors: dict[str, Tensor]) -> None:
+    # Another process may write the same entry, even with the same id on another machine.
+    temporary = entry.with_name(f"{entry.stem}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    try:
+        entry.parent.mkdir(parents=True, exist_ok=True)
+        rows = {name: tensor.cpu().clone().contiguous() for name, tensor in tensors.items()}
+        temporary.write_bytes(save(rows))
+        temporary.replace(entry)
+    except OSError as error:
+        raise DataError(
+            f"cannot write the cache in {entry.parent}: {error}; free space there, or name another "
+            "folder with --set data.cache=DIR"
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _remove_stale(folder: Path) -> None:
+    """Remove what writers left that were killed; a living one's file is younger."""
+    for path in folder.glob("*/*/*.tmp"):
+        if time.time() - path.stat().st_mtime > STALE:
+            path.unlink(missing_ok=True)

@@ -1,0 +1,177 @@
+"""Style folders -> rows: every picture may be edited into every other style, texts by templates."""
+
+from __future__ import annotations
+
+import string
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ..config import nearest, read_toml
+from . import DataError, Problem, Row
+from .pictures import KINDS, SUFFIXES
+
+if TYPE_CHECKING:
+    from .items import Item
+
+BUILT_IN = Path(__file__).with_name("styles.toml")
+# What a template may speak of.
+FIELDS = {
+    "phrase": (),
+    "caption": ("caption", "style"),
+    "instruction": ("style", "from_style"),
+}
+
+
+class Style(NamedTuple):
+    """One folder and its words."""
+
+    folder: Path
+    phrase: str  # "3d cartoon"
+    caption: str  # template
+    instruction: str  # template, of edits into this style
+
+    def tell(self, caption: str) -> str:
+        """The caption of a picture in this style."""
+        return self.caption.format(caption=caption.rstrip(" .,"), style=self.phrase)
+
+    def ask(self, now: Style) -> str:
+        """The instruction that turns a picture in style `now` into this style."""
+        return self.instruction.format(style=self.phrase, from_style=now.phrase)
+
+
+def style_folders(root: Path) -> tuple[list[Path], list[Problem]]:
+    """The folders that hold pictures, and the visible ones that hold none."""
+    folders, problems = [], []
+    for folder in sorted(path for path in root.iterdir() if path.is_dir()):
+        if folder.name.startswith("."):
+            continue
+        if next(pictures(folder), None):
+            folders.append(folder)
+            continue
+        kinds = Counter(p.suffix.lower() or "unnamed" for p in folder.iterdir() if p.is_file())
+        files = ", ".join(f"{number} {kind}" for kind, number in sorted(kinds.items()))
+        found = f"no pictures (only {files} files)" if files else "no pictures"
+        problems.append(Problem(f"{folder.name}/", found, f"{KINDS} files in a style folder"))
+    return folders, problems
+
+
+def pictures(folder: Path) -> Iterator[Path]:
+    """The picture files of a folder by name, hidden ones (macOS leaves some) left out."""
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() in SUFFIXES and not path.name.startswith("."):
+            yield path
+
+
+def style_rows(
+    root: Path, folders: list[Path], templates: Path | None
+) -> tuple[list[Row], list[Problem]]:
+    """One row per picture and other style, and the pictures without a caption.
+
+    Args:
+        root: the data folder; names are told relative to it.
+        folders: one per style, at least two.
+        templates: a styles.toml; None: the data folder's, or else the built-in one.
+    """
+    styles = load_styles(folders, templates or _own(root))
+    rows, problems = [], []
+    for now in styles:
+        for picture in pictures(now.folder):
+            name = picture.relative_to(root).as_posix()
+            caption = _caption(picture.with_suffix(".txt"), name, problems)
+            if caption:
+                rows += [_row(name, caption, now, to) for to in styles if to is not now]
+    return rows, problems
+
+
+def balanced(items: list[Item]) -> list[Item]:
+    """Items of rarer directions repeated, evenly, until every direction is equally frequent."""
+    directions: dict[tuple[Path, str], list[Item]] = {}
+    for item in items:
+        directions.setdefault((item.path.parent, item.instruction), []).append(item)
+    most = max(map(len, directions.values()), default=0)
+    return [own[i % len(own)] for own in directions.values() for i in range(most)]
+
+
+def _own(root: Path) -> Path | None:
+    path = root / BUILT_IN.name
+    return path if path.is_file() else None
+
+
+def _caption(path: Path, name: str, problems: list[Problem]) -> str:
+    wanted = f"a caption in {path.name} beside it"
+    try:
+        caption = " ".join(path.read_text(encoding="utf-8-sig").split())
+    except FileNotFoundError:
+        problems.append(Problem(name, "no caption", wanted))
+        return ""
+    except UnicodeDecodeError:
+        problems.append(Problem(name, f"{path.name} is not UTF-8", wanted))
+        return ""
+    if not caption:
+        problems.append(Problem(name, f"{path.name} is empty", wanted))
+    return caption
+
+
+def _row(name: str, caption: str, now: Style, to: Style) -> Row:
+    fields = {
+        "file_name": name,
+        "src_caption": now.tell(caption),
+        "tgt_caption": to.tell(caption),
+        "instruction": to.ask(now),
+        "reverse_instruction": now.ask(to),
+        "edit_type": "style",
+    }
+    return Row(name, fields)
+
+
+# ---------------------------------------------------------------- templates
+
+
+def load_styles(folders: list[Path], templates: Path | None) -> list[Style]:
+    """The words of every folder: the built-in templates, overlaid by a file's."""
+    built_in = read_toml(BUILT_IN)
+    own = read_toml(templates) if templates else {}
+    where = str(templates or BUILT_IN)
+    tables = own.pop("styles", {})
+    _known(own, list(built_in), where)
+    _known(tables, [folder.name for folder in folders], f"{where} [styles]")
+    styles = []
+    for folder in folders:
+        table, at = tables.get(folder.name, {}), f"{where} [styles.{folder.name}]"
+        _known(table, list(FIELDS), at)
+        phrase = folder.name.replace("-", " ").replace("_", " ")
+        words = {**built_in, **own, "phrase": phrase, **table}
+        for kind, text in words.items():
+            _check_text(kind, text, at if kind in table else where)
+        styles.append(Style(folder, **words))
+    for phrase, number in Counter(style.phrase for style in styles).items():
+        if number > 1:
+            raise DataError(f"{number} style folders are called {phrase!r}; give each a phrase")
+    return styles
+
+
+def _known(table: Any, known: list[str], where: str) -> None:
+    if not isinstance(table, dict):
+        raise DataError(f"{where}: found {table!r}; wanted a table")
+    for name in table:
+        if name not in known:
+            hint = f"{nearest(name, known)} (known: {', '.join(known)})"
+            raise DataError(f"{where}: unknown {name!r}{hint}")
+
+
+def _check_text(kind: str, text: Any, where: str) -> None:
+    """A text that holds only plain fields, and only those that its kind knows."""
+    if not isinstance(text, str) or not text.strip():
+        raise DataError(f"{where}: {kind} is {text!r}; wanted a text")
+    try:
+        parts = list(string.Formatter().parse(text))
+    except ValueError as error:
+        raise DataError(f"{where}: {kind} {text!r} cannot be filled in: {error}") from None
+    known = ", ".join(f"{{{field}}}" for field in FIELDS[kind]) or "none"
+    for _, field, form, conversion in parts:
+        if field is not None and (field not in FIELDS[kind] or form or conversion):
+            raise DataError(
+                f"{where}: unknown field {{{field}}} in {kind} {text!r}; known: {known}"
+            )

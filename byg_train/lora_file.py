@@ -1,0 +1,194 @@
+"""LoRA files: safetensors keys and metadata that ComfyUI, diffusers and our nodes read.
+
+A module's update is B A with its scale baked into B, so no reader needs an alpha: ComfyUI ignores
+diffusers' metadata and would use scale 1. Torch and safetensors only; the nodes share this file.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from .files import atomic
+
+# How ComfyUI's key maps name the modules: FLUX in diffusers' names, Wan in the original ones.
+PREFIXES = ("transformer.", "diffusion_model.")
+A, B = ".lora_A.weight", ".lora_B.weight"
+VERSION = 1
+
+
+class LoraFile(NamedTuple):
+    """What a file holds: "<module>.lora_A.weight" (r, in) and "<module>.lora_B.weight" (out, r)."""
+
+    tensors: dict[str, Tensor]
+    metadata: dict[str, str]
+    prefix: str
+
+
+def write_lora(
+    path: Path,
+    tensors: dict[str, Tensor],
+    *,
+    scale: float,
+    prefix: str,
+    metadata: dict[str, str],
+    dtype: torch.dtype = torch.bfloat16,
+) -> None:
+    """Write A and B tensors atomically; `scale` = alpha / rank goes into B."""
+    baked = {}
+    for name, tensor in tensors.items():
+        tensor = tensor.detach().to("cpu", torch.float32)
+        tensor = tensor * scale if name.endswith(B) else tensor
+        baked[prefix + name] = tensor.to(dtype).contiguous()
+    with atomic(Path(path)) as temporary:
+        save_file(baked, temporary, {"format": "pt", **metadata})
+
+
+def read_lora(path: Path) -> LoraFile:
+    """The tensors as stored (scale baked in), without their prefix; ValueError if it is no LoRA."""
+    if not Path(path).is_file():
+        raise ValueError(f"LoRA file {path} does not exist")
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise ValueError(
+            f"{path} is no readable safetensors file ({error}); "
+            f"choose a .safetensors LoRA, or copy it again if the copy was cut short"
+        ) from None
+    strange = [
+        name for name in tensors if not name.endswith((A, B)) or _partner(name) not in tensors
+    ]
+    prefix = next((p for p in PREFIXES if all(name.startswith(p) for name in tensors)), None)
+    if strange or prefix is None or not tensors:
+        first = strange[0] if strange else next(iter(tensors), "no tensors at all")
+        raise ValueError(
+            f"{path} is no LoRA in the form that byg_train writes: found {first!r}, "
+            f"wanted pairs such as '{PREFIXES[0]}<module>{A}' and '...{B}'"
+        )
+    return LoraFile({k.removeprefix(prefix): v for k, v in tensors.items()}, metadata, prefix)
+
+
+def _partner(name: str) -> str:
+    return name.removesuffix(A) + B if name.endswith(A) else name.removesuffix(B) + A
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+@dataclass(frozen=True)
+class LoraInfo:
+    """All that `edit` and the nodes need to run a LoRA as it was trained; `byg.*` in the file."""
+
+    base: str  # hub id or path of the model it was trained on; "world" is the embedded one
+    family: str  # "flux"
+    reference_mode: str  # "index" or "shared": positions of the source tokens
+    text_len: int  # T5 tokens
+    instructions: list[str]  # examples of what it was taught, and of the way back
+    reverse_instructions: list[str]
+    resolution: int  # buckets have about resolution^2 pixels
+    guidance_train: float | None  # values of the guidance embedding; None: the model has none
+    guidance_prior: float | None
+    guidance_sample: float | None
+    sample_steps: int
+    sample_shift: float | str  # a number, or "flux" for the resolution-dependent one
+    rank: int
+    steps: int  # optimiser steps taken
+    weights: str  # "edit" (live) or "ema"
+    dataset: str  # hash of the training data
+    multiple: int = 16  # pixel sizes are multiples of this
+    version: int = VERSION  # of this table
+    date: str = field(default_factory=_now)  # UTC, ISO 8601
+
+    def to_metadata(self) -> dict[str, str]:
+        """Strings for the safetensors header: byg.*, and what LoRA managers look for."""
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        ours = {
+            f"byg.{k}": v if isinstance(v, str) else json.dumps(v, ensure_ascii=False)
+            for k, v in values.items()
+        }
+        return {**ours, **_modelspec(self), **_kohya(self)}
+
+    @classmethod
+    def from_metadata(cls, metadata: dict[str, str]) -> LoraInfo:
+        """The inverse of `to_metadata`; ValueError if the file is not one of ours."""
+        if "byg.version" not in metadata:
+            raise ValueError(
+                "not a ByG LoRA: the file's metadata has no byg.version. Choose a LoRA that "
+                "byg_train wrote; any other LoRA belongs into ComfyUI's own Load LoRA node."
+            )
+        values = {}
+        for f in dataclasses.fields(cls):
+            key = f"byg.{f.name}"
+            try:
+                values[f.name] = _READ[str(f.type)](metadata[key])
+            except (KeyError, ValueError):
+                found = metadata.get(key, "nothing")
+                raise ValueError(
+                    f"not a ByG LoRA of version {VERSION}: {key} is {found!r}, wanted {f.type}. "
+                    f"Update ByG, or take the file as byg_train wrote it."
+                ) from None
+        info = cls(**values)
+        if info.version > VERSION or info.reference_mode not in ("index", "shared"):
+            raise ValueError(
+                f"this ByG LoRA was written by a newer byg_train (version {info.version}, "
+                f"reference mode {info.reference_mode!r}); update ByG to use it"
+            )
+        return info
+
+
+def _strings(text: str) -> list[str]:
+    values = json.loads(text)
+    if not isinstance(values, list) or not all(isinstance(v, str) for v in values):
+        raise ValueError(text)
+    return values
+
+
+# How the text of a field is read, by the field's annotation.
+_READ: dict[str, Callable[[str], Any]] = {
+    "str": str,
+    "int": int,
+    "list[str]": _strings,
+    "float | None": lambda text: None if text == "null" else float(text),
+    "float | str": lambda text: text if text == "flux" else float(text),
+}
+
+
+def _modelspec(info: LoraInfo) -> dict[str, str]:
+    """Stability's modelspec 1.0, which LoRA managers show."""
+    title = info.instructions[0] if info.instructions else "image edit"
+    return {
+        "modelspec.sai_model_spec": "1.0.0",
+        "modelspec.architecture": f"{info.family}-1-dev/lora",
+        "modelspec.implementation": "diffusers",
+        "modelspec.title": f"ByG: {title}",
+        "modelspec.description": "Edits a source picture; trained without before/after pairs.",
+        "modelspec.trigger_phrase": title,
+        "modelspec.resolution": f"{info.resolution}x{info.resolution}",
+        "modelspec.date": info.date,
+    }
+
+
+def _kohya(info: LoraInfo) -> dict[str, str]:
+    """The ss_* keys of sd-scripts; alpha = rank, since the scale is baked into B."""
+    return {
+        "ss_base_model_version": f"{info.family}1",
+        "ss_network_module": f"networks.lora_{info.family}",
+        "ss_network_dim": str(info.rank),
+        "ss_network_alpha": str(info.rank),
+        "ss_sd_model_name": info.base,
+        "ss_steps": str(info.steps),
+        "ss_resolution": f"({info.resolution}, {info.resolution})",
+    }

@@ -1,0 +1,185 @@
+"""The step-cost report: its arithmetic, its rows and its measure of memory; never a time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from byg_train import bench
+from byg_train.bench import (
+    BASE_FORWARDS,
+    GRADIENT_PASSES,
+    GRAPHS,
+    WORK,
+    Report,
+    markdown,
+    measure,
+    peak_saved_bytes,
+    show,
+    table,
+    works,
+)
+from byg_train.config import ConfigError, TrainConfig
+from byg_train.schedule import Draw
+from byg_train.step import EditBatch, Roles, Text, Velocity, Weights
+
+# Two repetitions; the second ran on a machine twice as slow.
+MADE_UP = Report(
+    setting="made up",
+    rollout_steps=10,
+    seconds={
+        "edit": [1.0, 2.0],
+        "ema": [1.0, 2.0],
+        "base": [0.5, 1.0],
+        "supervised": [3.0, 6.0],
+        "identity": [3.3, 6.6],
+        "joint": [22.0, 44.0],
+        "staged": [22.05, 44.1],
+    },
+    memory={"supervised": 2**20, "joint": 3 * 2**20, "staged": 2**20 + 2**16},
+)
+
+
+# ---------------------------------------------------------------- arithmetic
+
+
+def test_parts_are_ten_rollout_forwards_four_priors_three_gradients() -> None:
+    assert MADE_UP.parts == [10 + 2 + 9, 2 * (10 + 2 + 9)]
+
+
+def test_overhead_is_what_the_full_step_takes_beyond_its_parts() -> None:
+    assert MADE_UP.overhead == pytest.approx(0.05)
+
+
+def test_ratios_are_taken_inside_a_repetition() -> None:
+    """A slow repetition moves the medians and leaves every ratio."""
+    rows = {row.name: row for row in MADE_UP.times()}
+    assert rows[WORK["staged"]].value == pytest.approx((22.05 + 44.1) / 2)
+    assert rows[WORK["staged"]].per_forward == pytest.approx(22.05)
+    assert rows[WORK["staged"]].per_supervised == pytest.approx(7.35)
+    assert rows[WORK["identity"]].per_supervised == pytest.approx(1.1)
+    assert [row.per_supervised for row in MADE_UP.graphs()] == [1, 3, 1.0625]
+
+
+def test_table_has_every_row_in_both_renderings(capsys: pytest.CaptureFixture[str]) -> None:
+    cells = {row[0]: row[1:] for row in table(MADE_UP)}
+    parts = "its parts alone: 10 EMA + 4 F_t + 3 supervised"
+    assert cells[parts] == ["31500.0 ms", "21.00", "7.00 x"]
+    assert cells[f"memory, {WORK['staged']}"] == ["1.1 MiB", "", "1.06 x"]
+    assert cells["the loop's own overhead"][0] == "+5.0%"
+    assert {*WORK.values(), *(f"memory, {WORK[work]}" for work in GRAPHS)} <= cells.keys()
+
+    text = markdown(MADE_UP)
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    assert text.startswith("made up\n") and len(lines) == len(table(MADE_UP)) + 1
+    assert {line.count("|") for line in lines} == {5}
+    show(MADE_UP)
+    printed = capsys.readouterr().out
+    assert "+5.0%" in printed and printed.count("MiB") == 3
+
+
+def test_parts_are_what_a_full_step_really_runs() -> None:
+    """Calls of the editor, the EMA and the base in every work."""
+    calls = {"edit": 0, "ema": 0, "base": 0}
+    weight = torch.ones((), requires_grad=True)
+
+    def velocity(role: str) -> Velocity:
+        def called(x_t: Tensor, t: Tensor, text: Text, source: Tensor | None = None) -> Tensor:
+            calls[role] += 1
+            assert (source is None) == (role == "base")
+            return weight * x_t + (0 if source is None else weight * source)
+
+        return called
+
+    n, x = MADE_UP.rollout_steps, torch.randn(2, 3, 1, 2, 2)
+    draw = Draw(torch.randn_like(x), torch.tensor([0.9, 0.3]), torch.linspace(1, 0, n + 1))
+    todo = works(Roles(*map(velocity, calls)), EditBatch(x, *"cipq"), draw, Weights())
+    assert set(todo) == set(WORK)
+    found = {}
+    for name, work in todo.items():
+        calls.update(edit=0, ema=0, base=0)
+        work()
+        found[name] = tuple(calls.values())
+    full = (GRADIENT_PASSES, n, BASE_FORWARDS)
+    assert found == {
+        "edit": (1, 0, 0), "ema": (0, 1, 0), "base": (0, 0, 1), "supervised": (1, 0, 0),
+        "identity": (1, 0, 0), "joint": full, "staged": full,
+    }  # fmt: skip
+
+
+# ---------------------------------------------------------------- memory
+
+
+def test_saved_bytes_of_known_graphs() -> None:
+    x = torch.ones(1000, requires_grad=True)  # 4000 bytes
+    one = 4000
+    assert peak_saved_bytes(lambda: x.exp().sum().backward(), []) == one  # its output
+    assert peak_saved_bytes(lambda: x.exp().exp().sum().backward(), []) == 2 * one
+    assert peak_saved_bytes(lambda: (x * x).sum().backward(), []) == one  # one storage, twice
+    assert peak_saved_bytes(lambda: (x[:9] * x[9:18]).sum().backward(), []) == one  # whole storage
+    assert peak_saved_bytes(lambda: (x * x).sum().backward(), [x]) == 0  # a weight
+    with torch.no_grad():
+        assert peak_saved_bytes(lambda: x.exp().exp(), []) == 0
+
+
+def test_saved_bytes_peak_over_graphs_that_follow_each_other() -> None:
+    x = torch.ones(1000, requires_grad=True)
+
+    def one_after_another() -> None:
+        for _ in range(3):
+            x.exp().sum().backward()
+
+    def all_at_once() -> None:
+        sum(x.exp().sum() for _ in range(3)).backward()
+
+    assert peak_saved_bytes(one_after_another, []) == 4000
+    assert peak_saved_bytes(all_at_once, []) == 12000
+
+
+def test_watching_saved_tensors_leaves_gradients_alone() -> None:
+    x = torch.linspace(0, 1, 9, requires_grad=True)
+    peak_saved_bytes(lambda: x.exp().sin().sum().backward(), [])
+    torch.testing.assert_close(x.grad, (x.exp().cos() * x.exp()).detach())
+
+
+# ---------------------------------------------------------------- a real model
+
+
+def test_measure_fills_every_row_for_a_real_model(tiny_base: Path) -> None:
+    config = TrainConfig.model_validate(
+        {
+            "model": {
+                "path": str(tiny_base),
+                "dtype": "float32",
+                "text_len": 24,
+                "gradient_checkpointing": False,
+            },
+            "data": {"resolution": 16},
+            "rollout": {"steps": 2},
+            "lora": {"rank": 4},
+        }
+    )
+    report = measure(config, "cpu", batch=2, repeats=2)
+    assert list(report.seconds) == list(WORK)
+    assert all(len(s) == 2 and min(s) > 0 for s in report.seconds.values())
+    assert report.rollout_steps == 2 and len(report.parts) == 2
+    assert "2x4x1x4x4" in report.setting
+    one, joint, staged = (report.memory[work] for work in GRAPHS)
+    assert one <= staged <= 1.1 * one
+    assert joint >= 2 * one
+    assert len(table(report)) == 1 + len(WORK) + 1 + len(GRAPHS) + 1
+
+
+def test_run_takes_the_presets_settings_and_the_callers_model(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[tuple[TrainConfig, str, int, int]] = []
+    monkeypatch.setattr(bench, "measure", lambda *a: asked.append(a))
+    bench.run("cpu", 3, "some/folder", 7)
+    config, *rest = asked[0]
+    assert (config.preset, config.model.path, rest) == ("demo", "some/folder", ["cpu", 3, 7])
+    with pytest.raises(ConfigError, match="unknown preset"):
+        bench.run(preset="dmeo")

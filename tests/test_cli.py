@@ -1,0 +1,303 @@
+"""The command line as a person meets it: plans, mistakes, a run, its resumption."""
+
+from __future__ import annotations
+
+import collections
+import errno
+import json
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from byg_train import trainer
+from byg_train.cli import app
+from byg_train.commands import plan as plan_module
+from byg_train.commands import train as train_module
+from byg_train.commands.plan import shapes
+from byg_train.config import PRESETS, TrainConfig, build_config
+from byg_train.data.items import load_items
+from byg_train.run_folder import read_config
+from byg_train.trainer import Interrupted, TrainingError
+
+SMALL = (
+    "model.text_len=24",
+    "model.dtype=float32",
+    "model.gradient_checkpointing=false",
+    "data.resolution=16",
+    "rollout.steps=2",
+    "warmup.min_steps=1",
+    "warmup.max_steps=1",
+    "lora.rank=2",
+    "train.global_batch=2",
+    "train.batch_size=2",
+    "sample.steps=1",
+    "sample.count=1",
+)
+
+
+def byg(*words: object) -> Result:
+    return CliRunner().invoke(app, [str(word) for word in words])
+
+
+def small(base: Path, data: Path, output: Path, *more: object) -> list[object]:
+    settings = [part for assignment in SMALL for part in ("--set", assignment)]
+    where = ["--model", base, "--data", data, "--output", output, "--device", "cpu"]
+    return ["--preset", "flux_style", *where, *settings, *more]
+
+
+@pytest.fixture
+def nothing_loads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fails the test if a command gets as far as training."""
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("training began")
+
+    monkeypatch.setattr(train_module, "_train", refuse)
+
+
+def refused(result: Result, *words: str) -> None:
+    """Exit code 2, one message with these words on stderr, no traceback."""
+    assert result.exit_code == 2, result.output
+    assert isinstance(result.exception, SystemExit)
+    assert "Traceback" not in result.output
+    for word in words:
+        assert word in result.stderr, result.stderr
+
+
+# ---------------------------------------------------------------- mistakes
+
+
+@pytest.mark.usefixtures("nothing_loads")
+@pytest.mark.parametrize(
+    ("words", "answer"),
+    [
+        ("--preset flux_styl", ["flux_styl", "did you mean 'flux_style'?"]),
+        ("--preset demo --set method.alhpa=1", ["method.alhpa", "'alpha'"]),
+        ("--preset demo --data nowhere", ["nowhere", "does not exist"]),
+        ("--preset demo --config nowhere.toml", ["nowhere.toml", "does not exist"]),
+        ("--data somewhere", ["--preset", "demo"]),
+        ("presets --preset demo", ["--preset"]),
+        ("--preset demo presets", ["--preset", "'presets'"]),
+        ("train", ["train"]),
+    ],
+)
+def test_wrong_words(
+    words: str, answer: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    refused(byg(*words.split()), *answer)
+    assert list(tmp_path.iterdir()) == []
+
+
+def row(**fields: str) -> str:
+    texts = ("src_caption", "tgt_caption", "instruction", "reverse_instruction")
+    return json.dumps({"file_name": "0.png", **{t: t for t in texts}, **fields})
+
+
+@pytest.mark.usefixtures("nothing_loads")
+@pytest.mark.parametrize(
+    ("lines", "answer"),
+    [
+        (None, ["empty"]),
+        (row() + "\n{broken", ["metadata.jsonl:2"]),
+        (row(src_caption=""), ["metadata.jsonl:1", "src_caption"]),
+        (row(src_caption="Same", tgt_caption="same"), ["metadata.jsonl:1", "equal captions"]),
+        (row(file_name="cut.png"), ["metadata.jsonl:1", "cut.png", "broken"]),
+        (row(file_name="gone.png"), ["metadata.jsonl:1", "gone.png"]),
+    ],
+)
+def test_wrong_data(
+    lines: str | None, answer: list[str], tiny_base: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    if lines is not None:
+        shutil.copy(tiny_data / "0.png", data)
+        (data / "cut.png").write_bytes((tiny_data / "0.png").read_bytes()[:200])
+        (data / "metadata.jsonl").write_text(lines)
+    refused(byg(*small(tiny_base, data, tmp_path / "run")), *answer)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.usefixtures("nothing_loads")
+def test_checks_come_in_order(
+    tiny_base: Path, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Settings, data, output folder, disk, base model: each hides all that comes after it."""
+    full = collections.namedtuple("Usage", "total used free")(10**12, 10**12, 1000)
+    monkeypatch.setattr(plan_module.shutil, "disk_usage", lambda path: full)
+    output = tmp_path / "taken"
+    output.mkdir()
+    (output / "holiday.jpg").touch()
+    base, data = tmp_path / "no model", tmp_path / "no data"
+    refused(byg(*small(base, data, output, "--set", "lora.rank=-1")), "lora.rank")
+    refused(byg(*small(base, data, output)), "no data")
+    refused(byg(*small(base, tiny_data, output)), "taken", "holds no run")
+    output = tmp_path / "new"
+    refused(byg(*small(base, tiny_data, output)), "too little disk space", "needed", "free")
+    monkeypatch.undo()
+    monkeypatch.setattr(train_module, "_train", None)
+    refused(byg(*small(base, tiny_data, output)), "no model")
+    assert not output.exists()
+
+
+@pytest.mark.usefixtures("nothing_loads")
+def test_hub_unreachable(tiny_data: Path, tmp_path: Path) -> None:
+    """Tests run offline: the preset's own base has no local copy."""
+    command = ["--preset", "flux_edit", "--data", tiny_data, "--set", "data.resolution=16"]
+    result = byg(*command, "--output", tmp_path / "run", "--set", "train.steps=10")
+    refused(result, "black-forest-labs/FLUX.1-dev", "cannot be reached")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.usefixtures("nothing_loads")
+def test_a_preset_without_data_says_what_it_needs() -> None:
+    result = byg("--preset", "flux_style")
+    refused(
+        result, "--data", "metadata.jsonl", "folder for each style", "Plan of preset flux_style"
+    )
+    assert "python -m byg_train --preset demo" in result.stderr
+
+
+# ---------------------------------------------------------------- plans
+
+
+@pytest.mark.usefixtures("nothing_loads")
+@pytest.mark.parametrize("preset", list(PRESETS))
+def test_every_preset_has_a_plan(preset: str, tiny_data: Path, tmp_path: Path) -> None:
+    command = ["--preset", preset, "--data", tiny_data, "--set", "data.resolution=16"]
+    result = byg(*command, "--dry-run", "--output", tmp_path / "run")
+    assert result.exit_code == 0, result.output
+    for words in (
+        f"Plan of preset {preset}",
+        "5 for training, 1 held out",
+        "16x16: 5",
+        "estimates",
+    ):
+        assert words in result.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_demo_plans_with_its_own_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rendered into a temporary folder, and counted."""
+    from byg_train.world import demo
+
+    prepare, folders = demo.prepare, []
+
+    def few(folder: Path) -> Path:
+        folders.append(folder)
+        return prepare(folder, items=30)
+
+    monkeypatch.setattr(demo, "prepare", few)
+    monkeypatch.chdir(tmp_path)
+    result = byg("--preset", "demo", "--dry-run")
+    assert result.exit_code == 0, result.output
+    assert "for training" in result.stdout and "none yet" not in result.stdout
+    assert folders[0].is_relative_to(tempfile.gettempdir()) and not folders[0].exists()
+    assert not list(tmp_path.iterdir())
+
+
+def test_shapes_count_buckets_and_tokens(tiny_base: Path, tiny_data: Path) -> None:
+    """Tokens of 8 x 8 px: 4 in a 16 px square; the mean over buckets is weighted by items."""
+    tables = {"model": {"path": str(tiny_base), "text_len": 24}}
+    config = build_config({**tables, "data": {"path": str(tiny_data), "resolution": 16}})
+    found = shapes(config, 8, load_items(config.data, 8))
+    assert (dict(found.sizes), found.text, found.image) == ({(16, 16): 5}, 24, {(16, 16): 4})
+    assert found.mean_image == 4
+    mixed = found._replace(sizes=collections.Counter({(16, 16): 3, (24, 8): 1}))
+    mixed = mixed._replace(image={(16, 16): 4, (24, 8): 3})
+    assert mixed.mean_image == pytest.approx((3 * 4 + 3) / 4)
+
+
+def test_presets_are_listed() -> None:
+    result = byg("presets")
+    assert result.exit_code == 0
+    for name in PRESETS:
+        assert name in result.stdout
+    assert "30000" in result.stdout and "world" in result.stdout
+
+
+def test_print_config_is_accepted_again(tmp_path: Path) -> None:
+    changes = ["--set", "method.ema_decay=null", "--seed", 3, "--steps", 7]
+    first = byg("--preset", "demo", *changes, "--print-config")
+    file = tmp_path / "printed.toml"
+    file.write_text(first.stdout)
+    second = byg("--config", file, "--print-config")
+    assert (first.exit_code, second.exit_code) == (0, 0)
+    assert second.stdout == first.stdout
+    assert "steps = 7\n" in first.stdout and 'ema_decay = "null"\n' in first.stdout
+
+
+# ---------------------------------------------------------------- a run
+
+
+def test_a_run_and_its_resumption(tiny_base: Path, tiny_data: Path, tmp_path: Path) -> None:
+    output = tmp_path / "mine"
+
+    def go(*more: object) -> Result:
+        return byg(*small(tiny_base, tiny_data, output, *more))
+
+    result = go("--steps", 2)
+    assert result.exit_code == 0, result.output
+    assert (output / "mine.safetensors").is_file()
+    assert list((output / "samples").glob("*.png"))
+    config = read_config(output)
+    assert isinstance(config, TrainConfig)
+    assert (config.train.steps, config.lora.rank) == (2, 2)
+
+    before = (output / "mine.safetensors").read_bytes()
+    refused(go("--steps", 2), "already holds a run", "--resume")
+    refused(go("--steps", 3, "--resume", "--set", "lora.rank=3"), "lora.rank: 2 in the run, 3 now")
+    assert (output / "mine.safetensors").read_bytes() == before
+    assert read_config(output) == config
+
+    result = go("--steps", 3, "--resume")
+    assert result.exit_code == 0, result.output
+    assert read_config(output).train.steps == 3
+    steps = [json.loads(x) for x in (output / "metrics.jsonl").read_text().splitlines()]
+    taken = [r["step"] for r in steps if r["kind"] in ("warmup", "full", "identity")]
+    assert taken == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "words"),
+    [
+        (Interrupted("saved; --resume goes on", 130), 130, ["saved; --resume goes on"]),
+        (TrainingError("the loss became nan"), 1, ["error: the loss became nan"]),
+        (OSError(errno.ENOSPC, "No space", "some.file"), 2, ["disk is full", "--resume"]),
+    ],
+)
+def test_a_run_that_ends_early_says_why(
+    error: Exception,
+    code: int,
+    words: list[str],
+    tiny_base: Path,
+    tiny_data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def end(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(trainer, "train", end)
+    result = byg(*small(tiny_base, tiny_data, tmp_path / "run"))
+    assert result.exit_code == code
+    for word in words:
+        assert word in result.stderr
+
+
+def test_dropped_items_are_listed_in_the_run(
+    tiny_base: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(tiny_data, data, ignore=shutil.ignore_patterns(".*"))
+    (data / "3.png").write_bytes(b"no picture")
+    output = tmp_path / "run"
+    drop = ("--set", "data.on_bad_item=drop", "--steps", 1)
+    result = byg(*small(tiny_base, data, output, *drop))
+    assert result.exit_code == 0, result.output
+    dropped = (output / "dropped.txt").read_text().splitlines()
+    assert len(dropped) == 1 and "metadata.jsonl:4" in dropped[0]

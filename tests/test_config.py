@@ -1,0 +1,225 @@
+"""Presets, precedence, errors that help, and the round trip of --print-config."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from byg_train.commands.settings import Flags, settings
+from byg_train.config import PRESETS, ConfigError, TrainConfig, build_config, load_preset, parse_set
+from byg_train.run_folder import (
+    check_output,
+    differences,
+    read_config,
+    read_settings,
+    to_toml,
+    write_config,
+)
+
+
+@pytest.mark.parametrize("name", ["demo", "flux_edit", "flux_style"])
+def test_every_preset_builds_and_says_what_it_is(name: str) -> None:
+    config = build_config(load_preset(name))
+    assert config.preset == name
+    assert config.description and config.source
+
+
+def test_flux_edit_has_the_papers_numbers() -> None:
+    """Appendix B.1 and Algorithm 1."""
+    config = build_config(load_preset("flux_edit"))
+    m, o, t = config.method, config.optimizer, config.train
+    assert (m.lambda_prior, m.lambda_id, m.lambda_cycle) == (1.0, 0.2, 1.0)
+    assert m.identity_probability == 0.15
+    assert (o.name, o.lr, o.weight_decay) == ("adamw", 3e-4, 1e-2)
+    assert (t.steps, t.batch_size, t.global_batch) == (30_000, 1, 8)
+    assert (config.warmup.min_steps, config.warmup.max_steps) == (200, 200)
+    assert (config.lora.rank, config.rollout.steps, config.sample.steps) == (64, 10, 20)
+    assert (config.time.distribution, config.rollout.shift) == ("uniform", 1.0)
+
+
+def test_every_number_of_the_paper_presets_says_where_it_comes_from() -> None:
+    for name in ("flux_edit", "flux_style"):
+        lines = PRESETS[name].read_text(encoding="utf-8").splitlines()
+        values = [
+            x for x in lines[3:] if " = " in x and not x.startswith(("description", "source"))
+        ]
+        assert len(values) > 30
+        for line in values:
+            comment = line.partition("#")[2]
+            assert any(source in comment for source in ("B.1", "Alg. 1", "ours")), line
+
+
+def test_flux_style_differs_from_flux_edit_in_length_alone() -> None:
+    edit, style = (build_config(load_preset(n)) for n in ("flux_edit", "flux_style"))
+    assert style.train.steps == 3000
+    same = {"train": edit.train, "preset": "", "description": "", "source": ""}
+    assert style.model_copy(update=same) == edit.model_copy(update=same)
+
+
+def test_precedence(tmp_path: Path) -> None:
+    """preset < --config < flags < --set."""
+    file = tmp_path / "mine.toml"
+    file.write_text("seed = 5\n[train]\nsteps = 11\nbatch_size = 2\n[lora]\nrank = 7\n")
+    below = settings(Flags(preset="demo", config=file))
+    assert (below.seed, below.train.steps, below.train.batch_size, below.lora.rank) == (5, 11, 2, 7)
+    assert below.model.path == "world"  # what nobody overrides is the preset's
+    flags = Flags(preset="demo", config=file, steps=22, seed=6)
+    assert (settings(flags).train.steps, settings(flags).seed) == (22, 6)
+    above = Flags(preset="demo", config=file, steps=22, assignments=["train.steps=33", "seed=9"])
+    assert (settings(above).train.steps, settings(above).seed) == (33, 9)
+    assert settings(above).train.batch_size == 2
+
+
+def test_a_file_may_name_its_preset(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text('preset = "demo"\n[train]\nsteps = 3\n')
+    config = settings(Flags(config=file))
+    assert (config.preset, config.model.path, config.train.steps) == ("demo", "world", 3)
+    assert settings(Flags(preset="flux_edit", config=file)).preset == "flux_edit"
+
+
+@pytest.mark.parametrize(
+    ("assignment", "where", "value"),
+    [
+        ("lora.rank=8", ("lora", "rank"), 8),
+        ("lora.targets=['to_q', 'to_k']", ("lora", "targets"), ["to_q", "to_k"]),
+        ("model.path=some/model", ("model", "path"), "some/model"),
+        ("method.ema_decay=null", ("method", "ema_decay"), None),
+        ("data.buckets = false", ("data", "buckets"), False),
+        ("sample.shift=flux", ("sample", "shift"), "flux"),
+    ],
+)
+def test_set(assignment: str, where: tuple[str, str], value: object) -> None:
+    config = settings(Flags(preset="demo", assignments=[assignment]))
+    assert getattr(getattr(config, where[0]), where[1]) == value
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (Flags(preset="flux_edti"), ["flux_edti", "did you mean 'flux_edit'?", "demo"]),
+        (Flags(preset="demo", assignments=["train.stepz=3"]), ["train.stepz", "'steps'"]),
+        (Flags(preset="demo", assignments=["trian.steps=3"]), ["trian", "'train'"]),
+        (Flags(preset="demo", assignments=["train.steps=-3"]), ["train.steps", "-3"]),
+        (Flags(preset="demo", assignments=["train.steps"]), ["train.steps", "section.key=value"]),
+        (Flags(preset="demo", assignments=["train.batch_size=3"]), ["global_batch 8", "3"]),
+        (Flags(preset="demo", config=Path("nowhere.toml")), ["nowhere.toml", "does not exist"]),
+        (Flags(), ["--preset", "demo"]),
+    ],
+)
+def test_wrong_settings_are_named_with_what_is_known(flags: Flags, words: list[str]) -> None:
+    with pytest.raises(ConfigError) as error:
+        settings(flags)
+    for word in words:
+        assert word in str(error.value)
+
+
+def test_broken_toml_names_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "broken.toml"
+    file.write_text("[train\nsteps = 3")
+    with pytest.raises(ConfigError, match=r"broken\.toml.*TOML"):
+        settings(Flags(preset="demo", config=file))
+
+
+@pytest.mark.parametrize("name", list(PRESETS))
+@pytest.mark.parametrize(
+    "assignments",
+    [
+        [],
+        ["method.ema_decay=null", "guidance.train=null", "warmup.lora=null", "lora.alpha=3"],
+        ["data.path=some where", "lora.targets=['a', 'b']", "optimizer.betas=[0.5, 0.7]"],
+    ],
+)
+def test_printed_configuration_is_read_back(
+    name: str, assignments: list[str], tmp_path: Path
+) -> None:
+    config = settings(Flags(preset=name, assignments=assignments))
+    file = tmp_path / "printed.toml"
+    file.write_text(to_toml(config), encoding="utf-8")
+    assert settings(Flags(config=file)) == config
+    assert build_config(read_settings(file)) == config
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"]), max_size=30))
+def test_any_text_survives_the_round_trip(text: str) -> None:
+    assume(text != "null")
+    config = TrainConfig(description=text, model={"path": text})
+    with tempfile.TemporaryDirectory() as folder:
+        write_config(Path(folder), config)
+        read = read_config(Path(folder))
+    assert read == config
+
+
+@given(st.text("abc=.-[]'\"01 ", max_size=12))
+def test_set_never_fails_otherwise_than_by_config_error(text: str) -> None:
+    try:
+        tables = parse_set(f"a.b={text}")
+    except ConfigError:
+        return
+    assert set(tables) == {"a"} and set(tables["a"]) == {"b"}
+
+
+# ---------------------------------------------------------------- output folders
+
+
+def test_new_and_empty_folders_are_fine(tmp_path: Path) -> None:
+    config = settings(Flags(preset="demo"))
+    check_output(tmp_path / "new", config, resume=False)
+    check_output(tmp_path, config, resume=False)
+    (tmp_path / "data").mkdir()
+    check_output(tmp_path, config, resume=False)
+
+
+def test_a_run_is_only_resumed(tmp_path: Path) -> None:
+    config = settings(Flags(preset="demo"))
+    write_config(tmp_path, config)
+    with pytest.raises(ConfigError, match=r"already holds a run.*--resume"):
+        check_output(tmp_path, config, resume=False)
+    check_output(tmp_path, config, resume=True)
+    longer = ["train.steps=999", "train.sample_every=7", "train.checkpoint_every=9"]
+    rest = ["train.keep_checkpoints=5", "train.log_every=3", "train.wandb=true"]
+    for assignments in (longer, rest):
+        check_output(tmp_path, settings(Flags(preset="demo", assignments=assignments)), resume=True)
+
+
+@pytest.mark.parametrize(
+    ("assignment", "key"),
+    [
+        ("lora.rank=3", "lora.rank"),
+        ("seed=4", "seed"),
+        ("method.alpha=0.5", "method.alpha"),
+        ("data.path=other", "data.path"),
+        ("train.batch_size=2", "train.batch_size"),
+    ],
+)
+def test_resuming_with_other_settings_names_them(assignment: str, key: str, tmp_path: Path) -> None:
+    write_config(tmp_path, settings(Flags(preset="demo")))
+    other = settings(Flags(preset="demo", assignments=[assignment]))
+    with pytest.raises(ConfigError) as error:
+        check_output(tmp_path, other, resume=True)
+    assert f"{key}: " in str(error.value)
+    assert differences(read_config(tmp_path), other)[0].startswith(key)
+    assert len(differences(read_config(tmp_path), other)) == 1
+
+
+def test_foreign_folders_are_left_alone(tmp_path: Path) -> None:
+    config = settings(Flags(preset="demo"))
+    (tmp_path / "holiday.jpg").write_bytes(b"")
+    for resume in (False, True):
+        with pytest.raises(ConfigError, match="holds no run"):
+            check_output(tmp_path, config, resume=resume)
+    with pytest.raises(ConfigError, match="is a file"):
+        check_output(tmp_path / "holiday.jpg", config, resume=False)
+
+
+def test_the_same_data_by_another_name_is_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    relative = settings(Flags(preset="demo", data=Path("pictures")))
+    absolute = settings(Flags(preset="demo", data=tmp_path / "pictures"))
+    assert differences(relative, absolute) == []

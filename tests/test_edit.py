@@ -1,0 +1,251 @@
+"""Editing: exact sizes, a picture per seed, the LoRA's own settings, mistakes before a load."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+from byg_train import edit as edit_module
+from byg_train.backbones import load_backbone
+from byg_train.cli import app
+from byg_train.config import ConfigError, LoraSettings, ModelConfig
+from byg_train.edit import edit_image, open_lora
+from byg_train.fit import Fit
+from byg_train.flow import integrate
+from byg_train.lora import LoraBank
+from byg_train.lora_file import LoraInfo, read_lora, write_lora
+from byg_train.samples import to_pictures
+from byg_train.schedule import time_grid
+
+TEXT = "paint the thing blue"
+
+
+def info(base: Path, **changes: object) -> LoraInfo:
+    values = {
+        "base": str(base),
+        "family": "flux",
+        "reference_mode": "index",
+        "text_len": 24,
+        "instructions": [TEXT],
+        "reverse_instructions": ["paint the thing red"],
+        "resolution": 16,
+        "guidance_train": 1.0,
+        "guidance_prior": 1.0,
+        "guidance_sample": 1.5,
+        "sample_steps": 3,
+        "sample_shift": 2.0,
+        "rank": 2,
+        "steps": 5,
+        "weights": "edit",
+        "dataset": "abc",
+        "multiple": 8,
+    }
+    return LoraInfo(**{**values, **changes})
+
+
+@pytest.fixture(scope="session")
+def lora(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A LoRA with random A and B: it changes pictures a lot."""
+    backbone = load_backbone(ModelConfig(path=str(tiny_base), text_len=24), "cpu")
+    bank = LoraBank(backbone.experts, LoraSettings(rank=2), None, 0)
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for weight in bank.named_parameters().values():
+            weight.copy_(torch.randn(weight.shape, generator=generator) * 0.4)
+    path = tmp_path_factory.mktemp("lora") / "blue.safetensors"
+    tensors = bank.tensors("transformer", "edit")
+    metadata = info(tiny_base).to_metadata()
+    write_lora(path, tensors, scale=bank.scale, prefix="transformer.", metadata=metadata)
+    return path
+
+
+def picture(size: tuple[int, int], mode: str = "RGB", seed: int = 0) -> Image.Image:
+    pixels = np.random.default_rng(seed).integers(0, 255, (*size[::-1], 4), np.uint8)
+    return Image.fromarray(pixels, "RGBA").convert(mode)
+
+
+def edited(lora: Path, image: Image.Image, **changes: object) -> list[Image.Image]:
+    options = {"model": None, "strength": 1.0, "seeds": [0], "device": "cpu"}
+    return edit_image(lora, image, TEXT, **{**options, **changes})
+
+
+def same(a: Image.Image, b: Image.Image) -> bool:
+    return a.size == b.size and np.array_equal(np.asarray(a), np.asarray(b))
+
+
+def test_an_edit_is_the_sampler_of_the_metadata(lora: Path, tiny_base: Path) -> None:
+    """Against the same steps by hand: fit, encode, Euler over the shifted grid, decode, undo."""
+    image = picture((21, 13))
+    backbone = load_backbone(ModelConfig(path=str(tiny_base), text_len=24), "cpu")
+    bank = LoraBank(backbone.experts, LoraSettings(rank=2), None, 0)
+    bank.load_tensors("transformer", read_lora(lora).tensors)
+    fit = Fit.of(21, 13, 16, 8)
+    pixels = torch.from_numpy(np.asarray(image) / np.float32(127.5) - 1)
+    x = backbone.encode_pixels(fit.apply(pixels.permute(2, 0, 1)[None, :, None]))
+    text = backbone.encode_text([TEXT])
+    eps = torch.randn(x.shape, generator=torch.Generator().manual_seed(4))
+    with torch.no_grad():
+        y_0 = integrate(
+            lambda y, t: backbone.velocity(y, t, text, x, guidance=1.5), eps, time_grid(3, 2.0)
+        )
+        (wanted,) = to_pictures(fit.undo(backbone.decode_latents(y_0)))
+    (found,) = edited(lora, image, seeds=[4])
+    assert found.size == (21, 13)
+    assert np.abs(np.asarray(found, int) - np.asarray(wanted, int)).max() <= 1
+
+
+@pytest.mark.parametrize("size", [(16, 16), (64, 40), (37, 113), (5, 9), (90, 7)])
+def test_the_size_is_the_sources(lora: Path, size: tuple[int, int]) -> None:
+    (result,) = edited(lora, picture(size))
+    assert (result.size, result.mode) == (size, "RGB")
+
+
+def test_seeds_strength_steps_and_guidance_matter_and_repeat(lora: Path) -> None:
+    image = picture((16, 16))
+    two = edited(lora, image, seeds=[3, 8])
+    assert not same(*two)
+    assert same(two[1], edited(lora, image, seeds=[8])[0])
+    for change in ({"strength": 0.5}, {"steps": 5}, {"guidance": 4.0}):
+        assert not same(two[1], edited(lora, image, seeds=[8], **change)[0]), change
+
+
+def test_strength_zero_is_the_base(lora: Path, tmp_path: Path) -> None:
+    """As a LoRA whose B is zero."""
+    file = read_lora(lora)
+    zeros = {k: v * 0 if ".lora_B" in k else v for k, v in file.tensors.items()}
+    none = tmp_path / "none.safetensors"
+    write_lora(none, zeros, scale=1, prefix="transformer.", metadata=file.metadata)
+    image = picture((16, 16))
+    assert same(edited(lora, image, strength=0.0)[0], edited(none, image)[0])
+    assert not same(edited(lora, image)[0], edited(none, image)[0])
+
+
+def test_alpha_and_colour_profile_come_back(lora: Path) -> None:
+    image = picture((20, 12), "RGBA")
+    image.info["icc_profile"] = b"a profile"
+    (result,) = edited(lora, image)
+    assert result.mode == "RGBA"
+    assert same(result.getchannel("A"), image.getchannel("A"))
+    assert result.info["icc_profile"] == b"a profile"
+    assert not same(result.convert("RGB"), image.convert("RGB"))
+
+
+def test_a_turned_photo_is_edited_upright(lora: Path, tmp_path: Path) -> None:
+    image, exif = picture((24, 10)), Image.Exif()
+    exif[274] = 6  # a quarter turn
+    image.save(tmp_path / "turned.png", exif=exif)
+    with Image.open(tmp_path / "turned.png") as turned:
+        (result,) = edited(lora, turned)
+    assert result.size == (10, 24)
+    assert same(result, edited(lora, image.transpose(Image.Transpose.ROTATE_270))[0])
+
+
+def test_progress_counts_every_evaluation(lora: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    edited(lora, picture((16, 16)), seeds=[0, 1], on_progress=lambda *p: seen.append(p))
+    assert seen == [(i + 1, 6) for i in range(6)]
+
+
+# ---------------------------------------------------------------- the command
+
+
+def byg(lora: Path, image: Path, output: Path, *more: object) -> Result:
+    words = ["edit", "--lora", lora, "--image", image, "--output", output, *more]
+    if "--instruction" not in words:
+        words += ["--instruction", TEXT]
+    return CliRunner().invoke(app, [str(word) for word in words])
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    path = tmp_path / "photo.png"
+    picture((30, 20)).save(path)
+    return path
+
+
+def test_one_picture(lora: Path, photo: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out" / "result.png"
+    result = byg(lora, photo, output, "--seed", 7, "--device", "cpu")
+    assert result.exit_code == 0, result.output
+    with Image.open(photo) as source, Image.open(output) as found:
+        assert same(found, edited(lora, source, seeds=[7])[0])
+    assert [p.name for p in output.parent.iterdir()] == ["result.png"]
+
+
+def test_several_seeds_and_a_grid(lora: Path, photo: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out" / "result.png"
+    result = byg(lora, photo, output, "--n", 3, "--seed", 5, "--device", "cpu")
+    assert result.exit_code == 0, result.output
+    names = {"result.png", "result_1.png", "result_2.png", "result_3.png"}
+    assert {p.name for p in output.parent.iterdir()} == names
+    with Image.open(photo) as source, Image.open(tmp_path / "out" / "result_2.png") as second:
+        assert same(second, edited(lora, source, seeds=[6])[0])
+    with Image.open(output) as grid:
+        assert grid.width > 4 * 192  # the source and three results
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (["--instruction", "  "], ["--instruction is empty"]),
+        (["--n", 0], ["--n 0"]),
+        (["--steps", 0], ["--steps 0"]),
+        (["--seed", -1], ["--seed -1"]),
+        (["--strength", "nan"], ["--strength nan"]),
+        (["--device", "tpu"], ["--device", "tpu"]),
+        (["--image", "gone.png"], ["gone.png", "does not exist"]),
+        (["--image", "broken.png"], ["broken.png", "cannot be used"]),
+        (["--output", "picture.gif"], ["picture.gif", ".png"]),
+        (["--output", "photo.png"], ["would overwrite"]),
+        (["--image", "clear.png", "--output", "x.jpg"], ["x.jpg", "transparency"]),
+        (["--lora", "gone.safetensors"], ["gone.safetensors", "does not exist"]),
+        (["--lora", "photo.png"], ["photo.png", "safetensors"]),
+        (["--model", "gone/folder/here"], ["gone/folder/here"]),
+        (["--model", "black-forest-labs/FLUX.1-dev"], ["32 wide", "3072", "trained on"]),
+    ],
+)
+def test_mistakes_are_found_before_a_model_is_loaded(
+    more: list[str],
+    words: list[str],
+    lora: Path,
+    photo: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("a model was loaded")
+
+    monkeypatch.setattr(edit_module, "load_backbone", refuse)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "broken.png").write_bytes(photo.read_bytes()[:90])
+    picture((8, 8), "RGBA").save(tmp_path / "clear.png")
+    before = {p: p.read_bytes() for p in tmp_path.iterdir()}
+    result = byg(lora, photo, tmp_path / "out.png", *more)
+    assert result.exit_code == 2, result.output
+    for word in words:
+        assert word in result.stderr
+    assert {p: p.read_bytes() for p in tmp_path.iterdir()} == before
+
+
+def test_a_lora_of_another_family_of_tools(tiny_base: Path, tmp_path: Path, lora: Path) -> None:
+    foreign = tmp_path / "foreign.safetensors"
+    write_lora(foreign, read_lora(lora).tensors, scale=1, prefix="transformer.", metadata={})
+    with pytest.raises(ConfigError, match=r"foreign.*not a ByG LoRA"):
+        open_lora(foreign, None)
+
+
+def test_a_lora_with_a_layer_too_many(tiny_base: Path, lora: Path, tmp_path: Path) -> None:
+    """What only the loaded model can tell."""
+    file = read_lora(lora)
+    name = "transformer_blocks.7.attn.to_v.lora_{}.weight"
+    extra = {name.format("A"): torch.zeros(2, 32), name.format("B"): torch.zeros(32, 2)}
+    path = tmp_path / "deep.safetensors"
+    tensors = {**file.tensors, **extra}
+    write_lora(path, tensors, scale=1, prefix="transformer.", metadata=file.metadata)
+    with pytest.raises(ConfigError, match=r"deep.*does not fit.*transformer_blocks\.7"):
+        edited(path, picture((16, 16)))

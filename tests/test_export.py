@@ -1,0 +1,386 @@
+"""What `export` packs: the weights asked for, and a card and a workflow filled in with them."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import shlex
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from fetch_host import found as host_found
+from fetch_host import host_folder
+from PIL import Image
+from safetensors.torch import load_file
+from typer.testing import CliRunner, Result
+
+from byg_train.cli import app
+from byg_train.config import ConfigError, build_config
+from byg_train.data.items import load_items
+from byg_train.export import card, export_run, workflow
+from byg_train.lora_file import LoraInfo, read_lora
+from byg_train.run_folder import write_config
+from byg_train.schedule import flux_shift
+from byg_train.trainer import train
+
+FLUX = LoraInfo(
+    base="black-forest-labs/FLUX.1-dev",
+    family="flux",
+    reference_mode="index",
+    text_len=256,
+    instructions=['make it "ink": $5 & more', "make it a photo"],
+    reverse_instructions=["make it a photo"],
+    resolution=512,
+    guidance_train=1.0,
+    guidance_prior=1.0,
+    guidance_sample=2.5,
+    sample_steps=24,
+    sample_shift="flux",
+    rank=64,
+    steps=3200,
+    weights="edit",
+    dataset="abc",
+)
+
+
+@pytest.fixture(scope="module")
+def run(tiny_base: Path, tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four steps after one of warm-up: files and checkpoints of steps 3 and 5, EMA, scale 2."""
+    folder = tmp_path_factory.mktemp("runs") / "mine"
+    tables = {
+        "model": {
+            "path": str(tiny_base),
+            "dtype": "float32",
+            "text_len": 24,
+            "gradient_checkpointing": False,
+        },
+        "data": {"path": str(tiny_data), "resolution": 16},
+        "method": {"ema_decay": 0.9, "identity_probability": 0.0},
+        "rollout": {"steps": 2},
+        "warmup": {"min_steps": 1, "max_steps": 1},
+        "lora": {"rank": 2, "alpha": 4.0},
+        "train": {
+            "steps": 4,
+            "batch_size": 1,
+            "global_batch": 1,
+            "sample_every": 2,
+            "checkpoint_every": 2,
+            "keep_checkpoints": 9,
+        },
+        "sample": {"steps": 2, "shift": 1.5, "count": 1},
+    }
+    config = build_config(tables)
+    write_config(folder, config)
+    train(config, load_items(config.data, 8), folder, device="cpu", resume=False)
+    return folder
+
+
+def export(run: Path, *more: object) -> Result:
+    return CliRunner().invoke(app, ["export", str(run), *(str(word) for word in more)])
+
+
+def test_the_newest_weights_with_all_that_goes_with_them(run: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    result = export(run, "--output", output, "--name", "ink style")
+    assert result.exit_code == 0, result.output
+    names = {"README.md", "ink style.png", "ink style.safetensors", "ink style.workflow.json"}
+    assert {p.name for p in output.iterdir()} == names
+    assert (output / "ink style.safetensors").read_bytes() == (
+        run / "mine.safetensors"
+    ).read_bytes()
+    with Image.open(output / "ink style.png") as preview:
+        preview.load()
+    newest = max((run / "samples").glob("*.png"))
+    assert (output / "ink style.png").read_bytes() == newest.read_bytes()
+    graph = json.loads((output / "ink style.workflow.json").read_text())
+    assert nodes(graph)["LoraLoaderModelOnly"]["widgets_values"][0] == "ink style.safetensors"
+    assert "ink style.safetensors" in (output / "README.md").read_text()
+
+
+@pytest.mark.parametrize("step", [3, 5])
+@pytest.mark.parametrize("weights", ["live", "ema"])
+def test_weights_of_a_step(run: Path, tmp_path: Path, weights: str, step: int) -> None:
+    """The checkpoint's tensors, with alpha / rank = 2 baked into B, in bf16."""
+    export_run(run, weights=weights, step=step, output=tmp_path / "out", name=None)
+    file = read_lora(tmp_path / "out" / "mine.safetensors")
+    info = LoraInfo.from_metadata(file.metadata)
+    role = {"live": "edit", "ema": "ema"}[weights]
+    assert (info.steps, info.weights) == (step, role)
+    state = load_file(run / "checkpoints" / f"step-{step:06d}" / "lora.safetensors")
+    wanted = {
+        key.removeprefix(f"{role}.transformer."): value * (2 if ".lora_B" in key else 1)
+        for key, value in state.items()
+        if key.startswith(f"{role}.")
+    }
+    assert wanted.keys() == file.tensors.keys() and wanted
+    for name, tensor in wanted.items():
+        assert torch.equal(tensor.to(torch.bfloat16), file.tensors[name])
+
+
+def test_ema_and_steps_differ(run: Path, tmp_path: Path) -> None:
+    """So that the test above could not pass with any of the others."""
+    files = []
+    for weights, step in (("live", 3), ("live", 5), ("ema", 5)):
+        output = tmp_path / f"{weights}{step}"
+        export_run(run, weights=weights, step=step, output=output, name="x")
+        files.append(read_lora(output / "x.safetensors").tensors)
+    names = [name for name in files[0] if ".lora_B" in name]
+    for other in (0, 2):
+        assert any(not torch.equal(files[1][n], files[other][n]) for n in names)
+
+
+def test_an_interrupted_run_without_a_lora_file(run: Path, tmp_path: Path) -> None:
+    """Only a checkpoint: the metadata comes from the settings and the data."""
+    folder = tmp_path / "mine"
+    shutil.copytree(run, folder, ignore=shutil.ignore_patterns("samples"))
+    for file in folder.glob("*.safetensors"):
+        file.unlink()
+    written = export_run(folder, weights="live", step=3, output=None, name=None)
+    found = read_lora(folder / "export" / "mine.safetensors")
+    wanted = read_lora(run / "mine-000003.safetensors")
+    assert all(torch.equal(found.tensors[k], v) for k, v in wanted.tensors.items())
+    infos = [LoraInfo.from_metadata(f.metadata) for f in (found, wanted)]
+    assert replace(infos[0], date="") == replace(infos[1], date="")
+    assert [p.name for p in written] == ["mine.safetensors", "mine.workflow.json", "README.md"]
+    assert "![" not in written[-1].read_text()
+
+
+def test_the_preview_is_not_newer_than_the_weights(run: Path, tmp_path: Path) -> None:
+    export_run(run, weights="live", step=3, output=tmp_path / "out", name="x")
+    older = run / "samples" / "step-000003.png"
+    assert (tmp_path / "out" / "x.png").read_bytes() == older.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (["--weights", "best"], ["best", "live or ema"]),
+        (["--step", 4], ["--step 4", "3, 5"]),
+        (["--name", "../evil"], ["../evil"]),
+        (["--name", ".hidden"], [".hidden"]),
+        (["--output", "."], ["not empty"]),
+    ],
+)
+def test_mistakes(
+    run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    more: list[object],
+    words: list[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "README.md").write_text("mine")
+    before = {p: p.stat().st_mtime_ns for p in (*tmp_path.rglob("*"), *run.rglob("*"))}
+    result = export(run, *more)
+    assert result.exit_code == 2, result.output
+    for word in words:
+        assert word in result.stderr
+    assert {p: p.stat().st_mtime_ns for p in (*tmp_path.rglob("*"), *run.rglob("*"))} == before
+
+
+def test_no_run_and_no_ema(run: Path, tmp_path: Path) -> None:
+    result = export(tmp_path)
+    assert result.exit_code == 2 and "is no run" in result.stderr
+    folder = tmp_path / "mine"
+    shutil.copytree(run, folder, ignore=shutil.ignore_patterns("checkpoints"))
+    result = export(folder, "--weights", "ema")
+    assert result.exit_code == 2 and "no EMA weights yet" in result.stderr
+
+
+def test_exporting_again_replaces_the_export_alone(run: Path, tmp_path: Path) -> None:
+    for step in (3, 5):
+        export_run(run, weights="live", step=step, output=tmp_path / "out", name="x")
+    info = LoraInfo.from_metadata(read_lora(tmp_path / "out" / "x.safetensors").metadata)
+    assert info.steps == 5
+    with pytest.raises(ConfigError, match="folder of its own"):
+        export_run(run, weights="live", step=5, output=run, name=None)
+
+
+# ---------------------------------------------------------------- the workflow
+
+
+# Node -> its linked inputs and widgets, in ComfyUI 0.3.64's order.
+STOCK = {
+    "UNETLoader": ([], ["unet_name", "weight_dtype"]),
+    "LoraLoaderModelOnly": (["model"], ["lora_name", "strength_model"]),
+    "ModelSamplingFlux": (["model"], ["max_shift", "base_shift", "width", "height"]),
+    "DualCLIPLoader": ([], ["clip_name1", "clip_name2", "type", "device"]),
+    "VAELoader": ([], ["vae_name"]),
+    "LoadImage": ([], ["image", "upload"]),
+    "ImageScaleToTotalPixels": (["image"], ["upscale_method", "megapixels"]),
+    "VAEEncode": (["pixels", "vae"], []),
+    "CLIPTextEncode": (["clip"], ["text"]),
+    "FluxGuidance": (["conditioning"], ["guidance"]),
+    "ReferenceLatent": (["conditioning", "latent"], []),
+    "ConditioningZeroOut": (["conditioning"], []),
+    "KSampler": (
+        ["model", "positive", "negative", "latent_image"],
+        ["seed", "control", "steps", "cfg", "sampler_name", "scheduler", "denoise"],
+    ),
+    "VAEDecode": (["samples", "vae"], []),
+    "SaveImage": (["images"], ["filename_prefix"]),
+    "MarkdownNote": ([], ["text"]),  # a node of the front end
+}
+# Widgets that only the front end has.
+FRONT_END = {"control", "upload"}
+
+
+def nodes(graph: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {node["type"]: node for node in graph["nodes"]}
+
+
+def widgets(graph: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Node -> widget -> value."""
+    return {
+        kind: dict(zip(STOCK[kind][1], node["widgets_values"], strict=True))
+        for kind, node in nodes(graph).items()
+    }
+
+
+def test_the_graph_is_whole() -> None:
+    """Every link is known to both of its ends, by type, and nothing else is."""
+    graph = workflow(FLUX, "x")
+    by_id = {node["id"]: node for node in graph["nodes"]}
+    assert len(by_id) == len(graph["nodes"]) == len(nodes(graph)) == len(STOCK)
+    for kind, node in nodes(graph).items():
+        assert [i["name"] for i in node["inputs"]] == STOCK[kind][0], kind
+        assert all(i["link"] for i in node["inputs"])
+    for link, source, out_slot, target, in_slot, kind in graph["links"]:
+        out, into = by_id[source]["outputs"][out_slot], by_id[target]["inputs"][in_slot]
+        assert link in out["links"] and link == into["link"]
+        assert kind == out["type"] == into["type"]
+        assert by_id[source]["order"] < by_id[target]["order"]
+    ends = sum(len(o["links"]) for n in graph["nodes"] for o in n["outputs"])
+    assert ends == len(graph["links"]) == graph["last_link_id"]
+    assert graph["last_node_id"] == max(by_id) and graph["version"] == 0.4
+
+
+def test_the_graph_edits_the_source() -> None:
+    """Positive: text, guidance, then the source; the sampler starts on the source's own size."""
+    graph = workflow(FLUX, "x")
+    feeds = {}
+    by_id = {node["id"]: node["type"] for node in graph["nodes"]}
+    for _, source, _, target, slot, _ in graph["links"]:
+        feeds[by_id[target], STOCK[by_id[target]][0][slot]] = by_id[source]
+    assert feeds["KSampler", "positive"] == "ReferenceLatent"
+    assert feeds["ReferenceLatent", "conditioning"] == "FluxGuidance"
+    assert feeds["ReferenceLatent", "latent"] == feeds["KSampler", "latent_image"] == "VAEEncode"
+    assert feeds["VAEEncode", "pixels"] == "ImageScaleToTotalPixels"
+    assert feeds["KSampler", "model"] == "ModelSamplingFlux"
+    assert feeds["ModelSamplingFlux", "model"] == "LoraLoaderModelOnly"
+
+
+def test_the_graph_has_the_loras_settings() -> None:
+    filled = widgets(workflow(FLUX, "ink"))
+    assert filled["LoraLoaderModelOnly"] == {
+        "lora_name": "ink.safetensors",
+        "strength_model": 1.0,
+    }
+    assert filled["CLIPTextEncode"]["text"] == FLUX.instructions[0]
+    assert filled["FluxGuidance"]["guidance"] == 2.5
+    assert filled["ImageScaleToTotalPixels"]["megapixels"] == 0.25  # of 1024 x 1024
+    sampler = filled["KSampler"]
+    assert (sampler["steps"], sampler["cfg"], sampler["denoise"]) == (24, 1.0, 1.0)
+    assert (sampler["sampler_name"], sampler["scheduler"]) == ("euler", "simple")
+    assert filled["SaveImage"]["filename_prefix"] == "ink"
+    assert "ink.safetensors" in filled["MarkdownNote"]["text"]
+
+
+@pytest.mark.parametrize(
+    ("shift", "resolution", "wanted"),
+    [("flux", 512, flux_shift(1024)), ("flux", 1024, flux_shift(4096)), (3.0, 512, 3.0)],
+)
+def test_the_graph_samples_at_the_same_times(
+    shift: float | str, resolution: int, wanted: float
+) -> None:
+    """ModelSamplingFlux's shift, as ComfyUI computes it, is the trainer's."""
+    values = widgets(workflow(replace(FLUX, sample_shift=shift, resolution=resolution), "x"))
+    m = values["ModelSamplingFlux"]
+    slope = (m["max_shift"] - m["base_shift"]) / (4096 - 256)
+    tokens = m["width"] * m["height"] / (8 * 8 * 2 * 2)
+    mu = tokens * slope + m["base_shift"] - slope * 256
+    assert math.exp(mu) == pytest.approx(wanted)
+
+
+def test_a_tiny_world_and_a_base_without_guidance_bypass_nodes() -> None:
+    tiny = workflow(replace(FLUX, resolution=48, guidance_sample=None), "x")
+    modes = {kind: node["mode"] for kind, node in nodes(tiny).items() if node["mode"]}
+    assert modes == {"ImageScaleToTotalPixels": 4, "FluxGuidance": 4}
+    assert not any(node["mode"] for node in workflow(FLUX, "x")["nodes"])
+
+
+def test_no_stock_node_shares_positions(run: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    shutil.copytree(run, folder)
+    for file in folder.glob("*.safetensors"):
+        file.unlink()
+    text = (folder / "config.toml").read_text()
+    (folder / "config.toml").write_text(text.replace('"index"', '"shared"'))
+    written = export_run(folder, weights="live", step=None, output=None, name=None)
+    assert not [p for p in written if p.suffix == ".json"]
+
+
+def test_the_stock_nodes_are_as_comfyui_has_them() -> None:
+    """Names of nodes and inputs, against the source of a real ComfyUI."""
+    if not host_found():
+        assert not os.environ.get("BYG_REQUIRE_HOST"), "python tests/fetch_host.py fetches ComfyUI"
+        pytest.skip("no ComfyUI here: python tests/fetch_host.py fetches one")
+    files = [host_folder() / "nodes.py", *(host_folder() / "comfy_extras").glob("*.py")]
+    source = "\n".join(file.read_text(encoding="utf-8") for file in files)
+    for kind, (inputs, fields) in STOCK.items():
+        if kind == "MarkdownNote":
+            continue
+        body = re.search(rf"^class {kind}\b.*?(?=^class |\Z)", source, re.S | re.M)
+        assert body, f"ComfyUI has no node {kind}"
+        for name in (set(inputs) | set(fields)) - FRONT_END:
+            assert f'"{name}"' in body.group(), f"{kind} has no input {name}"
+
+
+# ---------------------------------------------------------------- the card
+
+
+def test_the_card() -> None:
+    text = card(FLUX, "ink", has_preview=True)
+    _, front, body = text.split("---\n", 2)
+    matter = dict(line.split(": ", 1) for line in front.strip().splitlines())
+    values = {key: json.loads(value) for key, value in matter.items()}
+    assert values["base_model"] == "black-forest-labs/FLUX.1-dev"
+    assert values["pipeline_tag"] == "image-to-image"
+    assert values["license"] == "other" and "non-commercial" in values["license_name"]
+    assert {"lora", "comfyui", "byg"} <= set(values["tags"])
+    for words in ("(ink.png)", "ink.workflow.json", "2.5", "24", "3200", "strength", "Removing"):
+        assert words in body
+    for instruction in FLUX.instructions:
+        assert f"- {instruction}" in body
+    assert not re.search(r"\$[a-z_]+", body)  # every placeholder was filled
+
+
+def test_the_card_of_a_local_base_claims_no_hub_model(tmp_path: Path) -> None:
+    text = card(replace(FLUX, base="world"), "ink", has_preview=False)
+    assert "base_model" not in text and "license:" not in text
+    assert "ink.png" not in text and "`world`" in text
+
+
+def test_a_card_tells_nothing_of_the_disk_it_was_made_on() -> None:
+    info = replace(FLUX, base="/home/somebody/secret client/my-flux")
+    for text in (card(info, "x", has_preview=True), json.dumps(workflow(info, "x"))):
+        assert "my-flux" in text and "somebody" not in text and "secret" not in text
+
+
+def test_the_cards_command_survives_a_shell() -> None:
+    (line,) = (x for x in card(FLUX, "my ink", has_preview=True).splitlines() if "train edit" in x)
+    words = shlex.split(line)
+    assert words[words.index("--instruction") + 1] == FLUX.instructions[0]
+    assert words[words.index("--lora") + 1] == "my ink.safetensors"
+
+
+def test_a_card_offers_the_workflow_only_where_there_is_one() -> None:
+    assert "x.workflow.json" in card(FLUX, "x", has_preview=True)
+    shared = card(replace(FLUX, reference_mode="shared"), "x", has_preview=True)
+    assert "x.workflow.json" not in shared and "ByG's own" in shared

@@ -1,0 +1,216 @@
+"""The house holds: imports run one way, heavy packages keep to their place, the wheel is clean."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import subprocess
+import sys
+import types
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from setuptools import Distribution
+
+import byg_train
+from byg_train.config import tomllib
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "byg_train"
+SOURCES = sorted(PACKAGE.rglob("*.py"))
+
+# Part of the package -> the parts it may import. A part is a file or a folder of byg_train.
+SHARED = {"files", "fit", "flow", "grid", "lora_file", "schedule"}  # with the ComfyUI nodes
+MODEL = SHARED | {"backbones", "config", "lora", "losses", "step"}
+RUN = MODEL | {"checkpoint", "cost", "data", "progress", "run_folder", "samples"}
+EDGES = {
+    "__init__": set(),
+    "files": set(),
+    "fit": set(),
+    "flow": set(),
+    "schedule": set(),
+    "grid": {"files"},
+    "lora_file": {"files"},
+    "losses": set(),
+    "step": {"flow", "losses", "schedule"},
+    "config": set(),
+    "lora": {"config", "step"},
+    "backbones": {"config"},
+    "data": {"backbones", "config", "files", "fit", "step"},
+    "cost": {"config"},
+    "progress": set(),
+    "checkpoint": {"files"},
+    "run_folder": {"config", "files"},
+    "samples": MODEL | {"data"},
+    "evaluate": SHARED,
+    "trainer": RUN - {"cost"},
+    "bench": MODEL,
+    "edit": RUN,
+    "export": RUN | {"trainer"},
+    "world": RUN | {"edit", "evaluate"},
+    "commands": RUN | {"edit", "export", "trainer", "world"},
+    "cli": {"bench", "commands", "config", "data", "export"},
+    "__main__": {"cli"},
+}
+# Third-party package -> the parts that may import it; nothing else is restricted.
+HEAVY = {
+    "accelerate": {"trainer"},
+    "diffusers": {"backbones", "world"},
+    "transformers": {"backbones", "world"},
+    "peft": {"lora"},
+    "typer": {"cli", "commands"},
+}
+# The parts that ComfyUI loads, and the maths: what they may import beside the standard library.
+PURE = {
+    "files": set(),
+    "fit": {"torch"},
+    "flow": {"torch"},
+    "schedule": {"torch"},
+    "losses": {"torch"},
+    "step": {"torch"},
+    "grid": {"PIL"},
+    "lora_file": {"torch", "safetensors"},
+    "config": {"pydantic", "tomli"},
+}
+
+
+def part(path: Path) -> str:
+    """The part of the package that a file belongs to."""
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports(path: Path) -> Iterator[tuple[str, int]]:
+    """(absolute module name, line) of every import in a file, inside functions too."""
+    package = ["byg_train", *path.relative_to(PACKAGE).parts[:-1]]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            module = ".".join([*base, *([node.module] if node.module else [])])
+            for alias in node.names:
+                yield (f"{module}.{alias.name}" if module == "byg_train" else module), node.lineno
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_run_one_way(path: Path) -> None:
+    here = part(path)
+    assert here in EDGES, f"new part {here}: say in EDGES what it may import"
+    for module, line in imports(path):
+        head, *rest = module.split(".")
+        if head == "byg_train" and rest and rest[0] != here:
+            assert rest[0] in EDGES[here], f"{path.name}:{line}: {here} may not import {rest[0]}"
+        if head in HEAVY:
+            assert here in HEAVY[head], f"{path.name}:{line}: {here} may not import {head}"
+        if here in PURE and head not in ("byg_train", "__future__"):
+            known = sys.stdlib_module_names | PURE[here]
+            assert head in known, f"{path.name}:{line}: {here} may not import {head}"
+
+
+def test_the_edges_have_no_cycle() -> None:
+    done: set[str] = set()
+    while len(done) < len(EDGES):
+        ready = {name for name, edges in EDGES.items() if edges <= done} - done
+        assert ready, f"a cycle among {sorted(set(EDGES) - done)}"
+        done |= ready
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_inside_the_package_are_relative(path: Path) -> None:
+    """So that the package also works as a subpackage of a custom node of any name."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+        names += [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else []
+        for name in names:
+            assert name.split(".")[0] not in ("byg_train", "nodes"), f"{path.name}:{node.lineno}"
+
+
+def imported_by(statement: str) -> set[str]:
+    """Top-level modules in a fresh interpreter after a statement."""
+    code = f"{statement}; import sys; print(*{{m.split('.')[0] for m in sys.modules}})"
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    return set(run.stdout.split())
+
+
+def test_importing_the_package_imports_nothing() -> None:
+    assert imported_by("import byg_train") - imported_by("pass") == {"byg_train"}
+
+
+def test_the_command_line_starts_without_torch() -> None:
+    loaded = imported_by("import byg_train.cli")
+    assert "typer" in loaded
+    assert not loaded & {"torch", "diffusers", "transformers", "peft", "accelerate"}
+
+
+def test_what_the_nodes_share_needs_no_trainer() -> None:
+    loaded = imported_by("import " + ", ".join(f"byg_train.{name}" for name in sorted(SHARED)))
+    assert "torch" in loaded
+    assert not loaded & {"diffusers", "transformers", "peft", "accelerate", "pydantic", "typer"}
+
+
+@pytest.mark.parametrize("host", [False, True])
+def test_the_pack_loads_with_and_without_its_host(
+    host: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As ComfyUI loads it: by path, under the path as its name."""
+    monkeypatch.delitem(sys.modules, "folder_paths", raising=False)
+    if host:
+        monkeypatch.setitem(sys.modules, "folder_paths", types.ModuleType("folder_paths"))
+    name = str(ROOT).replace(".", "_x_")
+    spec = importlib.util.spec_from_file_location(
+        name, ROOT / "__init__.py", submodule_search_locations=[str(ROOT)]
+    )
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, name, module)
+    spec.loader.exec_module(module)
+    assert not hasattr(module, "NODE_CLASS_MAPPINGS")  # it would hide comfy_entrypoint
+
+
+def test_the_host_guard_hides_no_other_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    tree = ast.parse((ROOT / "__init__.py").read_text(encoding="utf-8"))
+    guard = next(node for node in tree.body if isinstance(node, ast.Try))
+    assert [ast.unparse(node) for node in guard.body] == ["import folder_paths"]
+    assert [ast.unparse(h.type) for h in guard.handlers] == ["ModuleNotFoundError"]
+
+
+# ---------------------------------------------------------------- packaging
+
+
+@pytest.fixture(scope="module")
+def wheel() -> set[str]:
+    """The files that setuptools would put into the wheel, relative to the repository."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)
+        distribution = Distribution({"script_name": "setup.py"})
+        distribution.parse_config_files()
+        build = distribution.get_command_obj("build_py")
+        build.ensure_finalized()
+        modules = [Path(file) for _, _, file in build.find_all_modules()]
+        data = [Path(src) / n for _, src, _, names in build.data_files for n in names]
+    return {str(path) for path in (*modules, *data)}
+
+
+def test_the_wheel_holds_the_package_alone(wheel: set[str]) -> None:
+    assert {name.split("/")[0] for name in wheel} == {"byg_train"}
+    assert not [name for name in wheel if "__pycache__" in name or name.endswith(".pyc")]
+
+
+def test_the_wheel_holds_everything_of_the_package(wheel: set[str]) -> None:
+    """Presets, templates, the world's pictures and base: all but what git ignores."""
+    here = {str(p.relative_to(ROOT)) for p in PACKAGE.rglob("*") if p.is_file()}
+    ignored = ("__pycache__/", ".work/", "/.")
+    assert {n for n in here - wheel if not any(mark in n for mark in ignored)} == set()
+    assert {f"byg_train/presets/{n}.toml" for n in ("demo", "flux_edit", "flux_style")} <= wheel
+    assert {f"byg_train/world/pictures/{n}.webp" for n in ("3d", "flat", "ink")} <= wheel
+
+
+def test_the_project_file() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    assert project["project"]["version"] == byg_train.__version__
+    assert project["project"]["dependencies"] == []
+    assert {"PublisherId", "DisplayName", "Icon"} <= set(project["tool"]["comfy"])
+    assert not (ROOT / "tests" / "__init__.py").exists()
