@@ -15,6 +15,7 @@ from rich.table import Column, Table
 
 from .config import PRESETS, ConfigError, build_config, load_preset
 from .data import DataError
+from .progress import CONSOLE
 
 Device = Annotated[str, typer.Option(help="cpu, cuda, or auto: cuda where there is one.")]
 
@@ -25,9 +26,7 @@ def main() -> None:
     """Entry point of `python -m byg_train`."""
     logger = logging.getLogger("byg_train")
     logger.setLevel(logging.INFO)
-    logger.addHandler(
-        RichHandler(console=Console(stderr=True), show_path=False, log_time_format="%X")
-    )
+    logger.addHandler(RichHandler(console=CONSOLE, show_path=False, log_time_format="%X"))
     app()
 
 
@@ -91,13 +90,13 @@ def train(
 def _refuse_options_of_training(context: typer.Context) -> None:
     """Options before a command belong to training; to drop them silently would mislead."""
     given = [
-        name.replace("_", "-")
-        for name in context.params
-        if context.get_parameter_source(name).name == "COMMANDLINE"
+        option.opts[0]
+        for option in context.command.params
+        if context.get_parameter_source(option.name).name == "COMMANDLINE"
     ]
     if given:
         command = context.invoked_subcommand
-        typer.echo(f"error: --{given[0]} must stand after {command!r}, or not at all", err=True)
+        typer.echo(f"error: {given[0]} must stand after {command!r}, or not at all", err=True)
         raise typer.Exit(2)
 
 

@@ -33,7 +33,7 @@ class ModelConfig(Section):
     family: Literal["flux"] = "flux"
     """Model family."""
     path: str = "black-forest-labs/FLUX.1-dev"
-    """Hub id, diffusers folder, or single transformer .safetensors; `world` is the embedded base."""
+    """Hub id, diffusers folder, or a transformer's .safetensors; `world` is the embedded base."""
     components: str | None = None
     """For a single file: hub id or folder with the text encoders, tokenizers and VAE."""
     revision: str | None = None
@@ -75,7 +75,7 @@ class DataConfig(Section):
     on_bad_item: Literal["stop", "drop"] = "stop"
     """Stop with the whole list of unusable items, or train without them and write the list."""
     styles: Path | None = None
-    """styles.toml with templates for style folders; null: the data folder's own, or the built-in."""
+    """styles.toml, templates for style folders; null: the data folder's own, or the built-in."""
     cache: Path | None = None
     """Folder of latents and embeddings; null: <data>/.byg_cache."""
     holdout: int = Field(4, ge=0)
@@ -185,8 +185,6 @@ class TrainSection(Section):
     """Older checkpoints (not LoRA files) are deleted."""
     check_gradients_every: int = Field(100, ge=1)
     """Steps between zero-gradient checks of every loss term."""
-    log_every: int = Field(1, ge=1)
-    """Steps between lines of metrics.jsonl."""
     wandb: bool = False
     """Log to Weights & Biases too (needs the wandb package)."""
 
@@ -194,7 +192,7 @@ class TrainSection(Section):
     def _whole(self) -> TrainSection:
         if self.global_batch % self.batch_size:
             raise ValueError(
-                f"global_batch {self.global_batch} is not a multiple of batch_size {self.batch_size}"
+                f"global_batch {self.global_batch} is no multiple of batch_size {self.batch_size}"
             )
         return self
 
@@ -308,4 +306,5 @@ def _explain(error: dict[str, Any]) -> str:
     for part in error["loc"][:-1]:
         model = model.model_fields[part].annotation
     known = list(model.model_fields)
-    return f"unknown setting {where}{nearest(str(error['loc'][-1]), known)} (known: {', '.join(known)})"
+    hint = nearest(str(error["loc"][-1]), known)
+    return f"unknown setting {where}{hint} (known: {', '.join(known)})"

@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from .backbones import Backbone, load_backbone
-from .config import ConfigError, LoraSettings, ModelConfig, TrainConfig, build_config
+from .config import ConfigError, LoraSettings, ModelConfig, build_config
 from .cost import network
 from .data.pictures import rgb
 from .fit import Fit
@@ -90,8 +90,7 @@ def edit_image(
     backbone.drop_encoders()
     w = info.guidance_sample if guidance is None else guidance
     velocity = partial(backbone.velocity, text=text, source=source, guidance=w)
-    sample = {"steps": steps or info.sample_steps, "shift": info.sample_shift}
-    grid = sampling_grid(TrainConfig(sample=sample), backbone, source)
+    grid = sampling_grid(steps or info.sample_steps, info.sample_shift, source)
     results = []
     for i, seed in enumerate(seeds):
 
@@ -110,7 +109,7 @@ def attach(editor: Editor, backbone: Backbone, strength: float) -> LoraBank:
     modules = sorted({name.rsplit(".lora_", 1)[0] for name in editor.file.tensors})
     settings = LoraSettings(rank=editor.info.rank, targets=modules)
     scaled = {
-        name: tensor * strength if name.endswith(".lora_B.weight") else tensor
+        name: tensor.float() * strength if name.endswith(".lora_B.weight") else tensor
         for name, tensor in editor.file.tensors.items()
     }
     try:

@@ -21,7 +21,7 @@ from .config import ConfigError, TrainConfig
 from .data.items import load_items
 from .files import atomic
 from .lora_file import LoraInfo, write_lora
-from .run_folder import CONFIG, read_config
+from .run_folder import CONFIG, lora_info, read_config
 
 TEMPLATES = Path(__file__).parent / "templates"
 # ComfyUI's limits and steps of the widgets that are filled in.
@@ -121,7 +121,6 @@ def _info(run: Path, found: Found, weights: str) -> LoraInfo:
 
 
 def _info_from_data(config: TrainConfig) -> LoraInfo:
-    from .trainer import lora_info
 
     multiple = pixel_multiple(config.model)
     return lora_info(config, load_items(config.data, multiple), multiple, 0)

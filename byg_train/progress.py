@@ -14,6 +14,8 @@ from rich.progress import (
 )
 from rich.progress import Progress as RichProgress
 
+# One console: a log line must go above the bar, not through it.
+CONSOLE = Console(stderr=True)
 TERMS = {"cycle": "cyc", "prior_fwd": "pri→", "prior_rev": "pri←", "identity": "id"}
 # Where no terminal shows a bar, a plain line every so many steps.
 PLAIN_EVERY = 25
@@ -23,7 +25,6 @@ class Progress:
     """A bar with an ETA; in a log file, a line now and then."""
 
     def __init__(self, total: int, what: str = "training") -> None:
-        self.console = Console(stderr=True)
         self.what, self.total, self.smooth = what, total, {}
         self.bar = RichProgress(
             TextColumn("{task.description}"),
@@ -33,7 +34,7 @@ class Progress:
             TextColumn("eta"),
             TimeRemainingColumn(),
             TextColumn("{task.fields[note]}"),
-            console=self.console,
+            console=CONSOLE,
         )
 
     def __enter__(self) -> Progress:
@@ -62,7 +63,7 @@ class Progress:
         note = " ".join(f"{TERMS[n]} {v:.3f}" for n, v in self.smooth.items())
         what = f"warm-up {record['step']}" if warming_up else self.what
         self.bar.update(self.task, completed=done, description=what, note=note)
-        if not self.console.is_terminal and record["step"] % PLAIN_EVERY == 0:
+        if not CONSOLE.is_terminal and record["step"] % PLAIN_EVERY == 0:
             left = self.bar.tasks[0].time_remaining
             eta = "?" if left is None else f"{left / 60:.0f} min"
-            self.console.print(f"{what} {done}/{self.total} eta {eta} {note}")
+            CONSOLE.print(f"{what} {done}/{self.total} eta {eta} {note}")

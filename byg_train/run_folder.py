@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import tomli_w
 
 from .config import ConfigError, TrainConfig, build_config, read_toml
 from .files import atomic
+from .lora_file import LoraInfo
+
+if TYPE_CHECKING:
+    from .data.items import Dataset
 
 CONFIG = "config.toml"
 # TOML has no null; a setting without a value is written, and read, as this word.
@@ -19,7 +23,6 @@ MAY_CHANGE = {
     "train.sample_every",
     "train.checkpoint_every",
     "train.keep_checkpoints",
-    "train.log_every",
     "train.wandb",
     # Names, not settings.
     "preset",
@@ -106,3 +109,28 @@ def _flat(config: TrainConfig) -> dict[str, Any]:
             absolute = str(part.resolve()) if isinstance(part, Path) else part
             flat[f"{key}.{name}".rstrip(".")] = absolute
     return flat
+
+
+def lora_info(config: TrainConfig, data: Dataset, multiple: int, steps: int) -> LoraInfo:
+    """The LoRA file's metadata: all that `edit` and the nodes need to follow the training."""
+    instructions = sorted({item.instruction for item in data.train})
+    reverse = sorted({item.reverse_instruction for item in data.train})
+    return LoraInfo(
+        base=config.model.path,
+        family=config.model.family,
+        reference_mode=config.model.reference_mode,
+        text_len=config.model.text_len,
+        instructions=instructions[:20],
+        reverse_instructions=reverse[:20],
+        resolution=config.data.resolution,
+        guidance_train=config.guidance.train,
+        guidance_prior=config.guidance.prior,
+        guidance_sample=config.guidance.sample,
+        sample_steps=config.sample.steps,
+        sample_shift=config.sample.shift,
+        rank=config.lora.rank,
+        steps=steps,
+        weights="edit",
+        dataset=data.fingerprint,
+        multiple=multiple,
+    )

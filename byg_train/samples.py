@@ -1,4 +1,4 @@
-"""What held-out items show: the picture grid, and the measures behind the collapse and drift alarms."""
+"""What held-out items show: the picture grid, and the measures behind the alarms."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ class Look(NamedTuple):
         found = []
         if edits and self.edit_distance < COLLAPSE:
             found.append(
-                f"identity collapse: edits differ from their sources by {self.edit_distance:.3f} of "
-                f"the variance (below {COLLAPSE}); raise method.lambda_prior or train longer"
+                f"identity collapse: edits differ from their sources by {self.edit_distance:.3f} "
+                f"of the variance (below {COLLAPSE}); raise method.lambda_prior or train longer"
             )
         if edits and self.reconstruction > DRIFT:
             found.append(
-                f"drift: editing back misses the source by {self.reconstruction:.2f} of its variance "
-                f"(above {DRIFT}); lower method.lambda_prior or optimizer.lr"
+                f"drift: editing back misses the source by {self.reconstruction:.2f} of its "
+                f"variance (above {DRIFT}); lower method.lambda_prior or optimizer.lr"
             )
         if self.identity > FORGOTTEN:
             found.append(
@@ -53,13 +53,12 @@ class Look(NamedTuple):
         return found
 
 
-def sampling_grid(config: TrainConfig, backbone: Backbone, latents: Tensor) -> Tensor:
+def sampling_grid(steps: int, shift: float | str, latents: Tensor) -> Tensor:
     """The sampler's times for latents (B, C, F, h, w)."""
-    shift = config.sample.shift
     if shift == "flux":
         _, _, frames, height, width = latents.shape
         shift = flux_shift(frames * height * width // 4)
-    return time_grid(config.sample.steps, shift)
+    return time_grid(steps, float(shift))
 
 
 class HeldOut:
@@ -83,7 +82,7 @@ class HeldOut:
 
     def edit(self, edit: Velocity, source: Tensor, text: Text) -> Tensor:
         """Sample an edit of `source` from the fixed noise, with the run's sampler."""
-        grid = sampling_grid(self.config, self.backbone, source)
+        grid = sampling_grid(self.config.sample.steps, self.config.sample.shift, source)
         with torch.no_grad():
             return integrate(lambda y, s: edit(y, s, text, source), self.eps, grid)
 

@@ -29,8 +29,8 @@ def draw_t(
 ) -> Tensor:
     """t (B,) in (0, 1] on the generator's device, float32.
 
-    `uniform` is Algorithm 1's U(0, 1), drawn as 1 - rand() so that t = 1 can occur and t = 0 cannot;
-    `logit_normal` is sigmoid(N(0, 1)). Either is then shifted (video: 12, App. B.2).
+    `uniform` is Algorithm 1's U(0, 1), drawn as 1 - rand() so that t = 1 can occur and t = 0
+    cannot; `logit_normal` is sigmoid(N(0, 1)). Either is then shifted (video: 12, App. B.2).
     """
     device = generator.device
     if distribution == "uniform":

@@ -65,7 +65,9 @@ class StepOutput(NamedTuple):
 Backward = Callable[[Tensor], float]
 
 
-def _caption_pair(base: Velocity, z_t: Tensor, t: Tensor, src: Text, tgt: Text) -> tuple[Tensor, ...]:
+def _caption_pair(
+    base: Velocity, z_t: Tensor, t: Tensor, src: Text, tgt: Text
+) -> tuple[Tensor, Tensor]:
     """v_src and v_tgt: where the frozen base would go from this state under either caption."""
     with torch.no_grad():
         return base(z_t, t, src), base(z_t, t, tgt)
@@ -82,7 +84,7 @@ def byg_step(G: Roles, batch: EditBatch, draw: Draw, w: Weights) -> StepOutput:
     x, c, c_inv, p_src, p_tgt = batch
     eps, t = draw.eps, draw.t
 
-    # Bootstrap (4.1)
+    # Bootstrap (4.1): the noisy pseudo-target and the clean edit
     y_t, y_0 = _dream(G, batch, draw)
 
     # Forward pass: predict the edit velocity

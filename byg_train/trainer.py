@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
-import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -19,7 +15,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from . import schedule
-from .backbones import Backbone, Text, load_backbone
+from .backbones import Text, load_backbone
 from .checkpoint import (
     checkpoints,
     load_checkpoint,
@@ -33,27 +29,23 @@ from .checkpoint import (
 from .config import TrainConfig
 from .data.batches import Batches, collate
 from .data.cache import Cache
-from .files import atomic
+from .gradients import term_gradients
 from .grid import save_picture
 from .lora import LoraBank
-from .lora_file import LoraInfo, read_lora, write_lora
+from .lora_file import read_lora, write_lora
+from .metrics import Metrics
+from .optimizer import build_optimizer, learning_rate
 from .progress import Progress
+from .run_folder import lora_info
 from .samples import HeldOut
 from .step import EditBatch, StepOutput, Weights, identity_step, staged_step
+from .stopping import Interrupted, stop_requests
 
 if TYPE_CHECKING:
     from .data.items import Dataset
 
 log = logging.getLogger("byg_train")
 WORLD = Path(__file__).parent / "world"
-
-
-class Interrupted(Exception):
-    """The run was asked to stop and has saved itself; `code` is the shell's exit status."""
-
-    def __init__(self, message: str, code: int) -> None:
-        super().__init__(message)
-        self.code = code
 
 
 class TrainingError(RuntimeError):
@@ -80,7 +72,7 @@ def train(config: TrainConfig, data: Dataset, output: Path, *, device: str, resu
             trainer.look()
         while not trainer.finished:
             record = trainer.optimizer_step()
-            trainer.log(record)
+            trainer.metrics.write(record)
             progress.show(record, trainer.warming_up, trainer.main_step)
             trainer.write_what_is_due()
             if stop:
@@ -104,7 +96,7 @@ class Trainer:
             project_dir=output,
         )
         self.device = self.accelerator.device
-        self.accelerator.init_trackers("logs")
+        self.metrics = Metrics(output / "metrics.jsonl", self.accelerator)
         self.generator = torch.Generator().manual_seed(config.seed)
         self.backbone = load_backbone(config.model, str(self.device))
         self._encode()
@@ -117,7 +109,7 @@ class Trainer:
         edit = partial(self.backbone.velocity, guidance=guidance.train)
         self.sampler = partial(self.backbone.velocity, guidance=guidance.sample)
         self.roles = self.bank.roles(edit, self._prior)
-        self.optimizer = _optimizer(config, list(self.bank.named_parameters().values()))
+        self.optimizer = build_optimizer(config, list(self.bank.named_parameters().values()))
         m = config.method
         self.weights = Weights(m.lambda_cycle, m.lambda_prior, m.lambda_id, m.alpha)
         self.held_out = self._hold_out()
@@ -191,7 +183,7 @@ class Trainer:
             self.state.warmup = self.state.step
             self.bank.copy_to_ema()
             if self.state.step:  # a good start for other runs: --set warmup.lora=...
-                self.write_lora(self.output / "warmup.safetensors")
+                self.write_lora(self.output / "checkpoints" / "warmup.safetensors")
         chance = torch.rand((), generator=self.generator).item()
         identity_only = self.warming_up or chance < self.config.method.identity_probability
         every = self.config.train.check_gradients_every
@@ -269,50 +261,22 @@ class Trainer:
         return {"step": self.state.step + 1, "kind": kind, "loss": loss, **terms}
 
     def _check_gradients(self) -> None:
-        """Each term alone, on one batch that is not trained on: what reaches the weights by stage."""
-        batch, g = self._to_device(self.batches[self.state.micro]), self.generator.get_state()
-        draw, norms = self._draw(batch.x), {}
-        self.generator.set_state(g)
-        for term in ("cycle", "prior", "identity"):
-            if getattr(self.weights, term) == 0:
-                continue
-            alone = Weights(0, 0, 0, self.weights.alpha)._replace(**{term: 1.0})
-            stages: list[float] = []
-
-            def backward(loss: Tensor, stages: list[float] = stages) -> float:
-                factor = self._backward(loss)
-                stages.append(self._gradient_norm() / factor)
-                self.optimizer.zero_grad()
-                return factor
-
-            staged_step(self.roles, batch, draw, alone, backward)
-            names = ("identity",) if term == "identity" else ("identity", "reverse", "forward")
-            norms |= {f"{term}/{s}": n for s, n in zip(names, stages, strict=False)}
-        norms = {k: v for k, v in norms.items() if k in EXPECTED}
-        for where in (k for k, v in norms.items() if v == 0):
+        """Warn if a loss term stops reaching the weights; takes nothing from the run."""
+        batch, before = self._to_device(self.batches[self.state.micro]), self.generator.get_state()
+        draw = self._draw(batch.x)
+        self.generator.set_state(before)
+        norms = term_gradients(
+            self.roles, batch, draw, self.weights, self.bank.named_parameters(), self._backward
+        )
+        for where in (name for name, norm in norms.items() if norm == 0):
             log.warning("no gradient from %s reaches the LoRA at step %d", where, self.state.step)
-        self._write_metrics({"step": self.state.step, "kind": "gradients", **norms})
-
-    def _gradient_norm(self) -> float:
-        grads = [p.grad for p in self.bank.named_parameters().values() if p.grad is not None]
-        return torch.stack([g.norm() for g in grads]).norm().item() if grads else 0.0
+        self.metrics.write({"step": self.state.step, "kind": "gradients", **norms})
 
     # ------------------------------------------------------------ writing
 
     @property
     def name(self) -> str:
         return self.output.name
-
-    def log(self, record: dict) -> None:
-        """One line of metrics.jsonl, and the trackers."""
-        if self.state.step % self.config.train.log_every == 0:
-            self._write_metrics(record)
-
-    def _write_metrics(self, record: dict) -> None:
-        with (self.output / "metrics.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
-        numbers = {k: v for k, v in record.items() if isinstance(v, float)}
-        self.accelerator.log(numbers, step=record["step"])
 
     def write_what_is_due(self) -> None:
         """Samples, LoRA files and checkpoints, when their step has come."""
@@ -332,7 +296,7 @@ class Trainer:
         for sentence in look.warnings(edits=self.main_step > self.config.train.steps // 4):
             log.warning("step %d: %s", self.state.step, sentence)
         measures = {k: v for k, v in look._asdict().items() if isinstance(v, float)}
-        self._write_metrics({"step": self.state.step, "kind": "held_out", **measures})
+        self.metrics.write({"step": self.state.step, "kind": "held_out", **measures})
 
     def save(self) -> Path:
         """A checkpoint from which `resume` goes on bitwise (on a CPU)."""
@@ -358,16 +322,7 @@ class Trainer:
         self.bank.load_state_dict(parts["lora"], counts)
         load_optimizer_state(self.optimizer, (parts["optimizer"], values))
         load_random_state(self.generator, parts["random"])
-        self._forget_after(self.state.step)
-
-    def _forget_after(self, step: int) -> None:
-        """Drop metrics of steps that are taken again."""
-        path = self.output / "metrics.jsonl"
-        if path.exists():
-            lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-            kept = [line for line in lines if json.loads(line)["step"] <= step]
-            with atomic(path) as temporary:
-                temporary.write_text("".join(kept), encoding="utf-8")
+        self.metrics.forget_after(self.state.step)
 
     def write_lora(self, path: Path) -> Path:
         """The live editor as a LoRA file that ComfyUI and diffusers load."""
@@ -388,73 +343,3 @@ class Trainer:
         self.save()
         self.accelerator.end_training()
         return self.write_lora(self.output / f"{self.name}.safetensors")
-
-
-# What a gradient check expects to see: term / stage of `staged_step`.
-EXPECTED = ("identity/identity", "cycle/reverse", "cycle/forward", "prior/reverse", "prior/forward")
-
-
-def lora_info(config: TrainConfig, data: Dataset, multiple: int, steps: int) -> LoraInfo:
-    """The LoRA file's metadata: all that `edit` and the ComfyUI nodes need to follow the training."""
-    instructions = sorted({item.instruction for item in data.train})
-    reverse = sorted({item.reverse_instruction for item in data.train})
-    return LoraInfo(
-        base=config.model.path,
-        family=config.model.family,
-        reference_mode=config.model.reference_mode,
-        text_len=config.model.text_len,
-        instructions=instructions[:20],
-        reverse_instructions=reverse[:20],
-        resolution=config.data.resolution,
-        guidance_train=config.guidance.train,
-        guidance_prior=config.guidance.prior,
-        guidance_sample=config.guidance.sample,
-        sample_steps=config.sample.steps,
-        sample_shift=config.sample.shift,
-        rank=config.lora.rank,
-        steps=steps,
-        weights="edit",
-        dataset=data.fingerprint,
-        multiple=multiple,
-    )
-
-
-def learning_rate(config: TrainConfig, step: int, main_step: int) -> float:
-    """The rate of a step (0-based): linear warm-up, then constant or cosine over the main steps."""
-    o = config.optimizer
-    rate = o.lr * min(1.0, (step + 1) / o.warmup) if o.warmup else o.lr
-    if o.schedule == "cosine":
-        rate *= 0.5 * (1 + math.cos(math.pi * min(1.0, main_step / config.train.steps)))
-    return rate
-
-
-def _optimizer(config: TrainConfig, parameters: list[Tensor]) -> torch.optim.Optimizer:
-    o = config.optimizer
-    options = {"lr": o.lr, "betas": o.betas, "weight_decay": o.weight_decay}
-    if o.name == "adamw":
-        return torch.optim.AdamW(parameters, **options)
-    try:
-        from bitsandbytes.optim import AdamW8bit
-    except ImportError:
-        raise TrainingError(
-            "optimizer.name = adamw8bit needs the bitsandbytes package (pip install bitsandbytes)"
-        ) from None
-    return AdamW8bit(parameters, **options)
-
-
-@contextmanager
-def stop_requests() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM; a second one of them acts as if nobody listened."""
-    asked: list[int] = []
-
-    def note(number: int, frame: object) -> None:
-        asked.append(number)
-        signal.signal(number, before[number])
-        log.warning("stopping after this step; everything will be saved")
-
-    before = {s: signal.signal(s, note) for s in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield asked
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from byg_train import trainer
+from byg_train import bench, trainer
 from byg_train.cli import app
 from byg_train.commands import plan as plan_module
 from byg_train.commands import train as train_module
@@ -81,6 +81,7 @@ def refused(result: Result, *words: str) -> None:
         ("--data somewhere", ["--preset", "demo"]),
         ("presets --preset demo", ["--preset"]),
         ("--preset demo presets", ["--preset", "'presets'"]),
+        ("--set a.b=1 presets", ["--set", "'presets'"]),
         ("train", ["train"]),
     ],
 )
@@ -229,6 +230,45 @@ def test_print_config_is_accepted_again(tmp_path: Path) -> None:
     assert (first.exit_code, second.exit_code) == (0, 0)
     assert second.stdout == first.stdout
     assert "steps = 7\n" in first.stdout and 'ema_decay = "null"\n' in first.stdout
+
+
+# ---------------------------------------------------------------- the demo
+
+
+def test_the_demo_draws_its_data_into_the_run(
+    tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Twice: the second run finds what the first has drawn, and does not mistake it for a run."""
+    from byg_train.world import demo
+
+    prepare, seen = demo.prepare, []
+    monkeypatch.setattr(demo, "prepare", lambda folder: prepare(folder, items=30))
+    monkeypatch.setattr(train_module, "_train", lambda *args: seen.append(args))
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        result = byg("--preset", "demo", "--model", tiny_base, "--device", "cpu")
+        assert result.exit_code == 0, result.output
+    config, data, output, device, resume = seen[1]
+    assert (output, device, resume) == (tmp_path / "runs" / "demo", "cpu", False)
+    assert config.data.path == output / "data"
+    assert (output / "data" / "metadata.jsonl").is_file()
+    assert len(data.train) >= 28 and len(data.test) == 4
+
+
+@pytest.mark.usefixtures("nothing_loads")
+def test_the_demo_draws_nothing_into_a_foreign_folder(tmp_path: Path) -> None:
+    (tmp_path / "holiday.jpg").touch()
+    refused(byg("--preset", "demo", "--output", tmp_path), "holds no run")
+    assert [p.name for p in tmp_path.iterdir()] == ["holiday.jpg"]
+
+
+def test_bench_measures_what_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[object] = []
+    monkeypatch.setattr(bench, "run", lambda device, batch: (device, batch))
+    monkeypatch.setattr(bench, "show", seen.append)
+    assert byg("bench", "--device", "cpu", "--batch", 3).exit_code == 0
+    assert seen == [("cpu", 3)]
+    refused(byg("bench", "--device", "tpu"), "tpu")
 
 
 # ---------------------------------------------------------------- a run

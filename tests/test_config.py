@@ -181,7 +181,7 @@ def test_a_run_is_only_resumed(tmp_path: Path) -> None:
         check_output(tmp_path, config, resume=False)
     check_output(tmp_path, config, resume=True)
     longer = ["train.steps=999", "train.sample_every=7", "train.checkpoint_every=9"]
-    rest = ["train.keep_checkpoints=5", "train.log_every=3", "train.wandb=true"]
+    rest = ["train.keep_checkpoints=5", "train.wandb=true"]
     for assignments in (longer, rest):
         check_output(tmp_path, settings(Flags(preset="demo", assignments=assignments)), resume=True)
 

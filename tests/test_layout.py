@@ -24,6 +24,7 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 SHARED = {"files", "fit", "flow", "grid", "lora_file", "schedule"}  # with the ComfyUI nodes
 MODEL = SHARED | {"backbones", "config", "lora", "losses", "step"}
 RUN = MODEL | {"checkpoint", "cost", "data", "progress", "run_folder", "samples"}
+LOOP = {"gradients", "metrics", "optimizer", "stopping"}
 EDGES = {
     "__init__": set(),
     "files": set(),
@@ -41,21 +42,25 @@ EDGES = {
     "cost": {"config"},
     "progress": set(),
     "checkpoint": {"files"},
-    "run_folder": {"config", "files"},
+    "run_folder": {"config", "data", "files", "lora_file"},
+    "gradients": {"schedule", "step"},
+    "metrics": {"files"},
+    "optimizer": {"config"},
+    "stopping": set(),
     "samples": MODEL | {"data"},
     "evaluate": SHARED,
-    "trainer": RUN - {"cost"},
+    "trainer": (RUN | LOOP) - {"cost"},
     "bench": MODEL,
     "edit": RUN,
     "export": RUN | {"trainer"},
     "world": RUN | {"edit", "evaluate"},
-    "commands": RUN | {"edit", "export", "trainer", "world"},
-    "cli": {"bench", "commands", "config", "data", "export"},
+    "commands": RUN | {"edit", "export", "stopping", "trainer", "world"},
+    "cli": {"bench", "commands", "config", "data", "export", "progress"},
     "__main__": {"cli"},
 }
 # Third-party package -> the parts that may import it; nothing else is restricted.
 HEAVY = {
-    "accelerate": {"trainer"},
+    "accelerate": {"metrics", "trainer"},
     "diffusers": {"backbones", "world"},
     "transformers": {"backbones", "world"},
     "peft": {"lora"},

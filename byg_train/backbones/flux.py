@@ -103,7 +103,7 @@ class FluxBackbone:
             # the graph: no input of a block needs a gradient, only the LoRA inside does.
             transformer.enable_gradient_checkpointing(partial(checkpoint, use_reentrant=False))
         if config.compile:
-            # One graph per role, gradient mode, source, stride: above 8, the default, it stays eager.
+            # A graph per role, gradient mode, source, stride: above 8, the default, it stays eager.
             torch._dynamo.config.recompile_limit = 64
             transformer.compile_repeated_blocks()
         self.experts = nn.ModuleDict({"transformer": transformer})

@@ -19,6 +19,7 @@ from ..config import ConfigError, TrainConfig
 from ..data.items import LAYOUTS, load_items
 from ..data.pictures import KINDS
 from ..files import atomic
+from ..progress import CONSOLE
 from ..run_folder import check_output, to_toml, write_config
 from .plan import all_items, check_disk, disk_need, plan, shapes
 from .settings import Flags, resolve_device, settings
@@ -68,7 +69,8 @@ def run_training(flags: Flags, run: Run) -> None:
 
 
 def _train(config: TrainConfig, data: Dataset, output: Path, device: str, resume: bool) -> None:
-    from ..trainer import Interrupted, TrainingError, train
+    from ..stopping import Interrupted
+    from ..trainer import TrainingError, train
 
     write_config(output, config)
     if data.problems:
@@ -123,7 +125,7 @@ def _with_data(config: TrainConfig, folder: Path) -> TrainConfig:
 def _render_world(folder: Path) -> None:
     from ..world.demo import prepare
 
-    Console(stderr=True).print("Drawing the tiny world's training pictures ...")
+    CONSOLE.print("Drawing the tiny world's training pictures ...")
     prepare(folder)
 
 
@@ -139,7 +141,7 @@ def _dry_run(config: TrainConfig, demo: bool) -> None:
 
 def _explain_needs(config: TrainConfig) -> None:
     """What a preset without --data wants, its plan, and what runs now."""
-    console = Console(stderr=True)
+    console = CONSOLE
     layouts = LAYOUTS.format(root="DATA", found="", kinds=KINDS).partition("\n\n")[2]
     console.print(
         f"Preset {config.preset} trains on your pictures: pass --data DATA, a folder in one of two "

@@ -1,6 +1,6 @@
-"""The demo: the tiny world's training set as ordinary files, and what a LoRA does on held-out names.
+"""The demo: the tiny world's training set as files, and what a LoRA does on held-out names.
 
-    python -m byg_train.world.demo RUN [--queries 150]     measures a run again
+python -m byg_train.world.demo RUN [--queries 150]     measures a run again
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from ..backbones import Backbone, load_backbone
-from ..config import LoraSettings, ModelConfig
+from ..backbones import load_backbone
+from ..edit import attach, open_lora
 from ..evaluate.true_pairs import (
     ColourMap,
     Score,
@@ -33,9 +33,7 @@ from ..evaluate.true_pairs import (
 from ..files import atomic
 from ..flow import integrate
 from ..grid import labelled_grid, save_picture
-from ..lora import LoraBank
-from ..lora_file import LoraInfo, read_lora
-from ..schedule import time_grid
+from ..samples import sampling_grid
 from .names import HELD_OUT, KNOWN
 from .scenes import Edit, caption, draw, object_mask, random_edit, training_edit
 
@@ -210,13 +208,9 @@ class Editor:
     """A LoRA over its base, editing batches of the world's pictures."""
 
     def __init__(self, lora: Path, device: str = "cpu") -> None:
-        file = read_lora(lora)
-        self.info = LoraInfo.from_metadata(file.metadata)
-        self.backbone = _world(self.info, device)
-        names = sorted({key.rsplit(".lora_", 1)[0] for key in file.tensors})
-        settings = LoraSettings(rank=self.info.rank, targets=names)
-        self.bank = LoraBank(self.backbone.experts, settings, None, 0)
-        self.bank.load_tensors("transformer", file.tensors)
+        opened = open_lora(lora, None)
+        self.info, self.backbone = opened.info, load_backbone(opened.model, device)
+        self.bank = attach(opened, self.backbone, strength=1.0)
 
     def edit(self, label: str, edits: list[Edit]) -> list[np.ndarray]:
         """Edit the sources by their instructions."""
@@ -241,7 +235,7 @@ class Editor:
     ) -> list[np.ndarray]:
         like = source if like is None else like
         eps = torch.randn(like.shape, generator=torch.Generator().manual_seed(0)).to(like)
-        grid = time_grid(self.info.sample_steps, float(self.info.sample_shift))
+        grid = sampling_grid(self.info.sample_steps, self.info.sample_shift, like)
         with torch.no_grad():
             z = integrate(
                 lambda y, t: self.backbone.velocity(y, t, text, source, guidance=guidance),
@@ -250,13 +244,6 @@ class Editor:
             )
             pixels = self.backbone.decode_latents(z)[:, :, 0]
         return list(((pixels.clamp(-1, 1) + 1) / 2).permute(0, 2, 3, 1).cpu().numpy())
-
-
-def _world(info: LoraInfo, device: str) -> Backbone:
-    config = ModelConfig(
-        path=info.base, text_len=info.text_len, reference_mode=info.reference_mode
-    )
-    return load_backbone(config, device)
 
 
 def _tensor(picture: np.ndarray) -> torch.Tensor:

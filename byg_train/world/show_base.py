@@ -1,6 +1,6 @@
 """What the tiny base can draw: unselected text-to-image samples, and how often it does as asked.
 
-    python -m byg_train.world.show_base --output docs/pictures/base.png
+python -m byg_train.world.show_base --output docs/pictures/base.png
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Train the tiny FLUX pipeline of `base/` from scratch: tokenizers, VAE, text encoders, transformer.
+"""Train the tiny FLUX pipeline of `base/` from scratch: tokenizers, VAE, encoders, transformer.
 
     python -m byg_train.world.train_base --output byg_train/world/base
 
@@ -250,8 +250,10 @@ class Pool:
         while True:
             canvas, latents, scenes = self.rng.choices(self.parts, weights)[0]
             rows = self.rng.sample(range(len(scenes)), size)
-            yield canvas, latents[rows].float(), self.tokenize(
-                [self._caption(scenes[r]) for r in rows]
+            yield (
+                canvas,
+                latents[rows].float(),
+                self.tokenize([self._caption(scenes[r]) for r in rows]),
             )
 
 
@@ -261,14 +263,18 @@ def _draw_t(size: int, g: torch.Generator) -> Tensor:
     return torch.where(torch.rand(size, generator=g) < 0.5, uniform, normal)
 
 
+def _adamw(parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(parameters, weight_decay=1e-2, betas=(0.9, 0.98), fused=True)
+
+
 def train_flow(
     net: Net, pool: Pool, minutes: float, g: torch.Generator, batch: int, snapshot: Path
 ) -> Net:
     """Flow matching, v = eps - x, guidance embedding 1. Returns the EMA."""
-    shadow, clock, step, running = copy.deepcopy(net), Clock(minutes), 0, 0.0
-    optimizer = torch.optim.AdamW(net.parameters(), weight_decay=1e-2, betas=(0.9, 0.98), fused=True)
+    shadow, clock, running = copy.deepcopy(net), Clock(minutes), 0.0
+    optimizer = _adamw(list(net.parameters()))
     compiled = torch.compile(net)
-    for canvas, x, tokens in pool.batches(batch):
+    for step, (canvas, x, tokens) in enumerate(pool.batches(batch)):
         if clock.done >= 1:
             break
         eps, t = torch.randn(x.shape, generator=g), _draw_t(batch, g)
@@ -283,10 +289,9 @@ def train_flow(
         optimizer.step()
         _ema(shadow, net, step)
         running += 0.02 * (loss.item() - running) if step else loss.item()
-        step += 1
         if step % 100 == 0:
             print(f"flow {step} {clock.done:.0%} loss {running:.4f}", flush=True)
-        if step % 1000 == 0:
+        if step % 1000 == 999:
             save_model(shadow, snapshot)
     return shadow
 
@@ -295,11 +300,11 @@ def distil_guidance(net: Net, pool: Pool, minutes: float, g: torch.Generator, ba
     """One pass with guidance embedding w learns v_empty + w (v_caption - v_empty), w in [1, 4]."""
     teacher, student = net.eval().requires_grad_(False), copy.deepcopy(net)
     parameters = list(student.transformer.requires_grad_(True).parameters())
-    shadow, clock, step, running = copy.deepcopy(student), Clock(minutes), 0, 0.0
-    optimizer = torch.optim.AdamW(parameters, weight_decay=1e-2, betas=(0.9, 0.98), fused=True)
+    shadow, clock, running = copy.deepcopy(student), Clock(minutes), 0.0
+    optimizer = _adamw(parameters)
     compiled, empty = torch.compile(student), pool.tokenize([""])
     guide = torch.compile(teacher)
-    for canvas, x, tokens in pool.batches(batch):
+    for step, (canvas, x, tokens) in enumerate(pool.batches(batch)):
         if clock.done >= 1:
             break
         eps, t = torch.randn(x.shape, generator=g), _draw_t(batch, g)
@@ -320,7 +325,6 @@ def distil_guidance(net: Net, pool: Pool, minutes: float, g: torch.Generator, ba
         optimizer.step()
         _ema(shadow, student, step)
         running += 0.02 * (loss.item() - running) if step else loss.item()
-        step += 1
         if step % 50 == 0:
             print(f"distil {step} {clock.done:.0%} loss {running:.4f}", flush=True)
     return shadow

@@ -1,0 +1,51 @@
+"""Does every loss term still reach the LoRA? The alarm against a silently cut graph."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from .schedule import Draw
+from .step import Backward, EditBatch, Roles, Weights, staged_step
+
+# Term -> the stages of `staged_step` in which it must leave a gradient.
+STAGES = {
+    "identity": ("identity",),
+    "cycle": ("reverse", "forward"),
+    "prior": ("reverse", "forward"),
+}
+ORDER = ("identity", "reverse", "forward")
+
+
+def term_gradients(
+    G: Roles,
+    batch: EditBatch,
+    draw: Draw,
+    w: Weights,
+    parameters: dict[str, nn.Parameter],
+    backward: Backward,
+) -> dict[str, float]:
+    """Gradient norms "term/stage" of every weighted term alone, at weight 1; leaves no gradient."""
+    norms = {}
+    for term, stages in STAGES.items():
+        if getattr(w, term) == 0:
+            continue
+        found = []
+
+        def record(loss: Tensor, found: list[float] = found) -> float:
+            factor = backward(loss)
+            found.append(_norm(parameters) / factor)
+            for p in parameters.values():
+                p.grad = None
+            return factor
+
+        alone = Weights(cycle=0, prior=0, identity=0, alpha=w.alpha)
+        staged_step(G, batch, draw, alone._replace(**{term: 1.0}), record)
+        by_stage = dict(zip(ORDER, found, strict=True))
+        norms |= {f"{term}/{stage}": by_stage[stage] for stage in stages}
+    return norms
+
+
+def _norm(parameters: dict[str, nn.Parameter]) -> float:
+    grads = [p.grad.norm() for p in parameters.values() if p.grad is not None]
+    return torch.stack(grads).norm().item() if grads else 0.0
