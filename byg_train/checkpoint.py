@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from .files import atomic
@@ -59,7 +59,8 @@ def save_checkpoint(folder: Path, parts: dict[str, dict[str, Tensor]], state: di
         temporary.mkdir()
         for name, tensors in parts.items():
             contiguous = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
-            save_file(contiguous, temporary / f"{name}.safetensors")
+            # Not save_file: it hides a full disk behind an error of its own.
+            (temporary / f"{name}.safetensors").write_bytes(save(contiguous))
         (temporary / "state.json").write_text(json.dumps(state, indent=1))
 
 

@@ -32,12 +32,23 @@ def main() -> None:
 
 @contextmanager
 def plain_errors() -> Iterator[None]:
-    """A mistake in what was asked is one sentence and exit code 2, without a traceback."""
+    """A mistake in what was asked is one sentence and exit code 2, without a traceback.
+
+    So is a file that the system refuses; a closed pipe is click's business.
+    """
     try:
         yield
-    except (ConfigError, DataError) as error:
-        typer.echo(f"error: {error}", err=True)
+    except BrokenPipeError:
+        raise
+    except (ConfigError, DataError, OSError) as error:
+        typer.echo(f"error: {_sentence(error)}", err=True)
         raise typer.Exit(2) from None
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
 
 
 @app.callback(invoke_without_command=True)
@@ -119,6 +130,9 @@ def edit(
     model: Annotated[
         str | None, typer.Option(help="Base model; the one the LoRA was trained on if not given.")
     ] = None,
+    components: Annotated[
+        str | None, typer.Option(help="For a single-file base: folder or hub id of its VAE etc.")
+    ] = None,
     strength: Annotated[float, typer.Option(help="Of the LoRA; 1 as trained.")] = 1.0,
     n: Annotated[int, typer.Option("--n", help="Results from so many seeds, and a grid.")] = 1,
     seed: Annotated[int, typer.Option(help="The first seed.")] = 0,
@@ -136,7 +150,18 @@ def edit(
 
         run_edit(
             EditFlags(
-                lora, image, instruction, output, model, strength, n, seed, steps, guidance, device
+                lora=lora,
+                image=image,
+                instruction=instruction,
+                output=output,
+                model=model,
+                components=components,
+                strength=strength,
+                n=n,
+                seed=seed,
+                steps=steps,
+                guidance=guidance,
+                device=device,
             )
         )
 

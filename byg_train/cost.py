@@ -7,6 +7,7 @@ F is one forward of the edit network (text, target and source tokens), r F one f
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -37,6 +38,12 @@ CPU_TFLOPS = 0.3
 
 # Tensors of a token's width that backward keeps per block, and that recomputing one block needs.
 KEPT_PER_BLOCK, RECOMPUTED = 25, 50
+# Bytes per pixel while the VAE decodes, in float32: four maps of 256 channels at full size.
+DECODED = 4 * 4 * 256
+# Bytes of CLIP and the VAE, as the hub has them.
+SMALL_PARTS = 0.4e9
+# FLUX.1-dev in the names of hub repositories, folders and single files.
+FLUX_DEV = re.compile(r"flux[._-]?1[._-]?dev", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -48,6 +55,7 @@ class Network:
     single: int = 38
     text_width: int = 4096
     packed: int = 64  # latent values per image token
+    t5: int = 4_762_310_656  # weights of the text encoder
 
     @property
     def blocks(self) -> int:
@@ -72,19 +80,38 @@ class Network:
 
 
 def network(model: ModelConfig) -> Network:
-    """Sizes from the model folder's transformer/config.json; FLUX.1-dev's where there is none."""
-    folder = WORLD_BASE if model.path == "world" else Path(model.path)
-    path = folder / "transformer" / "config.json"
-    if not path.is_file():
+    """Sizes from a local folder's config.json files; FLUX.1-dev's where there are none."""
+    path = Path(model.path).expanduser()
+    folder = Path(model.components or "").expanduser() if path.is_file() else path
+    folder = WORLD_BASE if model.path == "world" else folder
+    if not (file := folder / "transformer" / "config.json").is_file():
         return Network()
-    sizes = json.loads(path.read_text(encoding="utf-8"))
+    sizes = json.loads(file.read_text(encoding="utf-8"))
     return Network(
         width=sizes["num_attention_heads"] * sizes["attention_head_dim"],
         double=sizes["num_layers"],
         single=sizes["num_single_layers"],
         text_width=sizes["joint_attention_dim"],
         packed=sizes["in_channels"],
+        t5=_t5_parameters(folder / "text_encoder_2" / "config.json"),
     )
+
+
+def _t5_parameters(file: Path) -> int:
+    """Embedding, and per layer four attention and three feed-forward matrices."""
+    if not file.is_file():
+        return Network.t5
+    c = json.loads(file.read_text(encoding="utf-8"))
+    layer = c["d_model"] * (4 * c["num_heads"] * c["d_kv"] + 3 * c["d_ff"])
+    return c["vocab_size"] * c["d_model"] + c["num_layers"] * layer
+
+
+def download_size(name: str, *, transformer: bool) -> float | None:
+    """Bytes of a hub model, with or without its transformer; known of FLUX.1-dev alone."""
+    if not FLUX_DEV.search(name):
+        return None
+    net = Network()
+    return 2 * (net.t5 + (net.parameters if transformer else 0)) + SMALL_PARTS
 
 
 class StepCost(NamedTuple):
@@ -139,15 +166,30 @@ class Memory(NamedTuple):
     ema: float
     activations: float  # what one graph keeps for backward
     working: float  # one block while it is recomputed
+    encoding: float  # T5, before the weights come to the device
+    decoding: float  # the VAE on the held-out samples
+
+    @property
+    def step(self) -> float:
+        """While a step is taken."""
+        return self.weights + self.adapter + self.ema + self.activations + self.working
+
+    @property
+    def look(self) -> float:
+        """While samples are decoded; no graph is kept then."""
+        return self.weights + self.adapter + self.ema + self.decoding
 
     @property
     def total(self) -> float:
-        """The sum."""
-        return sum(self)
+        """The largest of what is needed at one time."""
+        return max(self.encoding, self.step, self.look)
 
 
-def memory(config: TrainConfig, net: Network, text: int, image: int) -> Memory:
-    """`text` and `image` tokens of the largest item; the staged step holds one graph at a time."""
+def memory(config: TrainConfig, net: Network, text: int, image: int, pixels: int) -> Memory:
+    """`text` and `image` tokens and `pixels` of the largest item.
+
+    The staged step holds one graph at a time; the samples of a look are decoded together.
+    """
     size = 2 if config.model.dtype == "bfloat16" else 4
     lora = net.lora_parameters(config.lora.rank)
     moments = 8 if config.optimizer.name == "adamw" else 2
@@ -159,15 +201,18 @@ def memory(config: TrainConfig, net: Network, text: int, image: int) -> Memory:
         ema=0 if config.method.ema_decay is None else lora * 4,
         activations=token * net.blocks * (1 if checkpointing else KEPT_PER_BLOCK),
         working=token * RECOMPUTED if checkpointing else 0,
+        encoding=net.t5 * size,
+        decoding=config.sample.count * pixels * DECODED,
     )
 
 
 class Disk(NamedTuple):
-    """Bytes that a run writes."""
+    """Bytes that a run brings to the disk."""
 
     cache: float
     checkpoints: float
     lora_files: float
+    download: float | None = 0  # of a base on the hub; None: not known
 
 
 def disk(config: TrainConfig, net: Network, text: int, images: list[float], texts: int) -> Disk:

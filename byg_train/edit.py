@@ -32,8 +32,11 @@ class Editor(NamedTuple):
     model: ModelConfig
 
 
-def open_lora(lora: Path, model: str | None) -> Editor:
-    """Read a LoRA and check it against its base, as far as this goes without loading the base."""
+def open_lora(lora: Path, model: str | None, components: str | None = None) -> Editor:
+    """Read a LoRA and check it against its base, as far as this goes without loading the base.
+
+    `model` and `components` None: those that the LoRA was trained on.
+    """
     try:
         file = read_lora(lora)
         info = LoraInfo.from_metadata(file.metadata)
@@ -42,15 +45,25 @@ def open_lora(lora: Path, model: str | None) -> Editor:
     tables = {
         "family": info.family,
         "path": model or info.base,
+        "components": components or info.components,
+        # A revision is one of the names that it was recorded with.
+        "revision": None if model or components else info.revision,
         "text_len": info.text_len,
         "reference_mode": info.reference_mode,
     }
     editor = Editor(lora, file, info, build_config({"model": tables}).model)
-    width = network(editor.model).width
+    if why := wrong_width(file, editor.model):
+        raise _misfit(editor, why)
+    return editor
+
+
+def wrong_width(file: LoraFile, model: ModelConfig) -> str | None:
+    """Why a LoRA cannot fit a base by the width of its layers; None if it may fit."""
+    width = network(model).width
     for name, tensor in file.tensors.items():
         if name.endswith("attn.to_q.lora_A.weight") and tensor.shape[1] != width:
-            raise _misfit(editor, f"its layers are {tensor.shape[1]} wide, the model's {width}")
-    return editor
+            return f"its layers are {tensor.shape[1]} wide, the model's {width}"
+    return None
 
 
 def edit_image(
@@ -62,9 +75,11 @@ def edit_image(
     strength: float,
     seeds: list[int],
     device: str,
+    components: str | None = None,
     steps: int | None = None,
     guidance: float | None = None,
     on_progress: Callable[[int, int], None] = lambda done, of: None,
+    on_result: Callable[[Image.Image], None] = lambda result: None,
 ) -> list[Image.Image]:
     """Edit a picture once per seed; every result has exactly the upright source's size.
 
@@ -76,11 +91,13 @@ def edit_image(
         strength: of the LoRA; 1 as trained, 0 the bare base.
         seeds: of the noise, which is drawn on the CPU and so the same on every device.
         device: cpu or cuda.
+        components: for a single-file base, where its VAE and text encoders are; None: as trained.
         steps: Euler steps; None: as in the metadata.
         guidance: of the guidance embedding; None: as in the metadata.
         on_progress: called with (done, of) after every evaluation of the model.
+        on_result: called with every result as soon as it is finished.
     """
-    editor = open_lora(lora, model)
+    editor = open_lora(lora, model, components)
     info, image = editor.info, ImageOps.exif_transpose(image)
     fit = Fit.of(*image.size, info.resolution, info.multiple)
     backbone = load_backbone(editor.model, device)
@@ -101,6 +118,7 @@ def edit_image(
             y_0 = integrate(velocity, _noise(source, seed), grid, each)
             pixels = fit.undo(backbone.decode_latents(y_0).cpu())
         results.append(_finished(to_pictures(pixels)[0], image))
+        on_result(results[-1])
     return results
 
 
@@ -140,9 +158,12 @@ def _pixels(image: Image.Image) -> Tensor:
 
 
 def _finished(result: Image.Image, source: Image.Image) -> Image.Image:
-    """With what a picture has besides colours: the source's transparency and colour profile."""
+    """With what a picture has besides colours: the source's transparency and colour profile.
+
+    The profile of a grey or CMYK source says nothing about the result, which is RGB.
+    """
     if source.has_transparency_data:
         result.putalpha(source.convert("RGBA").getchannel("A"))
-    if "icc_profile" in source.info:
+    if "icc_profile" in source.info and source.mode in ("RGB", "RGBA", "P"):
         result.info["icc_profile"] = source.info["icc_profile"]
     return result

@@ -22,7 +22,7 @@ def atomic(path: Path) -> Iterator[Path]:
         yield temporary
         for part in [*temporary.rglob("*"), temporary]:
             if part.is_file():
-                with part.open("rb") as file:
+                with part.open("r+b") as file:  # Windows syncs only what may be written
                     os.fsync(file.fileno())
         temporary.replace(path)
     finally:

@@ -111,6 +111,9 @@ class LoraInfo:
     multiple: int = 16  # pixel sizes are multiples of this
     version: int = VERSION  # of this table
     date: str = field(default_factory=_now)  # UTC, ISO 8601
+    # Younger than the first files, in which they are absent.
+    components: str | None = None  # of a single-file base: where its VAE and text encoders are
+    revision: str | None = None  # of a base on the hub
 
     def to_metadata(self) -> dict[str, str]:
         """Strings for the safetensors header: byg.*, and what LoRA managers look for."""
@@ -132,6 +135,8 @@ class LoraInfo:
         values = {}
         for f in dataclasses.fields(cls):
             key = f"byg.{f.name}"
+            if f.default is None and key not in metadata:
+                continue
             try:
                 values[f.name] = _READ[str(f.type)](metadata[key])
             except (KeyError, ValueError):
@@ -159,6 +164,7 @@ def _strings(text: str) -> list[str]:
 # How the text of a field is read, by the field's annotation.
 _READ: dict[str, Callable[[str], Any]] = {
     "str": str,
+    "str | None": lambda text: None if text == "null" else text,
     "int": int,
     "list[str]": _strings,
     "float | None": lambda text: None if text == "null" else float(text),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,12 +19,19 @@ if TYPE_CHECKING:
 CONFIG = "config.toml"
 # TOML has no null; a setting without a value is written, and read, as this word.
 NULL = "null"
-# What may change between a run and its resumption: how long it goes on and what it writes.
+# How many instructions the metadata names as examples.
+EXAMPLES = 20
+# What may change between a run and its resumption: how long and how fast it goes on, what it
+# writes, and what the messages of a run advise to change.
 MAY_CHANGE = {
+    "model.compile",
+    "data.cache",
+    "optimizer.lr",
     "train.steps",
     "train.sample_every",
     "train.checkpoint_every",
     "train.keep_checkpoints",
+    "train.check_gradients_every",
     "train.wandb",
     # Names, not settings.
     "preset",
@@ -65,7 +74,7 @@ def check_output(run: Path, config: TrainConfig, *, resume: bool) -> None:
     """Refuse a folder in which this run would mix with something else.
 
     New and empty folders are fine, hidden files aside. `data` alone is what a demo leaves that was
-    stopped before it began to train.
+    stopped before it began to train; settings without any weights are what a failed start leaves.
     """
     if run.exists() and not run.is_dir():
         raise ConfigError(f"--output {run} is a file; wanted a new or empty folder")
@@ -77,6 +86,8 @@ def check_output(run: Path, config: TrainConfig, *, resume: bool) -> None:
         raise ConfigError(
             f"--output {run} is not empty and holds no run (no {CONFIG}); choose a new folder"
         )
+    if not _holds_weights(run):
+        return
     if not resume:
         raise ConfigError(
             f"--output {run} already holds a run; add --resume to go on with it, "
@@ -88,6 +99,12 @@ def check_output(run: Path, config: TrainConfig, *, resume: bool) -> None:
             f"--output {run} holds a run with other settings: {'; '.join(changed)}. "
             "Resume with the run's own settings, or choose another --output"
         )
+
+
+def _holds_weights(run: Path) -> bool:
+    """Whether a run has saved anything to go on with; half-written files are hidden."""
+    saved = [*run.glob("*.safetensors"), *(run / "checkpoints").glob("*")]
+    return any(not path.name.startswith(".") for path in saved)
 
 
 def differences(run: TrainConfig, asked: TrainConfig) -> list[str]:
@@ -113,15 +130,16 @@ def _flat(config: TrainConfig) -> dict[str, Any]:
 
 def lora_info(config: TrainConfig, data: Dataset, multiple: int, steps: int) -> LoraInfo:
     """The LoRA file's metadata: all that `edit` and the nodes need to follow the training."""
-    instructions = sorted({item.instruction for item in data.train})
-    reverse = sorted({item.reverse_instruction for item in data.train})
+    kinds = [item.edit_type for item in data.train]
+    instructions = [item.instruction for item in data.train]
+    reverse = [item.reverse_instruction for item in data.train]
     return LoraInfo(
-        base=config.model.path,
+        base=_from_anywhere(config.model.path),
         family=config.model.family,
         reference_mode=config.model.reference_mode,
         text_len=config.model.text_len,
-        instructions=instructions[:20],
-        reverse_instructions=reverse[:20],
+        instructions=_examples(kinds, instructions),
+        reverse_instructions=_examples(kinds, reverse),
         resolution=config.data.resolution,
         guidance_train=config.guidance.train,
         guidance_prior=config.guidance.prior,
@@ -133,4 +151,22 @@ def lora_info(config: TrainConfig, data: Dataset, multiple: int, steps: int) -> 
         weights="edit",
         dataset=data.fingerprint,
         multiple=multiple,
+        components=config.model.components and _from_anywhere(config.model.components),
+        revision=config.model.revision,
     )
+
+
+def _from_anywhere(name: str) -> str:
+    """A local base by its absolute path: a LoRA is used in other folders than it was trained in."""
+    path = Path(name).expanduser()
+    return str(path.resolve()) if name != "world" and path.exists() else name
+
+
+def _examples(kinds: list[str], texts: list[str]) -> list[str]:
+    """Of every kind of edit its most frequent text, then the second ones, and so on."""
+    groups: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for kind, text in zip(kinds, texts, strict=True):
+        groups[kind][text] += 1
+    ranked = [sorted(groups[k], key=lambda t, k=k: (-groups[k][t], t)) for k in sorted(groups)]
+    turns = [text for turn in zip_longest(*ranked) for text in turn if text is not None]
+    return list(dict.fromkeys(turns))[:EXAMPLES]

@@ -32,15 +32,15 @@ class Look(NamedTuple):
     reconstruction: float  # between source and edited back
     identity: float  # velocity error of the identity task at fixed noise and times
 
-    def warnings(self, edits: bool) -> list[str]:
-        """Sentences about identity collapse (only once the model should edit) and drift."""
+    def warnings(self) -> list[str]:
+        """Sentences about identity collapse, drift and a forgotten source."""
         found = []
-        if edits and self.edit_distance < COLLAPSE:
+        if self.edit_distance < COLLAPSE:
             found.append(
                 f"identity collapse: edits differ from their sources by {self.edit_distance:.3f} "
                 f"of the variance (below {COLLAPSE}); raise method.lambda_prior or train longer"
             )
-        if edits and self.reconstruction > DRIFT:
+        if self.reconstruction > DRIFT:
             found.append(
                 f"drift: editing back misses the source by {self.reconstruction:.2f} of its "
                 f"variance (above {DRIFT}); lower method.lambda_prior or optimizer.lr"

@@ -26,7 +26,7 @@ from .checkpoint import (
     random_state,
     save_checkpoint,
 )
-from .config import TrainConfig
+from .config import ConfigError, TrainConfig
 from .data.batches import Batches, collate
 from .data.cache import Cache
 from .gradients import term_gradients
@@ -293,8 +293,9 @@ class Trainer:
         """Sample the held-out items; warn where they say that something goes wrong."""
         look = self.held_out.look(self.roles.edit, self.sampler)
         save_picture(self.output / "samples" / f"step-{self.state.step:06d}.png", look.grid)
-        for sentence in look.warnings(edits=self.main_step > self.config.train.steps // 4):
-            log.warning("step %d: %s", self.state.step, sentence)
+        if self.main_step > self.config.train.steps // 4:  # before, it cannot edit yet
+            for sentence in look.warnings():
+                log.warning("step %d: %s", self.state.step, sentence)
         measures = {k: v for k, v in look._asdict().items() if isinstance(v, float)}
         self.metrics.write({"step": self.state.step, "kind": "held_out", **measures})
 
@@ -305,7 +306,12 @@ class Trainer:
             tensors, values = optimizer_state(self.optimizer)
             bank, counts = self.bank.state_dict()
             parts = {"lora": bank, "optimizer": tensors, "random": random_state(self.generator)}
-            state = {**asdict(self.state), "optimizer": values, "ema": counts}
+            state = {
+                "counters": asdict(self.state),
+                "data": self.data.fingerprint,
+                "optimizer": values,
+                "ema": counts,
+            }
             save_checkpoint(folder, parts, state)
             prune(folder.parent, self.config.train.keep_checkpoints)
         return folder
@@ -315,12 +321,17 @@ class Trainer:
         found = checkpoints(self.output / "checkpoints")
         if not found:
             log.warning("no checkpoint in %s yet: starting from the beginning", self.output)
+            self.metrics.forget_after(-1)
             return
         parts, state = load_checkpoint(found[-1])
-        values, counts = state.pop("optimizer"), state.pop("ema")
-        self.state = State(**state)
-        self.bank.load_state_dict(parts["lora"], counts)
-        load_optimizer_state(self.optimizer, (parts["optimizer"], values))
+        if state["data"] != self.data.fingerprint:
+            raise ConfigError(
+                f"{self.config.data.path} is not what this run was trained on (its pictures, texts "
+                f"or splits changed since {found[-1].name}): restore it, or start a new --output"
+            )
+        self.state = State(**state["counters"])
+        self.bank.load_state_dict(parts["lora"], state["ema"])
+        load_optimizer_state(self.optimizer, (parts["optimizer"], state["optimizer"]))
         load_random_state(self.generator, parts["random"])
         self.metrics.forget_after(self.state.step)
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from byg_train import checkpoint
 from byg_train.checkpoint import (
     checkpoints,
     load_checkpoint,
@@ -54,11 +53,12 @@ def test_a_full_disk_leaves_the_previous_files_intact(
 ) -> None:
     save_checkpoint(tmp_path / "step-1", {"a": {"x": torch.ones(2)}}, {"n": 1})
 
-    def full(tensors: dict, path: Path) -> None:
-        path.write_bytes(b"half")
+    def full(path: Path, data: bytes) -> None:
+        with path.open("wb") as file:
+            file.write(data[: len(data) // 2])
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(checkpoint, "save_file", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(OSError, match="No space"):
         save_checkpoint(tmp_path / "step-2", {"a": {"x": torch.ones(2)}}, {"n": 2})
     assert [p.name for p in checkpoints(tmp_path)] == ["step-1"]

@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+import torch
 from typer.testing import CliRunner, Result
 
 from byg_train import bench, trainer
@@ -19,6 +20,7 @@ from byg_train.commands import train as train_module
 from byg_train.commands.plan import shapes
 from byg_train.config import PRESETS, TrainConfig, build_config
 from byg_train.data.items import load_items
+from byg_train.lora_file import write_lora
 from byg_train.run_folder import read_config
 from byg_train.trainer import Interrupted, TrainingError
 
@@ -146,11 +148,16 @@ def test_checks_come_in_order(
 
 
 @pytest.mark.usefixtures("nothing_loads")
-def test_hub_unreachable(tiny_data: Path, tmp_path: Path) -> None:
-    """Tests run offline: the preset's own base has no local copy."""
+def test_hub_unreachable(tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests run offline: the preset's own base has no local copy. Its download needs space, too."""
+    usage = collections.namedtuple("Usage", "total used free")
+    free = [30e9, 60e9]
+    monkeypatch.setattr(plan_module.shutil, "disk_usage", lambda path: usage(0, 0, free[0]))
     command = ["--preset", "flux_edit", "--data", tiny_data, "--set", "data.resolution=16"]
-    result = byg(*command, "--output", tmp_path / "run", "--set", "train.steps=10")
-    refused(result, "black-forest-labs/FLUX.1-dev", "cannot be reached")
+    command += ["--output", tmp_path / "run", "--set", "train.steps=10"]
+    refused(byg(*command), "too little disk space", "download of the base 33.")
+    del free[0]
+    refused(byg(*command), "black-forest-labs/FLUX.1-dev", "cannot be reached")
     assert not (tmp_path / "run").exists()
 
 
@@ -161,6 +168,95 @@ def test_a_preset_without_data_says_what_it_needs() -> None:
         result, "--data", "metadata.jsonl", "folder for each style", "Plan of preset flux_style"
     )
     assert "python -m byg_train --preset demo" in result.stderr
+
+
+def warmup_file(folder: Path, width: int = 32, rank: int = 2) -> Path:
+    name = "transformer_blocks.0.attn.to_q.lora_{}.weight"
+    tensors = {
+        name.format("A"): torch.zeros(rank, width), name.format("B"): torch.zeros(width, rank)
+    }  # fmt: skip
+    write_lora(folder / "w.safetensors", tensors, scale=1, prefix="transformer.", metadata={})
+    return folder / "w.safetensors"
+
+
+@pytest.mark.usefixtures("nothing_loads")
+@pytest.mark.parametrize(
+    ("shape", "words"),
+    [
+        (None, ["w.safetensors", "does not exist"]),
+        ((32, 3), ["its rank is 3, lora.rank is 2", "warmup.lora=null"]),
+        ((48, 2), ["48 wide, the model's 32", "choose another"]),
+    ],
+)
+def test_an_unfit_warmup_is_refused_before_loading(
+    shape: tuple[int, int] | None,
+    words: list[str],
+    tiny_base: Path,
+    tiny_data: Path,
+    tmp_path: Path,
+) -> None:
+    if shape:
+        warmup_file(tmp_path, *shape)
+    more = ["--set", f"warmup.lora={tmp_path / 'w.safetensors'}"]
+    refused(byg(*small(tiny_base, tiny_data, tmp_path / "run", *more)), "warmup.lora", *words)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.usefixtures("nothing_loads")
+def test_the_shipped_warmup_fits_its_own_base_and_rank_alone(
+    tiny_base: Path, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train_module, "WARMUP", warmup_file(tmp_path, 128, 32))
+    more = ["--preset", "demo", "--data", tiny_data, "--set", "data.resolution=16"]
+    own_base = [*more, "--model", tiny_base, "--output", tmp_path / "run"]
+    instead = "--set warmup.lora=null --set warmup.min_steps=300"
+    refused(byg(*own_base), "128 wide", "32", instead)
+    words = instead.split()
+    monkeypatch.setattr(train_module, "_train", lambda *_: None)
+    assert byg(*own_base, *words).exit_code == 0
+
+
+@pytest.mark.usefixtures("nothing_loads")
+@pytest.mark.parametrize(
+    ("setting", "package"),
+    [("optimizer.name=adamw8bit", "bitsandbytes"), ("train.wandb=true", "wandb")],
+)
+def test_a_missing_package_is_named_before_loading(
+    setting: str,
+    package: str,
+    tiny_base: Path,
+    tiny_data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    real = train_module.importlib.util.find_spec
+    monkeypatch.setattr(
+        train_module.importlib.util,
+        "find_spec",
+        lambda n, *a: None if n == package else real(n, *a),
+    )
+    command = small(tiny_base, tiny_data, tmp_path / "run", "--set", setting)
+    refused(byg(*command), setting, f"pip install {package}")
+
+
+@pytest.mark.usefixtures("nothing_loads")
+def test_several_processes_are_refused(
+    tiny_base: Path, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    refused(byg(*small(tiny_base, tiny_data, tmp_path / "run")), "2 processes", "one GPU")
+
+
+def test_an_output_that_cannot_be_written(tiny_base: Path, tiny_data: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    result = byg(*small(tiny_base, tiny_data, tmp_path / "file" / "run"))
+    refused(result, "file", "Not a directory")
+    assert len(result.stderr.splitlines()) == 1
+
+
+@pytest.mark.usefixtures("nothing_loads")
+def test_a_configuration_that_is_a_folder(tmp_path: Path) -> None:
+    refused(byg("--config", tmp_path), "configuration file", "directory")
 
 
 # ---------------------------------------------------------------- plans
@@ -180,6 +276,16 @@ def test_every_preset_has_a_plan(preset: str, tiny_data: Path, tmp_path: Path) -
     ):
         assert words in result.stdout
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_plan_says_what_is_too_large_and_what_must_come_first(tiny_data: Path) -> None:
+    command = ["--preset", "flux_edit", "--data", tiny_data, "--dry-run"]
+    plain = " ".join(byg(*command).stdout.split())
+    assert "download of the base 33." in plain and "A100 " in plain
+    large = byg(*command, "--set", "model.dtype=float32", "--set", "lora.rank=2048")
+    assert "fits none of the known GPUs" in " ".join(large.stdout.split())
+    other = byg(*command, "--model", "somebody/else")
+    assert "download of the base, of unknown size" in " ".join(other.stdout.split())
 
 
 def test_the_demo_plans_with_its_own_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -246,10 +352,12 @@ def test_the_demo_draws_its_data_into_the_run(
     monkeypatch.setattr(train_module, "_train", lambda *args: seen.append(args))
     monkeypatch.chdir(tmp_path)
     for _ in range(2):
-        result = byg("--preset", "demo", "--model", tiny_base, "--device", "cpu")
+        own = ["--model", tiny_base, "--set", "warmup.lora=null"]
+        result = byg("--preset", "demo", *own, "--device", "cpu")
         assert result.exit_code == 0, result.output
-    config, data, output, device, resume = seen[1]
+    config, data, output, device, resume, world = seen[1]
     assert (output, device, resume) == (tmp_path / "runs" / "demo", "cpu", False)
+    assert world
     assert config.data.path == output / "data"
     assert (output / "data" / "metadata.jsonl").is_file()
     assert len(data.train) >= 28 and len(data.test) == 4
@@ -307,6 +415,8 @@ def test_a_run_and_its_resumption(tiny_base: Path, tiny_data: Path, tmp_path: Pa
     [
         (Interrupted("saved; --resume goes on", 130), 130, ["saved; --resume goes on"]),
         (TrainingError("the loss became nan"), 1, ["error: the loss became nan"]),
+        (torch.OutOfMemoryError("CUDA ..."), 1, ["memory is full", "train.batch_size"]),
+        (PermissionError(errno.EACCES, "Permission denied", "a.file"), 2, ["a.file: Permission"]),
         (OSError(errno.ENOSPC, "No space", "some.file"), 2, ["disk is full", "--resume"]),
     ],
 )
@@ -327,6 +437,45 @@ def test_a_run_that_ends_early_says_why(
     assert result.exit_code == code
     for word in words:
         assert word in result.stderr
+
+
+def test_the_tiny_worlds_report_is_for_its_own_data(
+    tiny_base: Path, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not for other data under the demo's preset."""
+    from byg_train.world import demo
+
+    prepare, reported = demo.prepare, []
+    monkeypatch.setattr(demo, "prepare", lambda folder: prepare(folder, items=30))
+    monkeypatch.setattr(demo, "report", lambda *args: reported.append(args))
+    monkeypatch.setattr(trainer, "train", lambda *args, **_: args[2] / "x.safetensors")
+    command = ["--preset", "demo", "--model", tiny_base, "--set", "warmup.lora=null"]
+    command += ["--device", "cpu", "--output"]
+    own = ["--data", tiny_data, "--set", "data.resolution=16"]
+    assert byg(*command, tmp_path / "own", *own).exit_code == 0
+    assert reported == []
+    assert byg(*command, tmp_path / "world").exit_code == 0
+    assert reported == [(tmp_path / "world", "cpu")]
+
+
+def test_a_failed_start_may_be_repeated(
+    tiny_base: Path, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With other settings, without --resume, and without what the first try measured."""
+    output = tmp_path / "run"
+
+    def end(*_: object, **__: object) -> None:
+        (output / "metrics.jsonl").write_text('{"step": 0, "kind": "held_out"}\n')
+        raise TrainingError("too soon")
+
+    monkeypatch.setattr(trainer, "train", end)
+    assert byg(*small(tiny_base, tiny_data, output, "--steps", 1)).exit_code == 1
+    monkeypatch.undo()
+    again = byg(*small(tiny_base, tiny_data, output, "--steps", 1, "--set", "lora.rank=3"))
+    assert again.exit_code == 0, again.output
+    assert read_config(output).lora.rank == 3
+    kinds = [json.loads(x) for x in (output / "metrics.jsonl").read_text().splitlines()]
+    assert len([r for r in kinds if r["step"] == 0 and r["kind"] == "held_out"]) == 1
 
 
 def test_dropped_items_are_listed_in_the_run(

@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 
 from byg_train.commands.settings import Flags, settings
 from byg_train.config import PRESETS, ConfigError, TrainConfig, build_config, load_preset, parse_set
+from byg_train.data.items import Dataset, Item
 from byg_train.run_folder import (
     check_output,
     differences,
+    lora_info,
     read_config,
     read_settings,
     to_toml,
@@ -123,6 +125,11 @@ def test_broken_toml_names_the_file(tmp_path: Path) -> None:
     file.write_text("[train\nsteps = 3")
     with pytest.raises(ConfigError, match=r"broken\.toml.*TOML"):
         settings(Flags(preset="demo", config=file))
+    file.write_bytes("description = 'größer'".encode("latin-1"))
+    with pytest.raises(ConfigError, match=r"broken\.toml is not UTF-8"):
+        settings(Flags(preset="demo", config=file))
+    with pytest.raises(ConfigError, match=r"configuration file .*directory"):
+        settings(Flags(preset="demo", config=tmp_path))
 
 
 @pytest.mark.parametrize("name", list(PRESETS))
@@ -174,15 +181,36 @@ def test_new_and_empty_folders_are_fine(tmp_path: Path) -> None:
     check_output(tmp_path, config, resume=False)
 
 
+def test_a_failed_start_counts_as_new(tmp_path: Path) -> None:
+    """Settings, a log, a first look, half a checkpoint, but no weights: nothing to go on with."""
+    config = settings(Flags(preset="demo"))
+    write_config(tmp_path, settings(Flags(preset="demo", assignments=["lora.rank=3"])))
+    (tmp_path / "metrics.jsonl").touch()
+    (tmp_path / "samples").mkdir()
+    (tmp_path / "checkpoints" / ".step-000002.7.tmp").mkdir(parents=True)
+    for resume in (False, True):
+        check_output(tmp_path, config, resume=resume)
+    (tmp_path / "checkpoints" / "warmup.safetensors").touch()
+    with pytest.raises(ConfigError, match="already holds a run"):
+        check_output(tmp_path, config, resume=False)
+
+
+def started(folder: Path, config: TrainConfig) -> None:
+    """A run with a checkpoint."""
+    write_config(folder, config)
+    (folder / "checkpoints" / "step-000002").mkdir(parents=True)
+
+
 def test_a_run_is_only_resumed(tmp_path: Path) -> None:
     config = settings(Flags(preset="demo"))
-    write_config(tmp_path, config)
+    started(tmp_path, config)
     with pytest.raises(ConfigError, match=r"already holds a run.*--resume"):
         check_output(tmp_path, config, resume=False)
     check_output(tmp_path, config, resume=True)
     longer = ["train.steps=999", "train.sample_every=7", "train.checkpoint_every=9"]
-    rest = ["train.keep_checkpoints=5", "train.wandb=true"]
-    for assignments in (longer, rest):
+    rest = ["train.keep_checkpoints=5", "train.wandb=true", "train.check_gradients_every=3"]
+    advised = ["optimizer.lr=1e-5", "data.cache=elsewhere", "model.compile=true"]
+    for assignments in (longer, rest, advised):
         check_output(tmp_path, settings(Flags(preset="demo", assignments=assignments)), resume=True)
 
 
@@ -197,7 +225,7 @@ def test_a_run_is_only_resumed(tmp_path: Path) -> None:
     ],
 )
 def test_resuming_with_other_settings_names_them(assignment: str, key: str, tmp_path: Path) -> None:
-    write_config(tmp_path, settings(Flags(preset="demo")))
+    started(tmp_path, settings(Flags(preset="demo")))
     other = settings(Flags(preset="demo", assignments=[assignment]))
     with pytest.raises(ConfigError) as error:
         check_output(tmp_path, other, resume=True)
@@ -223,3 +251,45 @@ def test_the_same_data_by_another_name_is_the_same(
     relative = settings(Flags(preset="demo", data=Path("pictures")))
     absolute = settings(Flags(preset="demo", data=tmp_path / "pictures"))
     assert differences(relative, absolute) == []
+
+
+# ---------------------------------------------------------------- metadata
+
+
+def items(kind: str, *instructions: str) -> list[Item]:
+    return [
+        Item(
+            path=Path("x.png"), src_caption="a", tgt_caption="b", instruction=text,
+            reverse_instruction=f"undo {text}", edit_type=kind, width=8, height=8, digest="",
+        )
+        for text in instructions
+    ]  # fmt: skip
+
+
+def test_a_loras_examples_show_every_kind_of_edit() -> None:
+    """In turns over the kinds, of each the most frequent first; no text twice."""
+    many = [f"add {i:02}" for i in range(30)]
+    train = items("add", *many, "add 07") + items("remove", "cut", "drop", "drop", "add 07")
+    data = Dataset(train=train, test=[], problems=[], fingerprint="f")
+    info = lora_info(settings(Flags(preset="demo")), data, 16, 5)
+    assert info.instructions[:5] == ["add 07", "drop", "add 00", "add 01", "cut"]
+    assert len(info.instructions) == len(set(info.instructions)) == 20
+    assert info.reverse_instructions[:2] == ["undo add 07", "undo drop"]
+
+
+def test_a_lora_names_a_local_base_so_that_it_is_found_from_anywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("flux.safetensors", "parts", "world"):
+        (tmp_path / name).mkdir()
+    data = Dataset(train=items("", "x"), test=[], problems=[], fingerprint="f")
+
+    def told(**model: str) -> tuple[str | None, ...]:
+        info = lora_info(build_config({"model": model}), data, 16, 5)
+        return info.base, info.components, info.revision
+
+    local = told(path="flux.safetensors", components="parts")
+    assert local == (str(tmp_path / "flux.safetensors"), str(tmp_path / "parts"), None)
+    assert told(path="a/b", components="c/d", revision="main") == ("a/b", "c/d", "main")
+    assert told(path="world") == ("world", None, None)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from byg_train.config import TrainConfig, build_config
-from byg_train.cost import Network, compute, disk, memory, network, step_cost
+from byg_train.cost import Network, compute, disk, download_size, memory, network, step_cost
 
 FLUX = Network()
 
@@ -67,25 +67,45 @@ def test_flux_sizes() -> None:
 
 def test_flux_memory() -> None:
     """Weights 24 GB, adapter 4.2, EMA 1.05, boundaries 3.0 at 1024 px and 0.9 at 512; 35 in all."""
-    large, small = (memory(config(), FLUX, 512, n) for n in (4096, 1024))
+    large, small = (memory(config(), FLUX, 512, n, 256 * n) for n in (4096, 1024))
     assert large.weights / 1e9 == pytest.approx(23.8, abs=0.1)
     assert large.adapter / 1e9 == pytest.approx(4.2, abs=0.05)
     assert large.ema / 1e9 == pytest.approx(1.05, abs=0.01)
     assert large.activations / 1e9 == pytest.approx(3.05, abs=0.05)
     assert small.activations / 1e9 == pytest.approx(0.9, abs=0.05)
-    assert large.total / 1e9 == pytest.approx(35, abs=1)
+    assert large.step / 1e9 == pytest.approx(35, abs=1)
 
 
 def test_memory_follows_the_settings() -> None:
     """No EMA costs nothing; batch scales activations alone; checkpointing trades them for time."""
-    one = memory(config(), FLUX, 512, 1024)
-    none = memory(config(method={"ema_decay": None}), FLUX, 512, 1024)
+    one = memory(config(), FLUX, 512, 1024, 512**2)
+    none = memory(config(method={"ema_decay": None}), FLUX, 512, 1024, 512**2)
     assert one.total - none.total == one.ema > 0
-    four = memory(config(train={"batch_size": 4}), FLUX, 512, 1024)
+    four = memory(config(train={"batch_size": 4}), FLUX, 512, 1024, 512**2)
     assert four.activations == 4 * one.activations
     assert four.weights == one.weights
-    kept = memory(config(model={"gradient_checkpointing": False}), FLUX, 512, 1024)
+    kept = memory(config(model={"gradient_checkpointing": False}), FLUX, 512, 1024, 512**2)
     assert kept.activations > 10 * one.activations
+
+
+def test_the_largest_moment_counts() -> None:
+    """Encoding texts comes before the weights; a look and a step come one after the other."""
+    need = memory(config(), FLUX, 512, 1024, 512**2)
+    assert need.encoding / 1e9 == pytest.approx(9.5, abs=0.1)
+    assert need.total == max(need.encoding, need.step, need.look)
+    few = memory(config(sample={"count": 1}), FLUX, 512, 1024, 512**2)
+    assert need.decoding == 4 * few.decoding > 0
+    assert few.total == few.step  # one small picture takes less than a step
+    small = need._replace(weights=1e6, adapter=0, ema=0, activations=0, working=0, decoding=0)
+    assert small.total == need.encoding
+
+
+def test_download_sizes() -> None:
+    """FLUX.1-dev is about 34 GB on the hub, its parts without the transformer about 10."""
+    name = "black-forest-labs/FLUX.1-dev"
+    assert download_size(name, transformer=True) / 1e9 == pytest.approx(33.7, abs=0.3)
+    assert download_size(name, transformer=False) / 1e9 == pytest.approx(9.9, abs=0.3)
+    assert download_size("somebody/other", transformer=True) is None
 
 
 def test_disk() -> None:
@@ -107,3 +127,11 @@ def test_sizes_come_from_the_model_folder(tmp_path: Path) -> None:
     (folder / "config.json").write_text(f"{{{sizes}, {heads}}}")
     assert network(config(model={"path": str(tmp_path)}).model) == Network(192, 2, 8, 128, 32)
     assert network(config().model) == FLUX
+    single = tmp_path / "flux.safetensors"
+    single.touch()
+    beside = {"path": str(single), "components": str(tmp_path)}
+    assert network(config(model=beside).model) == Network(192, 2, 8, 128, 32)
+    t5 = '"vocab_size": 10, "d_model": 4, "num_layers": 2, "num_heads": 3, "d_kv": 2, "d_ff": 5'
+    (tmp_path / "text_encoder_2").mkdir()
+    (tmp_path / "text_encoder_2" / "config.json").write_text(f"{{{t5}}}")
+    assert network(config(model=beside).model).t5 == 10 * 4 + 2 * (4 * 4 * 6 + 3 * 4 * 5)

@@ -135,6 +135,28 @@ def test_alpha_and_colour_profile_come_back(lora: Path) -> None:
     assert not same(result.convert("RGB"), image.convert("RGB"))
 
 
+@pytest.mark.parametrize("mode", ["L", "CMYK"])
+def test_a_profile_of_other_colours_is_left_out(lora: Path, mode: str) -> None:
+    """The result is RGB: a grey or CMYK profile would be false."""
+    image = picture((16, 16), mode)
+    image.info["icc_profile"] = b"a profile"
+    (result,) = edited(lora, image)
+    assert result.mode == "RGB" and "icc_profile" not in result.info
+
+
+def test_results_come_as_they_are_finished(lora: Path) -> None:
+    """Each before the next one is begun: after 3 and 6 of 6 evaluations."""
+    seen: list[int] = []
+    came: list[tuple[int, Image.Image]] = []
+    results = edited(
+        lora, picture((16, 16)), seeds=[0, 1],
+        on_progress=lambda done, of: seen.append(done),
+        on_result=lambda result: came.append((len(seen), result)),
+    )  # fmt: skip
+    assert [n for n, _ in came] == [3, 6]
+    assert all(a is b for (_, a), b in zip(came, results, strict=True))
+
+
 def test_a_turned_photo_is_edited_upright(lora: Path, tmp_path: Path) -> None:
     image, exif = picture((24, 10)), Image.Exif()
     exif[274] = 6  # a quarter turn
@@ -201,6 +223,7 @@ def test_several_seeds_and_a_grid(lora: Path, photo: Path, tmp_path: Path) -> No
         (["--image", "gone.png"], ["gone.png", "does not exist"]),
         (["--image", "broken.png"], ["broken.png", "cannot be used"]),
         (["--output", "picture.gif"], ["picture.gif", ".png"]),
+        (["--output", "photo.png/new/x.png"], ["x.png", "cannot be written"]),
         (["--output", "photo.png"], ["would overwrite"]),
         (["--image", "clear.png", "--output", "x.jpg"], ["x.jpg", "transparency"]),
         (["--lora", "gone.safetensors"], ["gone.safetensors", "does not exist"]),
@@ -230,6 +253,43 @@ def test_mistakes_are_found_before_a_model_is_loaded(
     for word in words:
         assert word in result.stderr
     assert {p: p.read_bytes() for p in tmp_path.iterdir()} == before
+
+
+def test_a_single_file_base_comes_with_its_components(
+    tiny_base: Path, lora: Path, tmp_path: Path
+) -> None:
+    """From the metadata, or from --components; a revision belongs to the recorded names alone."""
+    single = tmp_path / "flux.safetensors"
+    single.touch()
+    parts, other = str(tiny_base), str(tmp_path)
+    metadata = info(single, components=parts, revision="abc").to_metadata()
+    file = tmp_path / "l.safetensors"
+    write_lora(file, read_lora(lora).tensors, scale=1, prefix="transformer.", metadata=metadata)
+    model = open_lora(file, None).model
+    assert (model.path, model.components, model.revision) == (str(single), parts, "abc")
+    model = open_lora(file, str(tiny_base), other).model
+    assert (model.path, model.components, model.revision) == (parts, other, None)
+    with pytest.raises(ConfigError, match="32 wide, the model's 3072"):
+        open_lora(file, None, other)  # no sizes there: FLUX.1-dev's
+
+
+def test_an_interrupted_edit_keeps_what_is_finished(
+    lora: Path, photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full GPU at the second seed: one sentence, exit code 1, and the first result is there."""
+    real, calls = edit_module._noise, []
+
+    def full(*args: object) -> torch.Tensor:
+        calls.append(args)
+        if len(calls) == 2:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+        return real(*args)
+
+    monkeypatch.setattr(edit_module, "_noise", full)
+    result = byg(lora, photo, tmp_path / "out" / "r.png", "--n", 3, "--device", "cpu")
+    assert result.exit_code == 1, result.output
+    assert "memory is full" in result.stderr and "--device cpu" in result.stderr
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["r_1.png"]
 
 
 def test_a_lora_of_another_family_of_tools(tiny_base: Path, tmp_path: Path, lora: Path) -> None:

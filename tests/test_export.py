@@ -17,14 +17,15 @@ import torch
 from fetch_host import found as host_found
 from fetch_host import host_folder
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner, Result
 
+from byg_train.card import card, has_workflow, workflow
 from byg_train.cli import app
 from byg_train.config import ConfigError, build_config
 from byg_train.data.items import load_items
-from byg_train.export import card, export_run, workflow
-from byg_train.lora_file import LoraInfo, read_lora
+from byg_train.export import export_run
+from byg_train.lora_file import LoraInfo, read_lora, write_lora
 from byg_train.run_folder import write_config
 from byg_train.schedule import flux_shift
 from byg_train.trainer import train
@@ -47,6 +48,9 @@ FLUX = LoraInfo(
     weights="edit",
     dataset="abc",
 )
+
+
+LORA = "mine.safetensors"
 
 
 @pytest.fixture(scope="module")
@@ -89,17 +93,15 @@ def test_the_newest_weights_with_all_that_goes_with_them(run: Path, tmp_path: Pa
     output = tmp_path / "out"
     result = export(run, "--output", output, "--name", "ink style")
     assert result.exit_code == 0, result.output
-    names = {"README.md", "ink style.png", "ink style.safetensors", "ink style.workflow.json"}
+    names = {"README.md", "ink style.png", "ink style.safetensors"}  # no stock node loads its base
     assert {p.name for p in output.iterdir()} == names
-    assert (output / "ink style.safetensors").read_bytes() == (
-        run / "mine.safetensors"
-    ).read_bytes()
+    found, wanted = (read_lora(p) for p in (output / "ink style.safetensors", run / LORA))
+    assert found.tensors.keys() == wanted.tensors.keys()
+    assert all(torch.equal(found.tensors[k], v) for k, v in wanted.tensors.items())
     with Image.open(output / "ink style.png") as preview:
         preview.load()
     newest = max((run / "samples").glob("*.png"))
     assert (output / "ink style.png").read_bytes() == newest.read_bytes()
-    graph = json.loads((output / "ink style.workflow.json").read_text())
-    assert nodes(graph)["LoraLoaderModelOnly"]["widgets_values"][0] == "ink style.safetensors"
     assert "ink style.safetensors" in (output / "README.md").read_text()
 
 
@@ -146,8 +148,8 @@ def test_an_interrupted_run_without_a_lora_file(run: Path, tmp_path: Path) -> No
     wanted = read_lora(run / "mine-000003.safetensors")
     assert all(torch.equal(found.tensors[k], v) for k, v in wanted.tensors.items())
     infos = [LoraInfo.from_metadata(f.metadata) for f in (found, wanted)]
-    assert replace(infos[0], date="") == replace(infos[1], date="")
-    assert [p.name for p in written] == ["mine.safetensors", "mine.workflow.json", "README.md"]
+    assert replace(infos[0], date="") == replace(infos[1], date="", base=Path(infos[1].base).name)
+    assert [p.name for p in written] == ["mine.safetensors", "README.md"]
     assert "![" not in written[-1].read_text()
 
 
@@ -191,6 +193,41 @@ def test_no_run_and_no_ema(run: Path, tmp_path: Path) -> None:
     shutil.copytree(run, folder, ignore=shutil.ignore_patterns("checkpoints"))
     result = export(folder, "--weights", "ema")
     assert result.exit_code == 2 and "no EMA weights yet" in result.stderr
+
+
+@pytest.mark.parametrize("content", ["foreign", "cut"])
+def test_a_stray_file_in_the_run_is_named(run: Path, tmp_path: Path, content: str) -> None:
+    folder = tmp_path / "mine"
+    shutil.copytree(run, folder)
+    whole = (run / LORA).read_bytes()
+    save_file({"x": torch.zeros(2)}, folder / "stray.safetensors")
+    if content == "cut":
+        (folder / "stray.safetensors").write_bytes(whole[: len(whole) // 2])
+    result = export(folder)
+    assert result.exit_code == 2 and isinstance(result.exception, SystemExit)
+    assert "stray.safetensors" in result.stderr and "move it out" in result.stderr
+
+
+def test_an_export_tells_nothing_of_the_disk(run: Path, tiny_base: Path, tmp_path: Path) -> None:
+    """The run's own file knows where its base is; what is shared names it alone."""
+    export_run(run, weights="live", step=None, output=tmp_path / "out", name="x")
+    assert str(tiny_base.parent).encode() in (run / LORA).read_bytes()
+    for file in (tmp_path / "out").iterdir():
+        assert str(tiny_base.parent).encode() not in file.read_bytes(), file.name
+
+
+def test_an_export_for_a_base_that_comfyui_knows(run: Path, tmp_path: Path) -> None:
+    """The same run, had it been on the hub's model: the workflow loads it, and the LoRA."""
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    shutil.copy(run / "config.toml", folder)
+    file = read_lora(run / LORA)
+    metadata = replace(LoraInfo.from_metadata(file.metadata), base=FLUX.base).to_metadata()
+    write_lora(folder / LORA, file.tensors, scale=1.0, prefix="transformer.", metadata=metadata)
+    written = export_run(folder, weights="live", step=None, output=None, name="ink")
+    assert [p.name for p in written] == ["ink.safetensors", "ink.workflow.json", "README.md"]
+    graph = json.loads(written[1].read_text())
+    assert nodes(graph)["LoraLoaderModelOnly"]["widgets_values"][0] == "ink.safetensors"
 
 
 def test_exporting_again_replaces_the_export_alone(run: Path, tmp_path: Path) -> None:
@@ -315,15 +352,38 @@ def test_a_tiny_world_and_a_base_without_guidance_bypass_nodes() -> None:
     assert not any(node["mode"] for node in workflow(FLUX, "x")["nodes"])
 
 
-def test_no_stock_node_shares_positions(run: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "mine"
-    shutil.copytree(run, folder)
-    for file in folder.glob("*.safetensors"):
-        file.unlink()
-    text = (folder / "config.toml").read_text()
-    (folder / "config.toml").write_text(text.replace('"index"', '"shared"'))
-    written = export_run(folder, weights="live", step=None, output=None, name=None)
-    assert not [p for p in written if p.suffix == ".json"]
+def test_no_stock_node_shares_positions() -> None:
+    assert has_workflow(FLUX)
+    assert not has_workflow(replace(FLUX, reference_mode="shared"))
+
+
+@pytest.mark.parametrize(
+    ("base", "file"),
+    [
+        ("black-forest-labs/FLUX.1-dev", "flux1-dev.safetensors"),
+        ("/models/FLUX.1-dev", "flux1-dev.safetensors"),
+        ("/models/my flux.safetensors", "my flux.safetensors"),
+        ("/models/flux1-dev.safetensors", "flux1-dev.safetensors"),
+        ("somebody/flux-tuned", "flux-tuned.safetensors"),
+        ("/models/flux-tuned", None),
+        ("world", None),
+    ],
+)
+def test_the_graph_loads_the_base_that_it_was_trained_on(base: str, file: str | None) -> None:
+    info = replace(FLUX, base=base)
+    assert has_workflow(info) == (file is not None)
+    if file:
+        loader = nodes(workflow(info, "x"))["UNETLoader"]
+        assert loader["widgets_values"] == [file, "default"]
+        # The template's download is FLUX.1-dev.
+        assert ("models" in loader["properties"]) == (file == "flux1-dev.safetensors")
+
+
+def test_the_graph_says_what_size_comes_out() -> None:
+    (text,) = nodes(workflow(FLUX, "x"))["MarkdownNote"]["widgets_values"]
+    assert "about 512 x 512 pixels" in text and "not the source's size" in text
+    (text,) = nodes(workflow(replace(FLUX, resolution=48), "x"))["MarkdownNote"]["widgets_values"]
+    assert "ImageScaleToTotalPixels" not in text  # bypassed
 
 
 def test_the_stock_nodes_are_as_comfyui_has_them() -> None:
@@ -365,10 +425,19 @@ def test_the_card_of_a_local_base_claims_no_hub_model(tmp_path: Path) -> None:
     text = card(replace(FLUX, base="world"), "ink", has_preview=False)
     assert "base_model" not in text and "license:" not in text
     assert "ink.png" not in text and "`world`" in text
+    assert "workflow.json" not in text and "models/loras" not in text
+    assert "runs in `edit` alone" in text
+
+
+@pytest.mark.parametrize("base", ["/m/flux1-dev.safetensors", "/m/flux1-dev-fp8.safetensors"])
+def test_the_licence_follows_a_single_file(base: str) -> None:
+    assert "flux-1-dev-non-commercial-license" in card(
+        replace(FLUX, base=base), "x", has_preview=True
+    )
 
 
 def test_a_card_tells_nothing_of_the_disk_it_was_made_on() -> None:
-    info = replace(FLUX, base="/home/somebody/secret client/my-flux")
+    info = replace(FLUX, base="/home/somebody/secret client/my-flux.safetensors")
     for text in (card(info, "x", has_preview=True), json.dumps(workflow(info, "x"))):
         assert "my-flux" in text and "somebody" not in text and "secret" not in text
 

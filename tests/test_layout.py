@@ -52,7 +52,8 @@ EDGES = {
     "trainer": (RUN | LOOP) - {"cost"},
     "bench": MODEL,
     "edit": RUN,
-    "export": RUN | {"trainer"},
+    "card": {"backbones", "config", "cost", "lora_file"},
+    "export": RUN | {"card"},
     "world": RUN | {"edit", "evaluate"},
     "commands": RUN | {"edit", "export", "stopping", "trainer", "world"},
     "cli": {"bench", "commands", "config", "data", "export", "progress"},
@@ -213,9 +214,39 @@ def test_the_wheel_holds_everything_of_the_package(wheel: set[str]) -> None:
     assert {f"byg_train/world/pictures/{n}.webp" for n in ("3d", "flat", "ink")} <= wheel
 
 
+# The demo runs with these alone.
+WORLD = [
+    "warmup.safetensors",
+    "licenses/fluent-emoji.md",
+    *(f"pictures/{name}.webp" for name in ("3d", "flat", "ink")),
+    "base/model_index.json",
+    *(f"base/{part}/config.json" for part in ("transformer", "vae")),
+    *(f"base/{part}/config.json" for part in ("text_encoder", "text_encoder_2")),
+    *(f"base/{part}/tokenizer_config.json" for part in ("tokenizer", "tokenizer_2")),
+    "base/transformer/diffusion_pytorch_model.safetensors",
+    "base/vae/diffusion_pytorch_model.safetensors",
+    *(f"base/{part}/model.safetensors" for part in ("text_encoder", "text_encoder_2")),
+]
+
+
+def test_the_wheel_holds_the_world(wheel: set[str]) -> None:
+    assert {f"byg_train/world/{name}" for name in WORLD} - wheel == set()
+
+
+def test_git_holds_the_world(wheel: set[str]) -> None:
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a git checkout")
+    command = ["git", "ls-files", "byg_train/world"]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    wanted = {name for name in wheel if name.startswith("byg_train/world/")}
+    assert wanted - set(listed.stdout.splitlines()) == set()
+
+
 def test_the_project_file() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     assert project["project"]["version"] == byg_train.__version__
     assert project["project"]["dependencies"] == []
+    for pattern in project["project"]["license-files"]:
+        assert list(ROOT.glob(pattern)), pattern
     assert {"PublisherId", "DisplayName", "Icon"} <= set(project["tool"]["comfy"])
     assert not (ROOT / "tests" / "__init__.py").exists()

@@ -150,6 +150,14 @@ def test_info_round_trip_through_a_file(tmp_path: Path, shift: float | str) -> N
     assert "lora_adapter_metadata" not in metadata
 
 
+def test_components_and_revision_are_absent_in_old_files() -> None:
+    info = dataclasses.replace(INFO, components="/parts", revision="refs/pr/1")
+    metadata = info.to_metadata()
+    assert LoraInfo.from_metadata(metadata) == info
+    old = {k: v for k, v in metadata.items() if k not in ("byg.components", "byg.revision")}
+    assert LoraInfo.from_metadata(old) == dataclasses.replace(INFO, date=info.date)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

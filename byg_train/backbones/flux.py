@@ -97,7 +97,7 @@ class FluxBackbone:
 
         self.config, self.device, self._folder = config, torch.device(device), folder
         self.dtype: torch.dtype = getattr(torch, config.dtype)
-        transformer = transformer.requires_grad_(False).eval().to(self.device)
+        transformer = transformer.requires_grad_(False).eval()
         if config.gradient_checkpointing:
             # Active whenever gradients are on, also in eval mode. Reentrant checkpointing would cut
             # the graph: no input of a block needs a gradient, only the LoRA inside does.
@@ -107,6 +107,7 @@ class FluxBackbone:
             torch._dynamo.config.recompile_limit = 64
             transformer.compile_repeated_blocks()
         self.experts = nn.ModuleDict({"transformer": transformer})
+        self._placed = False
         # Float32 whatever the transformer is: small, and run once per picture.
         vae = AutoencoderKL.from_pretrained(
             folder, subfolder="vae", torch_dtype=torch.float32, use_safetensors=True
@@ -185,11 +186,20 @@ class FluxBackbone:
         return self._text_encoders
 
     def drop_encoders(self) -> None:
-        """Free the device of text encoders and VAE encoder; they come back when used again."""
+        """Free the device of text encoders and VAE encoder; they come back when used again.
+
+        Only then does the transformer go there: beside T5 it would need 10 GB more.
+        """
         self._text_encoders = None
         self.vae.encoder.to("cpu")
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
+        self._place()
+
+    def _place(self) -> None:
+        if not self._placed:
+            self.experts.to(self.device)
+            self._placed = True
 
     # ------------------------------------------------------------ velocity
 
@@ -203,6 +213,7 @@ class FluxBackbone:
         guidance: float | None = None,
     ) -> Tensor:
         """v like x_t (B, C, 1, h, w), in float32 or better; t (B,) in [0, 1], 1 = noise."""
+        self._place()
         transformer = self.experts["transformer"]
         tokens, ids = _pack(x_t), _position_ids(x_t, first=0)
         seen = tokens.shape[1]

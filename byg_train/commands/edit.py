@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from ..data.pictures import PictureError, inspect
 from ..edit import edit_image, open_lora
 from ..grid import labelled_grid, save_picture
 from ..progress import Progress
+from .errors import out_of_memory_explained
 from .settings import resolve_device
 
 TRANSPARENT, OPAQUE = (".png", ".webp", ".tif", ".tiff"), (".jpg", ".jpeg", ".bmp")
@@ -31,6 +33,7 @@ class EditFlags:
     instruction: str
     output: Path
     model: str | None = None
+    components: str | None = None
     strength: float = 1.0
     n: int = 1
     seed: int = 0
@@ -42,7 +45,7 @@ class EditFlags:
 def run_edit(flags: EditFlags) -> None:
     """One result goes to --output; several to numbered files, and a grid of all to --output."""
     _check_values(flags)
-    editor = open_lora(flags.lora, flags.model)
+    editor = open_lora(flags.lora, flags.model, flags.components)
     if flags.guidance is not None and editor.info.guidance_sample is None:
         raise ConfigError("--guidance: the base of this LoRA has no guidance embedding")
     image = _open(flags.image)
@@ -51,10 +54,16 @@ def run_edit(flags: EditFlags) -> None:
     try:
         resolve_base(editor.model)
     except ConfigError as error:
-        hint = "" if flags.model else f" ({flags.lora} was trained on it; --model names another)"
+        hint = (
+            ""
+            if flags.model
+            else f" ({flags.lora} was trained on it; --model and --components name others)"
+        )
         raise ConfigError(f"{error}{hint}") from None
-    seeds = [flags.seed + i for i in range(flags.n)]
-    with Progress(flags.n * (flags.steps or editor.info.sample_steps), "editing") as progress:
+    seeds, targets = [flags.seed + i for i in range(flags.n)], iter(_targets(flags))
+    evaluations = flags.n * (flags.steps or editor.info.sample_steps)
+    advice = "close other programs that use it, or pass --device cpu"
+    with out_of_memory_explained(advice), Progress(evaluations, "editing") as progress:
         results = edit_image(
             flags.lora,
             image,
@@ -63,11 +72,15 @@ def run_edit(flags: EditFlags) -> None:
             strength=flags.strength,
             seeds=seeds,
             device=device,
+            components=flags.components,
             steps=flags.steps,
             guidance=flags.guidance,
             on_progress=lambda done, of: progress.advance(),
+            on_result=lambda picture: save_picture(next(targets), picture),
         )
-    _write(flags, image, seeds, results)
+    for path in targets:
+        save_picture(path, _grid(image, seeds, results))
+    typer.echo(f"Written: {', '.join(map(str, _targets(flags)))}")
 
 
 def _check_values(flags: EditFlags) -> None:
@@ -107,6 +120,17 @@ def _check_output(flags: EditFlags, image: Image.Image) -> None:
         )
     if flags.image.resolve() in {p.resolve() for p in _targets(flags)}:
         raise ConfigError(f"--output {path} would overwrite --image; choose another name")
+    _check_writable(path)
+
+
+def _check_writable(path: Path) -> None:
+    """Before minutes are spent: a file beside `path`, or in the folder that would hold its own."""
+    parents = path.absolute().parents
+    try:
+        with tempfile.TemporaryFile(dir=next(p for p in parents if p.exists())):
+            pass
+    except OSError as error:
+        raise ConfigError(f"--output {path} cannot be written: {error.strerror}") from None
 
 
 def _targets(flags: EditFlags) -> list[Path]:
@@ -116,14 +140,6 @@ def _targets(flags: EditFlags) -> list[Path]:
     return [path] if flags.n == 1 else [*numbered, path]
 
 
-def _write(
-    flags: EditFlags, image: Image.Image, seeds: list[int], results: list[Image.Image]
-) -> None:
-    pictures = results
-    if flags.n > 1:
-        labels = ["source", *(f"seed {seed}" for seed in seeds)]
-        cell = min(512, max(192, *image.size))
-        pictures = [*results, labelled_grid([[image, *results]], labels, None, cell)]
-    for path, picture in zip(_targets(flags), pictures, strict=True):
-        save_picture(path, picture)
-    typer.echo(f"Written: {', '.join(map(str, _targets(flags)))}")
+def _grid(image: Image.Image, seeds: list[int], results: list[Image.Image]) -> Image.Image:
+    labels = ["source", *(f"seed {seed}" for seed in seeds)]
+    return labelled_grid([[image, *results]], labels, None, min(512, max(192, *image.size)))

@@ -10,15 +10,18 @@ from typing import TYPE_CHECKING, NamedTuple
 from rich.table import Table
 
 from ..backbones.flux import token_counts
-from ..config import ConfigError, TrainConfig
+from ..backbones.locate import local_folder
+from ..config import ConfigError, ModelConfig, TrainConfig
 from ..cost import (
     CPU_TFLOPS,
     GPUS,
     SUSTAINED,
     Compute,
     Disk,
+    Memory,
     compute,
     disk,
+    download_size,
     memory,
     network,
 )
@@ -71,7 +74,8 @@ def plan(config: TrainConfig, multiple: int, data: Dataset | None) -> Table:
 def _rows(config: TrainConfig, s: Shapes, data: Dataset | None) -> list[tuple[str, str]]:
     net = network(config.model)
     cost = compute(config, net, s.text, s.mean_image)
-    need = memory(config, net, s.text, max(s.image.values()))
+    pixels = max(width * height for width, height in s.sizes)
+    need = memory(config, net, s.text, max(s.image.values()), pixels)
     disk_words = _disk_words(disk_need(config, s, all_items(data)))
     return [
         ("base", config.model.path),
@@ -80,9 +84,7 @@ def _rows(config: TrainConfig, s: Shapes, data: Dataset | None) -> list[tuple[st
         ("tokens", f"{s.text} text + 2 x {s.mean_image:.0f} image (target and source)"),
         ("steps", _steps(config)),
         *_step_rows(config, cost),
-        ("memory", f"{_size(need.total)}: weights {_size(need.weights)}, LoRA with optimiser "
-         f"{_size(need.adapter)}, EMA {_size(need.ema)}, activations "
-         f"{_size(need.activations + need.working)}"),
+        ("memory", _memory_words(need)),
         ("time", _times(config, cost, need.total)),
         ("disk", disk_words if data else f"{disk_words} (without your data)"),
     ]  # fmt: skip
@@ -114,6 +116,15 @@ def _steps(config: TrainConfig) -> str:
     )
 
 
+def _memory_words(need: Memory) -> str:
+    return (
+        f"{_size(need.total)}: weights {_size(need.weights)}, LoRA with optimiser "
+        f"{_size(need.adapter)}, EMA {_size(need.ema)}, and activations of a step "
+        f"{_size(need.activations + need.working)} or decoding of samples {_size(need.decoding)}; "
+        f"before that T5 alone {_size(need.encoding)}"
+    )
+
+
 def _times(config: TrainConfig, cost: Compute, memory_need: float) -> str:
     if config.model.path == "world":
         speed = f"assumed {CPU_TFLOPS:g} TFLOP/s"
@@ -121,6 +132,8 @@ def _times(config: TrainConfig, cost: Compute, memory_need: float) -> str:
     fits = {name: gpu for name, gpu in GPUS.items() if gpu.memory > memory_need}
     times = [f"{n} {_duration(cost.seconds(SUSTAINED * g.tflops))}" for n, g in fits.items()]
     small = [name for name in GPUS if name not in fits]
+    if not fits:
+        return f"fits none of the known GPUs ({', '.join(small)})"
     return f"{', '.join(times)} (at an assumed {SUSTAINED:.0%} of the peak bf16 speed)" + (
         f"; too little memory: {', '.join(small)}" if small else ""
     )
@@ -153,31 +166,54 @@ def _duration(seconds: float) -> str:
 
 
 def disk_need(config: TrainConfig, s: Shapes, items: list[Item]) -> Disk:
-    """What the run will write, cache and run folder."""
+    """What the run will bring: cache, run folder, and the base if it is not here yet."""
     pictures = {item.digest: item for item in items}
     texts = {text for item in items for text in item.texts} | {""}
     mean = [s.mean_image] * len(pictures)
-    return disk(config, network(config.model), s.text, mean, len(texts))
+    need = disk(config, network(config.model), s.text, mean, len(texts))
+    return need._replace(download=_download(config.model))
+
+
+def _download(model: ModelConfig) -> float | None:
+    """Bytes that the hub will send: 0 for a local base, None for an unknown one."""
+    single = Path(model.path).expanduser().is_file()
+    name = model.components if single else model.path
+    if name in (None, "world") or Path(name).expanduser().exists():
+        return 0
+    if local_folder(name, model.revision):
+        return 0
+    return download_size(name, transformer=not single)
 
 
 def _disk_words(need: Disk) -> str:
+    known = need.download or 0
+    download = f", download of the base {_size(known)}" if known else ""
     return (
-        f"{_size(sum(need))}: cache {_size(need.cache)}, checkpoints {_size(need.checkpoints)}, "
-        f"LoRA files {_size(need.lora_files)}"
+        f"{_size(need.cache + need.checkpoints + need.lora_files + known)}: cache "
+        f"{_size(need.cache)}, checkpoints {_size(need.checkpoints)}, LoRA files "
+        f"{_size(need.lora_files)}{download}"
+        + (" (and the download of the base, of unknown size)" if need.download is None else "")
     )
 
 
 def check_disk(config: TrainConfig, need: Disk, output: Path) -> None:
     """Refuse before anything is loaded when a disk cannot hold what the run will write to it."""
+    from huggingface_hub.constants import HF_HUB_CACHE
+
     cache = config.data.cache or Path(config.data.path) / ".byg_cache"
+    # What an earlier run has written need not be written again.
+    parts = [
+        (cache, need.cache - _written(cache)),
+        (output, need.checkpoints + need.lora_files - _written(output)),
+        (Path(HF_HUB_CACHE), need.download or 0),
+    ]
     wanted: Counter[int] = Counter()
     places: dict[int, Path] = {}
-    for folder, count in ((cache, need.cache), (output, need.checkpoints + need.lora_files)):
+    for folder, count in parts:
         place = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
         device = place.stat().st_dev
         places.setdefault(device, place)
-        # What an earlier run has written need not be written again.
-        wanted[device] += round(max(0.0, count - _written(folder)))
+        wanted[device] += round(max(0.0, count))
     for device, place in places.items():
         free = shutil.disk_usage(place).free
         if wanted[device] > free:

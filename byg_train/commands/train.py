@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import errno
+import importlib.util
+import os
 import shlex
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,8 +18,10 @@ from ..config import ConfigError, TrainConfig
 from ..data.items import LAYOUTS, load_items
 from ..data.pictures import KINDS
 from ..files import atomic
+from ..lora_file import read_lora
 from ..progress import CONSOLE
-from ..run_folder import check_output, to_toml, write_config
+from ..run_folder import CONFIG, check_output, to_toml, write_config
+from .errors import full_disk_explained, out_of_memory_explained
 from .plan import all_items, check_disk, disk_need, plan, shapes
 from .settings import Flags, resolve_device, settings
 
@@ -28,6 +29,11 @@ if TYPE_CHECKING:
     from ..data.items import Dataset
 
 DEMO = "python -m byg_train --preset demo"
+WARMUP = Path(__file__).parents[1] / "world" / "warmup.safetensors"
+LOWER = (
+    "start anew with a lower train.batch_size, data.resolution or lora.rank, or with "
+    "model.gradient_checkpointing=true or optimizer.name=adamw8bit"
+)
 
 
 @dataclass(frozen=True)
@@ -42,7 +48,7 @@ class Run:
 
 
 def run_training(flags: Flags, run: Run) -> None:
-    """Settings, data, output folder, disk, base model: checked in this order, then trained."""
+    """Settings, data, output folder, disk, base, warm-up: checked in this order, then trained."""
     config = settings(flags)
     if run.print_config:
         typer.echo(f'# "null": no value\n{to_toml(config)}', nl=False)
@@ -54,6 +60,7 @@ def run_training(flags: Flags, run: Run) -> None:
     if run.dry_run:
         _dry_run(config, demo)
         return
+    _check_machine(config)
     output = (run.output or Path("runs") / config.preset).resolve()
     if demo:
         config = _with_data(config, output / "data")
@@ -65,10 +72,61 @@ def run_training(flags: Flags, run: Run) -> None:
     check_disk(config, disk_need(config, shapes(config, multiple, data), all_items(data)), output)
     device = resolve_device(run.device)
     resolve_base(config.model)
-    _train(config, data, output, device, run.resume)
+    _check_warmup(config)
+    # A start that failed leaves measurements behind, which `resume` clears away.
+    resume = run.resume or (output / CONFIG).exists()
+    _train(config, data, output, device, resume, demo)
 
 
-def _train(config: TrainConfig, data: Dataset, output: Path, device: str, resume: bool) -> None:
+def _check_machine(config: TrainConfig) -> None:
+    """Packages that only some settings need, and how many processes there are."""
+    needed = {
+        "bitsandbytes": ("optimizer.name=adamw8bit", config.optimizer.name == "adamw8bit"),
+        "wandb": ("train.wandb=true", config.train.wandb),
+    }
+    for package, (setting, wanted) in needed.items():
+        if wanted and importlib.util.find_spec(package) is None:
+            raise ConfigError(
+                f"{setting} needs the {package} package, which is not installed: "
+                f"pip install {package}, or change the setting"
+            )
+    # As `accelerate launch` and `torchrun` tell their processes.
+    if os.environ.get("WORLD_SIZE", "1") not in ("", "0", "1"):
+        raise ConfigError(
+            f"{os.environ['WORLD_SIZE']} processes were launched (WORLD_SIZE), but byg_train "
+            "trains in one, on one GPU: start it with python -m byg_train"
+        )
+
+
+def _check_warmup(config: TrainConfig) -> None:
+    """Refuse a LoRA that the run cannot start from, as far as this shows without the base."""
+    name = config.warmup.lora
+    if name is None:
+        return
+    from ..edit import wrong_width
+
+    shipped = name == "world"
+    try:
+        file = read_lora(WARMUP if shipped else Path(name))
+    except ValueError as error:
+        raise ConfigError(f"warmup.lora {name!r}: {error}") from None
+    ranks = {len(a) for key, a in file.tensors.items() if key.endswith(".lora_A.weight")}
+    why = wrong_width(file, config.model)
+    if not why and ranks != {config.lora.rank}:
+        found = ", ".join(map(str, sorted(ranks)))
+        why = f"its rank is {found}, lora.rank is {config.lora.rank}"
+    if why:
+        instead = (
+            "train your own warm-up: --set warmup.lora=null --set warmup.min_steps=300"
+            if shipped
+            else "choose another, or set warmup.lora=null"
+        )
+        raise ConfigError(f"warmup.lora {name!r} does not fit this run ({why}); {instead}")
+
+
+def _train(
+    config: TrainConfig, data: Dataset, output: Path, device: str, resume: bool, demo: bool
+) -> None:
     from ..stopping import Interrupted
     from ..trainer import TrainingError, train
 
@@ -77,7 +135,7 @@ def _train(config: TrainConfig, data: Dataset, output: Path, device: str, resume
         with atomic(output / "dropped.txt") as temporary:
             temporary.write_text("".join(f"{p}\n" for p in data.problems), encoding="utf-8")
     try:
-        with _full_disk_explained(output):
+        with full_disk_explained(output), out_of_memory_explained(LOWER):
             lora = train(config, data, output, device=device, resume=resume)
     except Interrupted as stop:
         typer.echo(str(stop), err=True)
@@ -85,7 +143,7 @@ def _train(config: TrainConfig, data: Dataset, output: Path, device: str, resume
     except TrainingError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from None
-    if config.preset == "demo":
+    if demo:
         from ..world.demo import report
 
         report(output, device)
@@ -103,19 +161,6 @@ def _farewell(lora: Path, output: Path) -> str:
         "      --instruction '...' --output edited.png\n"
         f"  python -m byg_train export {folder}"
     )
-
-
-@contextmanager
-def _full_disk_explained(output: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
-        raise ConfigError(
-            f"the disk is full ({error.filename or output}); every file written before is whole. "
-            "Make room and run the same command with --resume"
-        ) from None
 
 
 def _with_data(config: TrainConfig, folder: Path) -> TrainConfig:

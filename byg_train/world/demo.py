@@ -253,7 +253,7 @@ def _tensor(picture: np.ndarray) -> torch.Tensor:
 # ---------------------------------------------------------------- report
 
 
-def report(run: Path, device: str = "cpu", queries: int = 48) -> dict:
+def report(run: Path, device: str = "cpu", queries: int = 32) -> dict:
     """Measure a run on held-out names; write `report.json` and `report.png`, print the table."""
     editor, recolour = Editor(run / f"{run.name}.safetensors", device), Recolour()
     methods: dict[str, Method] = {

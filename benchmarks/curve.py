@@ -1,0 +1,96 @@
+"""The demo over training steps, several seeds: does it get better, and does it hold?
+
+    python benchmarks/curve.py --steps 500 --every 125 --seeds 0 1 2 --output docs/curve
+
+Trains the demo preset once per seed, measures every LoRA file on held-out names (the report's own
+functions) and writes OUTPUT.json and a plot OUTPUT.png (needs matplotlib).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+from dataclasses import asdict
+from pathlib import Path
+
+from byg_train.config import build_config, load_preset, merged
+from byg_train.data.items import load_items
+from byg_train.trainer import train
+from byg_train.world.demo import Editor, measure, prepare
+
+
+def train_seed(folder: Path, seed: int, steps: int, every: int) -> list[Path]:
+    """One demo run; its LoRA files, oldest first."""
+    tables = merged(
+        load_preset("demo"),
+        {
+            "seed": seed,
+            "data": {"path": prepare(folder / "data")},
+            "train": {"steps": steps, "checkpoint_every": every, "sample_every": 0},
+        },
+    )
+    config, run = build_config(tables), folder / f"seed{seed}"
+    if not run.exists():
+        run.mkdir(parents=True)
+        train(config, load_items(config.data, 8), run, device="cpu", resume=False)
+    return sorted(run.glob("seed*.safetensors"))
+
+
+def points(files: list[Path], queries: int) -> list[dict]:
+    """Scores of every LoRA file, by the steps that its metadata states."""
+    found = []
+    for path in files:
+        editor = Editor(path)
+        scores, _ = measure({"ByG": editor.edit}, queries)
+        rows = {label: asdict(row["ByG"]) for label, row in scores.items()}
+        found.append({"steps": editor.info.steps, "scores": rows})
+        print(path.name, {k: f"{v['attribute']:.2f} {v['error']:.3f}" for k, v in rows.items()})
+    return sorted(found, key=lambda point: point["steps"])
+
+
+def plot(curves: dict[str, list[dict]], path: Path) -> None:
+    """Retrieval, attribute and error of each edit type over steps; a thin line per seed."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    labels = list(next(iter(curves.values()))[0]["scores"])
+    figure, axes = pyplot.subplots(1, 3, figsize=(13, 4), layout="constrained")
+    titles = {"top5": "true counterpart in top 5 of 150", "attribute": "attribute (1 = true)",
+              "error": "error to the truth"}  # fmt: skip
+    for axis, (key, title) in zip(axes, titles.items(), strict=True):
+        for i, label in enumerate(labels):
+            for seed, curve in curves.items():
+                xs = [point["steps"] for point in curve]
+                ys = [point["scores"][label][key] for point in curve]
+                name = label if seed == next(iter(curves)) else None
+                axis.plot(xs, ys, color=f"C{i}", lw=1.2, alpha=0.8, marker=".", label=name)
+        axis.set_title(title)
+        axis.set_xlabel("optimiser steps")
+        axis.grid(alpha=0.3)
+    axes[0].legend(fontsize=8)
+    figure.savefig(path, dpi=110)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--steps", type=int, default=500)
+    parser.add_argument("--every", type=int, default=125)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--queries", type=int, default=32)
+    parser.add_argument("--runs", type=Path, default=Path("runs/curve"))
+    parser.add_argument("--output", type=Path, required=True)
+    args = parser.parse_args()
+    logging.basicConfig(level=logging.WARNING)
+    curves = {}
+    for seed in args.seeds:
+        files = train_seed(args.runs, seed, args.steps, args.every)
+        curves[str(seed)] = points(files, args.queries)
+        args.output.with_suffix(".json").write_text(json.dumps(curves, indent=1))
+        plot(curves, args.output.with_suffix(".png"))
+
+
+if __name__ == "__main__":
+    main()

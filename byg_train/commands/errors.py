@@ -1,0 +1,38 @@
+"""Faults of the machine in the words of a person: what happened, and what to do."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import typer
+
+from ..config import ConfigError
+
+
+@contextmanager
+def out_of_memory_explained(advice: str) -> Iterator[None]:
+    """A full GPU is one sentence and exit code 1."""
+    import torch
+
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        typer.echo(f"error: the GPU's memory is full; {advice}", err=True)
+        raise typer.Exit(1) from None
+
+
+@contextmanager
+def full_disk_explained(output: Path) -> Iterator[None]:
+    """A full disk says what is whole and how to go on."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise ConfigError(
+            f"the disk is full ({error.filename or output}); every file written before is whole. "
+            "Make room and run the same command with --resume"
+        ) from None
