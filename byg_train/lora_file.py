@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from .files import atomic
@@ -51,7 +51,8 @@ def write_lora(
         tensor = tensor * scale if name.endswith(B) else tensor
         baked[prefix + name] = tensor.to(dtype).contiguous()
     with atomic(Path(path)) as temporary:
-        save_file(baked, temporary, {"format": "pt", **metadata})
+        # Not save_file: it hides a full disk behind an error of its own, and makes private files.
+        temporary.write_bytes(save(baked, {"format": "pt", **metadata}))
 
 
 def read_lora(path: Path) -> LoraFile:

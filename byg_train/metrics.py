@@ -30,6 +30,8 @@ class Metrics:
         """Drop the records of steps that a resumed run takes again."""
         if self.path.exists():
             lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
-            kept = [line for line in lines if json.loads(line)["step"] <= step]
+            # A kill or a full disk may have cut the last line short.
+            whole = [line for line in lines if line.endswith("}\n")]
+            kept = [line for line in whole if json.loads(line)["step"] <= step]
             with atomic(self.path) as temporary:
                 temporary.write_text("".join(kept), encoding="utf-8")

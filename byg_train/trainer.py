@@ -224,6 +224,11 @@ class Trainer:
         parameters = list(self.bank.named_parameters().values())
         limit = self.config.optimizer.max_grad_norm
         record["grad_norm"] = self.accelerator.clip_grad_norm_(parameters, limit).item()
+        if not math.isfinite(record["grad_norm"]):
+            raise TrainingError(
+                f"the gradient became {record['grad_norm']} at step {self.state.step}; the last "
+                "checkpoint is intact: lower optimizer.lr and resume from it"
+            )
         record["lr"] = learning_rate(self.config, self.state.step, self.main_step)
         for group in self.optimizer.param_groups:
             group["lr"] = record["lr"]
@@ -349,8 +354,9 @@ class Trainer:
         return path
 
     def finish(self) -> Path:
-        """The last look, checkpoint and LoRA."""
-        self.look()
+        """The last checkpoint and LoRA, then the last look."""
         self.save()
+        path = self.write_lora(self.output / f"{self.name}.safetensors")
+        self.look()
         self.accelerator.end_training()
-        return self.write_lora(self.output / f"{self.name}.safetensors")
+        return path
