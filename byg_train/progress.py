@@ -35,6 +35,7 @@ class Progress:
             TimeRemainingColumn(),
             TextColumn("{task.fields[note]}"),
             console=CONSOLE,
+            speed_estimate_period=3600,  # a step may take minutes
         )
 
     def __enter__(self) -> Progress:
