@@ -25,6 +25,7 @@ from byg_train.world.names import (
 from byg_train.world.scenes import (
     CANVASES,
     EDIT_TYPES,
+    EDITED,
     Edit,
     Scene,
     base_scene,
@@ -34,9 +35,9 @@ from byg_train.world.scenes import (
     object_mask,
     random_edit,
     random_scene,
-    shown_to_base,
     sprite,
     training_edit,
+    withheld,
 )
 
 MAY_CHANGE = {
@@ -67,7 +68,7 @@ def changed(edit: Edit) -> set[str]:
 
 
 def told(scene: Scene) -> tuple[str | None, ...]:
-    """What a picture shows, place and size aside: ink has no tint, no extra no corner."""
+    """What a picture shows: ink has no tint, no extra no corner."""
     return (
         scene.subject,
         scene.style,
@@ -125,7 +126,7 @@ def test_edits_reach_every_value() -> None:
 
 
 def test_captions_tell_all() -> None:
-    """Equal captions and equal pictures (place and size aside) are one and the same."""
+    """Equal captions and equal pictures are one and the same."""
     extras = [(None, CORNERS[0]), *itertools.product(EXTRAS[:2], CORNERS)]
     by_caption: dict[str, set[tuple[str | None, ...]]] = {}
     for subject, style, ground, pattern, tint, (extra, corner) in itertools.product(
@@ -218,22 +219,29 @@ def test_held_out_names_can_be_asked_for() -> None:
 
 
 @per_type
-def test_training_edits_lead_out_of_the_bases_share(edit_type: str) -> None:
-    lessons = training_edits(edit_type)
-    for edit in lessons:
-        assert edit.source.style in base_styles(edit.source.subject)
-        assert edit_type == "remove" or not shown_to_base(edit.target)
-    if edit_type != "remove":
-        assert any(shown_to_base(edit.source) for edit in lessons)
+def test_training_edits_lead_out_of_the_bases_share_by_what_they_edit(edit_type: str) -> None:
+    for edit in training_edits(edit_type):
+        assert not withheld(edit.source)
+        assert edit_type == "remove" or EDITED[edit_type] in withheld(edit.target)
 
 
 def test_base_sees_only_its_share_and_no_subject_in_all_styles() -> None:
     rng = random.Random(0)
     for _ in range(300):
         scene = base_scene(rng)
-        assert shown_to_base(scene) and scene.style in base_styles(scene.subject)
+        assert not withheld(scene) and scene.style in base_styles(scene.subject)
     for subject in SUBJECTS:
         assert len(set(base_styles(subject)) & set(STYLES)) == 2
+
+
+def test_each_attribute_is_withheld_by_itself() -> None:
+    rng = random.Random(0)
+    alone = set()
+    while len(alone) < 4:
+        scene = random_scene(rng)
+        if len(away := withheld(scene)) == 1:
+            alone |= away
+    assert alone == set(EDITED.values())
 
 
 # ---------------------------------------------------------------- determinism

@@ -27,6 +27,11 @@ def progress(out: NDArray, source: NDArray, target: NDArray) -> float:
     return float((out - source).ravel() @ way / max(way @ way, 1e-12))
 
 
+def miss(out: NDArray, source: NDArray, target: NDArray) -> float:
+    """What is left of the way in any direction: |out - target| / |source - target|; 0 = exact."""
+    return float(np.linalg.norm(out - target) / max(np.linalg.norm(source - target), 1e-6))
+
+
 def mean_colour(picture: Picture, mask: NDArray) -> NDArray:
     """Mean RGB under a mask, (3,)."""
     return (picture * mask[..., None]).sum((0, 1)) / max(mask.sum(), 1e-6)
@@ -74,6 +79,7 @@ class Score:
 
     top5: float  # the true counterpart is among the five nearest of 150
     attribute: float  # progress of the changed attribute, 1 = the true target's
+    miss: float  # its distance from the true target's, as a share of the source's distance
     error: float  # to the true target
     queries: int
 

@@ -30,14 +30,24 @@ from .names import (
 
 CELL = 48
 SIZE = 48
+SUBJECT_SIZE = 32
 # Width, height of the canvases a base sees; all are whole tokens (8 px) and near SIZE squared.
 CANVASES = ((48, 48), (56, 40), (40, 56))
-EDIT_TYPES = ("background", "style", "colour", "add", "remove", "replace")
+# Edit type -> the attribute of a scene that it changes.
+EDITED = {
+    "background": "ground",
+    "style": "style",
+    "colour": "tint",
+    "add": "extra",
+    "remove": "extra",
+    "replace": "extra",
+}
+EDIT_TYPES = tuple(EDITED)
 
 
 @dataclass(frozen=True)
 class Scene:
-    """All that determines a picture. `tint` and `extra` may be None; offsets are in pixels."""
+    """All that determines a picture, and all of it can be told; `tint` and `extra` may be None."""
 
     subject: str
     style: str
@@ -46,8 +56,6 @@ class Scene:
     tint: str | None = None
     extra: str | None = None
     corner: str = CORNERS[0]
-    offset: tuple[int, int] = (0, 0)
-    size: int = 30
     canvas: tuple[int, int] = (SIZE, SIZE)
 
 
@@ -105,11 +113,6 @@ def _ground(colour: str, pattern: str, canvas: tuple[int, int]) -> Image.Image:
     return Image.fromarray(np.where(on[..., None], second, base).round().astype(np.uint8))
 
 
-def _subject_box(scene: Scene) -> tuple[int, int]:
-    (width, height), (dx, dy) = scene.canvas, scene.offset
-    return (width - scene.size) // 2 + dx, (height - scene.size) // 2 + dy
-
-
 def draw(scene: Scene) -> np.ndarray:
     """The picture of a scene, uint8 (H, W, 3)."""
     picture = _ground(scene.ground, scene.pattern, scene.canvas).convert("RGBA")
@@ -122,10 +125,11 @@ def _objects(scene: Scene) -> list[tuple[Image.Image, tuple[int, int]]]:
     def shrunk(cell: Image.Image, side: int) -> Image.Image:
         return cell.resize((side, side), Image.Resampling.LANCZOS)
 
-    subject = shrunk(sprite(scene.subject, scene.style, scene.tint), scene.size)
-    objects = [(subject, _subject_box(scene))]
+    width, height = scene.canvas
+    subject = shrunk(sprite(scene.subject, scene.style, scene.tint), SUBJECT_SIZE)
+    objects = [(subject, ((width - SUBJECT_SIZE) // 2, (height - SUBJECT_SIZE) // 2))]
     if scene.extra:
-        side, (width, height) = 15, scene.canvas
+        side = 15
         left = 1 if "left" in scene.corner else width - side - 1
         top = 1 if "top" in scene.corner else height - side - 1
         objects.append((shrunk(sprite(scene.extra, scene.style, None), side), (left, top)))
@@ -180,18 +184,20 @@ def base_styles(subject: str) -> tuple[str, str]:
     ]
 
 
-def shown_to_base(scene: Scene) -> bool:
-    """Whether a scene's combinations belong to the base's share of the world.
+def withheld(scene: Scene) -> set[str]:
+    """The attributes in which a scene leaves the base's share of the world.
 
-    A training edit leads to a combination outside of it, so that the base, asked for the target
-    caption, cannot recite a picture it has memorised.
+    For every subject the base never sees one style of three and a third of the grounds, the tints
+    and the second objects.
     """
-    return (
-        scene.style in base_styles(scene.subject)
-        and _part(scene.subject, scene.ground, "ground") > 0
-        and (scene.tint is None or _part(scene.subject, scene.tint, "tint") > 0)
-        and (scene.extra is None or _part(scene.subject, scene.extra, "extra") > 0)
-    )
+    name = scene.subject
+    kept = {
+        "style": scene.style not in base_styles(name),
+        "ground": _part(name, scene.ground, "ground") == 0,
+        "tint": scene.tint is not None and _part(name, scene.tint, "tint") == 0,
+        "extra": scene.extra is not None and _part(name, scene.extra, "extra") == 0,
+    }
+    return {attribute for attribute, away in kept.items() if away}
 
 
 # ---------------------------------------------------------------- drawing lots
@@ -210,15 +216,13 @@ def random_scene(rng: random.Random, subjects: tuple[str, ...] = KNOWN, **fixed:
         tint=tint,
         extra=rng.choice(EXTRAS) if rng.random() < 0.4 else None,
         corner=rng.choice(CORNERS),
-        offset=(rng.randint(-3, 3), rng.randint(-3, 3)),
-        size=rng.randint(27, 33),
     )
     return replace(scene, **fixed)
 
 
 def base_scene(rng: random.Random, canvas: tuple[int, int] = (SIZE, SIZE)) -> Scene:
     """A scene for training the base: only combinations of the base's share."""
-    while not shown_to_base(scene := random_scene(rng, canvas=canvas)):
+    while withheld(scene := random_scene(rng, canvas=canvas)):
         pass
     return scene
 
@@ -269,12 +273,13 @@ def _style_text(source: Scene, target: Scene) -> str:
 
 
 def training_edit(rng: random.Random, edit_type: str) -> Edit:
-    """An edit of a known subject whose source the base may have seen and whose target it has not.
+    """An edit of a picture from the base's share whose edited attribute the base has never seen.
 
+    So the base, asked for the target caption, cannot recite a picture that it has memorised.
     Removal is the exception: what is left when an object goes is an ordinary scene.
     """
     while True:
         edit = random_edit(rng, edit_type)
-        new = edit_type == "remove" or not shown_to_base(edit.target)
-        if new and edit.source.style in base_styles(edit.source.subject):
+        new = edit_type == "remove" or EDITED[edit_type] in withheld(edit.target)
+        if new and not withheld(edit.source):
             return edit

@@ -5,7 +5,7 @@
 Three phases: an AutoencoderKL on pictures; flow matching with caption dropout (guidance embedding
 held at 1); guidance distillation, in which one pass learns what classifier-free guidance needs two
 for, as in FLUX.1-dev. Only combinations of the base's share of the world are ever drawn
-(`scenes.shown_to_base`), and no held-out name.
+(`scenes.withheld`), and no held-out name.
 """
 
 from __future__ import annotations
