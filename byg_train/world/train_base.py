@@ -12,13 +12,10 @@ from __future__ import annotations
 
 import argparse
 import copy
-import json
 import random
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers import (
@@ -28,147 +25,20 @@ from diffusers import (
     FluxTransformer2DModel,
 )
 from safetensors.torch import save_model
-from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from torch import Tensor, nn
-from transformers import (
-    CLIPTextConfig,
-    CLIPTextModel,
-    CLIPTokenizer,
-    T5Config,
-    T5EncoderModel,
-    T5TokenizerFast,
+from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
+
+from .scenes import CANVASES, caption
+from .train_vae import (
+    LATENT_CHANNELS,
+    Canvas,
+    Clock,
+    learning_rate,
+    scene_batch,
+    train_vae,
+    update_average,
 )
-
-from .names import KNOWN
-from .scenes import CANVASES, EDIT_TYPES, base_scene, caption, draw, random_edit
-
-TEXT_LEN, CLIP_LEN = 24, 32
-LATENT_CHANNELS = 8
-Canvas = tuple[int, int]
-
-
-class Clock:
-    """A budget of minutes; `done` runs from 0 to 1."""
-
-    def __init__(self, minutes: float) -> None:
-        self.start, self.seconds = time.monotonic(), minutes * 60
-
-    @property
-    def done(self) -> float:
-        return min(1.0, (time.monotonic() - self.start) / self.seconds)
-
-
-def _ema(shadow: nn.Module, live: nn.Module, step: int, decay: float = 0.999) -> None:
-    rate = min(decay, (1 + step) / (10 + step))
-    with torch.no_grad():
-        for s, p in zip(shadow.parameters(), live.parameters(), strict=True):
-            s.lerp_(p, 1 - rate)
-
-
-def _rate(done: float, peak: float, step: int) -> float:
-    """Linear warm-up over 200 steps, flat, then a linear fall over the last 40 % of the time."""
-    return peak * min(1.0, (step + 1) / 200, max(0.02, (1 - done) / 0.4))
-
-
-def to_pixels(pictures: list[np.ndarray]) -> Tensor:
-    """uint8 (H, W, 3) pictures -> (B, 3, H, W) in [-1, 1]."""
-    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1
-
-
-# ---------------------------------------------------------------- words
-
-
-def corpus(rng: random.Random, lines: int = 20_000) -> list[str]:
-    """Captions and instructions about known subjects; held-out names stay unknown words."""
-    texts = []
-    for i in range(lines):
-        edit = random_edit(rng, EDIT_TYPES[i % len(EDIT_TYPES)], KNOWN)
-        texts += [caption(edit.source), edit.instruction, edit.reverse_instruction]
-    return [*texts, "a 3d render of an object on a blue ground"]
-
-
-def build_tokenizers(texts: list[str]) -> tuple[CLIPTokenizer, T5TokenizerFast]:
-    """A byte-pair CLIP tokenizer and a unigram T5 tokenizer in which each known word is a piece."""
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    bpe = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
-    bpe.pre_tokenizer = pre_tokenizers.Whitespace()
-    bpe.train_from_iterator(
-        texts, trainers.BpeTrainer(vocab_size=4000, end_of_word_suffix="</w>", show_progress=False)
-    )
-    model = json.loads(bpe.to_str())["model"]
-    merges = [tuple(m) for m in model["merges"]]
-    pieces = [*alphabet, *(a + "</w>" for a in alphabet), *("".join(m) for m in merges)]
-    pieces = list(dict.fromkeys([*pieces, "<|startoftext|>", "<|endoftext|>"]))
-    clip = CLIPTokenizer(
-        vocab={p: i for i, p in enumerate(pieces)}, merges=merges, model_max_length=CLIP_LEN
-    )
-    words = sorted({w for t in texts for w in t.split()})
-    vocab = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", -20.0), ("▁", -10.0)]
-    vocab += [(f"▁{w}", -5.0) for w in words]
-    return clip, T5TokenizerFast(vocab=vocab, extra_ids=0, model_max_length=TEXT_LEN)
-
-
-# ---------------------------------------------------------------- pictures
-
-
-def scene_batch(rng: random.Random, size: int, canvas: Canvas) -> tuple[Tensor, list]:
-    scenes = [base_scene(rng, canvas) for _ in range(size)]
-    return to_pixels([draw(s) for s in scenes]), scenes
-
-
-def train_vae(minutes: float, seed: int) -> AutoencoderKL:
-    """Factor 4, 8 channels, no attention: 48 x 48 pictures become 12 x 12 latents, 6 x 6 tokens."""
-    torch.manual_seed(seed)
-    vae = AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * 3,
-        up_block_types=("UpDecoderBlock2D",) * 3,
-        block_out_channels=(16, 48, 96),
-        layers_per_block=1,
-        norm_num_groups=8,
-        latent_channels=LATENT_CHANNELS,
-        mid_block_add_attention=False,
-        use_quant_conv=False,
-        use_post_quant_conv=False,
-    ).to(memory_format=torch.channels_last)
-    shadow, clock, rng = copy.deepcopy(vae), Clock(minutes), random.Random(seed)
-    optimizer = torch.optim.AdamW(vae.parameters(), weight_decay=1e-4, fused=True)
-    step = 0
-
-    def through(x: Tensor) -> tuple[Tensor, Tensor]:
-        posterior = vae.encode(x).latent_dist
-        z = posterior.sample()
-        # The decoder must forgive what a sampler gets slightly wrong.
-        z = z + 0.05 * torch.rand(len(z), 1, 1, 1) * torch.randn_like(z)
-        return vae.decode(z).sample, posterior.kl()
-
-    while clock.done < 1:
-        x, _ = scene_batch(rng, 16, CANVASES[0])
-        with torch.autocast("cpu", torch.bfloat16):
-            y, kl = through(x.to(memory_format=torch.channels_last))
-        loss = F.l1_loss(y.float(), x) + F.mse_loss(y.float(), x) + 1e-6 * kl.float().mean()
-        optimizer.param_groups[0]["lr"] = _rate(clock.done, 1.5e-3, step)
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
-        optimizer.step()
-        _ema(shadow, vae, step)
-        step += 1
-        if step % 50 == 0:
-            mse = F.mse_loss(y.float(), x).item()
-            psnr = 10 * np.log10(4 / mse)
-            print(f"vae {step} {clock.done:.0%} loss {loss:.4f} psnr {psnr:.1f}", flush=True)
-    with torch.no_grad():
-        x, _ = scene_batch(rng, 256, CANVASES[0])
-        z = shadow.encode(x).latent_dist.mean
-        mse = F.mse_loss(shadow.decode(z).sample, x).item()
-    print(f"vae done: {step} steps, psnr {10 * np.log10(4 / mse):.2f}", flush=True)
-    shadow.register_to_config(
-        shift_factor=round(z.mean().item(), 4), scaling_factor=round(1 / z.std().item(), 4)
-    )
-    return shadow.eval()
-
-
-# ---------------------------------------------------------------- transformer
+from .words import CLIP_LEN, TEXT_LEN, build_tokenizers, corpus
 
 
 class Net(nn.Module):
@@ -282,12 +152,12 @@ def train_flow(
         with torch.autocast("cpu", torch.bfloat16):
             v = compiled(x_t, t, torch.ones(batch), net.texts(tokens), _ids(canvas)).float()
         loss = F.mse_loss(v, eps - x)
-        optimizer.param_groups[0]["lr"] = _rate(clock.done, 1.5e-3, step)
+        optimizer.param_groups[0]["lr"] = learning_rate(clock.done, 1.5e-3, step)
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(net.parameters(), 1.0)
         optimizer.step()
-        _ema(shadow, net, step)
+        update_average(shadow, net, step)
         running += 0.02 * (loss.item() - running) if step else loss.item()
         if step % 100 == 0:
             print(f"flow {step} {clock.done:.0%} loss {running:.4f}", flush=True)
@@ -318,12 +188,12 @@ def distil_guidance(net: Net, pool: Pool, minutes: float, g: torch.Generator, ba
                 v, v_empty = (guide(x_t, t, one, e, ids).float() for e in (texts, nothing))
                 wanted = v_empty + w[:, None, None] * (v - v_empty)
             loss = F.mse_loss(compiled(x_t, t, w, texts, ids).float(), wanted)
-        optimizer.param_groups[0]["lr"] = _rate(clock.done, 5e-4, step)
+        optimizer.param_groups[0]["lr"] = learning_rate(clock.done, 5e-4, step)
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
-        _ema(shadow, student, step)
+        update_average(shadow, student, step)
         running += 0.02 * (loss.item() - running) if step else loss.item()
         if step % 50 == 0:
             print(f"distil {step} {clock.done:.0%} loss {running:.4f}", flush=True)

@@ -1,0 +1,44 @@
+"""The tiny world's tokenizers, made from what its captions and instructions can say."""
+
+from __future__ import annotations
+
+import json
+import random
+
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from transformers import CLIPTokenizer, T5TokenizerFast
+
+from .names import KNOWN
+from .scenes import EDIT_TYPES, caption, random_edit
+
+TEXT_LEN, CLIP_LEN = 24, 32
+
+
+def corpus(rng: random.Random, lines: int = 20_000) -> list[str]:
+    """Captions and instructions about known subjects; held-out names stay unknown words."""
+    texts = []
+    for i in range(lines):
+        edit = random_edit(rng, EDIT_TYPES[i % len(EDIT_TYPES)], KNOWN)
+        texts += [caption(edit.source), edit.instruction, edit.reverse_instruction]
+    return [*texts, "a 3d render of an object on a blue ground"]
+
+
+def build_tokenizers(texts: list[str]) -> tuple[CLIPTokenizer, T5TokenizerFast]:
+    """A byte-pair CLIP tokenizer and a unigram T5 tokenizer in which each known word is a piece."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    bpe = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
+    bpe.pre_tokenizer = pre_tokenizers.Whitespace()
+    bpe.train_from_iterator(
+        texts, trainers.BpeTrainer(vocab_size=4000, end_of_word_suffix="</w>", show_progress=False)
+    )
+    model = json.loads(bpe.to_str())["model"]
+    merges = [tuple(m) for m in model["merges"]]
+    pieces = [*alphabet, *(a + "</w>" for a in alphabet), *("".join(m) for m in merges)]
+    pieces = list(dict.fromkeys([*pieces, "<|startoftext|>", "<|endoftext|>"]))
+    clip = CLIPTokenizer(
+        vocab={p: i for i, p in enumerate(pieces)}, merges=merges, model_max_length=CLIP_LEN
+    )
+    words = sorted({w for t in texts for w in t.split()})
+    vocab = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", -20.0), ("▁", -10.0)]
+    vocab += [(f"▁{w}", -5.0) for w in words]
+    return clip, T5TokenizerFast(vocab=vocab, extra_ids=0, model_max_length=TEXT_LEN)
