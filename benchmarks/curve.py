@@ -17,7 +17,8 @@ from pathlib import Path
 from byg_train.config import build_config, load_preset, merged
 from byg_train.data.items import load_items
 from byg_train.trainer import train
-from byg_train.world.demo import Editor, measure, prepare
+from byg_train.world.demo import prepare
+from byg_train.world.measure import Editor, measure
 
 
 def train_seed(folder: Path, seed: int, steps: int, every: int) -> list[Path]:

@@ -18,7 +18,8 @@ from byg_train.evaluate.true_pairs import (
     rank,
     style_statistics,
 )
-from byg_train.world.demo import KINDS, Recolour, attribute, measure, prepare, query
+from byg_train.world.demo import prepare
+from byg_train.world.measure import KINDS, Recolour, attribute, measure, query
 from byg_train.world.names import HELD_OUT, KNOWN
 from byg_train.world.scenes import Edit, draw
 
