@@ -78,6 +78,8 @@ def train_vae(minutes: float, seed: int) -> AutoencoderKL:
 
     while clock.done < 1:
         x, _ = scene_batch(rng, 16, CANVASES[0])
+        # Users' pictures are not centred: let no pixel have a place of its own.
+        x = x.roll((rng.randint(-4, 4), rng.randint(-4, 4)), (2, 3))
         with torch.autocast("cpu", torch.bfloat16):
             y, kl = through(x.to(memory_format=torch.channels_last))
         loss = F.l1_loss(y.float(), x) + F.mse_loss(y.float(), x) + 1e-6 * kl.float().mean()
