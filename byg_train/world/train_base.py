@@ -24,7 +24,7 @@ from diffusers import (
     FluxPipeline,
     FluxTransformer2DModel,
 )
-from safetensors.torch import save_model
+from safetensors.torch import load_model, save_model
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
 
@@ -223,6 +223,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--pool", type=int, default=50_000, help="scenes encoded once")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--start", type=Path, help="weights to go on from (a snapshot)")
     args = parser.parse_args()
 
     tokenizers = build_tokenizers(corpus(random.Random(args.seed)))
@@ -243,6 +244,8 @@ def main() -> None:
     torch.manual_seed(args.seed + 2)
     g = torch.Generator().manual_seed(args.seed + 3)
     net = Net(len(tokenizers[0]), len(tokenizers[1]), tokenizers[0].eos_token_id)
+    if args.start:
+        load_model(net, args.start)
     print(f"{sum(p.numel() for p in net.transformer.parameters()) / 1e6:.2f} M parameters")
     net = train_flow(net, pool, args.flow_minutes, g, args.batch, work / "snapshot.safetensors")
     save(work / "flow", copy.deepcopy(vae), copy.deepcopy(net), tokenizers)
