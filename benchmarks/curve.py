@@ -3,7 +3,8 @@
     python benchmarks/curve.py --steps 500 --every 125 --seeds 0 1 2 --output docs/curve
 
 Trains the demo preset once per seed, measures every LoRA file on held-out names (the report's own
-functions) and writes OUTPUT.json and a plot OUTPUT.png (needs matplotlib).
+functions) and writes OUTPUT.json and a plot OUTPUT.png (needs matplotlib). The same command again
+goes on where it was stopped.
 """
 
 from __future__ import annotations
@@ -14,28 +15,29 @@ import logging
 from dataclasses import asdict
 from pathlib import Path
 
-from byg_train.config import build_config, load_preset, merged
+from byg_train.config import TrainConfig, build_config, load_preset, merged
 from byg_train.data.items import load_items
+from byg_train.run_folder import CONFIG, check_output, write_config
+from byg_train.stopping import Interrupted
 from byg_train.trainer import train
 from byg_train.world.demo import prepare
 from byg_train.world.measure import Editor, measure
 
 
-def train_seed(folder: Path, seed: int, steps: int, every: int) -> list[Path]:
-    """One demo run; its LoRA files, oldest first."""
-    tables = merged(
-        load_preset("demo"),
-        {
-            "seed": seed,
-            "data": {"path": prepare(folder / "data")},
-            "train": {"steps": steps, "checkpoint_every": every, "sample_every": 0},
-        },
-    )
-    config, run = build_config(tables), folder / f"seed{seed}"
-    if not run.exists():
-        run.mkdir(parents=True)
-        train(config, load_items(config.data, 8), run, device="cpu", resume=False)
-    return sorted(run.glob("seed*.safetensors"))
+def settings(data: Path, seed: int, steps: int, every: int) -> TrainConfig:
+    """The demo preset, for one seed."""
+    train = {"steps": steps, "checkpoint_every": every, "sample_every": 0}
+    over = {"seed": seed, "data": {"path": data}, "train": train}
+    return build_config(merged(load_preset("demo"), over))
+
+
+def train_whole(config: TrainConfig, run: Path) -> list[Path]:
+    """Train, from the last checkpoint if there is one; the run's LoRA files, oldest first."""
+    check_output(run, config, resume=True)
+    resume = (run / CONFIG).exists()
+    write_config(run, config)
+    train(config, load_items(config.data, 8), run, device="cpu", resume=resume)
+    return sorted(run.glob(f"{run.name}*.safetensors"))
 
 
 def points(files: list[Path], queries: int) -> list[dict]:
@@ -86,8 +88,13 @@ def main() -> None:
     args = parser.parse_args()
     logging.basicConfig(level=logging.WARNING)
     curves = {}
+    data = prepare(args.runs / "data")
     for seed in args.seeds:
-        files = train_seed(args.runs, seed, args.steps, args.every)
+        config = settings(data, seed, args.steps, args.every)
+        try:
+            files = train_whole(config, args.runs / f"seed{seed}")
+        except Interrupted as stop:
+            parser.exit(stop.code, "stopped; run the same command again to go on\n")
         curves[str(seed)] = points(files, args.queries)
         args.output.with_suffix(".json").write_text(json.dumps(curves, indent=1))
         plot(curves, args.output.with_suffix(".png"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +14,20 @@ from safetensors.torch import save
 from torch import Tensor
 
 from .files import atomic
+from .lora import LoraBank
 
 # Named tensors, and plain values that JSON can hold.
 State = tuple[dict[str, Tensor], dict[str, Any]]
 
 
 def optimizer_state(optimizer: torch.optim.Optimizer) -> State:
-    """An optimiser's state flattened into `<parameter>.<key>` tensors and values."""
+    """An optimiser's state, flattened; a name is the JSON list of the keys that lead to its entry.
+
+    AdamW has a dict of tensors and numbers for each parameter; 8-bit optimisers nest deeper.
+    """
     tensors, values = {}, {}
-    for index, state in optimizer.state_dict()["state"].items():
-        for key, value in state.items():
-            (tensors if isinstance(value, Tensor) else values)[f"{index}.{key}"] = value
+    for path, value in _leaves(optimizer.state_dict()["state"], ()):
+        (tensors if isinstance(value, Tensor) else values)[json.dumps(path)] = value
     return tensors, values
 
 
@@ -32,9 +36,21 @@ def load_optimizer_state(optimizer: torch.optim.Optimizer, saved: State) -> None
     state: dict[int, dict[str, Any]] = {}
     for part in saved:
         for name, value in part.items():
-            index, key = name.split(".", 1)
-            state.setdefault(int(index), {})[key] = value
+            *path, last = json.loads(name)
+            inside: dict = state
+            for key in path:
+                inside = inside.setdefault(key, {})
+            inside[last] = value
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+
+
+def _leaves(value: Any, path: tuple) -> Iterator[tuple[tuple, Any]]:
+    """What is no dict, or an empty one, with the keys that lead there."""
+    if not isinstance(value, dict) or (path and not value):
+        yield path, value
+        return
+    for key, inside in value.items():
+        yield from _leaves(inside, (*path, key))
 
 
 def random_state(generator: torch.Generator) -> dict[str, Tensor]:
@@ -58,10 +74,16 @@ def save_checkpoint(folder: Path, parts: dict[str, dict[str, Tensor]], state: di
     with atomic(folder) as temporary:
         temporary.mkdir()
         for name, tensors in parts.items():
-            contiguous = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
+            # Copies: the format knows no shared tensors, such as the tables of an 8-bit optimiser.
+            own = {k: v.detach().to("cpu", copy=True).contiguous() for k, v in tensors.items()}
             # Not save_file: it hides a full disk behind an error of its own.
-            (temporary / f"{name}.safetensors").write_bytes(save(contiguous))
+            (temporary / f"{name}.safetensors").write_bytes(save(own))
         (temporary / "state.json").write_text(json.dumps(state, indent=1))
+
+
+def read_state(folder: Path) -> dict[str, Any]:
+    """The plain values of a checkpoint: counters and what else was told to `save_run`."""
+    return json.loads((folder / "state.json").read_text())
 
 
 def load_checkpoint(folder: Path) -> tuple[dict[str, dict[str, Tensor]], dict]:
@@ -70,7 +92,31 @@ def load_checkpoint(folder: Path) -> tuple[dict[str, dict[str, Tensor]], dict]:
     for path in folder.glob("*.safetensors"):
         with safe_open(path, "pt") as file:
             parts[path.stem] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    return parts, json.loads((folder / "state.json").read_text())
+    return parts, read_state(folder)
+
+
+def save_run(
+    folder: Path,
+    bank: LoraBank,
+    optimizer: torch.optim.Optimizer,
+    generator: torch.Generator,
+    about: dict[str, Any],
+) -> None:
+    """All that an exact resume needs, and plain values about it."""
+    tensors, values = optimizer_state(optimizer)
+    lora, counts = bank.state_dict()
+    parts = {"lora": lora, "optimizer": tensors, "random": random_state(generator)}
+    save_checkpoint(folder, parts, {**about, "optimizer": values, "ema": counts})
+
+
+def load_run(
+    folder: Path, bank: LoraBank, optimizer: torch.optim.Optimizer, generator: torch.Generator
+) -> None:
+    """The inverse of `save_run`; the plain values are `read_state`'s."""
+    parts, state = load_checkpoint(folder)
+    bank.load_state_dict(parts["lora"], state["ema"])
+    load_optimizer_state(optimizer, (parts["optimizer"], state["optimizer"]))
+    load_random_state(generator, parts["random"])
 
 
 def checkpoints(folder: Path) -> list[Path]:

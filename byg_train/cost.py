@@ -126,13 +126,14 @@ class StepCost(NamedTuple):
 def step_cost(config: TrainConfig, r: float) -> StepCost:
     """Algorithm 1 in forwards: n rollout steps, three gradient passes, four base predictions.
 
-    A gradient pass of a LoRA costs 2 F (no gradients of base weights), 3 F with checkpointing. With
-    classifier-free guidance the prior asks the base twice as often.
+    At weight 0 there is no identity pass. A gradient pass of a LoRA costs 2 F (no gradients of base
+    weights), 3 F with checkpointing. With classifier-free guidance the prior asks the base twice as
+    often.
     """
-    gradient = 3.0 if config.model.gradient_checkpointing else 2.0
-    priors = 4 if config.method.prior_guidance == 1 else 8
-    full = config.rollout.steps + 3 * gradient + priors * r
-    share = config.method.identity_probability
+    gradient, m = (3.0 if config.model.gradient_checkpointing else 2.0), config.method
+    priors = 4 if m.prior_guidance == 1 else 8
+    full = config.rollout.steps + (3 if m.lambda_id else 2) * gradient + priors * r
+    share = m.identity_probability
     return StepCost(full, gradient, share * gradient + (1 - share) * full, gradient)
 
 
@@ -167,7 +168,7 @@ class Memory(NamedTuple):
     activations: float  # what one graph keeps for backward
     working: float  # one block while it is recomputed
     encoding: float  # T5, before the weights come to the device
-    decoding: float  # the VAE on the held-out samples
+    decoding: float  # the VAE on one held-out sample: they are decoded one by one
 
     @property
     def step(self) -> float:
@@ -188,7 +189,7 @@ class Memory(NamedTuple):
 def memory(config: TrainConfig, net: Network, text: int, image: int, pixels: int) -> Memory:
     """`text` and `image` tokens and `pixels` of the largest item.
 
-    The staged step holds one graph at a time; the samples of a look are decoded together.
+    The staged step holds one graph at a time.
     """
     size = 2 if config.model.dtype == "bfloat16" else 4
     lora = net.lora_parameters(config.lora.rank)
@@ -202,7 +203,7 @@ def memory(config: TrainConfig, net: Network, text: int, image: int, pixels: int
         activations=token * net.blocks * (1 if checkpointing else KEPT_PER_BLOCK),
         working=token * RECOMPUTED if checkpointing else 0,
         encoding=net.t5 * size,
-        decoding=config.sample.count * pixels * DECODED,
+        decoding=pixels * DECODED,
     )
 
 

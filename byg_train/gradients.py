@@ -41,7 +41,8 @@ def term_gradients(
 
         alone = Weights(cycle=0, prior=0, identity=0, alpha=w.alpha)
         staged_step(G, batch, draw, alone._replace(**{term: 1.0}), record)
-        by_stage = dict(zip(ORDER, found, strict=True))
+        ran = ORDER if term == "identity" else ORDER[1:]  # at weight 0 there is no identity stage
+        by_stage = dict(zip(ran, found, strict=True))
         norms |= {f"{term}/{stage}": by_stage[stage] for stage in stages}
     return norms
 

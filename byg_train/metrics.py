@@ -20,10 +20,12 @@ class Metrics:
         accelerator.init_trackers("logs")
 
     def write(self, record: dict) -> None:
-        """Append a record; it must have a `step`."""
+        """Append a record; it must have a `step` and a `kind`."""
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
-        numbers = {k: v for k, v in record.items() if isinstance(v, float)}
+        # A name for each kind: the identity loss of training is not that of held-out items.
+        kind = record["kind"] if record["kind"] in ("held_out", "gradients") else "train"
+        numbers = {f"{kind}/{k}": v for k, v in record.items() if isinstance(v, float)}
         self.accelerator.log(numbers, step=record["step"])
 
     def forget_after(self, step: int) -> None:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from types import TracebackType
+from typing import NamedTuple
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, MofNCompleteColumn, Task, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
+from rich.table import Column
+from rich.text import Text
 
 # One console: a log line must go above the bar, not through it.
 CONSOLE = Console(stderr=True)
@@ -21,26 +18,45 @@ TERMS = {"cycle": "cyc", "prior_fwd": "pri→", "prior_rev": "pri←", "identity
 PLAIN_EVERY = 25
 
 
+class Phase(NamedTuple):
+    """A part of a run that has a total, and an ETA, of its own."""
+
+    total: int
+    what: str
+    done: int = 0
+
+
+class Left(TimeRemainingColumn):
+    """`eta 0:02:30`, and at the end `took 0:05:10`."""
+
+    def __init__(self) -> None:
+        super().__init__(elapsed_when_finished=True, table_column=Column(no_wrap=True))
+
+    def render(self, task: Task) -> Text:
+        """One cell of the line."""
+        return Text("took " if task.finished else "eta ") + super().render(task)
+
+
 class Progress:
     """A bar with an ETA; in a log file, a line now and then."""
 
-    def __init__(self, total: int, what: str = "training") -> None:
-        self.what, self.total, self.smooth = what, total, {}
+    def __init__(self, total: int, what: str = "training", done: int = 0) -> None:
+        self.phase, self.smooth = Phase(total, what, done), {}
         self.bar = RichProgress(
             TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("eta"),
-            TimeRemainingColumn(),
+            BarColumn(bar_width=None),  # what the rest of the line leaves
+            MofNCompleteColumn(table_column=Column(no_wrap=True)),
+            Left(),
             TextColumn("{task.fields[note]}"),
             console=CONSOLE,
             speed_estimate_period=3600,  # a step may take minutes
+            expand=True,
         )
 
     def __enter__(self) -> Progress:
+        total, what, done = self.phase
         self.bar.__enter__()
-        self.task = self.bar.add_task(self.what, total=self.total, note="")
+        self.task = self.bar.add_task(what, total=total, completed=done, note="")
         return self
 
     def __exit__(
@@ -55,16 +71,18 @@ class Progress:
         """So many more are done."""
         self.bar.update(self.task, advance=done)
 
-    def show(self, record: dict, warming_up: bool, done: int) -> None:
-        """A training step: smoothed terms, and `warm-up` while the method has not begun."""
+    def show(self, record: dict, phase: Phase) -> None:
+        """A training step: how far its phase is, and every loss term, smoothed."""
         for name in TERMS:
             if name in record:
                 before = self.smooth.get(name, record[name])
                 self.smooth[name] = 0.9 * before + 0.1 * record[name]
-        note = " ".join(f"{TERMS[n]} {v:.3f}" for n, v in self.smooth.items())
-        what = f"warm-up {record['step']}" if warming_up else self.what
-        self.bar.update(self.task, completed=done, description=what, note=note)
+        note = " ".join(f"{TERMS[n]} {self.smooth[n]:.3f}" for n in TERMS if n in self.smooth)
+        if phase.what != self.phase.what:
+            self.bar.reset(self.task, total=phase.total, description=phase.what)
+        self.phase = phase
+        self.bar.update(self.task, completed=phase.done, note=note)
         if not CONSOLE.is_terminal and record["step"] % PLAIN_EVERY == 0:
             left = self.bar.tasks[0].time_remaining
             eta = "?" if left is None else f"{left / 60:.0f} min"
-            CONSOLE.print(f"{what} {done}/{self.total} eta {eta} {note}")
+            CONSOLE.print(f"{phase.what} {phase.done}/{phase.total} eta {eta} {note}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 from collections import Counter, defaultdict
 from itertools import zip_longest
 from pathlib import Path
@@ -21,6 +23,8 @@ CONFIG = "config.toml"
 NULL = "null"
 # How many instructions the metadata names as examples.
 EXAMPLES = 20
+# How `files.atomic` names what it has not finished.
+HALF_WRITTEN = re.compile(r"\..+\.\d+\.tmp(\.\w+)?")
 # What may change between a run and its resumption: how long and how fast it goes on, what it
 # writes, and what the messages of a run advise to change.
 MAY_CHANGE = {
@@ -105,6 +109,23 @@ def _holds_weights(run: Path) -> bool:
     """Whether a run has saved anything to go on with; half-written files are hidden."""
     saved = [*run.glob("*.safetensors"), *(run / "checkpoints").glob("*")]
     return any(not path.name.startswith(".") for path in saved)
+
+
+def remove_half_written(run: Path) -> None:
+    """Remove what a kill left of files that were being written; whatever else is there stays."""
+    for folder in (run, run / "checkpoints", run / "samples"):
+        for path in folder.glob(".*"):
+            if not HALF_WRITTEN.fullmatch(path.name):
+                continue
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+
+
+def newest_samples(run: Path) -> Path | None:
+    """The newest grid of held-out items, if there is one yet."""
+    return max((run / "samples").glob("step-*.png"), default=None)
 
 
 def differences(run: TrainConfig, asked: TrainConfig) -> list[str]:

@@ -97,8 +97,11 @@ class HeldOut:
             y_t, _ = rollout(lambda y, s: edit(y, s, c, x), self.eps, grid, t)
             y_hat = one_step(y_t, edit(y_t, t, c, x), t)
         columns = {"source": x, "edit": y_0, "edited back": x_back, "one-step": y_hat}
-        pictures = [to_pictures(self.backbone.decode_latents(z)) for z in columns.values()]
-        rows = [list(row) for row in zip(*pictures, strict=True)]
+        # One by one: decoding takes more memory than all the rest of a look.
+        rows = [
+            [to_pictures(self.backbone.decode_latents(z[i : i + 1]))[0] for z in columns.values()]
+            for i in range(len(x))
+        ]
         variance = x.var().item()
         return Look(
             labelled_grid(rows, list(columns), self.captions),

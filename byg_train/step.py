@@ -54,7 +54,10 @@ class Weights(NamedTuple):
 
 
 class StepOutput(NamedTuple):
-    """The weighted total () and every term (B,), detached; t (B,) for logging by noise level."""
+    """The weighted total () and every term (B,), detached; t (B,) for logging by noise level.
+
+    Identity is not computed, and not among the terms, at weight 0: it is a whole pass.
+    """
 
     loss: Tensor
     terms: dict[str, Tensor]
@@ -100,12 +103,14 @@ def byg_step(G: Roles, batch: EditBatch, draw: Draw, w: Weights) -> StepOutput:
     cycle = velocity_mse(v_rev, u)
     prior_rev = prior_loss(v_rev, *_caption_pair(G.base, x_t, t, p_tgt, p_src), w.alpha)
 
-    # Identity: an edit that is already fulfilled changes nothing
-    identity = velocity_mse(G.edit(x_t, t, c_inv, x), u)
-
     # Eq. 5
-    loss = w.cycle * cycle + w.prior * (prior_fwd + prior_rev) + w.identity * identity
-    terms = dict(cycle=cycle, prior_fwd=prior_fwd, prior_rev=prior_rev, identity=identity)
+    terms = dict(cycle=cycle, prior_fwd=prior_fwd, prior_rev=prior_rev)
+    loss = w.cycle * cycle + w.prior * (prior_fwd + prior_rev)
+
+    # Identity: an edit that is already fulfilled changes nothing
+    if w.identity:
+        terms["identity"] = velocity_mse(G.edit(x_t, t, c_inv, x), u)
+        loss = loss + w.identity * terms["identity"]
     return StepOutput(loss.mean(), _detached(terms), t)
 
 
@@ -125,8 +130,10 @@ def staged_step(
     x_t, u = noised(x, eps, t), eps - x
 
     # 1. Identity
-    identity = velocity_mse(G.edit(x_t, t, c_inv, x), u)
-    backward(w.identity * identity.mean())
+    terms = {}
+    if w.identity:
+        terms["identity"] = velocity_mse(G.edit(x_t, t, c_inv, x), u)
+        backward(w.identity * terms["identity"].mean())
 
     # 2. Reverse: cycle and reverse prior; keep what reaches the edit
     y_hyb = y_0.detach().requires_grad_()
@@ -142,11 +149,11 @@ def staged_step(
     routed = (at_rank(t, g) * g * _float(v_fwd)).sum()
     backward(w.prior * prior_fwd.mean() - routed)
 
-    terms = _detached(
-        dict(cycle=cycle, prior_fwd=prior_fwd, prior_rev=prior_rev, identity=identity)
-    )
+    terms = _detached(dict(cycle=cycle, prior_fwd=prior_fwd, prior_rev=prior_rev) | terms)
     loss = w.cycle * terms["cycle"] + w.prior * (terms["prior_fwd"] + terms["prior_rev"])
-    return StepOutput((loss + w.identity * terms["identity"]).mean(), terms, t)
+    if w.identity:
+        loss = loss + w.identity * terms["identity"]
+    return StepOutput(loss.mean(), terms, t)
 
 
 def identity_step(G: Roles, batch: EditBatch, draw: Draw, backward: Backward) -> StepOutput:

@@ -1,21 +1,41 @@
-"""Stopping a run from outside: Ctrl-C and SIGTERM ask, the loop saves and leaves."""
+"""Stopping a run from outside: before and after its loop at once, inside it between two steps."""
 
 from __future__ import annotations
 
 import logging
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 log = logging.getLogger("byg_train")
+NOTHING_LOST = (
+    "stopped before a step was taken; nothing is lost, and what was encoded stays encoded. "
+    "Run the same command again to go on."
+)
 
 
 class Interrupted(Exception):  # noqa: N818  (no error: it was asked for)
-    """The run was asked to stop and has saved itself; `code` is the shell's exit status."""
+    """The run was asked to stop and has lost nothing; `code` is the shell's exit status."""
 
     def __init__(self, message: str, code: int) -> None:
         super().__init__(message)
         self.code = code
+
+
+@contextmanager
+def stops_at_once(message: str) -> Iterator[None]:
+    """Where nothing waits to be saved, SIGINT and SIGTERM end the work as `Interrupted`."""
+    asked: list[int] = []
+
+    def end(number: int, frame: object) -> None:
+        asked.append(number)
+        raise KeyboardInterrupt  # what everybody cleans up after, and nobody swallows
+
+    with _signals(end):
+        try:
+            yield
+        except KeyboardInterrupt:
+            raise Interrupted(message, 128 + (asked or [signal.SIGINT])[0]) from None
 
 
 @contextmanager
@@ -28,9 +48,16 @@ def stop_requests() -> Iterator[list[int]]:
         signal.signal(number, before[number])
         log.warning("stopping after this step; everything will be saved")
 
-    before = {s: signal.signal(s, note) for s in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    with _signals(note) as before:
         yield asked
+
+
+@contextmanager
+def _signals(handler: Callable[[int, object], None]) -> Iterator[dict[int, object]]:
+    """Handle both signals inside; yields who handled them before, and will again."""
+    before = {s: signal.signal(s, handler) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield before
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, former in before.items():
+            signal.signal(number, former)

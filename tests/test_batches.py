@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from byg_train.data.batches import Batches, collate
+from byg_train.data.batches import Batches, collate, to_device
 from byg_train.data.items import Item
 from byg_train.fit import Size
 
@@ -137,6 +137,15 @@ def test_a_batch_holds_what_its_items_say() -> None:
             assert text["tokens"].shape == (3, 3, 2) and text["tokens"].dtype == torch.float16
             assert text["tokens"][:, 0, 0].tolist() == [n + more for n in numbers]
             assert text["mask"].shape == (3, 3)
+
+
+def test_every_part_of_a_batch_moves() -> None:
+    batch = collate(make_items(2), Shelf())
+    moved = to_device(batch, torch.device("meta"))
+    assert moved.x.is_meta and moved.x.shape == batch.x.shape
+    for text, was in zip(moved[1:], batch[1:], strict=True):
+        assert text.keys() == was.keys() and all(tensor.is_meta for tensor in text.values())
+        assert text["tokens"].dtype == torch.float16
 
 
 def test_items_of_several_buckets_are_no_batch() -> None:

@@ -44,11 +44,13 @@ def test_step_in_forwards() -> None:
 
 
 def test_step_follows_the_settings() -> None:
-    """Fewer rollout steps save just these; guidance in the prior doubles the base's share."""
+    """Fewer rollout steps save just these; guidance in the prior doubles the base's share; without
+    a weight for identity its pass is not taken."""
     default = step_cost(config(), 0.5).full
     assert default - step_cost(config(rollout={"steps": 4}), 0.5).full == pytest.approx(6)
     guided = step_cost(config(method={"prior_guidance": 3.0}), 0.5).full
     assert guided - default == pytest.approx(4 * 0.5)
+    assert default - step_cost(config(method={"lambda_id": 0.0}), 0.5).full == pytest.approx(3)
 
 
 def test_run_is_the_sum_of_its_steps() -> None:
@@ -93,9 +95,10 @@ def test_the_largest_moment_counts() -> None:
     need = memory(config(), FLUX, 512, 1024, 512**2)
     assert need.encoding / 1e9 == pytest.approx(9.5, abs=0.1)
     assert need.total == max(need.encoding, need.step, need.look)
-    few = memory(config(sample={"count": 1}), FLUX, 512, 1024, 512**2)
-    assert need.decoding == 4 * few.decoding > 0
-    assert few.total == few.step  # one small picture takes less than a step
+    assert need.total == need.step  # decoding one small picture takes less than a step
+    many = memory(config(sample={"count": 100}), FLUX, 512, 1024, 512**2)
+    assert many == need  # samples are decoded one by one
+    assert memory(config(), FLUX, 512, 1024, 1024**2).decoding == 4 * need.decoding > 0
     small = need._replace(weights=1e6, adapter=0, ema=0, activations=0, working=0, decoding=0)
     assert small.total == need.encoding
 

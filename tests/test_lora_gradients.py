@@ -11,6 +11,7 @@ from tiny_flux import T, edit_batch, exact_rotary, latents, load, make_bank, mak
 from torch import Tensor
 
 from byg_train.flow import noised
+from byg_train.gradients import term_gradients
 from byg_train.lora import LoraBank
 from byg_train.schedule import Draw, time_grid
 from byg_train.step import Roles, Weights, byg_step, identity_step, staged_step
@@ -38,13 +39,14 @@ def _scaled(factor: float) -> Callable[[Tensor], float]:
 
 
 NONE = Weights(cycle=0.0, prior=0.0, identity=0.0, alpha=0.0)
-# The weights that leave one loss, and the stage of `staged_step` that shows it.
+# The weights that leave one loss, and the stage of `staged_step` that shows it. Identity, the first
+# stage, is there with its weight alone.
 ALONE = {
     "identity": (NONE._replace(identity=1.0), 0),
-    "cycle": (NONE._replace(cycle=1.0), 1),
-    "cycle through y_hat": (NONE._replace(cycle=1.0), 2),
-    "prior_rev": (NONE._replace(prior=1.0), 1),
-    "prior_fwd": (NONE._replace(prior=1.0), 2),
+    "cycle": (NONE._replace(cycle=1.0), -2),
+    "cycle through y_hat": (NONE._replace(cycle=1.0), -1),
+    "prior_rev": (NONE._replace(prior=1.0), -2),
+    "prior_fwd": (NONE._replace(prior=1.0), -1),
 }
 
 
@@ -77,7 +79,7 @@ def test_each_loss_alone_reaches_every_lora_tensor(tiny_base: Path, term: str, d
         G = _without_reverse_prior(G, noised(batch.x, draw.eps, draw.t))
     staged_step(G, batch, draw, weights, backward)
     if term == "prior_fwd":
-        assert not any(g.any() for g in stages[1].values())
+        assert not any(g.any() for g in stages[-2].values())
     names = bank.named_parameters().keys()
     assert stages[wanted].keys() == names
     assert [n for n, g in stages[wanted].items() if not g.abs().max() > 0] == []
@@ -91,6 +93,35 @@ def test_identity_step_reaches_every_lora_tensor(tiny_base: Path) -> None:
     gradients = _gradients(bank)
     assert gradients.keys() == bank.named_parameters().keys()
     assert all(g.abs().max() > 0 for g in gradients.values())
+
+
+@pytest.mark.parametrize("identity", [0.4, 0.0])
+def test_the_check_finds_a_gradient_of_every_weighted_term(
+    tiny_base: Path, identity: float
+) -> None:
+    """At weight 0 identity has no stage; the norms of the others stay the same."""
+    backbone = load(tiny_base)
+    bank = make_bank(backbone)
+    randomise(bank)
+    w, G = W._replace(identity=identity), make_roles(backbone, bank)
+    parameters, draw = bank.named_parameters(), _draw(torch.float32)
+    norms = term_gradients(G, edit_batch(), draw, w, parameters, _scaled(0.25))
+    wanted = {"identity/identity"} if identity else set()
+    wanted |= {f"{term}/{stage}" for term in ("cycle", "prior") for stage in ("reverse", "forward")}
+    assert norms.keys() == wanted
+    assert all(norm > 0 for norm in norms.values())
+    assert all(p.grad is None for p in parameters.values())
+    alone = NONE._replace(cycle=1.0, alpha=W.alpha)
+    stages: list[float] = []
+
+    def backward(loss: Tensor) -> float:
+        loss.backward()
+        stages.append(torch.stack([g.norm() for g in _gradients(bank).values()]).norm().item())
+        return 1.0
+
+    staged_step(G, edit_batch(), draw, alone, backward)
+    found = [norms["cycle/reverse"], norms["cycle/forward"]]
+    assert found == pytest.approx(stages, rel=1e-4)
 
 
 @pytest.mark.parametrize("factor", [1.0, 0.25])

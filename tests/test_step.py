@@ -241,6 +241,34 @@ def test_zero_weights_stage_as_they_add(w: Weights) -> None:
 
 
 @pytest.mark.parametrize("form", ["joint", "staged"])
+def test_identity_at_weight_zero_is_not_asked(form: str) -> None:
+    """No forward and no backward; the other terms and the gradient are Algorithm 1's."""
+    batch, draw = problem(ON_NODES)
+    w, twin = WEIGHTS._replace(identity=0.0), roles()
+    G = roles()
+    G = G._replace(edit=Recorder(G.edit))
+    losses: list[Tensor] = []
+
+    def backward(loss: Tensor) -> float:
+        losses.append(loss)
+        return scaled(1.0)(loss)
+
+    if form == "joint":
+        out = byg_step(G, batch, draw, w)
+        backward(out.loss)
+    else:
+        out = staged_step(G, batch, draw, w, backward)
+    assert len(G.edit.calls) == 2 and len(losses) == {"joint": 1, "staged": 2}[form]
+    assert list(out.terms) == ["cycle", "prior_fwd", "prior_rev"]
+    loss, terms = algorithm_1(*twin, batch, draw, w)
+    loss.backward()
+    torch.testing.assert_close(out.loss, loss)
+    for name, term in out.terms.items():
+        torch.testing.assert_close(term, terms[name].detach())
+    assert_same_gradients(gradients(G.edit.velocity), gradients(twin.edit))
+
+
+@pytest.mark.parametrize("form", ["joint", "staged"])
 def test_all_weights_zero_leave_a_zero_gradient(form: str) -> None:
     batch, draw = problem([0.9, 0.35])
     G, w = roles(), Weights(0.0, 0.0, 0.0, 0.3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import signal
@@ -13,14 +14,17 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from byg_train.checkpoint import checkpoints
-from byg_train.config import TrainConfig, build_config, merged
+from byg_train.config import ConfigError, TrainConfig, build_config, merged
+from byg_train.data.cache import Cache
 from byg_train.data.items import load_items
 from byg_train.flow import at_rank
 from byg_train.gradients import STAGES
 from byg_train.optimizer import learning_rate
 from byg_train.schedule import Draw
+from byg_train.state import State
 from byg_train.step import EditBatch, byg_step
 from byg_train.stopping import Interrupted
 from byg_train.trainer import Trainer, TrainingError, train
@@ -168,6 +172,11 @@ def test_a_run_writes_what_the_design_promises(
     assert {f"samples/step-{s:06d}.png" for s in (0, 4, 6)} <= names
     assert any("tfevents" in name for name in names)
     assert not [name for name in names if ".tmp" in name]
+    tags = EventAccumulator(str(run / "logs")).Reload().Tags()["scalars"]
+    assert {"train/identity", "train/cycle", "held_out/identity", "gradients/cycle/forward"} <= {
+        *tags
+    }
+    assert {tag.split("/")[0] for tag in tags} == {"train", "held_out", "gradients"}
     full = [m for m in _metrics(run) if m["kind"] == "full"]
     assert full
     for m in full:
@@ -189,6 +198,31 @@ def test_the_gradient_check_takes_nothing_from_the_run(
         over = {"train": {"check_gradients_every": every, "steps": 2}}
         files.append(load_file(_run(_config(tiny_base, tiny_data, over), folder / "run")))
     assert all(torch.equal(files[0][k], files[1][k]) for k in files[0])
+
+
+def test_a_check_that_falls_on_an_identity_step_comes_with_the_next_full_one(
+    tiny_base: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    over = {
+        "seed": 3,
+        "method": {"identity_probability": 0.5},
+        "warmup": {"min_steps": 0, "max_steps": 0},
+        "train": {"steps": 9, "check_gradients_every": 3, "sample_every": 0},
+    }
+    found = _metrics(_run(_config(tiny_base, tiny_data, over), tmp_path / "run").parent)
+    kinds = [m["kind"] for m in found if m["kind"] in ("full", "identity")]
+    windows = [kinds[i : i + 3] for i in (0, 3, 6)]
+    assert any(window[0] == "identity" and "full" in window for window in windows)
+    wanted = [3 * i + w.index("full") for i, w in enumerate(windows) if "full" in w]
+    assert [m["step"] for m in found if m["kind"] == "gradients"] == wanted
+
+
+def test_a_missed_check_stays_due() -> None:
+    state = State(step=10, warmup=10)
+    assert state.check_is_due(5)
+    state.checked = 0
+    assert [n for n in range(12) if State(10 + n, 10, checked=0).check_is_due(5)] == [*range(5, 12)]
+    assert [n for n in range(12) if State(10 + n, 10, checked=7).check_is_due(5)] == [10, 11]
 
 
 def test_a_dead_gradient_raises_the_alarm(
@@ -267,7 +301,7 @@ def test_prior_guidance_extrapolates_from_the_empty_caption(
     t = _trainer(_config(tiny_base, tiny_data, {"method": {"prior_guidance": 3}}), tmp_path / "run")
     batch = t.batches[0]
     times = torch.full((len(batch.x),), 0.6)
-    empty = {k: v.expand(len(batch.x), *v.shape[1:]) for k, v in t.empty.items()}
+    empty = {k: v.expand(len(batch.x), *v.shape) for k, v in t.cache.text("").items()}
     with t.bank.using("base"), torch.no_grad():
         v, v_empty = (
             t.backbone.velocity(batch.x, times, text, guidance=t.config.guidance.prior)
@@ -276,6 +310,166 @@ def test_prior_guidance_extrapolates_from_the_empty_caption(
     guided = t.roles.base(batch.x, times, batch.p_tgt)
     assert torch.allclose(guided, v_empty + 3 * (v - v_empty), atol=1e-6)
     assert at_rank(times, batch.x).ndim == 5
+
+
+# ---------------------------------------------------------------- before, after and being stopped
+
+
+@pytest.mark.parametrize(
+    ("over", "words"),
+    [
+        ({"lora": {"targets": ["to_qq"]}}, "lora.targets: no linear module is named 'to_qq'"),
+        ({"optimizer": {"name": "adamw8bit"}}, "needs the bitsandbytes package"),
+    ],
+)
+def test_wrong_settings_of_lora_and_optimiser_fail_before_encoding(
+    over: dict,
+    words: str,
+    tiny_base: Path,
+    tiny_data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "bitsandbytes.optim", None)
+    over["data"] = {"cache": tmp_path / "cache"}
+    with pytest.raises(ConfigError, match=words):
+        _trainer(_config(tiny_base, tiny_data, over), tmp_path / "run")
+    assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_being_stopped_while_encoding_loses_nothing(
+    number: signal.Signals,
+    tiny_base: Path,
+    tiny_data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config = _config(tiny_base, tiny_data, {"data": {"cache": tmp_path / "cache"}})
+    monkeypatch.setattr("byg_train.data.cache.AT_ONCE", 2)
+    real, encoded = Cache._encode_pictures, []
+
+    def encode(self: Cache, items: list, whole: set, pool: object) -> None:
+        if len(encoded) == 1:
+            os.kill(os.getpid(), number)
+        encoded.append(len(items))
+        real(self, items, whole, pool)
+
+    monkeypatch.setattr(Cache, "_encode_pictures", encode)
+    handlers = [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)]
+    with pytest.raises(Interrupted, match="nothing is lost.*the same command again") as stop:
+        _run(config, tmp_path / "run")
+    assert stop.value.code == 128 + number
+    assert [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)] == handlers
+    entries = {p: p.stat().st_mtime_ns for p in (tmp_path / "cache").rglob("*.safetensors")}
+    assert encoded == [2] and entries
+    monkeypatch.undo()
+    assert _run(config, tmp_path / "run").is_file()
+    assert all(path.stat().st_mtime_ns == written for path, written in entries.items())
+
+
+def test_being_stopped_names_the_files_there_are(
+    tiny_base: Path, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Trainer.optimizer_step
+
+    def stopped(self: Trainer) -> dict:
+        record = real(self)
+        if self.state.step in (1, 5):  # in the warm-up of 2, and between checkpoints
+            os.kill(os.getpid(), signal.SIGTERM)
+        return record
+
+    monkeypatch.setattr(Trainer, "optimizer_step", stopped)
+    config, run = _config(tiny_base, tiny_data), tmp_path / "run"
+    with pytest.raises(Interrupted) as warmup:
+        _run(config, run)
+    assert "LoRA" not in str(warmup.value)
+    assert str(run / "samples" / "step-000000.png") in str(warmup.value)
+    with pytest.raises(Interrupted) as stop:
+        _run(config, run, resume=True)
+    files = run / "run-000005.safetensors", run / "samples" / "step-000004.png"
+    for path in (*files, run / "checkpoints" / "step-000005"):
+        assert path.exists()
+        assert f"{path}" in str(stop.value)
+
+
+def test_being_stopped_in_the_last_look_leaves_the_lora(
+    tiny_base: Path, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Trainer.look
+
+    def look(self: Trainer) -> None:
+        if self.state.step == 6:
+            os.kill(os.getpid(), signal.SIGINT)
+        real(self)
+
+    monkeypatch.setattr(Trainer, "look", look)
+    config, run = _config(tiny_base, tiny_data), tmp_path / "run"
+    with pytest.raises(Interrupted, match="complete, but for its last samples") as stop:
+        _run(config, run)
+    assert str(run / "run.safetensors") in str(stop.value)
+    assert (run / "run.safetensors").is_file()
+
+
+def test_what_a_kill_left_half_written_is_removed_at_the_next_start(
+    tiny_base: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    killed = [run / "run.safetensors", run / "samples" / "step-000000.png"]
+    folder, outside = run / "checkpoints" / "step-000002", tmp_path / "run.safetensors"
+    code = (
+        "import os, sys; from pathlib import Path; from byg_train.files import atomic\n"
+        "with atomic(Path(sys.argv[1])) as t:\n"
+        "    (t.mkdir() or t / 'a' if sys.argv[2] else t).write_bytes(b'half')\n"
+        "    os.kill(os.getpid(), 9)"
+    )
+    for path, inside in [(folder, "in"), *((p, "") for p in (*killed, outside))]:
+        subprocess.run([sys.executable, "-c", code, str(path), inside], check=False)
+    kept = [run / ".notes.tmp", run / "a.1.tmp", run / "data" / ".x.1.tmp", run / ".hidden"]
+    for path in kept:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("somebody's")
+    left = sorted(p for p in tmp_path.rglob(".*.tmp*") if p not in kept)
+    assert len(left) == 4
+    _run(_config(tiny_base, tiny_data, {"train": {"steps": 1}}), run)
+    assert [p for p in left if p.exists()] == [p for p in left if p.parent == tmp_path]
+    assert all(path.exists() for path in kept)
+
+
+def test_the_alarms_of_a_look_reach_the_log_once_it_should_edit(
+    tiny_base: Path, tiny_data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A random base knows no source, so identity is far away; editing may take a quarter."""
+    t = _trainer(_config(tiny_base, tiny_data), tmp_path / "run")
+    for step, heard in ((1, False), (2, True)):
+        t.state.warmup, t.state.step = 0, step
+        t.look()
+        assert (f"step {step}: the source is being lost" in caplog.text) is heard
+
+
+def test_the_curve_goes_on_with_an_interrupted_seed(
+    tiny_base: Path, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = Path(__file__).parents[1] / "benchmarks" / "curve.py"
+    spec = importlib.util.spec_from_file_location("curve", path)
+    curve = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(curve)
+    real, taken = Trainer.optimizer_step, []
+
+    def stopped(self: Trainer) -> dict:
+        taken.append(self.state.step)
+        if len(taken) == 4:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return real(self)
+
+    monkeypatch.setattr(Trainer, "optimizer_step", stopped)
+    config, run = _config(tiny_base, tiny_data), tmp_path / "seed0"
+    with pytest.raises(Interrupted):
+        curve.train_whole(config, run)
+    for _ in range(2):
+        files = [path.name for path in curve.train_whole(config, run)]
+        assert files == ["seed0-000004.safetensors", "seed0.safetensors"]
+        assert taken == [0, 1, 2, 3, 4, 5]
 
 
 def test_sigterm_saves_and_says_how_to_resume(

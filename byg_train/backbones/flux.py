@@ -19,6 +19,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ..config import ConfigError, ModelConfig
 from .locate import download, fingerprint, local_folder, locate
+from .quiet import without_bars
 
 if TYPE_CHECKING:
     from diffusers import FluxTransformer2DModel
@@ -173,7 +174,8 @@ class FluxBackbone:
 
         def model(kind: type, part: str) -> nn.Module:
             path = self._folder / part
-            encoder = kind.from_pretrained(path, dtype=self.dtype, use_safetensors=True)
+            with without_bars():
+                encoder = kind.from_pretrained(path, dtype=self.dtype, use_safetensors=True)
             return encoder.requires_grad_(False).eval().to(self.device)
 
         if self._text_encoders is None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import typer
 
 from ..config import ConfigError
+from ..stopping import Interrupted
 
 
 @contextmanager
@@ -22,6 +23,16 @@ def out_of_memory_explained(advice: str) -> Iterator[None]:
     except torch.OutOfMemoryError:
         typer.echo(f"error: the GPU's memory is full; {advice}", err=True)
         raise typer.Exit(1) from None
+
+
+@contextmanager
+def interruption_explained() -> Iterator[None]:
+    """Being stopped is a message, and the exit code that shells expect of it."""
+    try:
+        yield
+    except Interrupted as stop:
+        typer.echo(str(stop), err=True)
+        raise typer.Exit(stop.code) from None
 
 
 @contextmanager

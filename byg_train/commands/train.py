@@ -20,8 +20,9 @@ from ..data.pictures import KINDS
 from ..files import atomic
 from ..lora_file import read_lora
 from ..progress import CONSOLE
-from ..run_folder import CONFIG, check_output, to_toml, write_config
-from .errors import full_disk_explained, out_of_memory_explained
+from ..run_folder import CONFIG, check_output, newest_samples, to_toml, write_config
+from ..stopping import NOTHING_LOST, stops_at_once
+from .errors import full_disk_explained, interruption_explained, out_of_memory_explained
 from .plan import all_items, check_disk, disk_need, plan, shapes
 from .settings import Flags, resolve_device, settings
 
@@ -60,22 +61,32 @@ def run_training(flags: Flags, run: Run) -> None:
     if run.dry_run:
         _dry_run(config, demo)
         return
-    _check_machine(config)
     output = (run.output or Path("runs") / config.preset).resolve()
+    with interruption_explained():
+        with stops_at_once(NOTHING_LOST):
+            config, data = _checked(config, output, demo, run.resume)
+            device = resolve_device(run.device)
+        # A start that failed leaves measurements behind, which `resume` clears away.
+        resume = run.resume or (output / CONFIG).exists()
+        _train(config, data, output, device, resume, demo)
+
+
+def _checked(
+    config: TrainConfig, output: Path, demo: bool, resume: bool
+) -> tuple[TrainConfig, Dataset]:
+    """The run's data, and its configuration with where they are."""
+    _check_machine(config)
     if demo:
         config = _with_data(config, output / "data")
-        check_output(output, config, resume=run.resume)
+        check_output(output, config, resume=resume)
         _render_world(output / "data")
     multiple = pixel_multiple(config.model)
     data = load_items(config.data, multiple)
-    check_output(output, config, resume=run.resume)
+    check_output(output, config, resume=resume)
     check_disk(config, disk_need(config, shapes(config, multiple, data), all_items(data)), output)
-    device = resolve_device(run.device)
     resolve_base(config.model)
     _check_warmup(config)
-    # A start that failed leaves measurements behind, which `resume` clears away.
-    resume = run.resume or (output / CONFIG).exists()
-    _train(config, data, output, device, resume, demo)
+    return config, data
 
 
 def _check_machine(config: TrainConfig) -> None:
@@ -127,35 +138,35 @@ def _check_warmup(config: TrainConfig) -> None:
 def _train(
     config: TrainConfig, data: Dataset, output: Path, device: str, resume: bool, demo: bool
 ) -> None:
-    from ..stopping import Interrupted
-    from ..trainer import TrainingError, train
+    with stops_at_once(NOTHING_LOST):
+        from ..trainer import TrainingError, train  # takes seconds
 
-    write_config(output, config)
-    if data.problems:
-        with atomic(output / "dropped.txt") as temporary:
-            temporary.write_text("".join(f"{p}\n" for p in data.problems), encoding="utf-8")
+        write_config(output, config)
+        if data.problems:
+            with atomic(output / "dropped.txt") as temporary:
+                temporary.write_text("".join(f"{p}\n" for p in data.problems), encoding="utf-8")
     try:
         with full_disk_explained(output), out_of_memory_explained(LOWER):
             lora = train(config, data, output, device=device, resume=resume)
-    except Interrupted as stop:
-        typer.echo(str(stop), err=True)
-        raise typer.Exit(stop.code) from None
     except TrainingError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from None
+    farewell = _farewell(lora, output)
     if demo:
-        from ..world.demo import report
+        with stops_at_once(f"the training is complete, but not measured\n{farewell}"):
+            from ..world.demo import report
 
-        report(output, device)
-    typer.echo(_farewell(lora, output))
+            report(output, device)
+    typer.echo(farewell)
 
 
 def _farewell(lora: Path, output: Path) -> str:
     """What there is now, and what may be typed next."""
     here = output.relative_to(Path.cwd()) if output.is_relative_to(Path.cwd()) else output
-    file, folder = (shlex.quote(str(path)) for path in (here / lora.name, here))
+    samples = here / newest_samples(output).relative_to(output)
+    file, folder, grid = (shlex.quote(str(path)) for path in (here / lora.name, here, samples))
     return (
-        f"\nThe LoRA is {file}; pictures are in {folder}/samples.\n"
+        f"\nThe LoRA is {file}; what it does to held-out items is in {grid}.\n"
         "Edit a picture, or pack the LoRA for ComfyUI:\n"
         f"  python -m byg_train edit --lora {file} --image photo.png \\\n"
         "      --instruction '...' --output edited.png\n"

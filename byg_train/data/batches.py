@@ -78,6 +78,17 @@ def collate(items: Sequence[Item], cache: Cache) -> EditBatch:
     )
 
 
+def to_device(batch: EditBatch, device: torch.device) -> EditBatch:
+    """The same batch where the networks are."""
+
+    def moved(part: Tensor | Text) -> Tensor | Text:
+        if isinstance(part, Tensor):
+            return part.to(device)
+        return {name: tensor.to(device) for name, tensor in part.items()}
+
+    return EditBatch(*map(moved, batch))
+
+
 def _stacked(latents: list[Tensor]) -> Tensor:
     if len({z.shape for z in latents}) > 1:
         raise ValueError("items of several buckets in one batch")

@@ -1,0 +1,86 @@
+"""From a configuration to what a run holds. What can be wrong in it shows before any encoding."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor
+
+from .backbones import Backbone, Text, load_backbone
+from .config import TrainConfig
+from .data.batches import collate, to_device
+from .data.cache import Cache
+from .lora import LoraBank
+from .lora_file import read_lora
+from .optimizer import build_optimizer
+from .progress import Progress
+from .samples import HeldOut
+from .step import Velocity
+
+if TYPE_CHECKING:
+    from .data.items import Dataset
+
+WORLD = Path(__file__).parent / "world"
+
+
+class Model(NamedTuple):
+    """The base, the LoRA in it, and what trains the LoRA."""
+
+    backbone: Backbone
+    bank: LoraBank
+    optimizer: torch.optim.Optimizer
+
+
+def build_model(config: TrainConfig, device: str) -> Model:
+    """Load the base and put the LoRA in, where the warm-up file left off if there is one."""
+    backbone = load_backbone(config.model, device)
+    bank = LoraBank(backbone.experts, config.lora, config.method.ema_decay, config.seed)
+    if name := config.warmup.lora:
+        file = read_lora(WORLD / "warmup.safetensors" if name == "world" else Path(name))
+        for expert in backbone.experts:
+            bank.load_tensors(expert, file.tensors)
+    # Before the weights go to their device: `drop_encoders` moves them, the objects stay the same.
+    return Model(backbone, bank, build_optimizer(config, list(bank.named_parameters().values())))
+
+
+def encode(config: TrainConfig, data: Dataset, backbone: Backbone) -> Cache:
+    """Latents and embeddings of every item, from the cache where it has them."""
+    items = [*data.train, *data.test]
+    cache = Cache(config.data.cache or Path(config.data.path) / ".byg_cache", backbone, config.data)
+    with Progress(len(items), "encoding") as progress:
+        cache.prepare(items, [""], progress.advance)
+    backbone.drop_encoders()
+    return cache
+
+
+def hold_out(
+    config: TrainConfig, data: Dataset, cache: Cache, backbone: Backbone, device: torch.device
+) -> HeldOut:
+    """The first held-out items of one bucket: a batch has one size."""
+    items = data.test or data.train
+    bucket = cache.bucket(items[0])
+    shown = [i for i in items if cache.bucket(i) == bucket][: config.sample.count]
+    batch = to_device(collate(shown, cache), device)
+    return HeldOut(batch, [i.instruction for i in shown], backbone, config)
+
+
+def prior_velocity(config: TrainConfig, backbone: Backbone, empty: Text) -> Velocity:
+    """The frozen base, with classifier-free guidance where `prior_guidance` is not 1.
+
+    `empty` is the empty caption's embedding, without a batch axis.
+    """
+    w = config.method.prior_guidance
+
+    def prior(x_t: Tensor, t: Tensor, text: Text, source: Tensor | None = None) -> Tensor:
+        velocity = partial(backbone.velocity, x_t, t, guidance=config.guidance.prior)
+        v = velocity(text, source)
+        if w == 1:
+            return v
+        nothing = {k: e.to(x_t.device).expand(len(x_t), *e.shape) for k, e in empty.items()}
+        v_empty = velocity(nothing, source)
+        return v_empty + w * (v - v_empty)
+
+    return prior

@@ -1,0 +1,120 @@
+"""Looks at held-out items: measures against closed forms, and which alarm each failure raises."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from PIL import ImageChops
+from torch import Tensor
+
+from byg_train.config import build_config
+from byg_train.flow import at_rank
+from byg_train.grid import labelled_grid
+from byg_train.samples import HeldOut, Look, to_pictures
+from byg_train.step import EditBatch, Velocity
+
+# Channel 0 is an attribute, -1 in every source; a text is the value that it asks for.
+COUNT, VALUES = 3, {"c": 1.0, "c_inv": -1.0}
+Target = Callable[[Tensor, Tensor], Tensor]
+
+
+class Pixels:
+    """A backbone whose latents are pixels; it remembers how many it decoded at once."""
+
+    def __init__(self) -> None:
+        self.decoded: list[int] = []
+
+    def decode_latents(self, latents: Tensor) -> Tensor:
+        self.decoded.append(len(latents))
+        return latents
+
+
+def sources() -> Tensor:
+    x = torch.randn(COUNT, 3, 1, 4, 4, generator=torch.Generator().manual_seed(0)).sign()
+    x[:, 0] = -1
+    return x
+
+
+def held_out(backbone: Pixels) -> HeldOut:
+    texts = (torch.full((COUNT,), VALUES[name]) for name in ("c", "c_inv", "c_inv", "c"))
+    config = build_config({"sample": {"steps": 4, "shift": 1.0}, "rollout": {"steps": 4}})
+    return HeldOut(EditBatch(sources(), *texts), ["paint it"] * COUNT, backbone, config)
+
+
+def towards(target: Target) -> Velocity:
+    """A straight flow to `target(value, source)`, which every sampler and guess hits exactly."""
+
+    def velocity(y: Tensor, t: Tensor, text: Tensor, source: Tensor) -> Tensor:
+        return (y - target(at_rank(text, y), source)) / at_rank(t, y)
+
+    return velocity
+
+
+def edited(value: Tensor, source: Tensor) -> Tensor:
+    """What was asked, and nothing else."""
+    return torch.cat([value.expand_as(source[:, :1]), source[:, 1:]], dim=1)
+
+
+def copied(value: Tensor, source: Tensor) -> Tensor:
+    return source
+
+
+def one_way(value: Tensor, source: Tensor) -> Tensor:
+    """From an edit nothing finds back to the rest of the picture."""
+    found = edited(value, source)
+    found[:, 1:] *= (source[:, :1] < 0) | (value > 0)
+    return found
+
+
+def blind(value: Tensor, source: Tensor) -> Tensor:
+    """Text-to-image: the attribute, and none of the source."""
+    return edited(value, torch.zeros_like(source))
+
+
+def look(target: Target) -> Look:
+    velocity = towards(target)
+    return held_out(Pixels()).look(velocity, velocity)
+
+
+def test_measures_of_a_perfect_editor() -> None:
+    found = look(edited)
+    assert found.edit_distance == pytest.approx(4 / 3 / sources().var().item(), rel=1e-4)
+    assert found.reconstruction == pytest.approx(0, abs=1e-6)
+    assert found.identity == pytest.approx(0, abs=1e-6)
+    assert found.warnings() == []
+
+
+@pytest.mark.parametrize(
+    ("target", "alarms"),
+    [
+        (copied, ["identity collapse: edits differ from their sources by 0.000"]),
+        (one_way, ["drift: editing back misses the source by 0.75"]),
+        (blind, ["drift", "the source is being lost"]),
+    ],
+)
+def test_each_failure_raises_its_alarm(target: Target, alarms: list[str]) -> None:
+    found = look(target).warnings()
+    assert len(found) == len(alarms)
+    for sentence, begins in zip(found, alarms, strict=True):
+        assert sentence.startswith(begins)
+        assert "; " in sentence  # what to do
+
+
+def test_the_grid_shows_what_was_sampled_decoded_one_by_one() -> None:
+    backbone, velocity = Pixels(), towards(edited)
+    grid = held_out(backbone).look(velocity, velocity).grid
+    assert backbone.decoded == [1] * (4 * COUNT)
+    x, y = (to_pictures(z) for z in (sources(), edited(torch.tensor(1.0), sources())))
+    rows = [[x[i], y[i], x[i], y[i]] for i in range(COUNT)]
+    columns = ["source", "edit", "edited back", "one-step"]
+    wanted = labelled_grid(rows, columns, ["paint it"] * COUNT)
+    assert ImageChops.difference(grid, wanted).getbbox() is None
+
+
+def test_looks_at_one_run_share_their_noise() -> None:
+    """So that a run's grids compare; another run's seed may differ."""
+    one, two = held_out(Pixels()), held_out(Pixels())
+    assert torch.equal(one.eps, two.eps) and torch.equal(one.t, two.t)
+    assert one.t.min() > 0 and one.t.max() < 1
