@@ -109,9 +109,8 @@ def _tables(scores: dict, result: dict) -> Iterator[Table]:
     for label, rows in scores.items():
         goals = result[label]["goals"]
         missed = [goal for goal, met in goals.items() if not met]
-        table = Table(
-            title=f"{label}: {'all goals met' if not missed else 'not ' + ', '.join(missed)}"
-        )
+        caption = "all goals met" if not missed else f"missed: {'; '.join(missed)}"
+        table = Table(title=label, caption=caption, title_justify="left", caption_justify="left")
         for heading in ("held-out names", "top 5 of 150", "attribute", "miss", "error"):
             table.add_column(heading, justify="left" if heading == "held-out names" else "right")
         for name, s in rows.items():
