@@ -61,19 +61,17 @@ SHORT_NAME = {w.split("=")[0]: w.split("=")[-1] for w in _NAMES.split()}
 SUBJECTS = tuple(n for n in SHORT_NAME if n not in EXTRAS)
 # Names whose ink drawing is an outline (at most 60 % black) of the same silhouette as the 3d render
 # (IoU at least 0.8). For others, nobody could tell from the render what the drawing looks like.
-KNOWN = tuple(
-    """
-    egg tangerine pear peach dress balloon swan bread book melon elephant lock moneybag rabbit taco
-    pig sheep battery snail cat eggplant seashell chicken frog monkey tomato octopus scroll bird fish
-    panda penguin bucket avocado onion camel koala bulb gem clover fox parrot tiger pine door box
-    hotdog pizza shirt shark football strawberry beer carrot duck bicycle mountain coffee truck lion
-    butterfly owl gift glasses
-    """.split()
-)
+_KNOWN = """
+egg tangerine pear peach dress balloon swan bread book melon elephant lock moneybag rabbit taco
+pig sheep battery snail cat eggplant seashell chicken frog monkey tomato octopus scroll bird
+fish panda penguin bucket avocado onion camel koala bulb gem clover fox parrot tiger pine door box
+hotdog pizza shirt shark football strawberry beer carrot duck bicycle mountain coffee truck lion
+butterfly owl gift glasses
+"""
+KNOWN = tuple(_KNOWN.split())
 # No base, LoRA or instrument is ever trained on a picture of these.
-HELD_OUT = tuple(
-    """
-    basketball croissant cookie icecream bagel sandwich seal dolphin whale palm snowman crown
-    tractor mirror pineapple shield
-    """.split()
-)
+_HELD_OUT = """
+basketball croissant cookie icecream bagel sandwich seal dolphin whale palm snowman crown
+tractor mirror pineapple shield
+"""
+HELD_OUT = tuple(_HELD_OUT.split())
