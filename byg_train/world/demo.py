@@ -17,6 +17,7 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
+from ..data.manifest import write_manifest
 from ..evaluate.true_pairs import gate
 from ..files import atomic
 from ..grid import labelled_grid, save_picture
@@ -53,8 +54,7 @@ def prepare(folder: Path, items: int = ITEMS, seed: int = 0) -> Path:
                 rows.append(_write(temporary, len(rows), _training_edit(rng, kind, style), "train"))
         for label in ("background", "style 3d → ink", "style ink → 3d", "colour"):
             rows.append(_write(temporary, len(rows), query(rng, label), "test"))
-        lines = "".join(json.dumps(row) + "\n" for row in rows)
-        (temporary / "metadata.jsonl").write_text(lines, encoding="utf-8")
+        write_manifest(temporary, rows)
     return folder
 
 
