@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,12 +13,17 @@ import typer
 from rich.console import Console
 from rich.logging import RichHandler
 from rich.table import Column, Table
+from typer.core import TyperGroup
 
+from .commands.data import data_app
 from .config import PRESETS, ConfigError, build_config, load_preset
 from .data import DataError
 from .progress import CONSOLE
 
 Device = Annotated[str, typer.Option(help="cpu, cuda, or auto: cuda where there is one.")]
+
+# Appendix E of the paper.
+STUDY_QUESTION = "Which one is the better editing result?"
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -27,7 +33,16 @@ def main() -> None:
     logger = logging.getLogger("byg_train")
     logger.setLevel(logging.INFO)
     logger.addHandler(RichHandler(console=CONSOLE, show_path=False, log_time_format="%X"))
+    _quiet_libraries()
     app()
+
+
+def _quiet_libraries() -> None:
+    """Drop what libraries warn of and nobody can act on; what may be wrong is still told."""
+    imports = logging.getLogger("transformers.utils.import_utils")
+    imports.addFilter(lambda record: "requires torchvision" not in record.getMessage())
+    # A slower kernel for bf16 states under float32 norms, with the same result.
+    warnings.filterwarnings("ignore", "Mismatch dtype between input and weight")
 
 
 @contextmanager
@@ -49,6 +64,18 @@ def _sentence(error: Exception) -> str:
     if isinstance(error, OSError) and error.filename:
         return f"{error.filename}: {error.strerror}"
     return str(error)
+
+
+class PlainGroup(TyperGroup):
+    """Commands of one subject, whose mistakes are sentences too."""
+
+    def invoke(self, context: typer.Context) -> object:
+        """Run the command that was named."""
+        with plain_errors():
+            return super().invoke(context)
+
+
+app.add_typer(data_app, name="data", cls=PlainGroup)
 
 
 @app.callback(invoke_without_command=True)
@@ -180,6 +207,46 @@ def export(
 
         written = export_run(run, weights=weights, step=step, output=output, name=name)
         typer.echo("\n  ".join(map(str, ("Written:", *written))))
+
+
+@app.command()
+def study(
+    what: Annotated[
+        list[str],
+        typer.Argument(metavar="DIR_A DIR_B | report", help="Results of two methods, or the word."),
+    ],
+    sources: Annotated[
+        Path | None, typer.Option(help="What was edited, with metadata.jsonl.")
+    ] = None,
+    instruction: Annotated[
+        str | None, typer.Option(help="Of every edit, instead of a metadata.jsonl.")
+    ] = None,
+    votes: Annotated[Path, typer.Option(help="SQLite file of the votes.")] = Path("study.sqlite"),
+    question: Annotated[str, typer.Option(help="What raters are asked.")] = STUDY_QUESTION,
+    per_rater: Annotated[
+        int | None, typer.Option(help="Items for each rater, least seen first.")
+    ] = None,
+    host: Annotated[
+        str, typer.Option(help="0.0.0.0 to let others in this network, and phones, vote.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Of the page; 0 takes a free one.")] = 8765,
+) -> None:
+    """Let people compare two methods blindly on a local web page; report what they say."""
+    with plain_errors():
+        from .commands.study import StudyFlags, run_study
+
+        run_study(
+            StudyFlags(
+                what=what,
+                sources=sources,
+                votes=votes,
+                instruction=instruction,
+                question=question,
+                per_rater=per_rater,
+                host=host,
+                port=port,
+            )
+        )
 
 
 @app.command()

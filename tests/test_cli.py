@@ -5,7 +5,11 @@ from __future__ import annotations
 import collections
 import errno
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -14,6 +18,7 @@ import torch
 from typer.testing import CliRunner, Result
 
 from byg_train import bench, trainer
+from byg_train.backbones.flux import FluxBackbone
 from byg_train.cli import app
 from byg_train.commands import plan as plan_module
 from byg_train.commands import train as train_module
@@ -391,7 +396,10 @@ def test_a_run_and_its_resumption(tiny_base: Path, tiny_data: Path, tmp_path: Pa
     result = go("--steps", 2)
     assert result.exit_code == 0, result.output
     assert (output / "mine.safetensors").is_file()
-    assert list((output / "samples").glob("*.png"))
+    assert f"The LoRA is {output / 'mine.safetensors'}" in result.stdout
+    assert f"is in {output / 'samples' / 'step-000003.png'}" in result.stdout
+    assert (output / "samples" / "step-000003.png").is_file()
+    assert "Loading weights" not in result.output
     config = read_config(output)
     assert isinstance(config, TrainConfig)
     assert (config.train.steps, config.lora.rank) == (2, 2)
@@ -448,7 +456,13 @@ def test_the_tiny_worlds_report_is_for_its_own_data(
     prepare, reported = demo.prepare, []
     monkeypatch.setattr(demo, "prepare", lambda folder: prepare(folder, items=30))
     monkeypatch.setattr(demo, "report", lambda *args: reported.append(args))
-    monkeypatch.setattr(trainer, "train", lambda *args, **_: args[2] / "x.safetensors")
+
+    def fake(config: TrainConfig, data: object, output: Path, **_: object) -> Path:
+        (output / "samples").mkdir()
+        (output / "samples" / "step-000001.png").touch()
+        return output / "x.safetensors"
+
+    monkeypatch.setattr(trainer, "train", fake)
     command = ["--preset", "demo", "--model", tiny_base, "--set", "warmup.lora=null"]
     command += ["--device", "cpu", "--output"]
     own = ["--data", tiny_data, "--set", "data.resolution=16"]
@@ -456,6 +470,78 @@ def test_the_tiny_worlds_report_is_for_its_own_data(
     assert reported == []
     assert byg(*command, tmp_path / "world").exit_code == 0
     assert reported == [(tmp_path / "world", "cpu")]
+
+
+@pytest.mark.parametrize(
+    ("where", "name"),
+    [
+        (train_module, "load_items"),
+        (train_module, "write_config"),
+        (FluxBackbone, "encode_text"),
+        (FluxBackbone, "encode_pixels"),
+    ],
+)
+def test_being_stopped_before_the_first_step_loses_nothing(
+    where: object,
+    name: str,
+    tiny_base: Path,
+    tiny_data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whatever it was busy with; the same command again, without --resume, does all of it."""
+    command = small(tiny_base, tiny_data, tmp_path / "run", "--steps", 1)
+    command += ["--set", f"data.cache={tmp_path / 'cache'}"]
+
+    def stop(*_: object, **__: object) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        pytest.fail("it went on")
+
+    monkeypatch.setattr(where, name, stop)
+    result = byg(*command)
+    assert result.exit_code == 143, result.output
+    assert "nothing is lost" in result.stderr and "same command again" in result.stderr
+    monkeypatch.undo()
+    result = byg(*command)
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "run" / "run.safetensors").is_file()
+
+
+def test_being_stopped_while_measuring_says_that_training_is_done(
+    tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from byg_train.world import demo
+
+    prepare = demo.prepare
+    monkeypatch.setattr(demo, "prepare", lambda folder: prepare(folder, items=30))
+    monkeypatch.setattr(demo, "report", lambda *_: os.kill(os.getpid(), signal.SIGINT))
+    where = ["--model", tiny_base, "--output", tmp_path / "mine", "--device", "cpu"]
+    sets = [part for a in (*SMALL, "warmup.lora=null") for part in ("--set", a)]
+    result = byg("--preset", "demo", "--steps", 1, *where, *sets)
+    assert result.exit_code == 130, result.output
+    assert "complete, but not measured" in result.stderr
+    assert str(tmp_path / "mine" / "mine.safetensors") in result.stderr
+
+
+def test_libraries_keep_quiet_about_what_nobody_can_act_on() -> None:
+    """In a process of its own: transformers would praise torchvision, torch warn of a kernel."""
+    code = """if True:
+        import sys, warnings
+        from byg_train import cli
+        sys.argv = ["byg_train", "presets"]
+        try:
+            cli.main()
+        except SystemExit:
+            pass
+        import torch
+        from transformers import CLIPImageProcessor
+        x, weight = torch.ones(2, 4, dtype=torch.bfloat16), torch.ones(4)
+        torch.nn.functional.rms_norm(x, (4,), weight)
+        warnings.warn("something else")
+    """
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    lines = [line for line in run.stderr.splitlines() if "Warning" in line or "[" in line]
+    assert len(lines) == 1 and "something else" in lines[0], run.stderr
 
 
 def test_a_failed_start_may_be_repeated(

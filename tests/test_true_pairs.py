@@ -89,7 +89,7 @@ def test_the_truth_passes_the_gate_and_copy_and_tinted_copies_fail_it() -> None:
         "overlaid": lambda label, edits: [_overlay(e) for e in edits],
         "truth": lambda label, edits: [_picture(e.target) for e in edits],
     }
-    scores, _ = measure(methods, queries=12)
+    scores, _ = measure(methods, queries=6)
     for label, rows in scores.items():
         passed = {
             name: all(gate(score, rows["copy"], rows["recoloured"]).values())

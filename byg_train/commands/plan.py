@@ -148,7 +148,8 @@ def _items(data: Dataset | None) -> str:
     if data is None:
         return "none yet: pass --data DIR"
     dropped = f", {len(data.problems)} dropped" if data.problems else ""
-    return f"{len(data.train)} for training, {len(data.test)} held out{dropped}"
+    struck = f", {data.struck} struck" if data.struck else ""
+    return f"{len(data.train)} for training, {len(data.test)} held out{dropped}{struck}"
 
 
 def _size(count: float) -> str:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -19,10 +21,15 @@ from ..config import DataConfig
 from . import DataError, Problem, Row
 from .manifest import find_manifest, manifest_rows
 from .pictures import KINDS, SUFFIXES, Facts, PictureError, inspect
+from .struck import STRUCK, without_struck
 from .styles import balanced, style_folders, style_rows
+
+log = logging.getLogger("byg_train")
 
 TEXTS = ("src_caption", "tgt_caption", "instruction", "reverse_instruction")
 SPLITS = ("train", "test")
+# How a problem begins that a check names by itself.
+EQUAL, BROKEN = "equal captions", "a broken picture"
 # Each decodes one picture at a time, so this bounds the memory too.
 WORKERS = min(8, os.cpu_count() or 1)
 
@@ -56,6 +63,7 @@ class Item:
     reverse_instruction: str
     edit_type: str = ""
     split: str = "train"
+    repeats: int = 1  # times per epoch
     width: int
     height: int
     digest: str  # sha256 of the picture file's bytes
@@ -71,13 +79,14 @@ class Dataset:
     """What a run trains on and looks at.
 
     From style folders, items of rarer directions stand in `train` more than once, so that an epoch
-    sees every direction equally often.
+    sees every direction equally often; from a manifest, as often as their `repeats` say.
     """
 
     train: list[Item]
     test: list[Item]
     problems: list[Problem]
     fingerprint: str  # of all pictures, texts and splits
+    struck: int = 0  # tuples that struck.txt leaves out
 
 
 def load_items(config: DataConfig, multiple: int) -> Dataset:
@@ -87,27 +96,35 @@ def load_items(config: DataConfig, multiple: int) -> Dataset:
         config: where, and what to do with items that cannot be used.
         multiple: pixels; the model's sizes are multiples of it, no picture may be smaller.
     """
-    root = _folder(config.path)
+    root = data_folder(config.path)
     manifest = find_manifest(root)
-    rows, problems = manifest_rows(manifest) if manifest else _styled(root, config.styles)
+    rows, problems = read_rows(root, config.styles)
+    rows, problems, struck = without_struck(rows, problems, root)
+    if struck:
+        log.info("left out as %s says: %s of %s", root / STRUCK, struck, struck + len(rows))
     items, more = checked(rows, root, multiple)
     problems = [*problems, *more]
     if problems and config.on_bad_item == "stop":
         hint = "repair them, or train without them: --set data.on_bad_item=drop"
         raise DataError(f"{_count(len(problems), 'problem')} in {root} ({hint})", problems)
-    train, test = split(items, config.holdout, root)
+    train, test = split(items, config.holdout, root, styled=not manifest)
     if not train:
-        raise DataError(f"{root} leaves no item to train on", problems)
+        but = f" ({struck} struck in {STRUCK})" if struck else ""
+        raise DataError(f"{root} leaves no item to train on{but}", problems)
     if not manifest:
-        train = balanced(train)
-    return Dataset(train, test, problems, _fingerprint([*train, *test], root))
+        expect_every_style(train, root, problems)
+    repeated = [item for item in train for _ in range(item.repeats)]
+    train = repeated if manifest else balanced(train)
+    return Dataset(train, test, problems, _fingerprint([*train, *test], root), struck)
 
 
-def split(items: list[Item], holdout: int, root: Path) -> tuple[list[Item], list[Item]]:
+def split(
+    items: list[Item], holdout: int, root: Path, *, styled: bool = False
+) -> tuple[list[Item], list[Item]]:
     """(train, test): as marked, or else by holding out whole pictures until `holdout` items are.
 
     Which ones depends on their names alone, so a picture that is added or changed moves no other,
-    and at least one picture stays.
+    and at least one picture stays: of each folder, where folders are styles.
     """
     test = {item.path for item in items if item.split == "test"}
     if test:
@@ -117,16 +134,33 @@ def split(items: list[Item], holdout: int, root: Path) -> tuple[list[Item], list
     for item in items:
         count[item.path] = count.get(item.path, 0) + 1
     order = sorted(count, key=lambda path: hashlib.sha256(_name(path, root).encode()).hexdigest())
-    while sum(count[path] for path in test) < holdout and len(order) > 1:
-        test.add(order.pop())
+    left = Counter(path.parent if styled else root for path in order)
+    while order and sum(count[path] for path in test) < holdout:
+        path = order.pop()
+        group = path.parent if styled else root
+        if left[group] > 1:
+            left[group] -= 1
+            test.add(path)
     held_out = [replace(item, split="test") for item in items if item.path in test]
     return [item for item in items if item.path not in test], held_out
+
+
+def expect_every_style(train: list[Item], root: Path, problems: list[Problem]) -> None:
+    """A style without a picture would be learned in one direction, and never from itself."""
+    left = {item.path.parent for item in train}
+    if bare := [folder.name for folder in style_folders(root)[0] if folder not in left]:
+        raise DataError(
+            f"{root} leaves no picture to train on in {', '.join(bare)}; "
+            "put usable ones there, or take the folder away",
+            problems,
+        )
 
 
 # ---------------------------------------------------------------- finding
 
 
-def _folder(path: Path | None) -> Path:
+def data_folder(path: Path | None) -> Path:
+    """The folder that is meant, which is there; DataError otherwise."""
     if path is None:
         raise DataError("no data folder is given; pass --data DIR")
     if not path.exists():
@@ -136,12 +170,24 @@ def _folder(path: Path | None) -> Path:
     return path
 
 
-def _styled(root: Path, templates: Path | None) -> tuple[list[Row], list[Problem]]:
+def read_rows(root: Path, templates: Path | None) -> tuple[list[Row], list[Problem]]:
+    """The rows of either layout, struck ones too, and what could not be read."""
+    manifest = find_manifest(root)
+    return manifest_rows(manifest) if manifest else styled_rows(root, templates)
+
+
+def styled_rows(
+    root: Path, templates: Path | None, caption: str | None = None
+) -> tuple[list[Row], list[Problem]]:
+    """The rows of style folders; DataError where there are not two of them.
+
+    `caption` stands in for those that are missing.
+    """
     folders, problems = style_folders(root)
     if len(folders) < 2:
         found = _contents(root, folders)
         raise DataError(LAYOUTS.format(root=root, found=found, kinds=KINDS), problems)
-    rows, more = style_rows(root, folders, templates)
+    rows, more = style_rows(root, folders, templates, caption)
     return rows, [*problems, *more]
 
 
@@ -177,6 +223,14 @@ def _fingerprint(items: list[Item], root: Path) -> str:
 
 def checked(rows: Iterable[Row], root: Path, multiple: int) -> tuple[list[Item], list[Problem]]:
     """The items of rows, and everything that is wrong with the others."""
+    good, problems = check_rows(rows, root)
+    facts, found = check_pictures(good, multiple)
+    items = [_item(row.fields, path, facts[path]) for row, path in good if path in facts]
+    return items, problems + found
+
+
+def check_rows(rows: Iterable[Row], root: Path) -> tuple[list[tuple[Row, Path]], list[Problem]]:
+    """The rows whose names and texts can be used, and what is wrong with the others."""
     good: list[tuple[Row, Path]] = []
     problems: list[Problem] = []
     seen: dict[tuple[Path, str], str] = {}
@@ -191,9 +245,7 @@ def checked(rows: Iterable[Row], root: Path, multiple: int) -> tuple[list[Item],
         problems += found
         if path and not found:
             good.append((row, path))
-    facts, found = _check_pictures(good, multiple)
-    items = [_item(row.fields, path, facts[path]) for row, path in good if path in facts]
-    return items, problems + found
+    return good, problems
 
 
 def _check_fields(row: Row, root: Path) -> tuple[Path | None, list[Problem]]:
@@ -213,9 +265,12 @@ def _check_fields(row: Row, root: Path) -> tuple[Path | None, list[Problem]]:
         complain(f"empty {', '.join(empty)}", "a text")
     source, target = (" ".join(texts.get(name, "").split()).casefold() for name in TEXTS[:2])
     if source and source == target:
-        complain(f"equal captions {texts['src_caption']!r}", "captions that differ by the edit")
+        complain(f"{EQUAL} {texts['src_caption']!r}", "captions that differ by the edit")
     if (part := _optional(row.fields, "split") or "train") not in SPLITS:
         complain(f"split {part!r}", " or ".join(SPLITS))
+    times = row.fields.get("repeats")
+    if times is not None and (type(times) is not int or times < 1):
+        complain(f"repeats {times!r}", "a whole number from 1")
     name = texts.get("file_name")
     return (_check_path(name, root, complain) if name else None), problems
 
@@ -233,8 +288,8 @@ def _check_path(name: str, root: Path, complain: Callable[[str, str], None]) -> 
     return path
 
 
-def _check_pictures(
-    rows: list[tuple[Row, Path]], multiple: int
+def check_pictures(
+    rows: list[tuple[Row, Path]], multiple: int, on_picture: Callable[[], None] = lambda: None
 ) -> tuple[dict[Path, Facts], list[Problem]]:
     """Decode every picture once: what is known of the good ones, and the others."""
     first: dict[Path, str] = {}
@@ -244,8 +299,9 @@ def _check_pictures(
     facts, problems = {}, []
     with ThreadPoolExecutor(WORKERS) as pool:  # decoders release the interpreter's lock
         for (path, where), found in zip(first.items(), pool.map(_inspected, first), strict=True):
+            on_picture()
             if isinstance(found, str):
-                problems.append(Problem(where, f"a broken picture ({found})", "one that opens"))
+                problems.append(Problem(where, f"{BROKEN} ({found})", "one that opens"))
             elif min(found.width, found.height) < multiple:
                 size = f"{found.width} x {found.height} pixels"
                 problems.append(Problem(where, size, f"at least {multiple} on either side"))
@@ -271,6 +327,7 @@ def _item(fields: dict[str, Any], path: Path, facts: Facts) -> Item:
         **{name: fields[name].strip() for name in TEXTS},
         edit_type=_optional(fields, "edit_type"),
         split=_optional(fields, "split") or "train",
+        repeats=fields.get("repeats") or 1,
         width=facts.width,
         height=facts.height,
         digest=facts.digest,

@@ -1,12 +1,27 @@
-"""metadata.jsonl, .csv or .parquet beside the pictures -> rows."""
+"""metadata.jsonl, .csv or .parquet beside the pictures -> rows, and rows -> metadata.jsonl."""
 
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
+from ..files import atomic
 from . import DataError, Problem, Row
 
+# The order in which a line tells its fields; others follow.
+FIELDS = (
+    "file_name",
+    "src_caption",
+    "tgt_caption",
+    "instruction",
+    "reverse_instruction",
+    "edit_type",
+    "split",
+    "repeats",
+)
 NAMES = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
 
 
@@ -40,6 +55,29 @@ def manifest_rows(manifest: Path) -> tuple[list[Row], list[Problem]]:
     if not rows and not problems:
         raise DataError(f"{manifest} is empty; wanted one JSON object per line")
     return rows, problems
+
+
+def manifest_line(fields: Mapping[str, Any]) -> str:
+    """One tuple as a line of metadata.jsonl; fields without a value are left out."""
+    order = {name: fields[name] for name in FIELDS if name in fields}
+    told = {name: value for name, value in {**order, **fields}.items() if value is not None}
+    return json.dumps(told, ensure_ascii=False, default=str)
+
+
+def write_manifest(root: Path, rows: Iterable[Mapping[str, Any]]) -> Path:
+    """Write tuples as the folder's metadata.jsonl, atomically. One that was there becomes .bak."""
+    return write_lines(root / NAMES[0], map(manifest_line, rows))
+
+
+def write_lines(path: Path, lines: Iterable[str]) -> Path:
+    """Replace a text file by lines, atomically; what was there stays beside it as .bak."""
+    with atomic(path) as temporary:
+        with temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="\n") as file:
+            file.writelines(f"{line}\n" for line in lines)
+        if path.exists():
+            with atomic(path.with_name(f"{path.name}.bak")) as backup:
+                shutil.copyfile(path, backup)
+    return path
 
 
 def _table_rows(manifest: Path) -> list[Row]:

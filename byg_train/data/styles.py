@@ -65,7 +65,7 @@ def pictures(folder: Path) -> Iterator[Path]:
 
 
 def style_rows(
-    root: Path, folders: list[Path], templates: Path | None
+    root: Path, folders: list[Path], templates: Path | None, stand_in: str | None = None
 ) -> tuple[list[Row], list[Problem]]:
     """One row per picture and other style, and the pictures without a caption.
 
@@ -73,16 +73,30 @@ def style_rows(
         root: the data folder; names are told relative to it.
         folders: one per style, at least two.
         templates: a styles.toml; None: the data folder's, or else the built-in one.
+        stand_in: the caption of pictures that have none.
     """
     styles = load_styles(folders, templates or _own(root))
     rows, problems = [], []
     for now in styles:
         for picture in pictures(now.folder):
             name = picture.relative_to(root).as_posix()
-            caption = _caption(picture.with_suffix(".txt"), name, problems)
+            beside = picture.with_suffix(".txt")
+            given = stand_in is None or beside.exists()
+            caption = _caption(beside, name, problems) if given else stand_in
             if caption:
                 rows += [_row(name, caption, now, to) for to in styles if to is not now]
     return rows, problems
+
+
+def style_words(root: Path, name: str, templates: Path | None) -> Style:
+    """The words of one style folder, also of one that is not there yet."""
+    templates = templates or _own(root)
+    named = read_toml(templates).get("styles") if templates else None
+    names = {name, *(named if isinstance(named, dict) else ())}
+    if root.is_dir():
+        names |= {folder.name for folder in style_folders(root)[0]}
+    styles = load_styles([root / other for other in sorted(names)], templates)
+    return next(style for style in styles if style.folder.name == name)
 
 
 def balanced(items: list[Item]) -> list[Item]:

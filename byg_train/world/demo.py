@@ -24,16 +24,17 @@ from ..grid import labelled_grid, save_picture
 from .measure import Editor, Method, Recolour, drawn, measure, query
 from .scenes import Edit, caption, draw, training_edit
 
-# What the demo trains on: (edit type, source style or None, share).
+# What the demo trains on: (edit type, source style, target style, share); None is any.
 SHARES = (
-    ("background", None, 0.26),
-    ("style", "3d", 0.16),
-    ("style", "ink", 0.22),
-    ("style", "flat", 0.06),
-    ("colour", None, 0.1),
-    ("add", None, 0.08),
-    ("remove", None, 0.06),
-    ("replace", None, 0.06),
+    ("background", None, None, 0.26),
+    ("style", "3d", "ink", 0.22),
+    ("style", "ink", "3d", 0.2),
+    ("style", "flat", "ink", 0.03),
+    ("style", "ink", "flat", 0.03),
+    ("colour", None, None, 0.1),
+    ("add", None, None, 0.06),
+    ("remove", None, None, 0.05),
+    ("replace", None, None, 0.05),
 )
 ITEMS = 1600
 
@@ -49,19 +50,21 @@ def prepare(folder: Path, items: int = ITEMS, seed: int = 0) -> Path:
         return folder
     with atomic(folder) as temporary:
         temporary.mkdir()
-        for kind, style, share in SHARES:
+        for kind, before, after, share in SHARES:
             for _ in range(round(items * share)):
-                rows.append(_write(temporary, len(rows), _training_edit(rng, kind, style), "train"))
+                edit = _training_edit(rng, kind, before, after)
+                rows.append(_write(temporary, len(rows), edit, "train"))
         for label in ("background", "style 3d → ink", "style ink → 3d", "colour"):
             rows.append(_write(temporary, len(rows), query(rng, label), "test"))
         write_manifest(temporary, rows)
     return folder
 
 
-def _training_edit(rng: random.Random, kind: str, style: str | None) -> Edit:
-    while style not in (None, (edit := training_edit(rng, kind)).source.style):
-        pass
-    return edit
+def _training_edit(rng: random.Random, kind: str, before: str | None, after: str | None) -> Edit:
+    while True:
+        edit = training_edit(rng, kind)
+        if before in (None, edit.source.style) and after in (None, edit.target.style):
+            return edit
 
 
 def _write(folder: Path, index: int, edit: Edit, split: str) -> dict[str, str]:

@@ -1,0 +1,109 @@
+"""Captions from templates: what `data generate` asks the base model to draw.
+
+A template is a sentence with choices in braces. `{a|b|c}` is one of its parts, `{name}` a line of
+the list of that name: "a {cat|dog} in {place}".
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from ..config import ConfigError, nearest
+
+BRACES = re.compile(r"\{([^{}]*)\}")
+
+
+class Template(NamedTuple):
+    """Fixed texts with a choice between every two of them: len(texts) == len(choices) + 1."""
+
+    texts: tuple[str, ...]
+    choices: tuple[tuple[str, ...], ...]
+
+    def fill(self, rng: random.Random) -> str:
+        """One caption."""
+        parts = [self.texts[0]]
+        for choice, text in zip(self.choices, self.texts[1:], strict=True):
+            parts += [rng.choice(choice), text]
+        return " ".join("".join(parts).split())
+
+    @property
+    def number(self) -> int:
+        """How many captions there are."""
+        number = 1
+        for choice in self.choices:
+            number *= len(choice)
+        return number
+
+
+def parse_template(text: str, lists: Mapping[str, Sequence[str]], where: str) -> Template:
+    """Raises ConfigError for braces that do not pair and for lists that are not there."""
+    texts, choices, end = [], [], 0
+    for match in BRACES.finditer(text):
+        inside = match[1]
+        texts.append(text[end : match.start()])
+        end = match.end()
+        if "|" in inside:
+            choices.append(tuple(part.strip() for part in inside.split("|")))
+        elif (name := inside.strip()) in lists:
+            choices.append(tuple(lists[name]))
+        else:
+            known = ", ".join(lists) or "none is given"
+            raise ConfigError(
+                f"{where}: {match[0]} names no list{nearest(name, list(lists))} (lists: {known}); "
+                f"pass --list {name or 'name'}=FILE, or write the choices here: {{a|b}}"
+            )
+    texts.append(text[end:])
+    if any(brace in part for part in texts for brace in "{}"):
+        raise ConfigError(f"{where}: a brace without its partner in {text!r}; wanted {{a|b}}")
+    return Template(tuple(texts), tuple(choices))
+
+
+def read_templates(file: Path, lists: Mapping[str, Sequence[str]]) -> list[Template]:
+    """A template from every line of a file."""
+    return [parse_template(line, lists, f"{file}, {line!r}") for line in read_lines(file)]
+
+
+def read_list(assignment: str) -> tuple[str, list[str]]:
+    """`name=FILE` -> the name and the file's lines."""
+    name, equals, file = (part.strip() for part in assignment.partition("="))
+    if not name or not equals or not file:
+        raise ConfigError(f"--list {assignment!r}: wanted name=FILE, with a choice on every line")
+    return name, read_lines(Path(file))
+
+
+def read_lines(file: Path) -> list[str]:
+    """The lines of a text file; empty ones and those that begin with # say nothing."""
+    if not file.is_file():
+        raise ConfigError(f"{file} does not exist; wanted a text file")
+    try:
+        lines = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines()]
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{file} is not UTF-8 text (at byte {error.start})") from None
+    if not (told := [line for line in lines if line and not line.startswith("#")]):
+        raise ConfigError(f"{file} is empty; wanted a line of text or more")
+    return told
+
+
+class Shot(NamedTuple):
+    """A picture to draw."""
+
+    name: str  # of its file, without the ending
+    caption: str  # what it shows
+    seed: int  # of its noise
+
+
+def shots(templates: Sequence[Template], count: int, style: str, seed: int) -> list[Shot]:
+    """`count` pictures, taking the templates in turn.
+
+    Shot i depends on the style, the seed and i alone, so a larger count begins with the same ones.
+    """
+    made = []
+    for i in range(count):
+        rng = random.Random(f"{style} {seed} {i}")
+        caption = templates[i % len(templates)].fill(rng)
+        made.append(Shot(f"gen{seed}-{i:05d}", caption, rng.getrandbits(63)))
+    return made
