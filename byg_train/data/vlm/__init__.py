@@ -1,0 +1,1 @@
+"""Training tuples from a vision-language model, as in appendix D of the paper."""

@@ -1,0 +1,162 @@
+"""What a model said -> the texts it was asked for, however it wrapped them, or why not."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from ..words import ERROR, slips
+from .edit_types import Offer, known_type
+
+EDIT_FIELDS = ("edit_type", "src_caption", "instruction", "tgt_caption", "reverse_instruction")
+# Names that models give to our fields.
+ALIASES = {
+    "type": "edit_type",
+    "edit": "instruction",
+    "edit_instruction": "instruction",
+    "source_caption": "src_caption",
+    "target_caption": "tgt_caption",
+    "inverse_instruction": "reverse_instruction",
+    "description": "caption",
+}
+# Bounds on what a hostile answer can cost, far above what any answer has: braces that open no JSON,
+# and characters that are given to json_repair.
+BRACES, REPAIRABLE = 1000, 8000
+# Characters of an answer that a complaint quotes.
+QUOTED = 60
+
+
+class AnswerError(ValueError):
+    """An answer that cannot be used; the message can be told to the model."""
+
+
+def read_edit(text: str, cut: bool, offer: Offer) -> dict[str, str]:
+    """The five texts of D.1.
+
+    Args:
+        text: the answer as it came, thoughts and prose included.
+        cut: whether the model had to stop before its end.
+        offer: what it could choose from.
+    """
+    fields = read_fields(text, cut, EDIT_FIELDS)
+    kind = known_type(fields["edit_type"])
+    if kind not in offer.types:
+        allowed = " or ".join(offer.types)
+        raise AnswerError(f"edit_type is {fields['edit_type'][:QUOTED]!r}; wanted {allowed}")
+    fields["edit_type"] = kind
+    if fields["src_caption"].casefold() == fields["tgt_caption"].casefold():
+        raise AnswerError("src_caption and tgt_caption are equal")
+    for slip in slips(fields, kind):
+        if slip.level == ERROR:
+            raise AnswerError(f"{slip.field} says {slip.words!r}; wanted {slip.wanted}")
+    return fields
+
+
+def read_clip(text: str, cut: bool, styles: Sequence[str]) -> dict[str, str]:
+    """The caption of a clip and, where `styles` are given, which of them is the clip's."""
+    fields = read_fields(text, cut, ("caption", "style") if styles else ("caption",))
+    if styles:
+        known = {_letters(style): style for style in styles}
+        if _letters(fields["style"]) not in known:
+            allowed = " or ".join(styles)
+            raise AnswerError(f"style is {fields['style'][:QUOTED]!r}; wanted {allowed}")
+        fields["style"] = known[_letters(fields["style"])]
+    return fields
+
+
+def read_fields(text: str, cut: bool, names: Sequence[str]) -> dict[str, str]:
+    """The texts of these names out of the last object in an answer that has them all.
+
+    The last, because models correct themselves, and some repeat the question first.
+    """
+    said = _spoken(text)
+    candidates = [_named(found) for found in _objects(said)]
+    whole = [found for found in candidates if all(name in found for name in names)]
+    if not whole and not cut:
+        # Only of an answer that came to its end: repairing a cut one would invent an end.
+        candidates = [_named(found) for found in _repaired(said)] or candidates
+        whole = [found for found in candidates if all(name in found for name in names)]
+    if whole:
+        return {name: _text(name, whole[-1][name]) for name in names}
+    if cut:
+        raise AnswerError("it was too long and was cut off; be brief")
+    if not candidates:
+        raise AnswerError(f"it has no JSON object: {_excerpt(said)}")
+    lacking = ", ".join(name for name in names if name not in candidates[-1])
+    raise AnswerError(f"the JSON object lacks {lacking}")
+
+
+def _spoken(text: str) -> str:
+    """What is said once the thoughts are over; their beginning may stand in the prompt."""
+    for tag in ("think", "thinking"):
+        text = text.rpartition(f"</{tag}>")[2].partition(f"<{tag}>")[0]
+    return text
+
+
+def _objects(text: str) -> Iterator[dict[str, Any]]:
+    """Every object of valid JSON in a text, in fences, lists and wrappers too, in order."""
+    decoder = json.JSONDecoder(strict=False)  # line breaks inside of texts are common
+    at, vain = text.find("{"), 0
+    while at >= 0 and vain < BRACES:
+        try:
+            value, end = decoder.raw_decode(text, at)
+            yield from _within(value)
+        except (ValueError, RecursionError):
+            end, vain = at + 1, vain + 1
+        at = text.find("{", end)
+
+
+def _repaired(text: str) -> list[dict[str, Any]]:
+    """The objects in JSON that is not valid (quotes, commas), but whose last brace is there."""
+    import json_repair
+
+    start, end = text.find("{"), text.rfind("}") + 1
+    if not 0 <= start < end <= start + REPAIRABLE:
+        return []
+    try:
+        return list(_within(json_repair.loads(text[start:end])))
+    except (ValueError, RecursionError):
+        return []
+
+
+def _within(value: Any) -> Iterator[dict[str, Any]]:
+    """A decoded value's objects, also those in lists and in other objects; outer ones first."""
+    left = [value]
+    while left:
+        value = left.pop()
+        if isinstance(value, dict):
+            yield value
+            left += reversed(value.values())
+        elif isinstance(value, list):
+            left += reversed(value)
+
+
+def _named(found: Mapping[str, Any]) -> dict[str, Any]:
+    """An object under the names that we ask for."""
+    plain = {str(k).strip().casefold().replace(" ", "_").replace("-", "_"): v
+             for k, v in found.items()}  # fmt: skip
+    return {ALIASES.get(name, name): value for name, value in plain.items()} | {
+        name: value for name, value in plain.items() if name not in ALIASES
+    }
+
+
+def _text(name: str, value: Any) -> str:
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    if not isinstance(value, str):
+        raise AnswerError(f"{name} is {json.dumps(value)[:QUOTED]}; wanted a text")
+    # No control characters and no halves of characters, which no file could hold.
+    text = " ".join("".join(c for c in " ".join(value.split()) if c.isprintable()).split())
+    if not text:
+        raise AnswerError(f"{name} is empty")
+    return text
+
+
+def _letters(text: str) -> str:
+    return "".join(c for c in text.casefold() if c.isalnum())
+
+
+def _excerpt(text: str) -> str:
+    flat = " ".join(text.split())
+    return repr(flat[:QUOTED] + "..." if len(flat) > QUOTED else flat)

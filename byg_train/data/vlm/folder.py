@@ -1,0 +1,206 @@
+"""What lies in a data folder and is known of it; and the tuples written back into it."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ...config import read_toml
+from .. import DataError, Problem, Row
+from ..items import TEXTS, data_folder
+from ..manifest import find_manifest, manifest_line, manifest_rows, write_manifest
+from ..pictures import SUFFIXES
+from ..styles import BUILT_IN, Style, style_words
+from .edit_types import is_photo
+from .journal import Journal
+from .media import CLIPS
+
+# Columns of a manifest that may hold a plain caption, the best first.
+CAPTIONS = ("src_caption", "caption", "text")
+# D.2 of the paper.
+CLIP_STYLES = ["cartoon", "photo-realistic"]
+# Section 5.1 of the paper, in place of the built-in words about a picture.
+CLIP_INSTRUCTION = "Turn the video to {style} style"
+
+# The fields of one line of metadata.jsonl.
+Tuple = dict[str, str]
+
+
+class Source(NamedTuple):
+    """A picture or a clip, with what its folder tells of it."""
+
+    name: str  # relative to the data folder, with forward slashes
+    path: Path
+    size: int  # bytes
+    caption: str  # "" where none is known
+    style: str  # likewise
+
+    @property
+    def is_clip(self) -> bool:
+        """Whether it moves."""
+        return self.path.suffix.lower() in CLIPS
+
+
+class Folder:
+    """A data folder: its files, and the rows of its metadata.jsonl if it has one."""
+
+    def __init__(self, root: Path, style_folders: bool) -> None:
+        """
+        Args:
+            style_folders: whether the folders in `root` are called like their pictures' style.
+        """
+        self.root = data_folder(root)
+        self.rows = _rows(root)
+        given: dict[str, dict[str, Any]] = {}
+        for row in self.rows:
+            given.setdefault(_file_name(row.fields), row.fields)
+        self._told = {name for name, fields in given.items() if _is_tuple(fields)}
+        self.problems: list[Problem] = []
+        self.sources = list(self._find(given, style_folders))
+        if not self.sources:
+            kinds = ", ".join(s.removeprefix(".") for s in (*SUFFIXES, *CLIPS))
+            raise DataError(f"{root} holds no pictures and no clips ({kinds})", self.problems)
+
+    def to_ask(self, journal: Journal) -> list[Source]:
+        """All files but those that metadata.jsonl describes and that no model was asked about."""
+        return [s for s in self.sources if s.name not in self._told or journal.holds(s.name)]
+
+    def write(self, new: dict[str, list[Tuple]], stale: dict[str, list[Tuple]]) -> int:
+        """Bring metadata.jsonl up to date, if there is anything new; returns its tuples.
+
+        Rows that are tuples stay as they are, for someone may have corrected them, unless they are
+        the ones that we wrote about a file that was replaced since. Others become tuples.
+
+        Args:
+            new: by file name.
+            stale: by file name, what was written about former files of that name.
+        """
+        new, rows = dict(new), []
+        for row in self.rows:
+            name = _file_name(row.fields)
+            if any(_holds(row.fields, old) for old in stale.get(name, ())):
+                continue
+            if _is_tuple(row.fields) or name not in new:
+                rows.append(row.fields)
+            else:
+                rows += [{**row.fields, **fields} for fields in new.pop(name)]
+        told = {_file_name(row) for row in rows}
+        rows += [row for name in sorted(new.keys() - told) for row in new[name]]
+        before = [manifest_line(row.fields) for row in self.rows]
+        if [manifest_line(row) for row in rows] != before:
+            write_manifest(self.root, rows)
+        return sum(map(_is_tuple, rows))
+
+    def _find(self, given: dict[str, dict[str, Any]], style_folders: bool) -> Iterator[Source]:
+        for path in _files(self.root):
+            name = path.relative_to(self.root).as_posix()
+            if not name.isprintable():
+                found = f"the name {name!r}"
+                self.problems.append(Problem(str(self.root), found, "one that a text can hold"))
+                continue
+            fields = given.get(name, {})
+            folder = name.partition("/")[0] if style_folders and "/" in name else ""
+            yield Source(
+                name,
+                path,
+                path.stat().st_size,
+                _caption(path, {} if name in self._told else fields),
+                str(fields.get("style") or folder).strip(),
+            )
+
+
+class ClipStyles:
+    """The styles that clips are turned into, and their words."""
+
+    def __init__(self, root: Path, wanted: list[str], clips: list[Source]) -> None:
+        """
+        Args:
+            wanted: in addition to the styles that clips are known to have.
+        """
+        known = sorted({clip.style for clip in clips if clip.style})
+        more = wanted or (CLIP_STYLES if len(known) < 2 else [])
+        self.names = [*known, *(name for name in more if not _same(name, known))]
+        if len(self.names) < 2:
+            raise DataError(f"clips need two styles or more; found only {', '.join(self.names)}")
+        if slashed := [name for name in self.names if Path(name).name != name]:
+            raise DataError(f"{slashed[0]!r} is no name of a style: it would be two folders")
+        plain = read_toml(BUILT_IN)["instruction"]
+        self._styles = {}
+        for name in self.names:
+            style = style_words(root, name, None)
+            if style.instruction == plain:
+                style = style._replace(instruction=CLIP_INSTRUCTION)
+            self._styles[name] = style
+        phrases = Counter(style.phrase for style in self._styles.values())
+        if twice := [phrase for phrase, number in phrases.items() if number > 1]:
+            raise DataError(f"{phrases[twice[0]]} styles of clips are called {twice[0]!r}")
+
+    def tuples(self, name: str, caption: str, style: str) -> list[Tuple]:
+        """A clip's tuples, one for each other style (D.2, step 3)."""
+        now = self._styles[style]
+        return [_clip_row(name, caption, now, to) for to in self._styles.values() if to is not now]
+
+
+def _clip_row(name: str, caption: str, now: Style, to: Style) -> Tuple:
+    return {
+        "file_name": name,
+        "src_caption": now.tell(caption),
+        "tgt_caption": to.tell(caption),
+        "instruction": to.ask(now),
+        "reverse_instruction": now.ask(to),
+        "edit_type": "style_change",
+    }
+
+
+def _same(name: str, known: list[str]) -> bool:
+    """Whether a style is there already, under another of its names."""
+    return name in known or (is_photo(name) and any(map(is_photo, known)))
+
+
+def _rows(root: Path) -> list[Row]:
+    manifest = find_manifest(root)
+    if manifest is None:
+        return []
+    if manifest.suffix != ".jsonl":
+        raise DataError(f"{manifest} is there, and captions go to metadata.jsonl; convert it first")
+    rows, problems = manifest_rows(manifest)
+    if problems:
+        raise DataError(f"{manifest} has lines that cannot be read; repair them first", problems)
+    return rows
+
+
+def _file_name(fields: dict[str, Any]) -> str:
+    return str(fields.get("file_name", "")).strip()
+
+
+def _holds(fields: dict[str, Any], part: Tuple) -> bool:
+    return all(fields.get(name) == text for name, text in part.items())
+
+
+def _is_tuple(fields: dict[str, Any]) -> bool:
+    return all(isinstance(text := fields.get(n), str) and text.strip() for n in TEXTS)
+
+
+def _files(root: Path) -> Iterator[Path]:
+    """Pictures and clips at any depth, by name; hidden ones and hidden folders left out."""
+    for folder, folders, files in os.walk(root):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(files):
+            path = Path(folder) / name
+            known = name.lower().endswith((*SUFFIXES, *CLIPS)) and not name.startswith(".")
+            if known and path.is_file():  # and no link to nowhere
+                yield path
+
+
+def _caption(path: Path, fields: dict[str, Any]) -> str:
+    """A caption from the manifest, or from the .txt beside the file."""
+    for column in CAPTIONS:
+        if isinstance(text := fields.get(column), str) and text.strip():
+            return " ".join(text.split())
+    text = path.with_suffix(".txt")
+    if not text.is_file():
+        return ""
+    return " ".join(text.read_text(encoding="utf-8-sig", errors="replace").split())

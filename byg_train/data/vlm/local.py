@@ -1,0 +1,100 @@
+"""A vision-language model in this process, by transformers; made for the Qwen3-VL family."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from io import BytesIO
+from typing import TYPE_CHECKING
+
+from PIL import Image
+
+from .. import DataError
+from .client import Reply, need
+
+if TYPE_CHECKING:
+    from transformers import ProcessorMixin
+
+
+class LocalModel:
+    """Answers one question after the other."""
+
+    def __init__(
+        self, name: str, *, device: str, max_tokens: int, temperature: float | None
+    ) -> None:
+        """
+        Args:
+            name: hub id, or folder with model and processor.
+            device: cpu, or cuda: then spread over all cards, and the rest on the CPU.
+            max_tokens: of one answer, thoughts included.
+            temperature: None leaves it to the model's own settings.
+        """
+        need("transformers", "json_repair", "filelock")
+        from transformers import AutoModelForImageTextToText
+
+        self.name = name
+        try:
+            self._processor = _processor(name)
+            self._model = AutoModelForImageTextToText.from_pretrained(
+                name,
+                dtype="auto",
+                use_safetensors=True,  # never pickled weights
+                device_map="auto" if device == "cuda" else device,
+            ).eval()
+        except (ImportError, OSError, ValueError) as error:
+            raise DataError(f"--vlm {name} is no vision-language model here: {error}") from error
+        self._settings = {"max_new_tokens": max_tokens}
+        if temperature is not None:
+            self._settings |= {"do_sample": temperature > 0}
+            if temperature > 0:
+                self._settings["temperature"] = temperature
+
+    async def check(self) -> None:
+        """It was loaded, so it answers."""
+
+    async def ask(self, prompt: str, pictures: Sequence[bytes]) -> Reply:
+        """Generate in a thread: progress and Ctrl-C stay alive."""
+        return await asyncio.to_thread(self._generate, prompt, pictures)
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+    def _generate(self, prompt: str, pictures: Sequence[bytes]) -> Reply:
+        content = [{"type": "image", "image": Image.open(BytesIO(jpeg))} for jpeg in pictures]
+        content.append({"type": "text", "text": prompt})
+        inputs = self._processor.apply_chat_template(
+            [{"role": "user", "content": content}],
+            add_generation_prompt=True,
+            tokenize=True,
+            return_dict=True,
+            return_tensors="pt",
+        ).to(self._model.device)
+        asked = inputs["input_ids"].shape[1]
+        answer = self._model.generate(**inputs, **self._settings)[0, asked:]
+        text = self._processor.decode(answer, skip_special_tokens=True)
+        cut = len(answer) == self._settings["max_new_tokens"]
+        return Reply(text, cut, asked, len(answer))
+
+
+def _processor(name: str) -> ProcessorMixin:
+    """The model's own processor; where torchvision lacks, one that takes pictures only."""
+    from transformers import AutoConfig, AutoProcessor
+    from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
+
+    try:
+        return AutoProcessor.from_pretrained(name)
+    except ImportError:
+        # Qwen's processors want torchvision for videos, which we show as pictures. Its builds must
+        # match those of torch, so no extra of ours brings it.
+        base = PROCESSOR_MAPPING[type(AutoConfig.from_pretrained(name))]
+
+    class PicturesOnly(base):
+        def __init__(
+            self,
+            image_processor: object = None,
+            tokenizer: object = None,
+            chat_template: str | None = None,
+        ) -> None:
+            super().__init__(image_processor, tokenizer, None, chat_template=chat_template)
+
+    return PicturesOnly.from_pretrained(name)

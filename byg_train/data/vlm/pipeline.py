@@ -1,0 +1,211 @@
+"""From the files of a folder to tuples: which questions are asked of a model, and when."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ..pictures import PictureError
+from .answers import AnswerError, read_clip, read_edit
+from .client import Model, ModelError, NoAnswerError, RefusedError, Reply
+from .edit_types import Balance, Offer
+from .folder import ClipStyles, Source, Tuple
+from .journal import Journal, Known
+from .media import clip_jpegs, picture_jpeg
+from .prompts import again, clean_prompt, clip_prompt, edit_prompt
+
+# Answers to a window's pictures weigh on the offers of the window after the next; so there is
+# always a window and more to ask at once, and no offer depends on which answer came first.
+WINDOW = 64
+# Questions in a row without an answer, after which the server is taken for broken; and so many that
+# it refused, while nothing was ever answered, after which it is taken for the wrong one.
+FAILURES, REFUSALS = 5, 20
+# The steps: D.1 of a picture; the caption of a clip, and D.2's cleaning of it.
+EDIT, CAPTION, CLEAN = "edit", "caption", "clean"
+NO_OFFER = Offer((), ())  # clips only change style
+
+
+class Question(NamedTuple):
+    """One step about one file."""
+
+    step: str
+    prompt: str
+    pictures: Callable[[Path], Sequence[bytes]]
+    read: Callable[[str, bool], dict[str, str]]  # (answer, whether it was cut); raises AnswerError
+
+
+@dataclass
+class Captioner:
+    """Asks a model about files; all that it learns is in the journal."""
+
+    model: Model
+    journal: Journal
+    styles: ClipStyles | None  # None where there are no clips
+    seed: int
+    concurrency: int  # questions at once
+    tries: int  # answers to one question, of which the first usable one counts
+    on_settled: Callable[[], None] = lambda: None  # after each source that was not done before
+    failed: dict[str, str] = field(default_factory=dict)  # file name -> why it has no tuple
+    _silent: int = 0  # questions in a row without an answer
+    _refused: int = 0  # questions
+    _fault: Exception | None = None  # what ends the run
+
+    async def run(self, sources: Sequence[Source]) -> None:
+        """Settle every source, or raise ModelError; what was answered until then is kept."""
+        slots = asyncio.Semaphore(self.concurrency)
+        balance = Balance(self.seed)
+        windows: deque[list[asyncio.Task]] = deque()
+        try:
+            for start in range(0, len(sources), WINDOW):
+                if len(windows) == 2:
+                    balance.settle(await asyncio.gather(*windows[0]))
+                    windows.popleft()
+                windows.append([])
+                for source in sources[start : start + WINDOW]:
+                    offer = NO_OFFER if source.is_clip else balance.offer(source.name, source.style)
+                    await slots.acquire()
+                    if self._fault:
+                        raise self._fault
+                    windows[-1].append(asyncio.create_task(self._settle(source, offer, slots)))
+            await asyncio.gather(*(task for window in windows for task in window))
+        finally:
+            left = [task for window in windows for task in window]
+            for task in left:
+                task.cancel()
+            await asyncio.gather(*left, return_exceptions=True)
+
+    async def _settle(
+        self, source: Source, offer: Offer, slots: asyncio.Semaphore
+    ) -> tuple[Offer, str | None]:
+        """All steps about one source; returns its offer and the edit type that was taken."""
+        known = self.journal.known(source.name, source.size)
+        before = is_done(source, known, self.styles)
+        try:
+            while question := next_question(source, offer, known, self.styles):
+                if not await self._answered(source, question, known):
+                    break
+        except Exception as error:
+            self._fault = self._fault or error
+            raise
+        finally:
+            slots.release()
+        if not before:
+            self.on_settled()
+        return offer, known.results.get(EDIT, {}).get("edit_type")
+
+    async def _answered(self, source: Source, question: Question, known: Known) -> bool:
+        """Ask until an answer can be used, or as often as may be."""
+        key = question.step, self.model.name
+        prompt, pictures = question.prompt, None
+        while known.tries[key] < self.tries:
+            if known.tries[key]:
+                prompt = again(question.prompt, known.problem)
+            try:
+                if pictures is None:
+                    pictures = await asyncio.to_thread(question.pictures, source.path)
+                reply = await self.model.ask(prompt, pictures)
+            except (PictureError, NoAnswerError) as error:
+                self.failed[source.name] = str(error)
+                self._lose_patience(error)
+                return False
+            self._silent = 0
+            if self._keep(source, question, reply):
+                return True
+        number = known.tries[key]
+        self.failed[source.name] = f"{number} unusable answers, the last: {known.problem}"
+        return False
+
+    def _keep(self, source: Source, question: Question, reply: Reply) -> bool:
+        """Put an answer into the journal; returns whether it can be used."""
+        try:
+            verdict: dict[str, Any] = {"result": question.read(reply.text, reply.cut)}
+        except AnswerError as error:
+            verdict = {"problem": str(error)}
+        self.journal.append(
+            {
+                "file_name": source.name,
+                "size": source.size,
+                "step": question.step,
+                "model": self.model.name,
+                **verdict,
+                "tokens": [reply.asked, reply.answered],
+                "answer": reply.text,
+            }
+        )
+        return "result" in verdict
+
+    def _lose_patience(self, error: Exception) -> None:
+        """Raise ModelError once it is likely that the fault lies with no single file."""
+        if isinstance(error, RefusedError):
+            self._refused += 1
+        elif isinstance(error, NoAnswerError):
+            self._silent += 1
+        never = not self.journal.answers and self._refused >= REFUSALS
+        if never or self._silent >= FAILURES:
+            number = self._refused if never else self._silent
+            raise ModelError(
+                f"{number} questions in a row got no answer, the last because: {error}"
+            )
+
+
+def ordered(sources: Sequence[Source], seed: int) -> list[Source]:
+    """The order in which files are asked about: shuffled, so that the first ones are a sample."""
+
+    def key(source: Source) -> bytes:
+        return hashlib.sha256(f"{seed} {source.name}".encode()).digest()
+
+    return sorted(sources, key=key)
+
+
+def next_question(
+    source: Source, offer: Offer, known: Known, styles: ClipStyles | None
+) -> Question | None:
+    """What is to be asked about a file next; None once its texts are all there."""
+    results = known.results
+    if not source.is_clip:
+        if EDIT in results:
+            return None
+        prompt = edit_prompt(offer, source.caption, source.style)
+        return Question(EDIT, prompt, _one, lambda text, cut: read_edit(text, cut, offer))
+    caption = source.caption or results.get(CAPTION, {}).get("caption")
+    if caption is None or _clip_style(source, known) not in styles.names:
+        names = () if source.style else tuple(styles.names)
+        prompt = clip_prompt(names)
+        return Question(CAPTION, prompt, clip_jpegs, lambda text, cut: read_clip(text, cut, names))
+    if CLEAN in results:
+        return None
+    prompt = clean_prompt(caption)
+    return Question(CLEAN, prompt, _none, lambda text, cut: read_clip(text, cut, ()))
+
+
+def is_done(source: Source, known: Known, styles: ClipStyles | None) -> bool:
+    """Whether nothing is left to ask about a file."""
+    return next_question(source, NO_OFFER, known, styles) is None
+
+
+def rows_of(source: Source, known: Known, styles: ClipStyles | None) -> list[Tuple]:
+    """The tuples of a file, once its texts are all there."""
+    if not source.is_clip:
+        edit = known.results.get(EDIT)
+        return [{"file_name": source.name, **edit}] if edit else []
+    style = _clip_style(source, known)
+    if CLEAN not in known.results or style not in styles.names:
+        return []
+    return styles.tuples(source.name, known.results[CLEAN]["caption"], style)
+
+
+def _clip_style(source: Source, known: Known) -> str | None:
+    return source.style or known.results.get(CAPTION, {}).get("style")
+
+
+def _one(path: Path) -> list[bytes]:
+    return [picture_jpeg(path)]
+
+
+def _none(path: Path) -> list[bytes]:
+    return []
