@@ -30,10 +30,13 @@ class Section(BaseModel):
 class ModelConfig(Section):
     """Which base model, and how it is run."""
 
-    family: Literal["flux"] = "flux"
-    """Model family."""
+    family: Literal["flux", "wan"] = "flux"
+    """Model family: FLUX.1 (pictures) or Wan (clips)."""
     path: str = "black-forest-labs/FLUX.1-dev"
-    """Hub id, diffusers folder, or a transformer's .safetensors; `world` is the embedded base."""
+    """Hub id, diffusers folder, or a transformer's .safetensors; `world` is the embedded base.
+
+    Of Wan's two experts either file: the other lies beside it, with `low` for `high` in its name.
+    """
     components: str | None = None
     """For a single file: hub id or folder with the text encoders, tokenizers and VAE."""
     revision: str | None = None
@@ -43,11 +46,23 @@ class ModelConfig(Section):
     text_len: int = Field(256, ge=8, le=512)
     """T5 tokens. ComfyUI pads FLUX prompts to 256 and padding attends: keep 256 for FLUX.1-dev."""
     reference_mode: Literal["index", "shared"] = "index"
-    """Positions of the source: its own first axis (Kontext's index 1) or those of the target."""
+    """Positions of the source: its own first axis (Kontext's index 1) or those of the target.
+
+    Wan knows the latter alone (B.2).
+    """
     gradient_checkpointing: bool = True
     """Recompute blocks in backward (non-reentrant): less memory, a third more time per gradient."""
     compile: bool = False
     """Compile the repeated blocks: a minute at start, then faster."""
+
+    @model_validator(mode="after")
+    def _of_the_family(self) -> ModelConfig:
+        if self.family == "wan" and self.reference_mode != "shared":
+            raise ValueError(
+                f"reference_mode is {self.reference_mode!r}, which family 'wan' does not know: set "
+                f"model.reference_mode to 'shared'"
+            )
+        return self
 
 
 class GuidanceConfig(Section):

@@ -57,10 +57,16 @@ class Network:
     packed: int = 64  # latent values per image token
     t5: int = 4_762_310_656  # weights of the text encoder
 
+    networks = 1
+
     @property
     def blocks(self) -> int:
         """All blocks, of either kind."""
         return self.double + self.single
+
+    def sequence(self, text: float, image: float, *, source: bool) -> float:
+        """Tokens that attend to each other."""
+        return text + image * (2 if source else 1)
 
     @property
     def parameters(self) -> int:
@@ -79,12 +85,50 @@ class Network:
         return tokens * (linear + attention)
 
 
-def network(model: ModelConfig) -> Network:
-    """Sizes from a local folder's config.json files; FLUX.1-dev's where there are none."""
+@dataclass(frozen=True)
+class WanNetwork:
+    """The sizes of one Wan transformer that its cost depends on; T2V-A14B's experts by default."""
+
+    width: int = 5120
+    ffn: int = 13_824
+    blocks: int = 40
+    text_width: int = 4096
+    packed: int = 64  # latent values per token
+    t5: int = 5_680_660_480  # weights of the text encoder
+    networks: int = 2  # experts, of which one at a time is on the device
+
+    @property
+    def parameters(self) -> int:
+        """Weights of one network without biases: blocks, time and text embedders, output."""
+        blocks = self.blocks * (8 * self.width + 2 * self.ffn) * self.width
+        return blocks + (8 * self.width + self.text_width + 2 * self.packed + 256) * self.width
+
+    def lora_parameters(self, rank: int) -> int:
+        """Weights of the LoRAs of all networks, on every attention and MLP projection."""
+        return self.networks * self.blocks * (18 * self.width + 2 * self.ffn) * rank
+
+    def sequence(self, text: float, image: float, *, source: bool) -> float:
+        """Tokens that attend to each other; text is seen by cross-attention."""
+        return image * (2 if source else 1)
+
+    def forward_flops(self, tokens: float) -> float:
+        """FLOPs of one forward with so many tokens, without those of the text's own keys."""
+        linear = 2 * self.blocks * (6 * self.width + 2 * self.ffn) * self.width
+        return tokens * (linear + self.blocks * 4 * self.width * tokens)
+
+
+WAN_5B = WanNetwork(width=3072, ffn=14_336, blocks=30, packed=192, networks=1)
+
+
+def network(model: ModelConfig) -> Network | WanNetwork:
+    """Sizes from a local folder's config.json files; where there are none, the known models'."""
     path = Path(model.path).expanduser()
     folder = Path(model.components or "").expanduser() if path.is_file() else path
     folder = WORLD_BASE if model.path == "world" else folder
-    if not (file := folder / "transformer" / "config.json").is_file():
+    file = folder / "transformer" / "config.json"
+    if model.family == "wan":
+        return _wan(folder, file, "5B" in path.name.upper())
+    if not file.is_file():
         return Network()
     sizes = json.loads(file.read_text(encoding="utf-8"))
     return Network(
@@ -97,10 +141,25 @@ def network(model: ModelConfig) -> Network:
     )
 
 
-def _t5_parameters(file: Path) -> int:
+def _wan(folder: Path, file: Path, small: bool) -> WanNetwork:
+    if not file.is_file():
+        return WAN_5B if small else WanNetwork()
+    sizes = json.loads(file.read_text(encoding="utf-8"))
+    return WanNetwork(
+        width=sizes["num_attention_heads"] * sizes["attention_head_dim"],
+        ffn=sizes["ffn_dim"],
+        blocks=sizes["num_layers"],
+        text_width=sizes["text_dim"],
+        packed=4 * sizes["in_channels"],
+        t5=_t5_parameters(folder / "text_encoder" / "config.json", WanNetwork.t5),
+        networks=2 if (folder / "transformer_2").is_dir() else 1,
+    )
+
+
+def _t5_parameters(file: Path, default: int = Network.t5) -> int:
     """Embedding, and per layer four attention and three feed-forward matrices."""
     if not file.is_file():
-        return Network.t5
+        return default
     c = json.loads(file.read_text(encoding="utf-8"))
     layer = c["d_model"] * (4 * c["num_heads"] * c["d_kv"] + 3 * c["d_ff"])
     return c["vocab_size"] * c["d_model"] + c["num_layers"] * layer
@@ -150,10 +209,10 @@ class Compute(NamedTuple):
         return self.total / (tflops * 1e12)
 
 
-def compute(config: TrainConfig, net: Network, text: int, image: float) -> Compute:
+def compute(config: TrainConfig, net: Network | WanNetwork, text: int, image: float) -> Compute:
     """`text` and `image` tokens of one item; `image` may be a mean over buckets."""
-    forward = net.forward_flops(text + 2 * image)
-    r = net.forward_flops(text + image) / forward
+    forward = net.forward_flops(net.sequence(text, image, source=True))
+    r = net.forward_flops(net.sequence(text, image, source=False)) / forward
     step = step_cost(config, r)
     steps = config.train.steps * step.mean + config.warmup.min_steps * step.identity
     return Compute(forward, r, step, steps * config.train.global_batch * forward)
@@ -186,7 +245,9 @@ class Memory(NamedTuple):
         return max(self.encoding, self.step, self.look)
 
 
-def memory(config: TrainConfig, net: Network, text: int, image: int, pixels: int) -> Memory:
+def memory(
+    config: TrainConfig, net: Network | WanNetwork, text: int, image: int, pixels: int
+) -> Memory:
     """`text` and `image` tokens and `pixels` of the largest item.
 
     The staged step holds one graph at a time.
@@ -194,7 +255,8 @@ def memory(config: TrainConfig, net: Network, text: int, image: int, pixels: int
     size = 2 if config.model.dtype == "bfloat16" else 4
     lora = net.lora_parameters(config.lora.rank)
     moments = 8 if config.optimizer.name == "adamw" else 2
-    token = config.train.batch_size * (text + 2 * image) * net.width * size
+    tokens = net.sequence(text, image, source=True)
+    token = config.train.batch_size * tokens * net.width * size
     checkpointing = config.model.gradient_checkpointing
     return Memory(
         weights=net.parameters * size,
@@ -216,7 +278,9 @@ class Disk(NamedTuple):
     download: float | None = 0  # of a base on the hub; None: not known
 
 
-def disk(config: TrainConfig, net: Network, text: int, images: list[float], texts: int) -> Disk:
+def disk(
+    config: TrainConfig, net: Network | WanNetwork, text: int, images: list[float], texts: int
+) -> Disk:
     """`images`: image tokens of every picture; `texts`: how many different texts are embedded."""
     lora, train = net.lora_parameters(config.lora.rank), config.train
     size = 2 if config.model.dtype == "bfloat16" else 4

@@ -1,4 +1,4 @@
-"""Bringing pictures to sizes a model takes, and back. Torch only.
+"""Bringing pictures and clips to sizes a model takes, and back. Torch only.
 
 Sizes are (width, height) in pixels; pixels are (B, 3, F, H, W) of any range.
 """
@@ -82,6 +82,13 @@ class Fit:
         outer = Size(*(math.ceil(side / multiple) * multiple for side in inner))
         return cls(Size(width, height), inner, outer)
 
+    @classmethod
+    def within(cls, width: int, height: int, outer: Size) -> Fit:
+        """The fit of a width x height picture into exactly `outer`: as large as goes in whole."""
+        scale = min(outer.width / width, outer.height / height)
+        inner = Size(max(1, round(width * scale)), max(1, round(height * scale)))
+        return cls(Size(width, height), inner, outer)
+
     @property
     def _left_top(self) -> tuple[int, int]:
         """Where the inner picture begins in the outer."""
@@ -106,6 +113,39 @@ class Fit:
         left, top = self._left_top
         inner = pixels[..., top : top + self.inner.height, left : left + self.inner.width]
         return _resize(inner, *self.source)
+
+
+# ---------------------------------------------------------------- clips: frames, and back
+
+# Frames of Wan come in groups of so many behind the first one.
+FRAME_GROUP = 4
+
+
+@dataclass(frozen=True)
+class Frames:
+    """How a clip of any length and rate goes through a video model and comes back.
+
+    Args:
+        seen: the clip's frame behind each of the model's frames; 4k + 1 of them, the last repeated.
+        count: how many of those are the clip and not padding.
+        back: the model's frame behind each of the clip's frames.
+    """
+
+    seen: tuple[int, ...]
+    count: int
+    back: tuple[int, ...]
+
+    @classmethod
+    def of(cls, length: int, fps: float = 1.0, model_fps: float = 1.0) -> Frames:
+        """The frames of a clip of `length` frames at `fps`, seen at `model_fps`, nearest in time."""
+        if length < 1 or fps <= 0 or model_fps <= 0:
+            raise ValueError(f"{length} frames at {fps} fps, seen at {model_fps}: wanted above 0")
+        step = fps / model_fps
+        count = max(1, math.floor(length / step + 0.5))
+        seen = [min(length - 1, math.floor(i * step + 0.5)) for i in range(count)]
+        back = [min(count - 1, math.floor(i / step + 0.5)) for i in range(length)]
+        padding = -(count - 1) % FRAME_GROUP
+        return cls((*seen, *[seen[-1]] * padding), count, tuple(back))
 
 
 def _expect(pixels: Tensor, size: Size) -> None:

@@ -6,7 +6,7 @@ rank with the batch first; t is (B,), a grid is (n + 1,) from 1 down to 0. Torch
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -46,13 +46,22 @@ def rollout(velocity: Field, eps: Tensor, grid: Tensor, t: Tensor) -> tuple[Tens
     Returns:
         (y_t, y_0), each like eps: the noisy pseudo-target and the clean multi-step edit.
     """
+    for states in rollout_steps(velocity, eps, grid, t):
+        last = states
+    return last
+
+
+def rollout_steps(
+    velocity: Field, eps: Tensor, grid: Tensor, t: Tensor
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """A rollout evaluation by evaluation: (y_t as far as it is known, y at the next grid time)."""
     y = y_t = eps
     for s, s_next in zip(grid[:-1], grid[1:], strict=True):
         v = velocity(y, s.expand(len(y)))
         inside = at_rank((s_next < t) & (t <= s), y)
         y_t = torch.where(inside, y - at_rank(s - t, y) * v, y_t)
         y = y - (s - s_next) * v
-    return y_t, y
+        yield y_t, y
 
 
 def integrate(

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from .schedule import Draw
-from .step import Backward, EditBatch, Roles, Weights, staged_step
+from .step import Backward, EditBatch, Roles, Weights, dream, staged_step
 
 # Term -> the stages of `staged_step` in which it must leave a gradient.
 STAGES = {
@@ -26,7 +26,7 @@ def term_gradients(
     backward: Backward,
 ) -> dict[str, float]:
     """Gradient norms "term/stage" of every weighted term alone, at weight 1; leaves no gradient."""
-    norms = {}
+    norms, dreamt = {}, dream(G, batch, draw)
     for term, stages in STAGES.items():
         if getattr(w, term) == 0:
             continue
@@ -40,7 +40,7 @@ def term_gradients(
             return factor
 
         alone = Weights(cycle=0, prior=0, identity=0, alpha=w.alpha)
-        staged_step(G, batch, draw, alone._replace(**{term: 1.0}), record)
+        staged_step(G, batch, draw, alone._replace(**{term: 1.0}), record, dreamt)
         ran = ORDER if term == "identity" else ORDER[1:]  # at weight 0 there is no identity stage
         by_stage = dict(zip(ran, found, strict=True))
         norms |= {f"{term}/{stage}": by_stage[stage] for stage in stages}

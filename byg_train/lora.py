@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -26,7 +26,10 @@ DEFAULT_TARGETS = {
         r"transformer_blocks\.\d+\.attn\.(to_[qkv]|to_out\.0|add_[qkv]_proj|to_add_out)"
         r"|transformer_blocks\.\d+\.ff(_context)?\.net\.(0\.proj|2)"
         r"|single_transformer_blocks\.\d+\.(attn\.to_[qkv]|proj_mlp|proj_out)"
-    )
+    ),
+    "WanTransformer3DModel": re.compile(
+        r"blocks\.\d+\.(attn[12]\.(to_[qkv]|to_out\.0)|ffn\.net\.(0\.proj|2))"
+    ),
 }
 
 
@@ -41,7 +44,7 @@ class LoraBank:
         self, experts: nn.ModuleDict, settings: LoraSettings, ema_decay: float | None, seed: int
     ) -> None:
         """Freeze the experts and put the LoRA in: A drawn from `seed` alone, B zero."""
-        self.decay, self.updates = ema_decay, 0
+        self.decay, self.updates = ema_decay, dict.fromkeys(experts, 0)
         alpha = settings.rank if settings.alpha is None else settings.alpha
         self.scale = alpha / settings.rank
         adapters = ("edit",) if ema_decay is None else ("edit", "ema")
@@ -115,19 +118,26 @@ class LoraBank:
         return weights
 
     @torch.no_grad()
-    def update_ema(self) -> None:
-        """ema <- d ema + (1 - d) edit, d = min(decay, (1 + k) / (10 + k)), k updates so far."""
+    def update_ema(self, experts: Iterable[str]) -> None:
+        """ema <- d ema + (1 - d) edit of the experts that took a step.
+
+        d = min(decay, (1 + k) / (10 + k)) with k that expert's updates so far.
+        """
         if self.decay is None:
             return
-        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
-        ema, edit = (list(self._weights(adapter).values()) for adapter in ("ema", "edit"))
-        torch._foreach_lerp_(ema, edit, 1 - decay)
-        self.updates += 1
+        for expert in experts:
+            k = self.updates[expert]
+            decay = min(self.decay, (1 + k) / (10 + k))
+            ema, edit = (
+                list(self._expert_weights(expert, adapter).values()) for adapter in ("ema", "edit")
+            )
+            torch._foreach_lerp_(ema, edit, 1 - decay)
+            self.updates[expert] += 1
 
     @torch.no_grad()
     def copy_to_ema(self) -> None:
         """ema <- edit, exactly; the ramp of the decay starts again."""
-        self.updates = 0
+        self.updates = dict.fromkeys(self.updates, 0)
         if self.decay is not None:
             _copy(self._weights("edit"), self._weights("ema"))
 
@@ -137,13 +147,13 @@ class LoraBank:
         """Everything for an exact resume: tensors, and counts that JSON can hold."""
         adapters = ("edit",) if self.decay is None else ("edit", "ema")
         tensors = {f"{a}.{k}": w.detach() for a in adapters for k, w in self._weights(a).items()}
-        return tensors, {"updates": self.updates}
+        return tensors, {"updates": dict(self.updates)}
 
     def load_state_dict(self, tensors: dict[str, Tensor], counts: dict[str, Any]) -> None:
         """The inverse of `state_dict`."""
         adapters = ("edit",) if self.decay is None else ("edit", "ema")
         _copy(tensors, {f"{a}.{k}": w for a in adapters for k, w in self._weights(a).items()})
-        self.updates = counts["updates"]
+        self.updates = dict(counts["updates"])
 
     def tensors(self, expert: str, weights: Literal["edit", "ema"]) -> dict[str, Tensor]:
         """One expert's LoRA without its scale, for `lora_file.write_lora`."""

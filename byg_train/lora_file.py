@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -22,8 +23,25 @@ from torch import Tensor
 from .files import atomic
 
 # How ComfyUI's key maps name the modules: FLUX in diffusers' names, Wan in the original ones.
-PREFIXES = ("transformer.", "diffusion_model.")
+PREFIX = {"flux": "transformer.", "wan": "diffusion_model."}
+PREFIXES = tuple(PREFIX.values())
 A, B = ".lora_A.weight", ".lora_B.weight"
+WAN_NAME = re.compile(r"(blocks\.\d+\.|)(.+)(\.lora_[AB]\.weight)")
+# Wan's modules, of a block and outside of them: diffusers' names -> the original ones.
+WAN_NAMES = {
+    **{f"attn1.to_{x}": f"self_attn.{x}" for x in "qkv"},
+    **{f"attn2.to_{x}": f"cross_attn.{x}" for x in "qkv"},
+    "attn1.to_out.0": "self_attn.o",
+    "attn2.to_out.0": "cross_attn.o",
+    "ffn.net.0.proj": "ffn.0",
+    "ffn.net.2": "ffn.2",
+    "condition_embedder.text_embedder.linear_1": "text_embedding.0",
+    "condition_embedder.text_embedder.linear_2": "text_embedding.2",
+    "condition_embedder.time_embedder.linear_1": "time_embedding.0",
+    "condition_embedder.time_embedder.linear_2": "time_embedding.2",
+    "condition_embedder.time_proj": "time_projection.1",
+    "proj_out": "head.head",
+}
 VERSION = 1
 
 
@@ -33,6 +51,17 @@ class LoraFile(NamedTuple):
     tensors: dict[str, Tensor]
     metadata: dict[str, str]
     prefix: str
+
+    def by_diffusers_names(self) -> dict[str, Tensor]:
+        """The tensors as diffusers names the modules, for a network that it has loaded."""
+        if self.prefix != PREFIX["wan"]:
+            return self.tensors
+        return _renamed(self.tensors, {old: new for new, old in WAN_NAMES.items()})
+
+
+def expert_path(path: Path, expert: str) -> Path:
+    """NAME_high_noise.safetensors of expert "high"; NAME.safetensors where there is one network."""
+    return path.with_stem(f"{path.stem}_{expert}_noise") if expert in ("high", "low") else path
 
 
 def write_lora(
@@ -44,7 +73,12 @@ def write_lora(
     metadata: dict[str, str],
     dtype: torch.dtype = torch.bfloat16,
 ) -> None:
-    """Write A and B tensors atomically; `scale` = alpha / rank goes into B."""
+    """Write A and B tensors atomically; `scale` = alpha / rank goes into B.
+
+    Modules are named as diffusers names them; with Wan's prefix they are renamed as ComfyUI does.
+    """
+    if prefix == PREFIX["wan"]:
+        tensors = _renamed(tensors, WAN_NAMES)
     baked = {}
     for name, tensor in tensors.items():
         tensor = tensor.detach().to("cpu", torch.float32)
@@ -81,6 +115,16 @@ def read_lora(path: Path) -> LoraFile:
     return LoraFile({k.removeprefix(prefix): v for k, v in tensors.items()}, metadata, prefix)
 
 
+def _renamed(tensors: dict[str, Tensor], names: dict[str, str]) -> dict[str, Tensor]:
+    """Other names for the modules of Wan; unknown ones stay."""
+
+    def renamed(name: str) -> str:
+        block, module, end = WAN_NAME.fullmatch(name).groups()
+        return block + names.get(module, module) + end
+
+    return {renamed(name): tensor for name, tensor in tensors.items()}
+
+
 def _partner(name: str) -> str:
     return name.removesuffix(A) + B if name.endswith(A) else name.removesuffix(B) + A
 
@@ -94,7 +138,7 @@ class LoraInfo:
     """All that `edit` and the nodes need to run a LoRA as it was trained; `byg.*` in the file."""
 
     base: str  # hub id or path of the model it was trained on; "world" is the embedded one
-    family: str  # "flux"
+    family: str  # "flux" or "wan"
     reference_mode: str  # "index" or "shared": positions of the source tokens
     text_len: int  # T5 tokens
     instructions: list[str]  # examples of what it was taught, and of the way back
@@ -115,6 +159,10 @@ class LoraInfo:
     # Younger than the first files, in which they are absent.
     components: str | None = None  # of a single-file base: where its VAE and text encoders are
     revision: str | None = None  # of a base on the hub
+    expert: str | None = None  # "high" or "low": which of a pair of networks; None: there is one
+    boundary: float | None = None  # of the pair: `high` runs at t >= boundary
+    frames: int | None = None  # of a training clip
+    fps: float | None = None  # that the model works at
 
     def to_metadata(self) -> dict[str, str]:
         """Strings for the safetensors header: byg.*, and what LoRA managers look for."""
@@ -167,6 +215,7 @@ _READ: dict[str, Callable[[str], Any]] = {
     "str": str,
     "str | None": lambda text: None if text == "null" else text,
     "int": int,
+    "int | None": lambda text: None if text == "null" else int(text),
     "list[str]": _strings,
     "float | None": lambda text: None if text == "null" else float(text),
     "float | str": lambda text: text if text == "flux" else float(text),
@@ -175,13 +224,14 @@ _READ: dict[str, Callable[[str], Any]] = {
 
 def _modelspec(info: LoraInfo) -> dict[str, str]:
     """Stability's modelspec 1.0, which LoRA managers show."""
-    title = info.instructions[0] if info.instructions else "image edit"
+    kind, source = ("video", "clip") if info.family == "wan" else ("image", "picture")
+    title = info.instructions[0] if info.instructions else f"{kind} edit"
     return {
         "modelspec.sai_model_spec": "1.0.0",
-        "modelspec.architecture": f"{info.family}-1-dev/lora",
+        "modelspec.architecture": "wan2.2/lora" if kind == "video" else "flux-1-dev/lora",
         "modelspec.implementation": "diffusers",
         "modelspec.title": f"ByG: {title}",
-        "modelspec.description": "Edits a source picture; trained without before/after pairs.",
+        "modelspec.description": f"Edits a source {source}; trained without before/after pairs.",
         "modelspec.trigger_phrase": title,
         "modelspec.resolution": f"{info.resolution}x{info.resolution}",
         "modelspec.date": info.date,
@@ -191,7 +241,7 @@ def _modelspec(info: LoraInfo) -> dict[str, str]:
 def _kohya(info: LoraInfo) -> dict[str, str]:
     """The ss_* keys of sd-scripts; alpha = rank, since the scale is baked into B."""
     return {
-        "ss_base_model_version": f"{info.family}1",
+        "ss_base_model_version": "wan2.2" if info.family == "wan" else "flux1",
         "ss_network_module": f"networks.lora_{info.family}",
         "ss_network_dim": str(info.rank),
         "ss_network_alpha": str(info.rank),

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 TimeDistribution = Literal["uniform", "logit_normal"]
+# Times from (included, but for 0) and to (excluded, but for 1): what one expert is for.
+Span = tuple[float, float]
 
 
 class Draw(NamedTuple):
@@ -38,6 +40,51 @@ def draw_t(
     else:
         u = torch.randn(batch, generator=generator, device=device).sigmoid()
     return shifted(u, shift)
+
+
+def share(span: Span, distribution: TimeDistribution, shift: float = 1.0) -> float:
+    """The share of `draw_t`'s draws that fall into a span of time."""
+    low, high = _cumulative(span, distribution, shift).tolist()
+    return high - low
+
+
+def draw_span(
+    spans: dict[str, Span],
+    generator: torch.Generator,
+    distribution: TimeDistribution,
+    shift: float = 1.0,
+) -> str:
+    """The name of one of the spans, each as often as `draw_t`'s draws fall into it.
+
+    With `draw_t_within` this draws t as `draw_t` does, but a whole batch within one span.
+    """
+    shares = torch.tensor([share(span, distribution, shift) for span in spans.values()])
+    drawn = torch.multinomial(shares.to(generator.device), 1, generator=generator)
+    return list(spans)[int(drawn)]
+
+
+def draw_t_within(
+    span: Span,
+    batch: int,
+    generator: torch.Generator,
+    distribution: TimeDistribution,
+    shift: float = 1.0,
+) -> Tensor:
+    """t (B,) like `draw_t`'s draws that fall into a span, float32."""
+    device, double = generator.device, torch.float64
+    low, high = _cumulative(span, distribution, shift).tolist()
+    p = low + (high - low) * torch.rand(batch, generator=generator, device=device, dtype=double)
+    u = p if distribution == "uniform" else torch.special.ndtri(p).sigmoid()
+    first, last = torch.tensor(span, device=device)
+    # Rounding must not carry a time into the next span, where another expert is asked.
+    last = last if span[1] == 1 else torch.nextafter(last, first)
+    return shifted(u, shift).float().clamp(first.clamp(min=2**-24), last)
+
+
+def _cumulative(span: Span, distribution: TimeDistribution, shift: float) -> Tensor:
+    """P(draw < t) at both ends of a span, (2,): the shift undone, then the distribution's own."""
+    u = shifted(torch.tensor(span, dtype=torch.float64), 1 / shift)
+    return u if distribution == "uniform" else torch.special.ndtr(torch.logit(u))
 
 
 def time_grid(steps: int, shift: float = 1.0) -> Tensor:

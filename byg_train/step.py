@@ -6,13 +6,13 @@ staged form backpropagates one graph at a time, at the memory of one supervised 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
-from .flow import at_rank, noised, one_step, rollout, route_gradient
+from .flow import at_rank, noised, one_step, rollout_steps, route_gradient
 from .losses import prior_loss, velocity_mse
 from .schedule import Draw
 
@@ -64,6 +64,13 @@ class StepOutput(NamedTuple):
     t: Tensor
 
 
+class Dream(NamedTuple):
+    """A noisy pseudo-target y_t and the clean edit y_0, like x."""
+
+    y_t: Tensor
+    y_0: Tensor
+
+
 # Backpropagates a scalar and returns the factor by which it scaled it (accumulation, loss scaler).
 Backward = Callable[[Tensor], float]
 
@@ -76,10 +83,27 @@ def _caption_pair(
         return base(z_t, t, src), base(z_t, t, tgt)
 
 
-def _dream(G: Roles, batch: EditBatch, draw: Draw) -> tuple[Tensor, Tensor]:
-    """Lines 5-11: the EMA editor dreams the edit that no dataset holds; (y_t, y_0)."""
+def dream(G: Roles, batch: EditBatch, draw: Draw) -> Dream:
+    """Lines 5-11: the EMA editor dreams the edit that no dataset holds."""
+    return dream_together(G, [(batch, draw)])[0]
+
+
+def dream_together(G: Roles, work: list[tuple[EditBatch, Draw]]) -> list[Dream]:
+    """The dreams of several micro-batches, in step: all at one grid time before any at the next.
+
+    So where spans of time have networks of their own (Wan's experts), each is needed once.
+    """
+
+    def rolling(batch: EditBatch, draw: Draw) -> Iterator[tuple[Tensor, Tensor]]:
+        def velocity(y: Tensor, s: Tensor) -> Tensor:
+            return G.ema(y, s, batch.c, batch.x)
+
+        return rollout_steps(velocity, draw.eps, draw.grid, draw.t)
+
     with torch.no_grad():
-        return rollout(lambda y, s: G.ema(y, s, batch.c, batch.x), draw.eps, draw.grid, draw.t)
+        for states in zip(*(rolling(*one) for one in work), strict=True):
+            last = states
+    return [Dream(*state) for state in last]
 
 
 def byg_step(G: Roles, batch: EditBatch, draw: Draw, w: Weights) -> StepOutput:
@@ -88,7 +112,7 @@ def byg_step(G: Roles, batch: EditBatch, draw: Draw, w: Weights) -> StepOutput:
     eps, t = draw.eps, draw.t
 
     # Bootstrap (4.1): the noisy pseudo-target and the clean edit
-    y_t, y_0 = _dream(G, batch, draw)
+    y_t, y_0 = dream(G, batch, draw)
 
     # Forward pass: predict the edit velocity
     v_fwd = G.edit(y_t, t, c, x)
@@ -115,18 +139,23 @@ def byg_step(G: Roles, batch: EditBatch, draw: Draw, w: Weights) -> StepOutput:
 
 
 def staged_step(
-    G: Roles, batch: EditBatch, draw: Draw, w: Weights, backward: Backward
+    G: Roles,
+    batch: EditBatch,
+    draw: Draw,
+    w: Weights,
+    backward: Backward,
+    dreamt: Dream | None = None,
 ) -> StepOutput:
     """Algorithm 1 with one graph alive at a time; leaves the gradient of Eq. 5 in the weights.
 
     The value of y_hyb is y_0, which does not depend on v_fwd. So the reverse pass can be
     backpropagated first, with y_0 as a leaf; what arrives there, g, is all that the forward pass
     needs to know: d y_hat / d v_fwd = -t, hence the surrogate -sum(t g v_fwd). It is a sum because
-    g already carries the mean's 1/B.
+    g already carries the mean's 1/B. `dreamt` comes from `dream_together`.
     """
     x, c, c_inv, p_src, p_tgt = batch
     eps, t = draw.eps, draw.t
-    y_t, y_0 = _dream(G, batch, draw)
+    y_t, y_0 = dreamt or dream(G, batch, draw)
     x_t, u = noised(x, eps, t), eps - x
 
     # 1. Identity

@@ -149,7 +149,7 @@ class Trainer:
         self.optimizer.step()
         self.optimizer.zero_grad()
         if not self.state.warming_up:
-            self.bank.update_ema()
+            self.bank.update_ema(self.backbone.experts)
         self.state.step += 1
         if self.state.warming_up:
             self.state.note_identity(record["identity"])

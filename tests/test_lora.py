@@ -142,7 +142,7 @@ def test_without_a_decay_ema_is_edit(tiny_base: Path) -> None:
     assert torch.equal(G.ema(*args), G.edit(*args))
     assert not G.ema(*args).requires_grad
     state, _ = bank.state_dict()
-    bank.update_ema()
+    bank.update_ema(["transformer"])
     assert all(name.startswith("edit.") for name in state)
     assert not any("ema" in name for name, _ in backbone.experts.named_parameters())
 
@@ -178,27 +178,27 @@ def test_ema_contracts_as_its_ramp_says(tiny_base: Path) -> None:
     for k in range(12):
         decay = min(0.5, (1 + k) / (10 + k))
         ema = {n: decay * e + (1 - decay) * edit[n] for n, e in ema.items()}
-        bank.update_ema()
+        bank.update_ema(["transformer"])
     for name, e in bank.tensors("transformer", "ema").items():
         assert e.dtype == torch.float32
         torch.testing.assert_close(e.double(), ema[name], rtol=1e-5, atol=1e-8)
         assert torch.equal(bank.tensors("transformer", "edit")[name], edit[name])
-    assert bank.updates == 12
+    assert bank.updates == {"transformer": 12}
 
 
 def test_hard_copy_is_exact_and_restarts_the_ramp(tiny_base: Path) -> None:
     bank = make_bank(load(tiny_base, dtype="bfloat16"), 0.999)
     randomise(bank)
-    bank.update_ema()
+    bank.update_ema(["transformer"])
     bank.copy_to_ema()
     edit, ema = (bank.tensors("transformer", w) for w in ("edit", "ema"))
     assert all(torch.equal(edit[k], ema[k]) for k in edit)
-    assert bank.updates == 0
+    assert bank.updates == {"transformer": 0}
     with torch.no_grad():
         for weight in bank.named_parameters().values():
             weight += 1  # an own tensor each: the copy must not follow
     assert all(torch.allclose(edit[k], ema[k] + 1) for k in edit)
-    bank.update_ema()
+    bank.update_ema(["transformer"])
     assert all(torch.allclose(edit[k] - ema[k], torch.tensor(0.1), atol=1e-6) for k in edit)
 
 
@@ -208,11 +208,11 @@ def test_hard_copy_is_exact_and_restarts_the_ramp(tiny_base: Path) -> None:
 def test_state_is_exact(tiny_base: Path) -> None:
     first, second = make_bank(load(tiny_base)), make_bank(load(tiny_base))
     randomise(first)
-    first.update_ema()
+    first.update_ema(["transformer"])
     tensors, counts = first.state_dict()
     second.load_state_dict(copy.deepcopy(tensors), json.loads(json.dumps(counts)))
     again, counts = second.state_dict()
-    assert tensors.keys() == again.keys() and counts == {"updates": 1}
+    assert tensors.keys() == again.keys() and counts == {"updates": {"transformer": 1}}
     assert all(torch.equal(tensors[k], again[k]) for k in tensors)
 
 

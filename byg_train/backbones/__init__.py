@@ -21,6 +21,7 @@ class Backbone(Protocol):
     """One model family behind one velocity."""
 
     experts: nn.ModuleDict  # the networks that get a LoRA: {"transformer": ...} for FLUX
+    spans: dict[str, tuple[float, float]]  # the times t of each; a micro-batch is within one span
     multiple: int  # pixel sizes must be multiples of this (VAE factor x patch)
     fingerprint: str  # identifies VAE, text encoders and text length; part of every cache key
 
@@ -57,4 +58,8 @@ def load_backbone(config: ModelConfig, device: str) -> Backbone:
         from .flux import FluxBackbone
 
         return FluxBackbone.load(config, device)
-    raise ValueError(f"model.family {config.family!r} is unknown; known: flux")
+    if config.family == "wan":
+        from .wan import WanBackbone
+
+        return WanBackbone.load(config, device)
+    raise ValueError(f"model.family {config.family!r} is unknown; known: flux, wan")

@@ -38,7 +38,7 @@ def locate(name: str, revision: str | None, parts: Parts) -> Path | str:
     if Path(name).expanduser().exists():
         raise ConfigError(
             f"model {name!r} is no complete diffusers folder: it lacks {', '.join(lacking)}; "
-            f"wanted what FluxPipeline.save_pretrained writes, as safetensors"
+            f"wanted what a diffusers pipeline's save_pretrained writes, as safetensors"
         )
     if not HUB_ID.fullmatch(name):
         raise ConfigError(
