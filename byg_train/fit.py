@@ -137,7 +137,7 @@ class Frames:
 
     @classmethod
     def of(cls, length: int, fps: float = 1.0, model_fps: float = 1.0) -> Frames:
-        """The frames of a clip of `length` frames at `fps`, seen at `model_fps`, nearest in time."""
+        """Frames of a clip of `length` frames at `fps`, seen at `model_fps`; nearest in time."""
         if length < 1 or fps <= 0 or model_fps <= 0:
             raise ValueError(f"{length} frames at {fps} fps, seen at {model_fps}: wanted above 0")
         step = fps / model_fps

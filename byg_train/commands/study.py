@@ -1,0 +1,166 @@
+"""`study`: check what is to be compared and serve it; `study report`: what the votes say."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from statistics import median
+
+import typer
+from rich.console import Console
+from rich.table import Column, Table
+
+from ..config import ConfigError
+from ..data import DataError
+from ..study.ballot import Ballot
+from ..study.items import find_items
+from ..study.server import LOOPBACK, StudyServer
+from ..study.votes import Cast, VoteFile
+
+
+@dataclass(frozen=True)
+class StudyFlags:
+    """The options of `study`."""
+
+    what: list[str]
+    sources: Path | None
+    votes: Path
+    instruction: str | None
+    question: str
+    per_rater: int | None
+    host: str
+    port: int
+
+
+def run_study(flags: StudyFlags) -> None:
+    """Serve the page until Ctrl-C, or print the report."""
+    if flags.what == ["report"]:
+        report(VoteFile(flags.votes), Console())
+        return
+    server = _server(flags)
+    votes = server.ballot.votes
+    typer.echo(_greeting(server, flags))
+    try:
+        server.serve_forever()
+    except KeyboardInterrupt:
+        typer.echo(f"\n{len(votes.all())} votes in {votes.path}")
+    finally:
+        server.server_close()
+
+
+def _server(flags: StudyFlags) -> StudyServer:
+    if len(flags.what) != 2:
+        raise ConfigError("wanted two folders of results, DIR_A DIR_B, or the word report")
+    if flags.sources is None:
+        raise ConfigError("--sources is missing: the folder of the pictures that were edited")
+    if flags.per_rater is not None and flags.per_rater < 1:
+        raise ConfigError(f"--per-rater {flags.per_rater}: wanted 1 or more")
+    if flags.instruction is not None and not flags.instruction.strip():
+        raise ConfigError("--instruction is empty; say what was to be changed")
+    a, b = (Path(folder) for folder in flags.what)
+    if a.resolve() == b.resolve():
+        raise ConfigError(f"{a} is compared with itself; wanted the results of two methods")
+    items = find_items(a, b, flags.sources, flags.instruction)
+    votes = VoteFile.begin(flags.votes, short_names(a, b), items)
+    ballot = Ballot(items, votes, flags.per_rater)
+    try:
+        return StudyServer(ballot, flags.question, flags.host, flags.port)
+    except (OSError, OverflowError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        raise ConfigError(f"--host {flags.host} --port {flags.port}: {why}") from None
+
+
+def short_names(a: Path, b: Path) -> tuple[str, str]:
+    """The folders' names, with as much of what is above them as tells them apart."""
+    parts = a.resolve().parts, b.resolve().parts
+    for depth in range(1, max(map(len, parts)) + 1):
+        names = tuple("/".join(each[-depth:]) for each in parts)
+        if names[0] != names[1]:
+            return names
+    raise AssertionError(f"{a} is {b}")
+
+
+def _greeting(server: StudyServer, flags: StudyFlags) -> str:
+    study, count = server.ballot.votes.study, len(server.ballot.items)
+    lines = [
+        f"{count} comparisons of {study.name_a} (A) and {study.name_b} (B), "
+        f"{server.ballot.quota} for each rater. Open",
+        f"  {server.address}",
+        f"Votes are kept in {flags.votes}; Ctrl-C stops, the same command goes on.",
+    ]
+    if flags.host not in LOOPBACK:
+        lines.append("Whoever is in this network and knows the address can see and vote.")
+    return "\n".join(lines)
+
+
+# ---------------------------------------------------------------- the report
+
+
+def report(votes: VoteFile, console: Console) -> None:
+    """Everything that section 5.1.1 and Appendix E of the paper tell of a study."""
+    cast = votes.all()
+    if not cast:
+        raise DataError(f"{votes.path} holds no votes yet")
+    missing = [name for name in ("scipy", "statsmodels") if find_spec(name) is None]
+    if missing:
+        raise ConfigError(
+            f"study report needs {' and '.join(missing)}, which this Python does not have: "
+            'pip install -e ".[eval]"'
+        )
+    from ..evaluate import preference
+
+    rows = [preference.Vote(each.rater, each.item, each.won == "a") for each in cast]
+    study = votes.study
+    console.print(f"A = {study.name_a}\nB = {study.name_b}", highlight=False, markup=False)
+    console.print(_rates(cast, rows, preference.win_rate))
+    for line in _findings(cast, rows, study.items):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _rates(cast: list[Cast], rows: Sequence, win_rate: Callable) -> Table:
+    """A's win rate over all votes, by group and by rater."""
+    groups: dict[tuple[str, str], list] = defaultdict(list)
+    for each, row in zip(cast, rows, strict=True):
+        if each.group:
+            groups["group", each.group].append(row)
+        groups["rater", each.rater].append(row)
+    right = [Column(name, justify="right", no_wrap=True) for name in ("votes", "A wins", "95 %")]
+    table = Table(Column("votes of", overflow="fold"), *right)
+    for label, members in [("all", rows), *((k[1], groups[k]) for k in sorted(groups))]:
+        rate = win_rate(members)
+        interval = f"{rate.low:.1%} to {rate.high:.1%}"
+        table.add_row(label, str(rate.n), f"{rate.share:.1%}", interval)
+        if label == "all":
+            table.add_section()
+    return table
+
+
+def _findings(cast: list[Cast], rows: Sequence, items: int) -> list[str]:
+    from ..evaluate import preference as p
+
+    rate, across, most = p.win_rate(rows), p.across_raters(rows), p.majority(rows)
+    low, high = p.cluster_interval(rows)
+    kappa, alpha = p.fleiss_kappa(rows), p.krippendorff_alpha(rows)
+    left = sum(each.won == each.on_left for each in cast)
+    two, one = p.chance(rate.wins, rate.n), p.chance(rate.wins, rate.n, "greater")
+    known = [("Fleiss' kappa", kappa), ("Krippendorff's alpha", alpha)]
+    agreement = ", ".join(f"{name} {value:.2f}" for name, value in known if not math.isnan(value))
+    return [
+        f"A wins {rate.wins} of {rate.n} votes, {rate.share:.1%}; mean of {across.n} raters "
+        f"{across.mean:.1%} ± {across.sem:.1%} (SEM).",
+        f"Against chance: p = {two:.2g} (two-sided binomial), {one:.2g} (one-sided).",
+        f"For other raters and items like these: {low:.1%} to {high:.1%} (95 %, bootstrap over "
+        "raters and items; the table's intervals and the binomial test take votes as independent).",
+        f"By majority A wins {most.wins} of {most.wins + most.losses} items, {most.ties} tied; "
+        f"sign test p = {most.p:.2g} (two-sided).",
+        f"Agreement of raters: {agreement} (1 always, 0 as by chance)."
+        if agreement
+        else "Agreement of raters: not known (no item with two votes, or all are equal).",
+        f"Asked: {len({each.item for each in cast})} of {items} items. The left side won "
+        f"{left / rate.n:.1%} (p = {p.chance(left, rate.n):.2g}); median "
+        f"{median(each.seconds for each in cast):.1f} s per vote.",
+    ]

@@ -1,0 +1,47 @@
+"""Aesthetic quality: LAION's linear predictor on CLIP features. (Table 1, `Aesthetic`)
+
+Huang et al. 2024, VBench, arXiv 2311.17982, with LAION's `sa_0_4_vit_l_14_linear`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .models import unit
+
+
+class Head(NamedTuple):
+    """A linear layer from CLIP ViT-L/14 features to a mark of about 0 to 10."""
+
+    weight: NDArray  # (D,)
+    bias: float
+
+
+def read_head(path: Path) -> Head:
+    """Read the predictor from a safetensors file with `weight` (1, D) and `bias` (1,).
+
+    LAION publishes a .pth; `torch.load(file, weights_only=True)` and `safetensors.torch.save_file`
+    make the file from it.
+    """
+    from safetensors.numpy import load_file
+
+    tensors = load_file(path)
+    if set(tensors) != {"weight", "bias"}:
+        raise ValueError(f"{path} holds {', '.join(sorted(tensors))}; wanted weight and bias")
+    return Head(tensors["weight"].reshape(-1).astype(np.float64), float(tensors["bias"].item()))
+
+
+def aesthetic(features: NDArray, head: Head) -> float:
+    """The mean over frames of (w . f / |f| + b) / 10; about 0 to 1, higher is better.
+
+    Args:
+        features: CLIP ViT-L/14 features of the frames (F, D), resized without antialiasing.
+        head: the predictor.
+    """
+    if features.shape[-1] != len(head.weight):
+        raise ValueError(f"{features.shape[-1]} features for a head of {len(head.weight)}")
+    return float(np.mean(unit(features) @ head.weight + head.bias) / 10)

@@ -1,0 +1,143 @@
+"""The networks that metrics look through: what they are asked for, and CLIP and DINO themselves.
+
+Clips are uint8 arrays (F, H, W, 3) of RGB; a picture is a clip of one frame. A metric takes
+features or one of the callables below, so it runs with any network; only this file loads one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+Frames = NDArray[np.uint8]
+# (F, H, W, 3) -> features (F, D).
+EmbedPictures = Callable[[Frames], NDArray]
+
+# Brooks et al. 2023 (InstructPix2Pix) and VBench use this CLIP; Caron et al. 2021 is DINO v1, and
+# the size is VBench's (ByG names none).
+CLIP, DINO = "openai/clip-vit-large-patch14", "facebook/dino-vitb16"
+CLIP_NORM = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
+IMAGENET_NORM = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+DINO_SIDE = 224  # pixels of the short side
+BATCH = 16  # frames per forward
+
+
+def unit(features: NDArray) -> NDArray:
+    """Features (..., D) at length 1, float64; a zero stays zero."""
+    features = np.asarray(features, np.float64)
+    return features / np.maximum(np.linalg.norm(features, axis=-1, keepdims=True), 1e-12)
+
+
+def as_clip_resizes(frames: Frames, side: int) -> Tensor:
+    """Short side to `side` as CLIP's own preprocessing does (Pillow, bicubic).
+
+    Returns (F, 3, h, w) in [0, 1], float32, as does `as_vbench_resizes`.
+    """
+    size = _fitted(frames, side)
+    pictures = [Image.fromarray(f).resize(size, Image.Resampling.BICUBIC) for f in frames]
+    return _as_tensor(np.stack([np.asarray(picture) for picture in pictures])) / 255
+
+
+def as_vbench_resizes(frames: Frames, side: int, mode: str) -> Tensor:
+    """Short side to `side` without antialiasing, unrounded, `bicubic` or `bilinear`."""
+    width, height = _fitted(frames, side)
+    return F.interpolate(_as_tensor(frames), (height, width), mode=mode) / 255
+
+
+def _fitted(frames: Frames, side: int) -> tuple[int, int]:
+    """(width, height) with a short side of `side` pixels."""
+    height, width = frames.shape[1:3]
+    short = min(height, width)
+    return side * width // short, side * height // short
+
+
+def _as_tensor(frames: Frames) -> Tensor:
+    """(F, H, W, 3) -> (F, 3, H, W), float32."""
+    return torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2).float()
+
+
+def centre_crop(pixels: Tensor, side: int) -> Tensor:
+    """The middle side x side of (F, 3, h, w)."""
+    top, left = ((length - side) // 2 for length in pixels.shape[-2:])
+    return pixels[..., top : top + side, left : left + side]
+
+
+def normalised(pixels: Tensor, norm: tuple[tuple[float, ...], tuple[float, ...]]) -> Tensor:
+    """Pixels (F, 3, h, w) in [0, 1] by a network's own mean and deviation per channel."""
+    mean, deviation = (torch.tensor(values).view(1, 3, 1, 1) for values in norm)
+    return (pixels - mean) / deviation
+
+
+class Clip:
+    """CLIP's two towers, in one space; features are not normalised."""
+
+    def __init__(self, name: str = CLIP, device: str = "cpu") -> None:
+        """Load from a hub id or a folder; safetensors only."""
+        from transformers import CLIPModel, CLIPTokenizer
+
+        model = CLIPModel.from_pretrained(name, use_safetensors=True)
+        self.model = model.eval().requires_grad_(False).to(device)
+        self.tokenizer = CLIPTokenizer.from_pretrained(name)
+        self.device = device
+
+    def pictures(self, frames: Frames) -> NDArray:
+        """Frames -> (F, D), resized as CLIP was trained."""
+        side = self.model.config.vision_config.image_size
+        return self._seen(as_clip_resizes(frames, side), side)
+
+    def pictures_vbench(self, frames: Frames) -> NDArray:
+        """Frames -> (F, D), resized as VBench does: for the aesthetic quality."""
+        side = self.model.config.vision_config.image_size
+        return self._seen(as_vbench_resizes(frames, side, "bicubic"), side)
+
+    def _seen(self, pixels: Tensor, side: int) -> NDArray:
+        pixels = normalised(centre_crop(pixels, side), CLIP_NORM)
+        return _in_batches(self._see, pixels, self.device)
+
+    def _see(self, pixels: Tensor) -> Tensor:
+        pooled = self.model.vision_model(pixel_values=pixels).pooler_output
+        return self.model.visual_projection(pooled)
+
+    @torch.no_grad()
+    def texts(self, texts: Sequence[str]) -> NDArray:
+        """N texts -> (N, D), cut and padded to CLIP's own length (77 tokens)."""
+        length = self.model.config.text_config.max_position_embeddings
+        tokens = self.tokenizer(
+            list(texts),
+            padding="max_length",
+            truncation=True,
+            max_length=length,
+            return_tensors="pt",
+        ).to(self.device)
+        pooled = self.model.text_model(**tokens).pooler_output
+        return self.model.text_projection(pooled).float().cpu().numpy()
+
+
+def load_dino(name: str = DINO, device: str = "cpu") -> EmbedPictures:
+    """DINO's class token from a hub id or a folder; the whole frame, its short side at 224 px."""
+    from transformers import ViTModel
+
+    model = ViTModel.from_pretrained(name, add_pooling_layer=False, use_safetensors=True)
+    model.eval().requires_grad_(False).to(device)
+
+    def see(pixels: Tensor) -> Tensor:
+        return model(pixels, interpolate_pos_encoding=True).last_hidden_state[:, 0]
+
+    return partial(_dino_features, see, device)
+
+
+def _dino_features(see: Callable[[Tensor], Tensor], device: str, frames: Frames) -> NDArray:
+    pixels = as_vbench_resizes(frames, DINO_SIDE, "bilinear")
+    return _in_batches(see, normalised(pixels, IMAGENET_NORM), device)
+
+
+@torch.no_grad()
+def _in_batches(see: Callable[[Tensor], Tensor], pixels: Tensor, device: str) -> NDArray:
+    return torch.cat([see(part.to(device)).float().cpu() for part in pixels.split(BATCH)]).numpy()

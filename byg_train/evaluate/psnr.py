@@ -1,0 +1,20 @@
+"""Peak signal-to-noise ratio against the true target."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from .models import Frames
+
+
+def psnr(edited: Frames, target: Frames) -> float:
+    """10 log10(255^2 / mean squared difference) over all frames (F, H, W, 3), in dB.
+
+    Higher is nearer; infinite for equal clips.
+    """
+    if edited.shape != target.shape:
+        raise ValueError(f"the result is {edited.shape}, the target {target.shape}")
+    error = np.mean((edited.astype(np.float64) - target) ** 2)
+    return 10 * math.log10(255**2 / error) if error else math.inf

@@ -1,0 +1,146 @@
+"""VIEScore: a vision-language model marks an edit (Tables 2 to 4).
+
+Ku et al. 2024, arXiv 2312.14867, task "text-guided image editing": SC = min(edit success, source
+kept), PQ = min(naturalness, freedom from artifacts), each 0 to 10, and O = sqrt(SC PQ). The
+questions below ask what VIEScore asks, in our words, so marks compare with marks given here; with
+published ones only roughly, as between judges.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import NamedTuple
+
+from PIL import Image
+
+from .judge import Ask
+from .summary import Summary, summarise
+
+_ANSWER = """
+Answer with one JSON object and nothing else; the reasoning in one or two sentences:
+{"score": [FIRST, SECOND], "reasoning": "..."}"""
+
+SC_QUESTION = (
+    """You are a professional digital artist and judge how well a picture was edited.
+The first picture is the original, the second the edited one. They may look the same: then the edit
+has failed.
+
+Give two marks from 0 to 10:
+FIRST, the success of the edit. 0: the second picture does not follow the instruction at all.
+10: it follows the instruction perfectly.
+SECOND, how little was changed beyond what the instruction asks for. 0: the second picture has
+nothing in common with the original. 10: all that the instruction does not name is as it was.
+
+Instruction: {instruction}
+"""
+    + _ANSWER
+)
+PQ_QUESTION = (
+    """You are a professional digital artist and judge how well a picture is made.
+
+Give two marks from 0 to 10:
+FIRST, how natural it looks. 0: distances, shadows or light are wrong throughout. 10: it looks
+natural.
+SECOND, how free of faults it is. 0: large parts are distorted, blurred, scratched, watermarked or
+do not fit together. 10: there is no fault.
+"""
+    + _ANSWER
+)
+# A second try, as in VIEScore; after it the mark is missing.
+TRIES = 2
+
+
+class Marks(NamedTuple):
+    """What a judge gave one edit, 0 to 10; None where it gave no readable answer."""
+
+    success: float | None  # Table 4, Edit Success
+    kept: float | None  # Table 4, Source Preservation
+    natural: float | None
+    clean: float | None
+
+    @property
+    def semantic(self) -> float | None:
+        """SC."""
+        return _least(self.success, self.kept)
+
+    @property
+    def quality(self) -> float | None:
+        """PQ."""
+        return _least(self.natural, self.clean)
+
+    @property
+    def overall(self) -> float | None:
+        """O of this edit."""
+        if self.semantic is None or self.quality is None:
+            return None
+        return geometric(self.semantic, self.quality)
+
+
+class Table(NamedTuple):
+    """Marks over many edits."""
+
+    success: Summary
+    kept: Summary
+    semantic: Summary
+    quality: Summary
+    overall: Summary  # of the edits' own O: GEdit-Bench and Table 3
+    overall_of_means: float  # sqrt(mean SC x mean PQ): what the paper's Table 2 prints
+
+
+def judge_edit(ask: Ask, source: Image.Image, edited: Image.Image, instruction: str) -> Marks:
+    """Mark one edit; the result is shown at the source's size."""
+    edited = edited if edited.size == source.size else edited.resize(source.size)
+    semantic = _marks(ask, [source, edited], SC_QUESTION.replace("{instruction}", instruction))
+    quality = _marks(ask, [edited], PQ_QUESTION)
+    return Marks(*(semantic or (None, None)), *(quality or (None, None)))
+
+
+def tabulate(edits: Iterable[Marks]) -> Table:
+    """Means and standard errors over edits; marks that are missing are counted."""
+    edits = list(edits)
+    names = ("success", "kept", "semantic", "quality", "overall")
+    columns = {name: summarise(getattr(marks, name) for marks in edits) for name in names}
+    means = columns["semantic"].mean, columns["quality"].mean
+    return Table(**columns, overall_of_means=geometric(*means))
+
+
+def geometric(semantic: float, quality: float) -> float:
+    """sqrt(SC PQ)."""
+    return math.sqrt(semantic * quality)
+
+
+def read_marks(answer: str) -> tuple[float, float] | None:
+    """The two marks in an answer, in whatever it wraps them; None if they are not to be found.
+
+    Looked for in this order: a JSON object with `score`, the text after `score` where the JSON is
+    broken, a bare list. Numbers beyond 0 to 10 or not two of them are no marks.
+    """
+    answer = answer.rpartition("</think>")[2]
+    if match := re.search(r"\{.*\}", answer, re.DOTALL):
+        with suppress(ValueError):
+            return _two(json.loads(match.group()).get("score"))
+    match = re.search(r"score\W*\[([^\]]*)\]", answer) or re.search(r"\[([^\]]*)\]", answer)
+    return _two(match.group(1).split(",")) if match else None
+
+
+def _marks(ask: Ask, images: list[Image.Image], question: str) -> tuple[float, float] | None:
+    for _ in range(TRIES):
+        if marks := read_marks(ask(images, question)):
+            return marks
+    return None
+
+
+def _two(found: object) -> tuple[float, float] | None:
+    try:
+        first, second = (float(mark) for mark in found)
+    except (TypeError, ValueError):
+        return None
+    return (first, second) if 0 <= first <= 10 and 0 <= second <= 10 else None
+
+
+def _least(a: float | None, b: float | None) -> float | None:
+    return None if a is None or b is None else min(a, b)

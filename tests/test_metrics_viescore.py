@@ -1,0 +1,150 @@
+"""VIEScore: marks from a real endpoint, read from whatever models answer, and Table 2."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import math
+
+import pytest
+from chat_server import Answer, Asked, ChatServer
+from PIL import Image
+
+from byg_train.evaluate.judge import openai_judge
+from byg_train.evaluate.viescore import Marks, geometric, judge_edit, read_marks, tabulate
+
+RED, BLUE = Image.new("RGB", (12, 8), "red"), Image.new("RGB", (24, 16), "blue")
+
+# Style -> photo and photo -> style: semantic, quality, overall as printed.
+TABLE_2 = [
+    (7.67, 8.99, 8.30),
+    (6.87, 8.96, 7.85),
+    (6.86, 8.76, 7.75),
+    (5.22, 7.67, 6.33),
+    (1.46, 9.09, 3.64),
+    # Kontext and Qwen-Image-Edit, whose two roots stand in each other's row in print.
+    (3.97, 6.73, 5.17),
+    (4.87, 7.39, 6.00),
+]
+
+
+@pytest.mark.parametrize(("semantic", "quality", "overall"), TABLE_2)
+def test_overall_of_means_is_what_table_2_prints(
+    semantic: float, quality: float, overall: float
+) -> None:
+    assert geometric(semantic, quality) == pytest.approx(overall, abs=0.0101)
+    marks = [Marks(semantic, 10, 10, quality), Marks(10, semantic, quality, 10)]
+    assert tabulate(marks).overall_of_means == pytest.approx(overall, abs=0.0101)
+
+
+def test_table_2_has_one_root_that_does_not_fit() -> None:
+    """FlowEdit, style -> photo: 6.20 in print."""
+    assert round(geometric(4.27, 8.90), 2) == 6.16
+
+
+def test_marks_are_minima_and_their_geometric_mean() -> None:
+    marks = Marks(9, 4, 6, 8)
+    assert (marks.semantic, marks.quality, marks.overall) == (4, 6, pytest.approx(math.sqrt(24)))
+    assert Marks(0, 10, 10, 10).overall == 0
+
+
+def test_the_mean_of_overalls_is_not_the_overall_of_means() -> None:
+    table = tabulate([Marks(10, 10, 10, 10), Marks(0, 9, 10, 10)])
+    assert table.overall.mean == 5
+    assert table.overall_of_means == pytest.approx(math.sqrt(50))
+    assert (table.success.mean, table.kept.mean) == (5, 9.5)
+
+
+def test_missing_marks_are_counted_and_fill_no_mean() -> None:
+    table = tabulate([Marks(4, 8, 9, 9), Marks(None, None, 5, 5), Marks(6, 6, None, None)])
+    assert (table.semantic.mean, table.semantic.n, table.semantic.missing) == (5, 2, 1)
+    assert (table.quality.mean, table.quality.missing) == (7, 1)
+    assert (table.overall.mean, table.overall.n, table.overall.missing) == (6, 1, 2)
+    assert math.isnan(tabulate([Marks(None, None, None, None)]).overall_of_means)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        '{"score": [7, 3], "reasoning": "fine"}',
+        '```json\n{"score": [7, 3], "reasoning": "fine"}\n```',
+        'Sure!\n{"reasoning": "it {really} is", "score": [7.0, 3]} Bye.',
+        '{"score": ["7", "3"]}',
+        '<think>maybe {"score": [1, 1]}?</think>\n{"score": [7, 3]}',
+        '{"score": [7, 3], "reasoning": "a "quoted" word"}',  # broken JSON
+        '{\n"score" : [7, 3]\n"reasoning" : "no comma"\n}',
+        "score: [7, 3]",
+        "[7, 3]",
+        "The marks are [7,3].",
+    ],
+)
+def test_marks_are_read_from_what_models_say(answer: str) -> None:
+    assert read_marks(answer) == (7, 3)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "",
+        "I cannot judge this picture.",
+        "7 and 3",
+        '{"score": [7]}',
+        '{"score": [7, 3, 5]}',
+        '{"score": 7}',
+        '{"score": [11, 3]}',
+        '{"score": [7, -1]}',
+        '{"score": ["high", "low"]}',
+        '{"score": [NaN, 3]}',
+        '{"marks": {"a": 7}}',
+        '<think>{"score": [7, 3]} and then</think>',
+        "[FIRST, SECOND]",
+    ],
+)
+def test_what_cannot_be_read_is_missing(answer: str) -> None:
+    assert read_marks(answer) is None
+
+
+def test_a_judge_is_asked_what_viescore_asks() -> None:
+    asked: list[tuple[list[Image.Image], str]] = []
+
+    def ask(images: list[Image.Image], prompt: str) -> str:
+        asked.append((images, prompt))
+        return '{"score": [8, 6]}' if len(images) == 2 else '{"score": [9, 7]}'
+
+    assert judge_edit(ask, RED, BLUE, "Paint {it} blue") == Marks(8, 6, 9, 7)
+    (both, semantic), (alone, quality) = asked
+    assert [image.size for image in both] == [(12, 8), (12, 8)]  # at the source's size
+    assert both[0] is RED
+    assert alone[0].getpixel((0, 0)) == (0, 0, 255)
+    assert "Instruction: Paint {it} blue" in semantic
+    assert "instruction" not in quality.lower()
+    assert all('{"score": [FIRST, SECOND]' in prompt for prompt in (semantic, quality))
+
+
+def test_one_more_try_then_the_mark_is_missing() -> None:
+    answers = iter(["hm", '{"score": [5, 5]}', "hm", "hm", "never asked"])
+    marks = judge_edit(lambda images, prompt: next(answers), RED, BLUE, "Paint it blue")
+    assert marks == Marks(5, 5, None, None)
+    assert next(answers) == "never asked"
+    assert marks.overall is None
+
+
+def test_a_real_endpoint() -> None:
+    def answer(asked: Asked, before: int) -> Answer:
+        if len(asked.pictures) == 2:
+            return Answer(json.dumps({"score": [8, 6], "reasoning": "good"}))
+        # Once the server is busy, then the model refuses.
+        return Answer(status=429, raw="{}") if not before else Answer(None)
+
+    with ChatServer(answer) as server:
+        marks = judge_edit(openai_judge("a-judge", server.url), RED, BLUE, "Paint it blue")
+    assert marks == Marks(8, 6, None, None)
+    body = server.asked[0].body
+    assert (body["model"], body["temperature"], body["seed"]) == ("a-judge", 0, 42)
+    assert body["max_tokens"] == 512
+    kinds = [part["type"] for part in body["messages"][0]["content"]]
+    assert kinds == ["image_url", "image_url", "text"]
+    url = body["messages"][0]["content"][1]["image_url"]["url"]
+    sent = Image.open(io.BytesIO(base64.b64decode(url.removeprefix("data:image/png;base64,"))))
+    assert (sent.size, sent.getpixel((0, 0))) == ((12, 8), (0, 0, 255))
