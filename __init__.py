@@ -3,7 +3,11 @@
 `folder_paths` exists only inside ComfyUI, so that pytest and the trainer may import this file too.
 """
 
-try:  # noqa: SIM105  its else branch will hand ComfyUI the nodes
+try:
     import folder_paths  # noqa: F401
 except ModuleNotFoundError:
     pass
+else:
+    from .nodes import comfy_entrypoint  # noqa: F401  ComfyUI looks for it here
+
+    WEB_DIRECTORY = "./web"

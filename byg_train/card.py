@@ -152,9 +152,12 @@ def _settings(info: LoraInfo, name: str) -> dict[str, object]:
 
 
 def _comfyui(info: LoraInfo, name: str) -> str:
-    """How to use the LoRA there, or why it cannot be."""
+    """How to use the LoRA there."""
     if info.base == "world":
-        return "not there: the embedded base runs in `edit` alone."
+        return (
+            f"put `{name}.safetensors` into `models/loras` and use the nodes *ByG Tiny World*,\n"
+            "*ByG Loader* and *ByG Image Edit* of the ByG pack."
+        )
     put = f"put `{name}.safetensors` into `models/loras`"
     if has_workflow(info):
         return (

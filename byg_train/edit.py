@@ -116,7 +116,7 @@ def edit_image(
 
         with torch.no_grad():
             y_0 = integrate(velocity, _noise(source, seed), grid, each)
-            pixels = fit.undo(backbone.decode_latents(y_0).cpu())
+            pixels = fit.undo(backbone.decode_latents(y_0).cpu().clamp(-1, 1))
         results.append(_finished(to_pictures(pixels)[0], image))
         on_result(results[-1])
     return results

@@ -1,19 +1,35 @@
-"""Run a tiny FLUX inside ComfyUI: python tests/comfy_host.py TREE FOLDER (see test_lora_file.py).
+"""A real ComfyUI for tests, in a process of its own: it changes logging, devices, torch settings.
 
-FOLDER holds job.json (the network's shape), model.safetensors (diffusers' names), lora.safetensors
-and inputs.safetensors; written are outputs.safetensors and report.json. A process of its own, since
-ComfyUI changes logging, devices and torch settings when it is imported.
+`in_host(function, *arguments)` runs a function of `graphs` there, in one process for the whole
+session, with the node pack loaded as ComfyUI loads it; `call` runs a node. Functions and results
+go through pickle: results are numbers, texts and tensors.
+
+python tests/comfy_host.py TREE FOLDER runs one tiny FLUX (see test_lora_file.py): FOLDER holds
+job.json (the network's shape), model.safetensors (diffusers' names), lora.safetensors and
+inputs.safetensors; written are outputs.safetensors and report.json.
 """
 
 from __future__ import annotations
 
+import asyncio
+import atexit
 import json
 import logging
+import multiprocessing
+import os
+import shutil
 import sys
+import tempfile
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from functools import cache
 from importlib.machinery import ModuleSpec
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
+import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -33,6 +49,97 @@ def stand_in_for_torchvision() -> None:
             sys.modules[name] = ModuleType(name)
             sys.modules[name].__spec__ = ModuleSpec(name, None)
         sys.modules["torchvision"].transforms = sys.modules["torchvision.transforms"]
+
+
+# ---------------------------------------------------------------- a host for the session
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("av", "einops", "psutil", "scipy", "torchsde")
+# Of ComfyUI's own nodes beside its core ones, those that graphs with ByG use.
+STOCK = ("custom_sampler", "flux", "edit_model", "model_advanced", "context_windows")
+
+
+def in_host(function: Callable, *arguments: Any) -> Any:
+    """The result of a function of `graphs`, run in the host's process; its errors come as here."""
+    return _host().submit(_run, function, *arguments).result()
+
+
+def call(node: str, **inputs: Any) -> tuple:
+    """Run a node of the host as a graph would, with the defaults of the widgets left out."""
+    import nodes
+
+    kind = nodes.NODE_CLASS_MAPPINGS[node]
+    types = kind.INPUT_TYPES()
+    widgets = {**types["required"], **types.get("optional", {})}
+    assert inputs.keys() <= widgets.keys(), inputs.keys() - widgets.keys()
+    defaults = {name: _default(*widget) for name, widget in widgets.items()}
+    given = {**{name: value for name, value in defaults.items() if value is not None}, **inputs}
+    if hasattr(kind, "PREPARE_CLASS_CLONE"):
+        return kind.PREPARE_CLASS_CLONE({}).EXECUTE_NORMALIZED(**given).args
+    return getattr(kind(), kind.FUNCTION)(**given)
+
+
+def loras() -> Path:
+    """The host's models/loras."""
+    return Path(_base()) / "models" / "loras"
+
+
+def _default(kind: Any, options: dict | None = None) -> Any:
+    choices = kind if isinstance(kind, list) else (options or {}).get("options")
+    return (options or {}).get("default", choices[0] if choices else None)
+
+
+@cache
+def _base() -> str:
+    """The host's folder of models, inputs and outputs."""
+    base = tempfile.mkdtemp(prefix="byg-host-")
+    for folder in ("models/loras", "input", "output", "temp", "custom_nodes", "user"):
+        (Path(base) / folder).mkdir(parents=True)
+    atexit.register(shutil.rmtree, base, ignore_errors=True)
+    return base
+
+
+@cache
+def _host() -> ProcessPoolExecutor:
+    import fetch_host
+
+    absent = [package for package in PACKAGES if not find_spec(package)]
+    if absent or not fetch_host.found():
+        missing = (
+            f"packages {absent}" if absent else "a tree (python tests/fetch_host.py fetches it)"
+        )
+        if os.environ.get("BYG_REQUIRE_HOST") == "1":
+            pytest.fail(f"BYG_REQUIRE_HOST=1, and ComfyUI lacks {missing}")
+        pytest.skip(f"ComfyUI lacks {missing}")
+    spawn = multiprocessing.get_context("spawn")
+    start = (str(fetch_host.host_folder()), _base())
+    return ProcessPoolExecutor(1, mp_context=spawn, initializer=_start, initargs=start)
+
+
+def _start(tree: str, base: str) -> None:
+    """ComfyUI as main.py starts it, without its server."""
+    sys.path.insert(0, tree)  # before the repository, whose folder `nodes` is not ComfyUI's module
+    stand_in_for_torchvision()
+    import comfy.options
+
+    comfy.options.enable_args_parsing(False)
+    from comfy.cli_args import args
+
+    args.cpu, args.base_directory = True, base
+    import nodes
+
+    for name in STOCK:
+        file = Path(tree) / "comfy_extras" / f"nodes_{name}.py"
+        assert asyncio.run(nodes.load_custom_node(str(file), module_parent="comfy_extras"))
+    assert asyncio.run(nodes.load_custom_node(str(ROOT))), "the pack does not load: see above"
+
+
+def _run(function: Callable, *arguments: Any) -> Any:
+    with torch.inference_mode():  # as ComfyUI runs nodes
+        return function(*arguments)
+
+
+# ---------------------------------------------------------------- one FLUX, for test_lora_file.py
 
 
 class Warnings(logging.Handler):

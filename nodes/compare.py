@@ -1,0 +1,96 @@
+"""ByG Compare: two pictures or clips in one."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from comfy_api.v0_0_2 import io
+from torch import Tensor
+
+from ..byg_train.grid import labelled_grid
+from .pictures import to_image, to_picture
+from .pixels import checked_images
+from .sockets import found_by, named
+
+NAME = "ByG Compare"
+SIDE, WIPE, DIFFERENCE = "side by side", "wipe", "difference x4"
+# Below this many pixels a picture is enlarged, so that its label can be read.
+READABLE = 192
+SWEEP = 25  # frames of a wipe over a still
+LINE = 2  # half the width of its edge, pixels of 512
+
+
+class Compare(io.ComfyNode):
+    """A look at what changed."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        schema = io.Schema(
+            node_id="ByG_Compare",
+            display_name=NAME,
+            category="ByG/util",
+            description="Source and result in one picture or clip: beside each other, as a wipe, "
+            "or only what changed. Videos are compared frame by frame.",
+            inputs=[
+                io.Image.Input("a", tooltip="Pictures or frames, for example the source."),
+                io.Image.Input("b", tooltip="Pictures or frames, for example the result."),
+                io.Combo.Input(
+                    "mode",
+                    options=[SIDE, WIPE, DIFFERENCE],
+                    default=SIDE,
+                    tooltip="Wipe: an edge runs across, a on its left, b on its right; of a still "
+                    "it makes a short clip. Difference x4: black is unchanged.",
+                ),
+                io.String.Input(
+                    "label_a", default="source", tooltip="Written above a, side by side."
+                ),
+                io.String.Input(
+                    "label_b", default="edit", tooltip="Written above b, side by side."
+                ),
+            ],
+            outputs=[io.Image.Output("image", display_name="image")],
+        )
+        return found_by(schema, "before after", "side by side", "wipe", "difference", "diff")
+
+    @classmethod
+    def execute(cls, a: Tensor, b: Tensor, mode: str, label_a: str, label_b: str) -> io.NodeOutput:
+        with named(NAME):
+            a, b = _paired(checked_images(a, "a"), checked_images(b, "b"))
+        if mode == DIFFERENCE:
+            return io.NodeOutput(((a - b).abs() * 4).clamp(0, 1))
+        if mode == WIPE:
+            return io.NodeOutput(_wipe(a, b))
+        cell = max(READABLE, *a.shape[1:3])
+        sheets = [
+            labelled_grid([[to_picture(x), to_picture(y)]], [label_a, label_b], None, cell)
+            for x, y in zip(a, b, strict=True)
+        ]
+        return io.NodeOutput(torch.cat([to_image(sheet) for sheet in sheets]))
+
+
+def _paired(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """As many of each, b at a's size; one goes with all."""
+    if len(a) != len(b) and 1 not in (len(a), len(b)):
+        raise ValueError(
+            f"a has {len(a)} pictures and b {len(b)}; wanted as many, or one. Of a clip compare "
+            f"what ByG Finish returns, which has the source's length"
+        )
+    if b.shape[1:3] != a.shape[1:3]:
+        pixels = F.interpolate(b.movedim(-1, 1), a.shape[1:3], mode="bilinear", antialias=True)
+        b = pixels.movedim(1, -1).clamp(0, 1)
+    n = max(len(a), len(b))
+    return a.expand(n, -1, -1, -1), b.to(a).expand(n, -1, -1, -1)
+
+
+def _wipe(a: Tensor, b: Tensor) -> Tensor:
+    """An edge that runs from left to right over the frames."""
+    if len(a) == 1:
+        a, b = a.expand(SWEEP, -1, -1, -1), b.expand(SWEEP, -1, -1, -1)
+    width = a.shape[2]
+    edges = torch.linspace(0, width, len(a))[:, None, None, None]
+    x = (torch.arange(width) + 0.5)[None, None, :, None]
+    wiped = torch.where(x < edges, a, b)
+    return torch.where((x - edges).abs() < max(1.0, LINE * width / 512), 1.0, wiped)
+
+
+NODES = [Compare]

@@ -1,0 +1,88 @@
+"""What ByG Image Edit and ByG Video Edit have in common."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from comfy_api.v0_0_2 import io, ui
+from torch import Tensor
+
+from ..byg_train.lora_file import LoraInfo
+from .host import sampling as host
+from .host.source import Conditioning, text_tokens, with_source, zeroed
+from .sockets import INFO
+
+# Size modes.
+TRAINED, EXACT = "as trained", "exact size"
+
+POSITIVE = io.Conditioning.Input(
+    "positive",
+    tooltip="The encoded INSTRUCTION ('turn the photo into a comic'), not a description of the "
+    "result.",
+)
+NEGATIVE = io.Conditioning.Input(
+    "negative",
+    optional=True,
+    tooltip="Matters only where cfg is above 1; it gets the same source. Empty: no words.",
+)
+INFO_IN = INFO.Input(
+    "info",
+    optional=True,
+    tooltip="From ByG Loader: size and guidance of the training. Without it you set them yourself.",
+)
+
+
+def width_input(default: int) -> io.WidgetInput:
+    return io.Int.Input(
+        "width", default=default, min=16, max=8192, step=8, tooltip="Pixels, for 'exact size'."
+    )
+
+
+def height_input(default: int) -> io.WidgetInput:
+    return io.Int.Input(
+        "height", default=default, min=16, max=8192, step=8, tooltip="Pixels, for 'exact size'."
+    )
+
+
+def multiple_of(vae: Any, info: LoraInfo | None) -> int:
+    """Pixels per token side; ValueError if VAE and LoRA disagree about it."""
+    multiple = host.pixel_multiple(vae)
+    if info is not None and info.multiple != multiple:
+        raise ValueError(
+            f"vae: its tokens are {multiple} pixels wide, those of {info.base}, on which the LoRA "
+            f"was trained, {info.multiple}; load the VAE of that model"
+        )
+    return multiple
+
+
+def both_with_source(
+    positive: Conditioning,
+    negative: Conditioning | None,
+    kind: str,
+    source: Tensor,
+    info: LoraInfo | None,
+) -> tuple[Conditioning, Conditioning]:
+    guidance = None if info is None else info.guidance_sample
+    negative = zeroed(positive) if negative is None else negative
+    return (
+        with_source(positive, kind, source, guidance),
+        with_source(negative, kind, source, guidance),
+    )
+
+
+def text_note(positive: Conditioning, info: LoraInfo | None) -> list[str]:
+    tokens = text_tokens(positive)
+    if info is None or tokens >= info.text_len:
+        return []
+    return [
+        f"the text has {tokens} tokens, the LoRA was trained with {info.text_len}: use the text "
+        f"encoders of {info.base}, and no node that sets a token length"
+    ]
+
+
+def shown(node: str, notes: list[str]) -> ui.PreviewText | None:
+    if not notes:
+        return None
+    text = "\n".join(f"{node}: {note}" for note in notes)
+    host.show_text(text)
+    return ui.PreviewText(text)

@@ -1,0 +1,156 @@
+"""ByG Finish: an edit's result back at the source's size, length, rate and sound."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Any
+
+import torch
+from comfy_api.v0_0_2 import InputImpl, Types, io
+from torch import Tensor
+
+from .pixels import (
+    checked_images,
+    checked_mask,
+    colour_matched,
+    feathered,
+    fitted,
+    fitted_mask,
+    restored,
+)
+from .sockets import FIT, Restore, advanced, found_by, named
+
+NAME = "ByG Finish"
+OFF, MEAN_STD = "off", "mean/std"
+
+
+class Finish(io.ComfyNode):
+    """Decoded pictures -> what an artist hands on."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        schema = io.Schema(
+            node_id="ByG_Finish",
+            display_name=NAME,
+            category="ByG/util",
+            description="Takes back what ByG Image Edit or ByG Video Edit did to fit the source "
+            "into the model: exact size, length, frame rate and sound. Pixels outside of a mask "
+            "become the source's own.",
+            inputs=[
+                io.Image.Input("images", tooltip="From VAE Decode."),
+                FIT.Input("fit", tooltip="From ByG Image Edit or ByG Video Edit."),
+                io.Mask.Input(
+                    "mask",
+                    optional=True,
+                    tooltip="White takes the edit, black stays the source. In place of the mask of "
+                    "the Edit node.",
+                ),
+                io.Boolean.Input(
+                    "match_size",
+                    default=True,
+                    tooltip="Exactly the source's size. Off: the size that the model worked at.",
+                ),
+                io.Boolean.Input(
+                    "match_length",
+                    default=True,
+                    tooltip="Exactly the clip's frames and rate. Off: the frames and rate that the "
+                    "model worked at, without padding. No effect on pictures.",
+                ),
+                io.Boolean.Input(
+                    "keep_outside_mask",
+                    default=True,
+                    tooltip="Paste the source where the mask is black: those pixels have not been "
+                    "through the VAE.",
+                ),
+                io.Int.Input(
+                    "feather",
+                    default=8,
+                    min=0,
+                    max=256,
+                    tooltip="Softness of the mask's edge in pixels, inwards: black stays black.",
+                ),
+                advanced(
+                    io.Combo.Input(
+                        "color_match",
+                        options=[OFF, MEAN_STD],
+                        default=OFF,
+                        tooltip="Give each picture its source's mean and spread of colours: "
+                        "against drift, but it also undoes an edit of colours.",
+                    )
+                ),
+            ],
+            outputs=[
+                io.Image.Output("finished", display_name="images"),
+                io.Video.Output(
+                    "video", display_name="video", tooltip="The clip with its sound; for clips."
+                ),
+            ],
+        )
+        return found_by(schema, "restore size", "uncrop", "composite", "undo padding", "audio back")
+
+    @classmethod
+    def execute(
+        cls,
+        images: Tensor,
+        fit: Restore,
+        mask: Tensor | None = None,
+        match_size: bool = True,
+        match_length: bool = True,
+        keep_outside_mask: bool = True,
+        feather: int = 8,
+        color_match: str = OFF,
+    ) -> io.NodeOutput:
+        with named(NAME):
+            images = checked_images(images, "images")
+            what = "picture" if fit.clip is None else "frame"
+            mask = checked_mask(mask, fit.source, what) if mask is not None else fit.mask
+            images, source, mask = _paired(images, fit, mask, match_length)
+            if match_size:
+                images = restored(fit.fit, images)
+            else:
+                source = fitted(fit.fit, source)
+                mask = None if mask is None else fitted_mask(fit.fit, mask)
+            if color_match == MEAN_STD:
+                images = colour_matched(images, source)
+            if keep_outside_mask and mask is not None:
+                soft = feathered(mask, feather)[..., None].to(images)
+                images = torch.where(soft > 0, torch.lerp(source.to(images), images, soft), source)
+            return io.NodeOutput(images, _video(images, fit, match_length))
+
+
+def _paired(
+    images: Tensor, fit: Restore, mask: Tensor | None, match_length: bool
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Results, sources and masks, one of each per result."""
+    source, mask = fit.source, None if mask is None else mask.expand(len(fit.source), -1, -1)
+    if fit.clip is None:
+        expected = len(source) * fit.variations
+        order = [i // fit.variations for i in range(expected)]
+        if len(images) != expected:
+            raise ValueError(
+                f"images: {len(images)}, wanted {expected} ({len(source)} sources, "
+                f"{fit.variations} variations of each); connect the whole batch"
+            )
+        return images, source[order], None if mask is None else mask[order]
+    plan = fit.clip.frames
+    if len(images) != len(plan.seen):
+        raise ValueError(
+            f"images: {len(images)} frames, the edit worked on {len(plan.seen)}; connect VAE "
+            f"Decode directly, and cut or interpolate after this node"
+        )
+    if match_length:
+        return images[list(plan.back)], source, mask
+    seen = list(plan.seen[: plan.count])
+    return images[: plan.count], source[seen], None if mask is None else mask[seen]
+
+
+def _video(images: Tensor, fit: Restore, match_length: bool) -> Any | None:
+    """A VIDEO of a clip; None for pictures."""
+    if fit.clip is None:
+        return None
+    rate = fit.clip.fps if match_length else Fraction(fit.clip.model_fps).limit_denominator(1001)
+    parts = Types.VideoComponents(images=images, audio=fit.clip.audio, frame_rate=rate)
+    return InputImpl.VideoFromComponents(parts)
+
+
+NODES = [Finish]

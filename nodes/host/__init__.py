@@ -1,0 +1,1 @@
+"""The only part of the node pack that touches ComfyUI's internals."""

@@ -1,0 +1,104 @@
+"""LoRA files in ComfyUI: where they are, whether they fit a MODEL, and how they get onto it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import comfy.lora
+import folder_paths
+import torch
+from comfy.model_patcher import ModelPatcher
+
+from ...byg_train.lora_file import LoraFile
+
+# ComfyUI's class of a model -> our name of its family; their subclasses are other models.
+FAMILIES = {"Flux": "flux", "WAN21": "wan", "WAN22": "wan"}
+SUFFIXES = (".safetensors", ".sft")
+SHIPPED = Path(__file__).parents[2] / "byg_train" / "world"
+# What ships for the examples stands behind the artist's own files.
+SHIPPED_NAME = "ByG tiny world: {}"
+
+
+def lora_names() -> list[str]:
+    """The LoRA files that ComfyUI knows of, then those of the tiny world."""
+    own = [n for n in folder_paths.get_filename_list("loras") if n.endswith(SUFFIXES)]
+    return own + [SHIPPED_NAME.format(path.stem) for path in sorted(SHIPPED.glob("*.safetensors"))]
+
+
+def lora_path(name: str) -> Path:
+    """The file behind one of `lora_names`."""
+    for path in SHIPPED.glob("*.safetensors"):
+        if name == SHIPPED_NAME.format(path.stem):
+            return path
+    found = folder_paths.get_full_path("loras", name)
+    if found is None:
+        raise ValueError(f"LoRA {name!r} is not in models/loras; choose another or refresh (R)")
+    return Path(found)
+
+
+def family(model: ModelPatcher) -> str | None:
+    """ "flux" or "wan"; None for any other model."""
+    return FAMILIES.get(type(model.model).__name__)
+
+
+def model_name(model: ModelPatcher) -> str:
+    """A MODEL in a person's words."""
+    return type(model.model).__name__
+
+
+def has_guidance(model: ModelPatcher) -> bool:
+    """Whether a FLUX model takes guidance as an input, as FLUX.1-dev does and -schnell does not."""
+    return bool(model.model.model_config.unet_config.get("guidance_embed"))
+
+
+class Applied(NamedTuple):
+    """A MODEL with a LoRA on it, and what of the LoRA found no place."""
+
+    model: ModelPatcher
+    total: int  # modules in the file
+    unknown: list[str]  # modules that the model does not have
+    misfits: dict[str, str]  # modules of another size -> both sizes
+
+
+def apply_lora(model: ModelPatcher, file: LoraFile, strength: float) -> Applied:
+    """A clone of `model` with the LoRA on it, as the stock loader does, minus what does not fit.
+
+    The stock loader only logs unknown names, and a wrong size only when it is sampled.
+    """
+    places = comfy.lora.model_lora_keys_unet(model.model, {})
+    weights = model.model.state_dict()
+    modules = sorted({_module(name) for name in file.tensors})
+    unknown = [module for module in modules if file.prefix + module not in places]
+    misfits = {}
+    for module in set(modules) - set(unknown):
+        if wrong := _misfit(file, module, places[file.prefix + module], weights):
+            misfits[module] = wrong
+    tensors = {
+        file.prefix + name: tensor
+        for name, tensor in file.tensors.items()
+        if _module(name) not in {*unknown, *misfits}
+    }
+    patched = model.clone()
+    patched.add_patches(comfy.lora.load_lora(tensors, places, log_missing=False), strength)
+    return Applied(patched, len(modules), unknown, misfits)
+
+
+def _module(name: str) -> str:
+    return name.rsplit(".lora_", 1)[0]
+
+
+def _misfit(
+    file: LoraFile, module: str, place: str | tuple, weights: dict[str, torch.Tensor]
+) -> str | None:
+    """Both sizes if a module's update has not the size of its weight; None if it fits."""
+    key, part = (place, None) if isinstance(place, str) else (place[0], place[1])
+    weight = weights[key]
+    if weight.ndim != 2 or not weight.is_floating_point():
+        return None  # quantised: its shape is not the matrix's
+    rows = part[2] if part else weight.shape[0]
+    a, b = (file.tensors[f"{module}.lora_{x}.weight"] for x in "AB")
+    found, wanted = (b.shape[0], a.shape[1]), (rows, weight.shape[1])
+    if found == wanted:
+        return None
+    return f"{found[0]} x {found[1]}, the model has {wanted[0]} x {wanted[1]}"

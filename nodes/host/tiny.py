@@ -1,0 +1,248 @@
+"""A small FLUX pipeline in diffusers' layout as ComfyUI's own MODEL, CLIP and VAE.
+
+ComfyUI's loaders know FLUX.1's sizes alone, so the parts are built here, of its classes, in
+float32. Everything comes from the folder's JSON and safetensors files; diffusers is not needed.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import comfy.diffusers_convert
+import comfy.latent_formats
+import comfy.ldm.flux.model
+import comfy.model_management as management
+import comfy.ops
+import comfy.sd
+import comfy.supported_models
+import comfy.utils
+import torch
+from comfy import sd1_clip
+from comfy.ldm.models.autoencoder import AutoencoderKL
+from comfy.model_patcher import ModelPatcher
+from comfy.text_encoders.flux import FluxClipModel, FluxTokenizer
+from safetensors.torch import load_file
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+
+Config = dict[str, Any]
+# Widths of ComfyUI's VAE are multiples of this.
+STOCK_GROUPS = 32
+
+
+def _config(folder: Path, part: str, file: str = "config.json") -> Config:
+    return json.loads((folder / part / file).read_text(encoding="utf-8"))
+
+
+def _weights(folder: Path, part: str) -> dict[str, Tensor]:
+    file = next((folder / part).glob("*.safetensors"))
+    return {name: weight.float() for name, weight in load_file(file).items()}
+
+
+def _load(module: nn.Module, weights: dict[str, Tensor], spare: tuple[str, ...] = ()) -> None:
+    """All weights in; of the module only `spare` parts may stay without."""
+    missing, unexpected = module.load_state_dict(weights, strict=False)
+    missing = [name for name in missing if not name.startswith(spare)]
+    if missing or unexpected:
+        raise ValueError(f"weights of a tiny pipeline do not fit: {(missing + unexpected)[:3]}")
+
+
+# ---------------------------------------------------------------- MODEL
+
+
+def load_model(folder: Path) -> ModelPatcher:
+    """The transformer."""
+    c, vae = _config(folder, "transformer"), _config(folder, "vae")
+    shape = {
+        "image_model": "flux",
+        "in_channels": c["in_channels"] // 4,
+        "out_channels": c["in_channels"] // 4,
+        "vec_in_dim": c["pooled_projection_dim"],
+        "context_in_dim": c["joint_attention_dim"],
+        "hidden_size": c["attention_head_dim"] * c["num_attention_heads"],
+        "mlp_ratio": 4.0,
+        "num_heads": c["num_attention_heads"],
+        "depth": c["num_layers"],
+        "depth_single_blocks": c["num_single_layers"],
+        "axes_dim": c["axes_dims_rope"],
+        "theta": 10000,
+        "patch_size": 2,
+        "qkv_bias": True,
+        "guidance_embed": c["guidance_embeds"],
+    }
+    if "txt_ids_dims" in comfy.ldm.flux.model.FluxParams.__dataclass_fields__:
+        shape["txt_ids_dims"] = []  # of later hosts
+    config = comfy.supported_models.Flux(shape)
+    config.latent_format = _latent_format(vae)
+    config.set_inference_dtype(torch.float32, None)
+    model = config.get_model({}, "")
+    weights = _original(_weights(folder, "transformer"), shape)
+    _load(model.diffusion_model, weights)
+    return ModelPatcher(model, management.get_torch_device(), management.unet_offload_device())
+
+
+def _latent_format(vae: Config) -> comfy.latent_formats.LatentFormat:
+    """How the transformer's latents are normalised."""
+    found = comfy.latent_formats.Flux()
+    found.latent_channels = vae["latent_channels"]
+    found.scale_factor, found.shift_factor = vae["scaling_factor"], vae["shift_factor"]
+    found.latent_rgb_factors = found.taesd_decoder_name = None  # no live previews
+    return found
+
+
+def _original(weights: dict[str, Tensor], shape: Config) -> dict[str, Tensor]:
+    """diffusers' names -> the original ones, by ComfyUI's table; q, k and v are rows of one."""
+    table, found = comfy.utils.flux_to_diffusers(shape), {}
+    for name, weight in weights.items():
+        place = table[name]
+        key, part, change = (*((place,) if isinstance(place, str) else place), None, None)[:3]
+        rows = part[1] if part else 0
+        found.setdefault(key, {})[rows] = change(weight) if change else weight
+    return {key: torch.cat([rows[i] for i in sorted(rows)]) for key, rows in found.items()}
+
+
+# ---------------------------------------------------------------- CLIP
+
+
+def load_clip(folder: Path) -> comfy.sd.CLIP:
+    """CLIP for the pooled embedding, T5 for the tokens, with the pipeline's own tokenizers."""
+    clip, t5 = _config(folder, "text_encoder"), _config(folder, "text_encoder_2")
+    t5 |= {"dense_act_fn": "gelu_pytorch_tanh"}  # ComfyUI's name of "gelu_new"
+    options = {
+        "clip_l_model_config": clip,
+        "t5xxl_model_config": t5,
+        "dtype": torch.float32,
+    }
+    target = SimpleNamespace(params={}, clip=FluxClipModel, tokenizer=partial(_Tokenizer, folder))
+    found = comfy.sd.CLIP(target, model_options=options)
+    encoder = found.cond_stage_model.clip_l
+    words = comfy.ops.manual_cast.Embedding(clip["vocab_size"], clip["hidden_size"])
+    encoder.transformer.set_input_embeddings(words)  # ComfyUI's has CLIP's own number of words
+    ends = {"start": clip["bos_token_id"], "end": clip["eos_token_id"], "pad": clip["eos_token_id"]}
+    encoder.special_tokens = ends
+    weights = {
+        f"text_model.{name.removeprefix('text_model.')}": weight
+        for name, weight in _weights(folder, "text_encoder").items()
+    }
+    _load(encoder.transformer, weights, spare=("text_projection",))
+    encoder.transformer.text_projection = nn.Identity()  # FLUX takes what comes before it
+    _load(found.cond_stage_model.t5xxl.transformer, _weights(folder, "text_encoder_2"))
+    return found
+
+
+class _FromJson:
+    """A tokenizer.json as ComfyUI's tokenizers want it, whichever transformers is here."""
+
+    def __init__(self, file: Path) -> None:
+        self.tokenizer = Tokenizer.from_file(str(file))
+        self.tokenizer.no_padding()
+        self.tokenizer.no_truncation()
+
+    @classmethod
+    def from_pretrained(cls, folder: Path) -> _FromJson:
+        return cls(folder / "tokenizer.json")
+
+    def __call__(self, text: str) -> dict[str, list[int]]:
+        return {"input_ids": self.tokenizer.encode(text).ids}
+
+    def get_vocab(self) -> dict[str, int]:
+        return self.tokenizer.get_vocab()
+
+
+class _Words(sd1_clip.SDTokenizer):
+    """Cuts what is too long, as the pipeline does; ComfyUI would encode the rest as well."""
+
+    def tokenize_with_weights(self, text: str, return_word_ids: bool = False, **kw: Any) -> list:
+        row = super().tokenize_with_weights(text, return_word_ids, **kw)[0]
+        padding = (self.pad_token, 1.0, 0)[: len(row[0])]
+        return [row + [padding] * (self.min_length - len(row))]
+
+
+class _Tokenizer(FluxTokenizer):
+    """FLUX's pair of tokenizers, of the tiny pipeline's files and lengths."""
+
+    def __init__(self, folder: Path, embedding_directory: Any = None, **_: Any) -> None:
+        clip, t5 = (
+            _config(folder, part, "tokenizer_config.json")["model_max_length"]
+            for part in ("tokenizer", "tokenizer_2")
+        )
+        own = {"tokenizer_class": _FromJson, "embedding_directory": embedding_directory}
+        # ComfyUI adds all positions to CLIP's tokens; what follows the end is never seen.
+        positions = _config(folder, "text_encoder")["max_position_embeddings"]
+        self.clip_l = _Words(folder / "tokenizer", max_length=clip, min_length=positions, **own)
+        self.t5xxl = _Words(
+            folder / "tokenizer_2",
+            embedding_key="t5xxl",
+            has_start_token=False,
+            pad_with_end=False,
+            max_length=t5,
+            min_length=t5,
+            **own,
+        )
+
+
+# ---------------------------------------------------------------- VAE
+
+
+def load_vae(folder: Path) -> comfy.sd.VAE:
+    """The autoencoder, in a stock VAE whose layers are swapped for smaller ones.
+
+    ComfyUI's own always has 32 groups in its norms, attention in the middle, and a 1 x 1
+    convolution on either side of the latents.
+    """
+    c = _config(folder, "vae")
+    widths, z = c["block_out_channels"], c["latent_channels"]
+    shape = {
+        "ch": STOCK_GROUPS,
+        "ch_mult": [width // widths[0] for width in widths],
+        "num_res_blocks": c["layers_per_block"],
+        "z_channels": z,
+        "in_channels": 3,
+        "out_ch": 3,
+        "resolution": 256,
+        "attn_resolutions": [],
+        "double_z": True,
+    }
+    params = {"ddconfig": shape, "embed_dim": z}
+    stock = AutoencoderKL(**params).state_dict()
+    vae = comfy.sd.VAE(sd=stock, config={"params": params}, dtype=torch.float32)
+    weights = comfy.diffusers_convert.convert_vae_state_dict(_weights(folder, "vae"))
+    # Its table counts the levels of the decoder down from the four of FLUX.1's.
+    weights = {_recounted(name, 4 - len(widths)): weight for name, weight in weights.items()}
+    for name, size in (("quant_conv", 2 * z), ("post_quant_conv", z)):
+        weights[f"{name}.weight"] = torch.eye(size)[..., None, None]
+        weights[f"{name}.bias"] = torch.zeros(size)
+    network = vae.first_stage_model
+    for half in (network.encoder, network.decoder):
+        half.mid.attn_1 = nn.Identity()
+    _resize(network, weights, c["norm_num_groups"])
+    _load(network, weights)
+    vae.latent_channels = z
+    vae.downscale_ratio = vae.upscale_ratio = 2 ** (len(widths) - 1)
+    vae.size, vae.patcher.size = None, 0  # counted again when asked for
+    return vae
+
+
+def _recounted(name: str, fewer: int) -> str:
+    parts = name.split(".")
+    if parts[:2] == ["decoder", "up"]:
+        parts[2] = str(int(parts[2]) - fewer)
+    return ".".join(parts)
+
+
+def _resize(network: nn.Module, weights: dict[str, Tensor], groups: int) -> None:
+    """Swap convolutions and norms for ones of the sizes of their weights."""
+    for name, layer in list(network.named_modules()):
+        size = weights[f"{name}.weight"].shape if f"{name}.weight" in weights else ()
+        if isinstance(layer, nn.Conv2d):
+            other = type(layer)(size[1], size[0], size[2:], layer.stride, layer.padding)
+        elif isinstance(layer, nn.GroupNorm):
+            other = type(layer)(groups, size[0], eps=layer.eps)
+        else:
+            continue
+        parent, _, last = name.rpartition(".")
+        setattr(network.get_submodule(parent), last, other)

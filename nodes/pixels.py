@@ -1,0 +1,118 @@
+"""ComfyUI's pictures and masks: checked once, brought to a model's size and back. Torch only.
+
+IMAGE is (N, H, W, 3) in [0, 1], N pictures or frames; MASK is (N, H, W), 1 = may change.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..byg_train.fit import Fit, Size
+
+# The size of the black mask that Load Image gives for a picture without transparency.
+NO_MASK = (64, 64)
+
+
+def checked_images(images: Tensor, what: str) -> Tensor:
+    """ValueError unless these are RGB pictures, at least one."""
+    if images.ndim != 4 or images.shape[-1] not in (1, 3, 4):
+        raise ValueError(f"{what}: got the shape {tuple(images.shape)}, wanted pictures (IMAGE)")
+    if not len(images):
+        raise ValueError(f"{what}: an empty batch; check the loader in front, it found no pictures")
+    if images.shape[-1] != 3:
+        raise ValueError(
+            f"{what}: {images.shape[-1]} channels, wanted the 3 of RGB; put Split Image with Alpha "
+            f"(or Load Image, which does this) in front"
+        )
+    return images
+
+
+def checked_mask(mask: Tensor | None, images: Tensor, what: str) -> Tensor | None:
+    """The mask, or None if it is only Load Image's placeholder; ValueError if it cannot apply."""
+    if mask is None:
+        return None
+    mask = mask[None] if mask.ndim == 2 else mask
+    (height, width), size = images.shape[1:3], tuple(mask.shape[-2:])
+    empty = not mask.any()
+    if empty and size == NO_MASK and size != (height, width):
+        return None
+    if size != (height, width):
+        raise ValueError(
+            f"mask: {size[1]} x {size[0]} pixels, the {what} has {width} x {height}; draw it on "
+            f"this {what}, or put a mask resize in front"
+        )
+    if len(mask) not in (1, len(images)):
+        raise ValueError(
+            f"mask: {len(mask)} masks for {len(images)} {what}s; wanted one, or one for each"
+        )
+    if empty:
+        raise ValueError("mask: all black, so nothing may change; white marks what to edit")
+    return mask.float()
+
+
+def planned(
+    images: Tensor, multiple: int, *, resolution: float | None, exact: Size | None = None
+) -> Fit:
+    """The fit of pictures: exactly `exact` pixels, or about resolution squared. Nothing is cut."""
+    height, width = images.shape[1:3]
+    if exact is None:
+        return Fit.of(width, height, resolution, multiple)
+    if exact.width % multiple or exact.height % multiple:
+        raise ValueError(
+            f"width x height: {exact.width} x {exact.height}, wanted multiples of {multiple}"
+        )
+    return Fit.within(width, height, exact)
+
+
+def fitted(fit: Fit, images: Tensor) -> Tensor:
+    """IMAGE at its own size -> at the model's."""
+    return _images(fit.apply(_pixels(images))).clamp(0, 1)
+
+
+def restored(fit: Fit, images: Tensor) -> Tensor:
+    """The inverse of `fitted`: padding off, size exactly the source's."""
+    width, height = fit.outer
+    if tuple(images.shape[1:3]) != (height, width):
+        raise ValueError(
+            f"images: {images.shape[2]} x {images.shape[1]} pixels, the edit worked at {width} x "
+            f"{height}; connect VAE Decode directly, and upscale after this node"
+        )
+    return _images(fit.undo(_pixels(images))).clamp(0, 1)
+
+
+def fitted_mask(fit: Fit, mask: Tensor) -> Tensor:
+    """MASK at the source's size -> at the model's."""
+    return fit.apply(mask[:, None, None]).clamp(0, 1)[:, 0, 0]
+
+
+def feathered(mask: Tensor, pixels: int) -> Tensor:
+    """A soft edge of so many pixels inside the white; what was black stays 0."""
+    if not pixels:
+        return mask
+    weights = torch.ones(1, 1, 2 * pixels + 1, device=mask.device) / (2 * pixels + 1)
+    soft = mask[:, None]
+    for _ in range(2):  # along rows, then along columns; twice a box is a triangle
+        for kernel in (weights[..., None], weights[:, :, None]):
+            ahead = (kernel.shape[-1] // 2,) * 2 + (kernel.shape[-2] // 2,) * 2
+            soft = F.conv2d(F.pad(soft, ahead, mode="replicate"), kernel)
+    # Half way through the blurred edge is where white ends.
+    return mask * (2 * soft[:, 0] - 1).clamp(0, 1)
+
+
+def colour_matched(images: Tensor, source: Tensor) -> Tensor:
+    """Each picture with its source's mean and spread of every channel."""
+    axes = (1, 2)
+    mean, spread = images.mean(axes, keepdim=True), images.std(axes, keepdim=True)
+    wanted, wide = source.mean(axes, keepdim=True), source.std(axes, keepdim=True)
+    return ((images - mean) / spread.clamp(min=1e-4) * wide + wanted).clamp(0, 1)
+
+
+def _pixels(images: Tensor) -> Tensor:
+    """(N, H, W, 3) -> (N, 3, 1, H, W)."""
+    return images.movedim(-1, 1)[:, :, None]
+
+
+def _images(pixels: Tensor) -> Tensor:
+    return pixels[:, :, 0].movedim(1, -1).contiguous()

@@ -1,0 +1,252 @@
+"""ByG Video Edit: a clip and an instruction, made ready for stock samplers."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+from typing import Any
+
+import torch
+from comfy_api.v0_0_2 import io
+from torch import Tensor
+
+from ..byg_train.fit import FRAME_GROUP, Frames, Size
+from ..byg_train.lora_file import LoraInfo
+from .edit import (
+    EXACT,
+    INFO_IN,
+    NEGATIVE,
+    POSITIVE,
+    TRAINED,
+    both_with_source,
+    height_input,
+    multiple_of,
+    shown,
+    width_input,
+)
+from .host import sampling as host
+from .host.source import Conditioning
+from .pixels import checked_images, checked_mask, fitted, fitted_mask, planned
+from .sockets import FIT, Clip, Restore, advanced, found_by, named
+
+NAME, SAME_AREA = "ByG Video Edit", "same area"
+
+
+class VideoEdit(io.ComfyNode):
+    """A source clip and an instruction -> what stock samplers take."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        schema = io.Schema(
+            node_id="ByG_VideoEdit",
+            display_name=NAME,
+            category="ByG/video",
+            description="Gives a Wan model the clip to edit; of a pair both samplers take the same "
+            "three outputs. Frames are padded to 4k + 1 and nothing is cut off; ByG Finish brings "
+            "back size, length, rate and sound.",
+            inputs=[
+                POSITIVE,
+                io.Vae.Input("vae", tooltip="The VAE of the base model (wan_2.1_vae for 14B)."),
+                NEGATIVE,
+                io.Video.Input(
+                    "video", optional=True, tooltip="The clip, from Load Video. Or connect frames."
+                ),
+                io.Image.Input(
+                    "frames",
+                    optional=True,
+                    tooltip="The clip as pictures, from Video Helper Suite or a folder.",
+                ),
+                io.Audio.Input(
+                    "audio",
+                    optional=True,
+                    tooltip="Sound for `frames`; a video brings its own.",
+                ),
+                io.Mask.Input(
+                    "mask",
+                    optional=True,
+                    tooltip="White may change, black is kept. One frame, or one for each frame of "
+                    "the clip. Not for Wan 2.2 5B: connect it to ByG Finish there.",
+                ),
+                INFO_IN,
+                io.Combo.Input(
+                    "size_mode",
+                    options=[TRAINED, SAME_AREA, EXACT],
+                    default=TRAINED,
+                    tooltip="The size to work at. As trained: about the area the LoRA was trained "
+                    "on (needs info). Same area: as many pixels as width x height.",
+                ),
+                width_input(832),
+                height_input(480),
+                io.Int.Input(
+                    "length",
+                    default=81,
+                    min=0,
+                    max=8192,
+                    tooltip="Frames to edit, at the model's rate; 0 = all. Above 81 put Wan "
+                    "Context Windows behind the models.",
+                ),
+                io.Int.Input(
+                    "start_frame",
+                    default=0,
+                    min=0,
+                    max=1_000_000,
+                    tooltip="The first frame to edit, counted in the clip.",
+                ),
+                io.Float.Input(
+                    "fps",
+                    default=16.0,
+                    min=1.0,
+                    max=120.0,
+                    step=0.01,
+                    tooltip="Frames per second at which the model works (Wan 14B 16, 5B 24). With "
+                    "info the LoRA's own rate is taken.",
+                ),
+                io.Boolean.Input(
+                    "resample",
+                    default=True,
+                    tooltip="Show the model the clip at its own rate; ByG Finish returns the "
+                    "clip's. Off: frame by frame, whatever the clip's rate.",
+                ),
+                advanced(
+                    io.Float.Input(
+                        "source_fps",
+                        default=0.0,
+                        min=0.0,
+                        max=1000.0,
+                        step=0.01,
+                        tooltip="Rate of `frames`; 0 = the model's. A video knows its own.",
+                    )
+                ),
+                advanced(
+                    io.Boolean.Input(
+                        "tiled_vae",
+                        default=False,
+                        tooltip="Encode in tiles: less memory for long or large clips, slower.",
+                    )
+                ),
+            ],
+            outputs=[
+                io.Conditioning.Output("edit_positive", display_name="positive"),
+                io.Conditioning.Output("edit_negative", display_name="negative"),
+                io.Latent.Output(
+                    "latent", display_name="latent", tooltip="For latent_image of the sampler."
+                ),
+                io.Image.Output("seen", display_name="frames", tooltip="What the model sees."),
+                FIT.Output("fit", display_name="fit", tooltip="For ByG Finish."),
+                io.Float.Output(
+                    "out_fps", display_name="fps", tooltip="The rate of what ByG Finish returns."
+                ),
+                io.Audio.Output(
+                    "out_audio", display_name="audio", tooltip="The sound of the edited part."
+                ),
+            ],
+        )
+        return found_by(schema, "video to video", "v2v", "restyle video", "edit video", "wan edit")
+
+    @classmethod
+    def execute(
+        cls,
+        positive: Conditioning,
+        vae: Any,
+        negative: Conditioning | None = None,
+        video: Any = None,
+        frames: Tensor | None = None,
+        audio: dict[str, Any] | None = None,
+        mask: Tensor | None = None,
+        info: LoraInfo | None = None,
+        size_mode: str = TRAINED,
+        width: int = 832,
+        height: int = 480,
+        length: int = 81,
+        start_frame: int = 0,
+        fps: float = 16.0,
+        resample: bool = True,
+        source_fps: float = 0.0,
+        tiled_vae: bool = False,
+    ) -> io.NodeOutput:
+        with named(NAME):
+            host.checked_vae(vae, frames=True)
+            fps = fps if info is None or info.fps is None else info.fps
+            images, rate, audio = _clip(video, frames, audio, source_fps or fps)
+            mask = checked_mask(mask, images, "frame")
+            if mask is not None and host.of_wan_5b(vae):
+                raise ValueError(
+                    "mask: Wan 2.2 5B would give the source's tokens wrong noise levels; connect "
+                    "the mask to ByG Finish instead, which keeps the black parts exactly"
+                )
+            model_fps = fps if resample else float(rate)
+            part = _part(len(images), start_frame, length, float(rate), model_fps)
+            images, audio = images[part], _cut(audio, part, rate)
+            mask = mask if mask is None or len(mask) == 1 else mask[part]
+            plan = Frames.of(len(images), float(rate), model_fps)
+            exact = Size(width, height) if size_mode == EXACT else None
+            resolution = math.sqrt(width * height)
+            if size_mode == TRAINED and info is not None:
+                resolution = info.resolution
+            fit = planned(images, multiple_of(vae, info), resolution=resolution, exact=exact)
+            seen = fitted(fit, images[list(plan.seen)])
+            source = host.encode(vae, seen, tiled_vae)
+            latent = {"samples": source}
+            if mask is not None:
+                each = mask.expand(len(images), -1, -1)[list(plan.seen)]
+                latent["noise_mask"] = _per_latent_frame(fitted_mask(fit, each))
+            both = both_with_source(positive, negative, "wan", source, info)
+            notes = _frame_notes(plan)
+        restore = Restore(fit, images, mask, clip=Clip(plan, rate, model_fps, audio))
+        outputs = (*both, latent, seen, restore, float(rate), audio)
+        return io.NodeOutput(*outputs, ui=shown(NAME, notes))
+
+
+# ---------------------------------------------------------------- clips
+
+
+def _clip(
+    video: Any, frames: Tensor | None, audio: dict[str, Any] | None, fps: float
+) -> tuple[Tensor, Fraction, dict[str, Any] | None]:
+    """Frames, their rate and their sound, from the one of the two inputs that is connected."""
+    if (video is None) == (frames is None):
+        found = "neither" if video is None else "both"
+        raise ValueError(f"video, frames: {found} connected; connect one of them")
+    if video is None:
+        return checked_images(frames, "frames"), Fraction(fps).limit_denominator(1001), audio
+    parts = video.get_components()
+    images = checked_images(parts.images, "video")
+    return images, Fraction(parts.frame_rate), parts.audio if audio is None else audio
+
+
+def _part(count: int, start: int, length: int, rate: float, model_fps: float) -> slice:
+    """The clip's frames to edit; `length` counts at the model's rate, 0 = all."""
+    if start >= count:
+        raise ValueError(f"start_frame: {start}, the clip has {count} frames (0 to {count - 1})")
+    wanted = count if not length else max(1, math.floor(length * rate / model_fps + 0.5))
+    return slice(start, min(count, start + wanted))
+
+
+def _cut(audio: dict[str, Any] | None, part: slice, rate: Fraction) -> dict[str, Any] | None:
+    """The sound of a part of the clip."""
+    if audio is None:
+        return None
+    hertz = audio["sample_rate"]
+    first, last = (math.floor(at * hertz / rate) for at in (part.start, part.stop))
+    return {**audio, "waveform": audio["waveform"][..., first:last]}
+
+
+def _per_latent_frame(mask: Tensor) -> Tensor:
+    """Masks (4k + 1, H, W) -> (1, 1, k + 1, H, W): a latent frame may change if one of its may."""
+    groups = mask[1:].unflatten(0, (-1, FRAME_GROUP)).amax(1) if len(mask) > 1 else mask[:0]
+    return torch.cat([mask[:1], groups])[None, None]
+
+
+def _frame_notes(plan: Frames) -> list[str]:
+    """A clip so short that it is hardly a clip."""
+    if plan.count > FRAME_GROUP:
+        return []
+    frames = "1 frame is" if plan.count == 1 else f"{plan.count} frames are"
+    padded = "" if len(plan.seen) == plan.count else f", padded to {len(plan.seen)} and cut back"
+    return [
+        f"{frames} hardly a video{padded}; for stills use ByG Image Edit with a FLUX LoRA, for "
+        f"motion give 5 frames or more"
+    ]
+
+
+NODES = [VideoEdit]

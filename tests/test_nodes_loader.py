@@ -1,0 +1,236 @@
+"""ByG Loader: what it takes, what it refuses and says, and that the stock loader stacks with it."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import replace
+from pathlib import Path
+
+import comfy_host
+import graphs_loader
+import pytest
+import torch
+from comfy_host import in_host
+from graphs import INFO
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from world_lora import trained, write
+
+from byg_train.lora_file import LoraInfo, write_lora
+
+NAME = "loader.safetensors"
+IMAGE = torch.rand(1, 48, 48, 3, generator=torch.Generator().manual_seed(0))
+WAN = replace(
+    INFO, base="Wan-AI/Wan2.2-T2V-A14B", family="wan", reference_mode="shared",
+    guidance_sample=None, guidance_train=None, guidance_prior=None, sample_shift=12.0,
+    resolution=64, multiple=16, boundary=0.875, fps=16.0,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def lora() -> str:
+    """A random LoRA of the tiny world in the host, and a second one by another trainer."""
+    bank = trained()[1]
+    path = write(bank, "loader")
+    other = {k: v * 0.5 for k, v in load_file(path).items() if "single" in k}
+    save_file(other, path.with_name("second.safetensors"))
+    return path.name
+
+
+def _tensors(**sizes: tuple[int, int]) -> dict[str, Tensor]:
+    """Random A and B of rank 2 for modules of (out, in)."""
+    g = torch.Generator().manual_seed(0)
+    tensors = {}
+    for name, (rows, columns) in sizes.items():
+        name = name.replace("__", ".")
+        tensors[f"{name}.lora_A.weight"] = torch.randn(2, columns, generator=g)
+        tensors[f"{name}.lora_B.weight"] = torch.randn(rows, 2, generator=g)
+    return tensors
+
+
+def _write(name: str, info: LoraInfo = INFO, **sizes: tuple[int, int]) -> str:
+    path = comfy_host.loras() / f"{name}.safetensors"
+    prefix = "transformer." if info.family == "flux" else "diffusion_model."
+    write_lora(path, _tensors(**sizes), scale=1.0, prefix=prefix, metadata=info.to_metadata())
+    return path.name
+
+
+Q = "single_transformer_blocks__0__attn__to_q"
+WAN_Q = {"blocks__0__self_attn__q": (128, 128), "blocks__1__ffn__0": (256, 128)}
+
+
+# ---------------------------------------------------------------- what it says
+
+
+def test_the_report_counts_modules_and_tells_how_to_sample(lora: str) -> None:
+    report = in_host(graphs_loader.load, lora)
+    modules = len(load_file(comfy_host.loras() / lora)) // 2
+    assert f"{lora}: {modules} of {modules} modules matched" in report
+    for words in ("base world", "300 training steps at 48 px", "8 steps", "guidance 2", "index"):
+        assert words in report
+    assert INFO.instructions[0] in report
+
+
+def test_what_ships_for_the_examples_can_be_loaded() -> None:
+    assert "modules matched" in in_host(graphs_loader.load, "ByG tiny world: warmup")
+
+
+# ---------------------------------------------------------------- what it refuses
+
+
+def test_another_trainers_lora_belongs_elsewhere(lora: str) -> None:
+    with pytest.raises(ValueError, match=r"ByG Loader: .*byg.version.*Load LoRA"):
+        in_host(graphs_loader.load, "second.safetensors")
+
+
+def test_other_names_of_modules_belong_elsewhere() -> None:
+    path = comfy_host.loras() / "kohya.safetensors"
+    save_file({"lora_unet_double_blocks_0_img_mod_lin.lora_down.weight": torch.ones(2, 2)}, path)
+    with pytest.raises(ValueError, match=r"ByG Loader: .*lora_unet_.*Load LoRA"):
+        in_host(graphs_loader.load, path.name)
+
+
+def test_half_a_file(lora: str) -> None:
+    whole = (comfy_host.loras() / lora).read_bytes()
+    path = comfy_host.loras() / "half.safetensors"
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match=r"ByG Loader: .*half.* is no readable safetensors.*copy"):
+        in_host(graphs_loader.load, path.name)
+
+
+def test_a_pickle_by_another_name(tmp_path: Path) -> None:
+    path = comfy_host.loras() / "pickle.safetensors"
+    path.write_bytes(pickle.dumps({"transformer.x": [1.0] * 100}))
+    with pytest.raises(ValueError, match=r"ByG Loader: .*pickle.* is no readable safetensors"):
+        in_host(graphs_loader.load, path.name)
+
+
+def test_a_file_that_is_gone() -> None:
+    with pytest.raises(ValueError, match=r"ByG Loader: .*'gone.safetensors' is not in models"):
+        in_host(graphs_loader.load, "gone.safetensors")
+
+
+def test_a_lora_of_another_family(lora: str) -> None:
+    name = _write("wan_on_flux", WAN, **WAN_Q)
+    with pytest.raises(ValueError, match=r"ByG Loader: .*edits with Wan-AI.*the model is Flux"):
+        in_host(graphs_loader.load, name)
+    with pytest.raises(ValueError, match=r"ByG Loader: .*tiny world's.*the model is WAN21"):
+        in_host(graphs_loader.load_wan, lora)
+
+
+def test_a_flux_that_takes_no_guidance(lora: str) -> None:
+    with pytest.raises(ValueError, match=r"ByG Loader: .*lacks the guidance input"):
+        in_host(graphs_loader.load_without_guidance, lora)
+    name = _write("unguided", replace(INFO, guidance_sample=None), **{Q: (192, 192)})
+    with pytest.raises(ValueError, match=r"ByG Loader: .*has the guidance input"):
+        in_host(graphs_loader.load, name)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "words"),
+    [
+        ({Q: (192, 192), "transformer_blocks__99__attn__to_q": (192, 192)}, r"1 modules are unkn"),
+        ({Q: (192, 192), "proj_out": (64, 3072)}, r"proj_out is 64 x 3072, the model has 32 x 192"),
+        # A row too many would reach into the next part of the fused weight.
+        ({Q: (193, 192), "proj_out": (32, 192)}, r"to_q is 193 x 192, the model has 192 x 192"),
+    ],
+)
+def test_a_lora_that_does_not_fit(sizes: dict, words: str) -> None:
+    name = _write("misfit", **sizes)
+    with pytest.raises(ValueError, match=rf"ByG Loader: {name} does not fit.*{words}.*on_mismatch"):
+        in_host(graphs_loader.load, name)
+
+
+def test_what_does_not_fit_can_be_left_out() -> None:
+    name = _write("partly", **{Q: (192, 192), "proj_out": (64, 3072)})
+    report = in_host(graphs_loader.load_warned, name)
+    assert "1 of 2 modules matched" in report and "WARNING" in report and "proj_out" in report
+
+
+def test_positions_of_two_loras_must_agree(lora: str) -> None:
+    other = _write("other_mode", replace(INFO, reference_mode="shared"), **{Q: (192, 192)})
+    with pytest.raises(ValueError, match=r"ByG Loader: .*already carries.*'index'.*'shared'"):
+        in_host(graphs_loader.load_twice, lora, other)
+    same = _write("same_mode", INFO, **{Q: (192, 192)})
+    assert in_host(graphs_loader.load_twice, same, same) == 2
+
+
+# ---------------------------------------------------------------- pairs of Wan
+
+
+def test_the_partner_of_a_pair_is_found() -> None:
+    _write("clip_low_noise", replace(WAN, expert="low"), **WAN_Q)
+    high = _write("clip_high_noise", replace(WAN, expert="high"), **WAN_Q)
+    report, patched = in_host(graphs_loader.load_wan, high, True)
+    assert "clip_high_noise.safetensors: 2 of 2" in report
+    assert "clip_low_noise.safetensors: 2 of 2" in report
+    assert patched == [2, 2]
+    assert in_host(graphs_loader.load_wan, high, False)[1] == [2]
+
+
+def test_a_pair_whose_partner_is_missing() -> None:
+    alone = _write("alone_high_noise", replace(WAN, expert="high"), **WAN_Q)
+    with pytest.raises(ValueError, match=r"lora_low_name: .*no partner alone_low_noise"):
+        in_host(graphs_loader.load_wan, alone, True)
+
+
+def test_one_file_serves_both_models() -> None:
+    single = _write("single", WAN, **WAN_Q)
+    assert in_host(graphs_loader.load_wan, single, True)[1] == [2, 2]
+
+
+def test_swapped_experts_are_noticed() -> None:
+    _write("swapped_low_noise", replace(WAN, expert="low"), **WAN_Q)
+    _write("swapped_high_noise", replace(WAN, expert="high"), **WAN_Q)
+    with pytest.raises(ValueError, match=r"ByG Loader: lora_name: .*low.*swap"):
+        in_host(graphs_loader.load_wan, "swapped_low_noise.safetensors", True)
+
+
+# ---------------------------------------------------------------- what it does to the model
+
+
+def test_it_stacks_with_the_stock_loader_in_either_order(lora: str) -> None:
+    before, behind, alone = in_host(graphs_loader.stacked, lora, IMAGE)
+    assert (before - behind).abs().max() < 1e-5 * before.abs().max()
+    assert (before - alone).abs().max() > 1e-2
+
+
+def test_strength_zero_is_the_base_model(lora: str) -> None:
+    none, base = in_host(graphs_loader.at_strength_zero, lora, IMAGE)
+    assert torch.equal(none, base)
+
+
+def test_schedulers_follow_the_training(lora: str) -> None:
+    found = in_host(graphs_loader.schedules, lora)
+    t = torch.linspace(1, 0, 5)
+    shift = INFO.sample_shift
+    wanted = shift * t / (shift * t + 1 - t)
+    assert torch.allclose(found["as trained"], wanted, atol=1e-5)
+    assert torch.equal(found["as the model is"], found["base"])
+    assert not torch.allclose(found["base"], wanted, atol=1e-2)
+
+
+def test_a_graph_without_a_source_is_refused(lora: str) -> None:
+    with pytest.raises(ValueError, match=r"ByG Loader: no source picture reaches .*ByG Image Edit"):
+        in_host(graphs_loader.without_source, lora)
+
+
+def test_a_source_beyond_the_memory_is_refused(lora: str) -> None:
+    assert in_host(graphs_loader.with_memory, lora, IMAGE, 1 << 40) is not None
+    with pytest.raises(ValueError, match=r"ByG Loader: .* pixels with their source need.*megapix"):
+        in_host(graphs_loader.with_memory, lora, IMAGE, 1 << 16)
+
+
+def test_memory_that_runs_out_says_what_to_lower(lora: str) -> None:
+    said = in_host(graphs_loader.out_of_memory, lora, IMAGE, 100)
+    assert "ByG Loader" in said and "Allocation on device" in said and "megapixels" in said
+    assert in_host(graphs_loader.out_of_memory, lora, IMAGE, 1 << 20) == ""
+
+
+def test_a_file_that_changed_is_loaded_again(lora: str) -> None:
+    path = comfy_host.loras() / "again.safetensors"
+    path.write_bytes((comfy_host.loras() / lora).read_bytes())
+    before = in_host(graphs_loader.fingerprint, path.name)
+    assert in_host(graphs_loader.fingerprint, path.name) == before
+    path.write_bytes(path.read_bytes() + b" ")
+    assert in_host(graphs_loader.fingerprint, path.name) != before
