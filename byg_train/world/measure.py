@@ -78,7 +78,7 @@ def _alike(rng: random.Random, edit: Edit) -> np.ndarray:
 
 
 class Recolour:
-    """The best global colour map per asked attribute, fitted on 60 true pairs of known subjects."""
+    """The best global colour map per asked attribute, fitted on 30 true pairs of known subjects."""
 
     def __init__(self) -> None:
         self.maps: dict[tuple, ColourMap] = {}
@@ -93,7 +93,7 @@ class Recolour:
         key = (label, *before.values(), *after.values())
         if key not in self.maps:
             rng = random.Random(str(key))
-            pairs = [query(rng, label, KNOWN) for _ in range(60)]
+            pairs = [query(rng, label, KNOWN) for _ in range(30)]
             sources = np.stack([drawn(replace(e.source, **before)) for e in pairs])
             targets = np.stack([drawn(replace(e.target, **after)) for e in pairs])
             self.maps[key] = ColourMap(sources, targets)
