@@ -296,7 +296,7 @@ def test_a_clip_that_falls_behind_catches_up(page: Page, clips: StudyServer) -> 
     page.evaluate("""() => document.querySelectorAll("video").forEach((v, i) => {
       v.currentTime = [0.2, 0.9, 0.2][i];
     })""")
-    page.wait_for_function(f"({SPREAD})() < 0.1")
+    page.wait_for_function(f"() => ({SPREAD})() < 0.1")
 
 
 def test_the_shorter_clip_waits_at_its_end(page: Page, tmp_path: Path, clips: StudyServer) -> None:

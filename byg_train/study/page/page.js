@@ -143,7 +143,8 @@ function clip() {
   video.autoplay = true; // without it, phones do not even load
   // All begin anew when the last has ended; until then the shorter ones hold their last frame.
   video.addEventListener("ended", () => clips().every((one) => one.ended) && restart());
-  video.addEventListener("timeupdate", () => align(video));
+  // While all stand still only the end of a seek tells that one is elsewhere.
+  for (const moved of ["timeupdate", "seeked"]) video.addEventListener(moved, align);
   return video;
 }
 
@@ -153,9 +154,8 @@ function restart() {
 }
 
 // The longest leads: it is the last to end.
-function align(video) {
+function align() {
   const [lead, ...others] = clips().sort((a, b) => b.duration - a.duration);
-  if (video !== lead) return;
   for (const other of others) {
     const apart = Math.abs(other.currentTime - Math.min(lead.currentTime, other.duration));
     if (!other.ended && !other.seeking && apart > DRIFT) other.currentTime = lead.currentTime;
