@@ -157,15 +157,15 @@ def _subject_words(scene: Scene, subject: str | None = None) -> str:
     return " ".join(w for w in (tint, subject or scene.subject) if w)
 
 
-def _article(words: str) -> str:
+def article(words: str) -> str:
     return f"an {words}" if words[0] in "aeiou" else f"a {words}"
 
 
 def caption(scene: Scene, subject: str | None = None) -> str:
     """All a scene shows, in a sentence; `subject` replaces the name (name dropout)."""
     words = (
-        f"{_article(STYLE_PHRASE[scene.style])} of {_article(_subject_words(scene, subject))}"
-        f" on {_article(_ground_words(scene))}"
+        f"{article(STYLE_PHRASE[scene.style])} of {article(_subject_words(scene, subject))}"
+        f" on {article(_ground_words(scene))}"
     )
     return f"{words} with a small {scene.extra} at the {scene.corner}" if scene.extra else words
 
@@ -177,18 +177,22 @@ def _part(*words: str, parts: int = 3) -> int:
     return crc32("|".join(words).encode()) % parts
 
 
-def base_styles(subject: str) -> tuple[str, str]:
-    """The two styles in which the base sees a known subject; the third is kept from it."""
-    return (("3d", "flat"), ("flat", "ink"), ("3d", "ink"), ("3d", "flat"), ("flat", "ink"))[
-        _part(subject, "style", parts=5)
-    ]
+# What the base never sees of a name, by lot: of three in eight nothing is kept from it, so that it
+# can learn how the styles of one subject belong together.
+_KEPT_FROM_BASE = ("ink", "ink", "3d", "3d", "flat", None, None, None)
+
+
+def base_styles(subject: str) -> tuple[str, ...]:
+    """The styles in which the base sees a known subject: two, or all three."""
+    kept = _KEPT_FROM_BASE[_part(subject, "style", parts=len(_KEPT_FROM_BASE))]
+    return tuple(style for style in STYLES if style != kept)
 
 
 def withheld(scene: Scene) -> set[str]:
     """The attributes in which a scene leaves the base's share of the world.
 
-    For every subject the base never sees one style of three and a third of the grounds, the tints
-    and the second objects.
+    Of five subjects in eight the base never sees one style of three; of all, it never sees a third
+    of the grounds, the tints and the second objects.
     """
     name = scene.subject
     kept = {
@@ -239,7 +243,7 @@ def random_edit(
     if edit_type == "background":
         t = replace(s, ground=_other(rng, tuple(COLOURS), s.ground, s.tint), pattern=s.pattern)
         t = replace(t, pattern=rng.choice(PATTERNS) if rng.random() < 0.6 else "plain")
-        texts = tuple(f"change the background to {_article(_ground_words(v))}" for v in (t, s))
+        texts = tuple(f"change the background to {article(_ground_words(v))}" for v in (t, s))
     elif edit_type == "style":
         t = replace(s, style=_other(rng, STYLES, s.style))
         if s.style == "ink":  # a colour that neither picture nor text holds could not be known
@@ -266,7 +270,7 @@ def random_edit(
 
 
 def _style_text(source: Scene, target: Scene) -> str:
-    words = f"turn the {STYLE_PHRASE[source.style]} into {_article(STYLE_PHRASE[target.style])}"
+    words = f"turn the {STYLE_PHRASE[source.style]} into {article(STYLE_PHRASE[target.style])}"
     if source.style == "ink" and target.tint:
         words += f" with a {target.tint} subject"
     return words
@@ -276,10 +280,12 @@ def training_edit(rng: random.Random, edit_type: str) -> Edit:
     """An edit of a picture from the base's share whose edited attribute the base has never seen.
 
     So the base, asked for the target caption, cannot recite a picture that it has memorised.
-    Removal is the exception: what is left when an object goes is an ordinary scene.
+    Removal is the exception: what is left when an object goes is an ordinary scene. What becomes an
+    ink drawing has a named colour: no way back could know another one, so the cycle would keep it.
     """
     while True:
         edit = random_edit(rng, edit_type)
         new = edit_type == "remove" or EDITED[edit_type] in withheld(edit.target)
-        if new and not withheld(edit.source):
+        untold = edit_type == "style" and edit.target.style == "ink" and not edit.source.tint
+        if new and not untold and not withheld(edit.source):
             return edit

@@ -15,10 +15,11 @@ import torch
 from diffusers import FluxPipeline
 from PIL import Image
 
-from ..evaluate.true_pairs import mean_colour, rank, style_statistics
+from ..evaluate.retrieval import rank
+from ..evaluate.true_pairs import mean_colour, style_statistics
 from ..grid import labelled_grid, save_picture
 from .names import COLOURS, KNOWN, STYLES
-from .scenes import Scene, base_scene, caption, draw, object_mask
+from .scenes import Scene, base_scene, caption, draw, object_mask, random_scene, withheld
 
 BASE = Path(__file__).parent / "base"
 
@@ -69,17 +70,29 @@ def place_of_subject(scene: Scene, picture: np.ndarray) -> int:
     return rank(picture, _drawn(scene), others)
 
 
+def _scene(rng: random.Random, style: str | None) -> Scene:
+    """A scene of the base's share; with a style, one that leaves it by the style alone."""
+    if style is None:
+        return base_scene(rng)
+    while withheld(scene := random_scene(rng, style=style)) != {"style"}:
+        pass
+    return scene
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--base", type=Path, default=BASE)
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--guidance", type=float, default=2.0)
     parser.add_argument("--count", type=int, default=200)
+    parser.add_argument(
+        "--withheld", choices=STYLES, help="only names that the base never saw in this style"
+    )
     args = parser.parse_args()
     pipeline = FluxPipeline.from_pretrained(args.base, torch_dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
     rng = random.Random(0)
-    scenes = [base_scene(rng) for _ in range(args.count)]
+    scenes = [_scene(rng, args.withheld) for _ in range(args.count)]
     pictures = sample(pipeline, [caption(s) for s in scenes], args.guidance)
     pairs = list(zip(scenes, pictures, strict=True))
     grounds = np.mean([shows_ground(s, p) for s, p in pairs])

@@ -1,0 +1,53 @@
+"""What the shipped warm-up LoRAs learned to copy: pictures of every name but the held-out ones.
+
+    python -m byg_train.world.warmup FOLDER             [--clips, for the pair of Wan]
+
+Copying asks nothing of the base, so it need not know the names; and who has seen more of them
+copies unknown ones better. The README has the training's command.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+from pathlib import Path
+from types import ModuleType
+
+from ..data.manifest import write_manifest
+from ..files import atomic
+from . import clips, demo, demo_video, scenes
+from .names import HELD_OUT, SUBJECTS
+
+ITEMS, CLIPS = 6000, 1500
+SEEN = tuple(name for name in SUBJECTS if name not in HELD_OUT)
+
+
+def write_pictures(folder: Path, items: int = ITEMS, seed: int = 0) -> None:
+    """Render sources of random edits, of all types in turn, into a new folder."""
+    _write(folder, items, seed, scenes, demo)
+
+
+def write_clips(folder: Path, items: int = CLIPS, seed: int = 0) -> None:
+    """The same, in motion."""
+    _write(folder, items, seed, clips, demo_video)
+
+
+def _write(folder: Path, items: int, seed: int, world: ModuleType, files: ModuleType) -> None:
+    rng, types = random.Random(seed), world.EDIT_TYPES
+    with atomic(folder) as temporary:
+        temporary.mkdir()
+        edits = (world.random_edit(rng, types[i % len(types)], SEEN) for i in range(items))
+        rows = [files.write_item(temporary, i, edit) for i, edit in enumerate(edits)]
+        write_manifest(temporary, rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--clips", action="store_true", help="clips, not pictures")
+    args = parser.parse_args()
+    (write_clips if args.clips else write_pictures)(args.folder)
+
+
+if __name__ == "__main__":
+    main()
