@@ -27,8 +27,9 @@ def term_gradients(
 ) -> dict[str, float]:
     """Gradient norms "term/stage" of every weighted term alone, at weight 1; leaves no gradient."""
     norms, dreamt = {}, dream(G, batch, draw)
+    order = [stage for stage in ORDER if w.reverse or stage != "reverse"]
     for term, stages in STAGES.items():
-        if getattr(w, term) == 0:
+        if getattr(w, term) == 0 or (term == "cycle" and not w.reverse):
             continue
         found = []
 
@@ -39,11 +40,11 @@ def term_gradients(
                 p.grad = None
             return factor
 
-        alone = Weights(cycle=0, prior=0, identity=0, alpha=w.alpha)
-        staged_step(G, batch, draw, alone._replace(**{term: 1.0}), record, dreamt)
-        ran = ORDER if term == "identity" else ORDER[1:]  # at weight 0 there is no identity stage
+        alone = w._replace(**{"cycle": 0.0, "prior": 0.0, "identity": 0.0, term: 1.0})
+        staged_step(G, batch, draw, alone, record, dreamt)
+        ran = order if term == "identity" else order[1:]  # at weight 0 there is no identity stage
         by_stage = dict(zip(ran, found, strict=True))
-        norms |= {f"{term}/{stage}": by_stage[stage] for stage in stages}
+        norms |= {f"{term}/{stage}": by_stage[stage] for stage in stages if stage in by_stage}
     return norms
 
 

@@ -99,6 +99,11 @@ class LoraBank:
 
     # ------------------------------------------------------------ weights
 
+    @property
+    def experts(self) -> list[str]:
+        """The networks that have a LoRA."""
+        return list(self._layers)
+
     def named_parameters(self) -> dict[str, nn.Parameter]:
         """What trains: "<expert>.<module>.lora_A.weight" (r, in) and ".lora_B.weight" (out, r)."""
         return self._weights("edit")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -62,6 +62,13 @@ class LoraFile(NamedTuple):
 def expert_path(path: Path, expert: str) -> Path:
     """NAME_high_noise.safetensors of expert "high"; NAME.safetensors where there is one network."""
     return path.with_stem(f"{path.stem}_{expert}_noise") if expert in ("high", "low") else path
+
+
+def expert_paths(path: Path, experts: Collection[str]) -> dict[str, Path]:
+    """Expert -> its file, whichever of the files, or their common name, `path` is."""
+    stem = path.stem.removesuffix("_high_noise").removesuffix("_low_noise")
+    pair = {"high", "low"} >= set(experts)
+    return {e: expert_path(path.with_stem(stem) if pair else path, e) for e in experts}
 
 
 def write_lora(
@@ -163,6 +170,10 @@ class LoraInfo:
     boundary: float | None = None  # of the pair: `high` runs at t >= boundary
     frames: int | None = None  # of a training clip
     fps: float | None = None  # that the model works at
+    sampler: str | None = None  # "euler", as None means too, or "unipc"
+    cfg: float | None = None  # classifier-free guidance against `negative`; None: 1, which is none
+    cfg_low: float | None = None  # of the low-noise expert; None: as `cfg`
+    negative: str | None = None
 
     def to_metadata(self) -> dict[str, str]:
         """Strings for the safetensors header: byg.*, and what LoRA managers look for."""

@@ -35,6 +35,8 @@ def _norm(a: Tensor) -> Tensor:
     return a.square().sum(1, keepdim=True).clamp_min(1e-30).sqrt()
 
 
-def prior_loss(v: Tensor, v_src: Tensor, v_tgt: Tensor, alpha: float) -> Tensor:
-    """L_prior = L_dir + alpha L_MSE, (B,) (section 4.2)."""
-    return directional_loss(v, v_src, v_tgt) + alpha * velocity_mse(v, v_tgt)
+def prior_loss(
+    v: Tensor, v_src: Tensor, v_tgt: Tensor, alpha: float, directional: float = 1.0
+) -> Tensor:
+    """L_prior = L_dir + alpha L_MSE, (B,) (section 4.2); `directional` weighs L_dir (section 6)."""
+    return directional * directional_loss(v, v_src, v_tgt) + alpha * velocity_mse(v, v_tgt)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 import shutil
 from collections import Counter, defaultdict
+from dataclasses import replace
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import tomli_w
 
-from .config import ConfigError, TrainConfig, build_config, read_toml
+from .config import NULL, ConfigError, TrainConfig, build_config, read_settings, replaced
 from .files import atomic
 from .lora_file import LoraInfo
 
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from .data.items import Dataset
 
 CONFIG = "config.toml"
-# TOML has no null; a setting without a value is written, and read, as this word.
-NULL = "null"
 # How many instructions the metadata names as examples.
 EXAMPLES = 20
 # How `files.atomic` names what it has not finished.
@@ -46,21 +45,7 @@ MAY_CHANGE = {
 
 def to_toml(config: TrainConfig) -> str:
     """Every setting, as TOML that `read_settings` reads back to the same configuration."""
-    return tomli_w.dumps(_replaced(config.model_dump(mode="json"), None, NULL))
-
-
-def read_settings(path: Path) -> dict[str, Any]:
-    """The tables of a configuration file, with "null" for settings without a value."""
-    return _replaced(read_toml(path), NULL, None)
-
-
-def _replaced(tables: dict[str, Any], old: str | None, new: str | None) -> dict[str, Any]:
-    def one(value: Any) -> Any:
-        if isinstance(value, dict):
-            return _replaced(value, old, new)
-        return new if value == old else value
-
-    return {key: one(value) for key, value in tables.items()}
+    return tomli_w.dumps(replaced(config.model_dump(mode="json"), None, NULL))
 
 
 def read_config(run: Path) -> TrainConfig:
@@ -174,7 +159,20 @@ def lora_info(config: TrainConfig, data: Dataset, multiple: int, steps: int) -> 
         multiple=multiple,
         components=config.model.components and _from_anywhere(config.model.components),
         revision=config.model.revision,
+        frames=config.data.frames if config.model.family == "wan" else None,
+        fps=config.data.fps if config.model.family == "wan" else None,
+        sampler=config.sample.sampler,
+        cfg=config.sample.cfg,
+        cfg_low=config.sample.cfg_low,
+        negative=config.sample.negative,
     )
+
+
+def of_expert(info: LoraInfo, expert: str, spans: dict[str, tuple[float, float]]) -> LoraInfo:
+    """The metadata of one file of a pair, `spans` being the pair's; a lone network's is whole."""
+    if expert not in ("high", "low"):
+        return info
+    return replace(info, expert=expert, boundary=spans["high"][0])
 
 
 def _from_anywhere(name: str) -> str:

@@ -1,19 +1,25 @@
-"""What held-out items show: the picture grid, and the measures behind the alarms."""
+"""What held-out items show: pictures or films side by side, and the measures behind the alarms."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
 from .backbones import Backbone, Text
 from .config import TrainConfig
-from .flow import integrate, noised, one_step, rollout
-from .grid import labelled_grid
+from .film import film_strip, side_by_side, write_film
+from .flow import noised, one_step, rollout
+from .grid import labelled_grid, save_picture
 from .losses import velocity_mse
-from .schedule import flux_shift, time_grid
+from .sampler import Sampling
+from .schedule import middles_of_t, time_grid
 from .step import EditBatch, Velocity
 
 # The one-step column is predicted from here: late enough to be guided, early enough to be a guess.
@@ -22,15 +28,48 @@ ONE_STEP_T = 0.75
 # Share of the source's variance. Below the first an edit is no edit; above the second the way back
 # does not find the source again; above the third identity is forgotten.
 COLLAPSE, DRIFT, FORGOTTEN = 0.02, 0.5, 0.15
+# The side of a clip beside others, in pixels: of full size a look's clips would fill gigabytes.
+CELL = 256
+
+
+class Film(NamedTuple):
+    """Held-out clips side by side: a row for each item, frames of at most CELL pixels."""
+
+    clips: list[list[np.ndarray]]  # of each item: for each column (F, h, w, 3), uint8
+    columns: list[str]
+    captions: list[str]
+    fps: Fraction
+
+    def frames(self) -> Iterator[np.ndarray]:
+        """Labelled, (H, W, 3)."""
+        moments = (
+            [[Image.fromarray(clip[i]) for clip in row] for row in self.clips]
+            for i in range(len(self.clips[0][0]))
+        )
+        return side_by_side(moments, self.columns, self.captions, CELL)
+
+    def strip(self) -> Image.Image:
+        """The same few moments of every clip, one clip below the other."""
+        clips = [clip for row in self.clips for clip in row]
+        names = [f"edit: {caption}" for caption in self.captions]
+        labels = [name if c == "edit" else c for name in names for c in self.columns]
+        return film_strip(clips, labels, float(self.fps))
 
 
 class Look(NamedTuple):
     """One look at the held-out items. Distances are shares of the sources' variance."""
 
-    grid: Image.Image
+    grid: Image.Image  # of clips: their strip
     edit_distance: float  # between source and edit
     reconstruction: float  # between source and edited back
-    identity: float  # velocity error of the identity task at fixed noise and times
+    identity: float  # the worst expert's velocity error of the identity task, at fixed draws
+    film: Film | None = None  # of clips
+
+    def save(self, folder: Path, step: int) -> None:
+        """Write step-000500.png, and of clips step-000500.mp4."""
+        save_picture(folder / f"step-{step:06d}.png", self.grid)
+        if self.film is not None:
+            write_film(folder / f"step-{step:06d}.mp4", self.film.frames(), self.film.fps)
 
     def warnings(self) -> list[str]:
         """Sentences about identity collapse, drift and a forgotten source."""
@@ -53,62 +92,116 @@ class Look(NamedTuple):
         return found
 
 
-def sampling_grid(steps: int, shift: float | str, latents: Tensor) -> Tensor:
-    """The sampler's times for latents (B, C, F, h, w)."""
-    if shift == "flux":
-        _, _, frames, height, width = latents.shape
-        shift = flux_shift(frames * height * width // 4)
-    return time_grid(steps, float(shift))
-
-
 class HeldOut:
     """Held-out items with noise and times fixed, so that looks compare over a run."""
 
     def __init__(
-        self, batch: EditBatch, captions: list[str], backbone: Backbone, config: TrainConfig
+        self,
+        batch: EditBatch,
+        captions: list[str],
+        backbone: Backbone,
+        config: TrainConfig,
+        negative: Text | None = None,
     ) -> None:
+        """`negative` is the embedding of `sample.negative`, where guidance asks for it."""
         self.batch, self.captions, self.backbone, self.config = batch, captions, backbone, config
+        self.negative = negative
+        c = config.sample
+        self.sampling = Sampling(c.steps, c.shift, c.sampler, c.cfg, c.cfg_low, c.negative)
         generator = torch.Generator().manual_seed(config.seed + 7)
         x = batch.x
         self.eps = torch.randn(x.shape, generator=generator).to(x)
-        self.t = (torch.arange(len(x)) + 0.5).to(x) / len(x)
+        # Over all of a span; logit-normal draws leave out much of it, and nothing is trained there.
+        times = config.time
+        shift = times.shift if times.distribution == "logit_normal" else 1.0
+        self.t = {
+            expert: middles_of_t(span, len(x), times.distribution, shift).to(x)
+            for expert, span in backbone.spans.items()
+            if config.train.trains(expert)
+        }
 
-    def identity(self, edit: Velocity) -> float:
-        """The identity loss at the fixed draws."""
-        x, eps = self.batch.x, self.eps
+    def identity(self, edit: Velocity, expert: str) -> float:
+        """The identity loss at the fixed draws of an expert."""
+        x, eps, t = self.batch.x, self.eps, self.t[expert]
         with torch.no_grad():
-            v = edit(noised(x, eps, self.t), self.t, self.batch.c_inv, x)
+            v = self._in_turn(edit)(noised(x, eps, t), t, self.batch.c_inv, x)
         return velocity_mse(v, eps - x).mean().item()
 
     def edit(self, edit: Velocity, source: Tensor, text: Text) -> Tensor:
         """Sample an edit of `source` from the fixed noise, with the run's sampler."""
-        grid = sampling_grid(self.config.sample.steps, self.config.sample.shift, source)
+        _, boundary = self.backbone.spans.get("low", (0.0, 0.0))
+        field = self.sampling.field(edit, text, source, self.negative, boundary)
         with torch.no_grad():
-            return integrate(lambda y, s: edit(y, s, text, source), self.eps, grid)
+            return self.sampling.solve(field, self.eps)
 
     def look(self, edit: Velocity, sample: Velocity) -> Look:
         """Sample, edit back, measure. `edit` is as trained, `sample` with the sampling guidance."""
         x, c, c_inv = self.batch[:3]
+        edit, sample = self._in_turn(edit), self._in_turn(sample)
         y_0 = self.edit(sample, x, c)
         x_back = self.edit(sample, y_0, c_inv)
-        t = torch.full_like(self.t, ONE_STEP_T)
+        t = torch.full((len(x),), ONE_STEP_T).to(x)
         grid = time_grid(self.config.rollout.steps, self.config.rollout.shift)
         with torch.no_grad():
             y_t, _ = rollout(lambda y, s: edit(y, s, c, x), self.eps, grid, t)
             y_hat = one_step(y_t, edit(y_t, t, c, x), t)
         columns = {"source": x, "edit": y_0, "edited back": x_back, "one-step": y_hat}
+        film = self._film(columns) if self.config.model.family == "wan" else None
+        variance = x.var().item()
+        return Look(
+            self._grid(columns) if film is None else film.strip(),
+            (y_0 - x).square().mean().item() / variance,
+            (x_back - x).square().mean().item() / variance,
+            max(self.identity(edit, expert) for expert in self.t),
+            film,
+        )
+
+    def _in_turn(self, velocity: Velocity) -> Velocity:
+        return one_by_one(velocity) if self.config.model.family == "wan" else velocity
+
+    def _grid(self, columns: dict[str, Tensor]) -> Image.Image:
         # One by one: decoding takes more memory than all the rest of a look.
         rows = [
             [to_pictures(self.backbone.decode_latents(z[i : i + 1]))[0] for z in columns.values()]
-            for i in range(len(x))
+            for i in range(len(self.eps))
         ]
-        variance = x.var().item()
-        return Look(
-            labelled_grid(rows, list(columns), self.captions),
-            (y_0 - x).square().mean().item() / variance,
-            (x_back - x).square().mean().item() / variance,
-            self.identity(edit),
-        )
+        return labelled_grid(rows, list(columns), self.captions)
+
+    def _film(self, columns: dict[str, Tensor]) -> Film:
+        """Likewise one by one; of each clip only small frames are kept."""
+        clips = [
+            [_small(self.backbone.decode_latents(z[i : i + 1])[0]) for z in columns.values()]
+            for i in range(len(self.eps))
+        ]
+        fps = Fraction(self.config.data.fps).limit_denominator(1001)
+        return Film(clips, list(columns), self.captions, fps)
+
+
+def one_by_one(velocity: Velocity) -> Velocity:
+    """The same, asked for one clip at a time: a batch of them would need a batch's memory."""
+
+    def alone(x_t: Tensor, t: Tensor, text: Text, source: Tensor | None = None) -> Tensor:
+        parts = [slice(i, i + 1) for i in range(len(x_t))]
+        v = [
+            velocity(
+                x_t[one],
+                t[one],
+                {name: part[one] for name, part in text.items()},
+                None if source is None else source[one],
+            )
+            for one in parts
+        ]
+        return torch.cat(v)
+
+    return alone
+
+
+def _small(pixels: Tensor) -> np.ndarray:
+    """Pixels (3, F, H, W) in [-1, 1] -> (F, h, w, 3), uint8, of at most CELL pixels a side."""
+    frames = to_pictures(pixels.transpose(0, 1)[:, :, None])
+    for frame in frames:
+        frame.thumbnail((CELL, CELL), Image.Resampling.LANCZOS)
+    return np.stack([np.asarray(frame) for frame in frames])
 
 
 def to_pictures(pixels: Tensor) -> list[Image.Image]:

@@ -56,8 +56,11 @@ def draw_span(
 ) -> str:
     """The name of one of the spans, each as often as `draw_t`'s draws fall into it.
 
-    With `draw_t_within` this draws t as `draw_t` does, but a whole batch within one span.
+    With `draw_t_within` this draws t as `draw_t` does, but a whole batch within one span. Of a
+    single span nothing is drawn.
     """
+    if len(spans) == 1:
+        return next(iter(spans))
     shares = torch.tensor([share(span, distribution, shift) for span in spans.values()])
     drawn = torch.multinomial(shares.to(generator.device), 1, generator=generator)
     return list(spans)[int(drawn)]
@@ -70,12 +73,28 @@ def draw_t_within(
     distribution: TimeDistribution,
     shift: float = 1.0,
 ) -> Tensor:
-    """t (B,) like `draw_t`'s draws that fall into a span, float32."""
-    device, double = generator.device, torch.float64
+    """t (B,) like `draw_t`'s draws that fall into a span, float32; `draw_t`'s own within (0, 1)."""
+    if span == (0, 1):
+        return draw_t(batch, generator, distribution, shift)
+    double = torch.float64
+    p = torch.rand(batch, generator=generator, device=generator.device, dtype=double)
+    return _quantiles(p, span, distribution, shift)
+
+
+def middles_of_t(
+    span: Span, number: int, distribution: TimeDistribution, shift: float = 1.0
+) -> Tensor:
+    """t (number,) in the middles of equally likely parts of a span, float32, rising."""
+    p = (torch.arange(number, dtype=torch.float64) + 0.5) / number
+    return _quantiles(p, span, distribution, shift)
+
+
+def _quantiles(p: Tensor, span: Span, distribution: TimeDistribution, shift: float) -> Tensor:
+    """The times below which shares p of the draws within a span lie, float32."""
     low, high = _cumulative(span, distribution, shift).tolist()
-    p = low + (high - low) * torch.rand(batch, generator=generator, device=device, dtype=double)
+    p = low + (high - low) * p
     u = p if distribution == "uniform" else torch.special.ndtri(p).sigmoid()
-    first, last = torch.tensor(span, device=device)
+    first, last = torch.tensor(span, device=p.device)
     # Rounding must not carry a time into the next span, where another expert is asked.
     last = last if span[1] == 1 else torch.nextafter(last, first)
     return shifted(u, shift).float().clamp(first.clamp(min=2**-24), last)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 
 from .config import TrainConfig
 from .progress import Phase
@@ -15,7 +16,7 @@ class State:
     step: int = 0  # all steps taken, warm-up included
     warmup: int | None = None  # how many of them were warm-up; None while it lasts
     micro: int = 0  # micro-batches taken: the position in the data order
-    identity: float | None = None  # running identity loss of the warm-up
+    identity: dict[str, float] = field(default_factory=dict)  # the warm-up's running loss by expert
     checked: int | None = None  # the method's own step of the last gradient check
 
     @property
@@ -44,7 +45,15 @@ class State:
         """Once in `every` steps: where one is missed, at the next that asks."""
         return self.checked is None or self.main_step // every > self.checked // every
 
-    def note_identity(self, loss: float) -> None:
-        """Take the loss of a warm-up step into the running one."""
-        before = loss if self.identity is None else self.identity
-        self.identity = 0.9 * before + 0.1 * loss
+    def note_identity(self, expert: str, loss: float) -> None:
+        """Take an expert's loss of a warm-up step into its running one."""
+        self.identity[expert] = 0.9 * self.identity.get(expert, loss) + 0.1 * loss
+
+    def cold(self, config: TrainConfig, experts: Iterable[str]) -> list[str]:
+        """The experts whose warm-up must go on; once it is measured, `identity` must have all."""
+        w = config.warmup
+        if self.step >= w.max_steps:
+            return []
+        if self.step < w.min_steps:
+            return list(experts)
+        return [] if w.until is None else [e for e in experts if not self.identity[e] < w.until]

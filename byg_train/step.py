@@ -42,21 +42,27 @@ class EditBatch(NamedTuple):
     c_inv: Text
     p_src: Text
     p_tgt: Text
+    y: Tensor | None = None  # the true edit, which `supervised_step` alone may see
 
 
 class Weights(NamedTuple):
-    """The lambdas of Eq. 5 and the alpha of section 4.2."""
+    """The lambdas of Eq. 5, the alpha of section 4.2, and what section 6 leaves out of them."""
 
     cycle: float = 1.0
     prior: float = 1.0
     identity: float = 0.2
     alpha: float = 0.1
+    directional: float = 1.0  # of L_dir inside the prior
+    bootstrapping: bool = True  # False: the forward pass gets x_t for y_t
+    routing: bool = True  # False: the reverse pass sees y_hat, not y_0
+    reverse: bool = True  # False: no reverse pass, so neither cycle nor reverse prior
 
 
 class StepOutput(NamedTuple):
     """The weighted total () and every term (B,), detached; t (B,) for logging by noise level.
 
-    Identity is not computed, and not among the terms, at weight 0: it is a whole pass.
+    A pass that counts for nothing is not made, and its terms are missing: identity at weight 0,
+    cycle and reverse prior without the reverse pass.
     """
 
     loss: Tensor
@@ -108,34 +114,35 @@ def dream_together(G: Roles, work: list[tuple[EditBatch, Draw]]) -> list[Dream]:
 
 def byg_step(G: Roles, batch: EditBatch, draw: Draw, w: Weights) -> StepOutput:
     """Algorithm 1, lines 2-34, in one graph. The caller backpropagates `loss`."""
-    x, c, c_inv, p_src, p_tgt = batch
+    x, c, c_inv, p_src, p_tgt = batch[:5]
     eps, t = draw.eps, draw.t
+    x_t, u = noised(x, eps, t), eps - x
 
     # Bootstrap (4.1): the noisy pseudo-target and the clean edit
     y_t, y_0 = dream(G, batch, draw)
+    if not w.bootstrapping:
+        y_t = x_t
 
     # Forward pass: predict the edit velocity
     v_fwd = G.edit(y_t, t, c, x)
     y_hat = one_step(y_t, v_fwd, t)
 
     # Prior (4.2): align with the direction in which the captions pull the base
-    prior_fwd = prior_loss(v_fwd, *_caption_pair(G.base, y_t, t, p_src, p_tgt), w.alpha)
+    terms = {"prior_fwd": _prior(w, v_fwd, *_caption_pair(G.base, y_t, t, p_src, p_tgt))}
 
     # Cycle (4.3): the reverse edit sees the clean y_0 and teaches through y_hat
-    x_t, u = noised(x, eps, t), eps - x
-    v_rev = G.edit(x_t, t, c_inv, route_gradient(seen=y_0, learned=y_hat))
-    cycle = velocity_mse(v_rev, u)
-    prior_rev = prior_loss(v_rev, *_caption_pair(G.base, x_t, t, p_tgt, p_src), w.alpha)
-
-    # Eq. 5
-    terms = dict(cycle=cycle, prior_fwd=prior_fwd, prior_rev=prior_rev)
-    loss = w.cycle * cycle + w.prior * (prior_fwd + prior_rev)
+    if w.reverse:
+        y_hyb = route_gradient(seen=y_0, learned=y_hat) if w.routing else y_hat
+        v_rev = G.edit(x_t, t, c_inv, y_hyb)
+        terms["cycle"] = velocity_mse(v_rev, u)
+        terms["prior_rev"] = _prior(w, v_rev, *_caption_pair(G.base, x_t, t, p_tgt, p_src))
 
     # Identity: an edit that is already fulfilled changes nothing
     if w.identity:
         terms["identity"] = velocity_mse(G.edit(x_t, t, c_inv, x), u)
-        loss = loss + w.identity * terms["identity"]
-    return StepOutput(loss.mean(), _detached(terms), t)
+
+    # Eq. 5
+    return StepOutput(_total(w, terms), _detached(terms), t)
 
 
 def staged_step(
@@ -153,10 +160,12 @@ def staged_step(
     needs to know: d y_hat / d v_fwd = -t, hence the surrogate -sum(t g v_fwd). It is a sum because
     g already carries the mean's 1/B. `dreamt` comes from `dream_together`.
     """
-    x, c, c_inv, p_src, p_tgt = batch
+    x, c, c_inv, p_src, p_tgt = batch[:5]
     eps, t = draw.eps, draw.t
-    y_t, y_0 = dreamt or dream(G, batch, draw)
     x_t, u = noised(x, eps, t), eps - x
+    y_t, y_0 = dreamt or dream(G, batch, draw)
+    if not w.bootstrapping:
+        y_t = x_t
 
     # 1. Identity
     terms = {}
@@ -165,24 +174,40 @@ def staged_step(
         backward(w.identity * terms["identity"].mean())
 
     # 2. Reverse: cycle and reverse prior; keep what reaches the edit
-    y_hyb = y_0.detach().requires_grad_()
-    v_rev = G.edit(x_t, t, c_inv, y_hyb)
-    cycle = velocity_mse(v_rev, u)
-    prior_rev = prior_loss(v_rev, *_caption_pair(G.base, x_t, t, p_tgt, p_src), w.alpha)
-    factor = backward((w.cycle * cycle + w.prior * prior_rev).mean())
-    g = _float(y_hyb.grad) / factor
+    g = torch.zeros_like(x)
+    if w.reverse:
+        seen = y_0 if w.routing else _one_step_ahead(G, batch, y_t, t)
+        y_hyb = seen.detach().requires_grad_()
+        v_rev = G.edit(x_t, t, c_inv, y_hyb)
+        terms["cycle"] = velocity_mse(v_rev, u)
+        terms["prior_rev"] = _prior(w, v_rev, *_caption_pair(G.base, x_t, t, p_tgt, p_src))
+        factor = backward((w.cycle * terms["cycle"] + w.prior * terms["prior_rev"]).mean())
+        g = _float(y_hyb.grad) / factor
 
     # 3. Forward: forward prior and the routed gradient
     v_fwd = G.edit(y_t, t, c, x)
-    prior_fwd = prior_loss(v_fwd, *_caption_pair(G.base, y_t, t, p_src, p_tgt), w.alpha)
+    terms["prior_fwd"] = _prior(w, v_fwd, *_caption_pair(G.base, y_t, t, p_src, p_tgt))
     routed = (at_rank(t, g) * g * _float(v_fwd)).sum()
-    backward(w.prior * prior_fwd.mean() - routed)
+    backward(w.prior * terms["prior_fwd"].mean() - routed)
 
-    terms = _detached(dict(cycle=cycle, prior_fwd=prior_fwd, prior_rev=prior_rev) | terms)
-    loss = w.cycle * terms["cycle"] + w.prior * (terms["prior_fwd"] + terms["prior_rev"])
-    if w.identity:
-        loss = loss + w.identity * terms["identity"]
-    return StepOutput(loss.mean(), terms, t)
+    terms = _detached(terms)
+    return StepOutput(_total(w, terms), terms, t)
+
+
+def _one_step_ahead(G: Roles, batch: EditBatch, y_t: Tensor, t: Tensor) -> Tensor:
+    """The value of y_hat, at one more forward: without routing the reverse pass needs it first."""
+    with torch.no_grad():
+        return one_step(y_t, G.edit(y_t, t, batch.c, batch.x), t)
+
+
+def _prior(w: Weights, v: Tensor, v_src: Tensor, v_tgt: Tensor) -> Tensor:
+    return prior_loss(v, v_src, v_tgt, w.alpha, w.directional)
+
+
+def _total(w: Weights, terms: dict[str, Tensor]) -> Tensor:
+    """Eq. 5, the mean over the batch: ()."""
+    weight = dict(cycle=w.cycle, prior_fwd=w.prior, prior_rev=w.prior, identity=w.identity)
+    return sum(weight[name] * term for name, term in terms.items()).mean()
 
 
 def identity_step(G: Roles, batch: EditBatch, draw: Draw, backward: Backward) -> StepOutput:
@@ -191,6 +216,14 @@ def identity_step(G: Roles, batch: EditBatch, draw: Draw, backward: Backward) ->
     identity = velocity_mse(G.edit(x_t, draw.t, batch.c_inv, batch.x), u)
     backward(identity.mean())
     return StepOutput(identity.mean().detach(), _detached(dict(identity=identity)), draw.t)
+
+
+def supervised_step(G: Roles, batch: EditBatch, draw: Draw, backward: Backward) -> StepOutput:
+    """Eq. 1, for those who have pairs: noise the true edit y, and predict its velocity."""
+    y_t, u = noised(batch.y, draw.eps, draw.t), draw.eps - batch.y
+    edit = velocity_mse(G.edit(y_t, draw.t, batch.c, batch.x), u)
+    backward(edit.mean())
+    return StepOutput(edit.mean().detach(), _detached(dict(edit=edit)), draw.t)
 
 
 def _float(a: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
+from collections.abc import Iterable
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -20,14 +21,14 @@ from .checkpoint import checkpoints, load_run, prune, read_state, save_run
 from .config import ConfigError, TrainConfig
 from .data.batches import Batches, to_device
 from .gradients import term_gradients
-from .grid import save_picture
-from .lora_file import write_lora
+from .lora_file import PREFIX, expert_path, write_lora
 from .metrics import Metrics
+from .microbatches import MicroBatch, by_expert, gradients, label, means
 from .optimizer import learning_rate
 from .progress import Progress
-from .run_folder import lora_info, newest_samples, remove_half_written
+from .run_folder import lora_info, newest_samples, of_expert, remove_half_written
 from .state import State
-from .step import StepOutput, Weights, identity_step, staged_step
+from .step import StepOutput, Weights
 from .stopping import NOTHING_LOST, Interrupted, stop_requests, stops_at_once
 
 if TYPE_CHECKING:
@@ -40,8 +41,10 @@ class TrainingError(RuntimeError):
     """The run cannot go on; what was saved before stays valid."""
 
 
-def train(config: TrainConfig, data: Dataset, output: Path, *, device: str, resume: bool) -> Path:
-    """Run (or go on with) a training; returns the path of the final LoRA file."""
+def train(
+    config: TrainConfig, data: Dataset, output: Path, *, device: str, resume: bool
+) -> list[Path]:
+    """Run (or go on with) a training; returns the final LoRA's file, or those of a pair."""
     with stops_at_once(NOTHING_LOST):
         remove_half_written(output)
         trainer = Trainer(config, data, output, device)
@@ -58,11 +61,17 @@ def train(config: TrainConfig, data: Dataset, output: Path, *, device: str, resu
             if stop:
                 raise Interrupted(trainer.stopped(), 128 + stop[0])
         trainer.save()
-        path = trainer.write_lora(output / f"{output.name}.safetensors")
-    with stops_at_once(f"the training is complete, but for its last samples; the LoRA is {path}"):
+        files = trainer.write_lora(output / f"{output.name}.safetensors")
+    done = f"the training is complete, but for its last samples; the LoRA is {listed(files)}"
+    with stops_at_once(done):
         trainer.look()
         trainer.accelerator.end_training()
-    return path
+    return files
+
+
+def listed(files: Iterable[Path]) -> str:
+    """`a`, or `a and b`."""
+    return " and ".join(map(str, files))
 
 
 class Trainer:
@@ -79,6 +88,7 @@ class Trainer:
         self.metrics = Metrics(output / "metrics.jsonl", self.accelerator)
         self.generator = torch.Generator().manual_seed(config.seed)
         self.backbone, self.bank, self.optimizer = build_model(config, str(self.device))
+        self.spans = {expert: self.backbone.spans[expert] for expert in self.bank.experts}
         self.cache = encode(config, data, self.backbone)
         self.batches = Batches(data.train, self.cache, config.train.batch_size, config.seed)
         self.held_out = hold_out(config, data, self.cache, self.backbone, self.device)
@@ -88,42 +98,59 @@ class Trainer:
             edit=partial(velocity, guidance=config.guidance.train),
             base=prior_velocity(config, self.backbone, self.cache.text("")),
         )
-        self.weights = Weights(m.lambda_cycle, m.lambda_prior, m.lambda_id, m.alpha)
+        self.unpaired = m.objective == "byg"
+        self.weights = Weights(
+            m.lambda_cycle,
+            m.lambda_prior,
+            m.lambda_id,
+            m.alpha,
+            m.directional,
+            m.bootstrapping,
+            m.routing,
+            m.reverse,
+        )
 
     # ------------------------------------------------------------ stepping
 
     def optimizer_step(self) -> dict:
         """One optimiser step over `accumulation` micro-batches; returns what to log."""
         began = time.monotonic()
-        if self.state.warming_up and self._warm_enough():
-            self.state.warmup = self.state.step
-            self.bank.copy_to_ema()
-            if self.state.step:  # a good start for other runs: --set warmup.lora=...
-                self.write_lora(self.output / "checkpoints" / "warmup.safetensors")
+        spans = self._cold() if self.state.warming_up else self.spans
+        if not spans:
+            self._end_warmup()
+            spans = self.spans
         chance = torch.rand((), generator=self.generator).item()
-        identity_only = self.state.warming_up or chance < self.config.method.identity_probability
-        if not identity_only and self.state.check_is_due(self.config.train.check_gradients_every):
+        random_identity = self.unpaired and chance < self.config.method.identity_probability
+        identity_only = self.state.warming_up or random_identity
+        due = self.unpaired and not identity_only
+        if due and self.state.check_is_due(self.config.train.check_gradients_every):
             self._check_gradients()
-        outputs = [self._micro_step(identity_only) for _ in range(self.config.train.accumulation)]
-        record = self._record(outputs, identity_only)
-        self._update(record)
+        work = [self._micro_batch(spans) for _ in range(self.config.train.accumulation)]
+        outputs = self._gradients(work, identity_only)
+        active = list(dict.fromkeys(one.expert for one in work))
+        record = self._record(outputs, identity_only) | by_expert(work, outputs, self.spans)
+        self._update(record, active)
         record["seconds"] = time.monotonic() - began
         return record
 
-    def _micro_step(self, identity_only: bool) -> StepOutput:
+    def _micro_batch(self, spans: dict[str, schedule.Span]) -> MicroBatch:
+        """The next items, and what is drawn for them within one of the spans."""
         batch = to_device(self.batches[self.state.micro], self.device)
         self.state.micro += 1
-        draw = self._draw(batch.x)
-        if identity_only:
-            return identity_step(self.roles, batch, draw, self._backward)
-        return staged_step(self.roles, batch, draw, self.weights, self._backward)
+        times = self.config.time
+        expert = schedule.draw_span(spans, self.generator, times.distribution, times.shift)
+        return MicroBatch(expert, batch, self._draw(batch.x, expert))
 
-    def _draw(self, x: Tensor) -> schedule.Draw:
-        config, g = self.config, self.generator
-        t = schedule.draw_t(len(x), g, config.time.distribution, config.time.shift)
+    def _draw(self, x: Tensor, expert: str) -> schedule.Draw:
+        config, g, span = self.config, self.generator, self.spans[expert]
+        t = schedule.draw_t_within(span, len(x), g, config.time.distribution, config.time.shift)
         eps = torch.randn(x.shape, generator=g)
         grid = schedule.time_grid(config.rollout.steps, config.rollout.shift)
         return schedule.Draw(eps.to(x), t.to(x), grid.to(x))
+
+    def _gradients(self, work: list[MicroBatch], identity_only: bool) -> list[StepOutput]:
+        kind = "identity" if identity_only else self.config.method.objective
+        return gradients(kind, self.roles, work, self.weights, self._backward, self.backbone)
 
     def _backward(self, loss: Tensor) -> float:
         self._expect_a_number("loss", loss.item())
@@ -138,7 +165,8 @@ class Trainer:
                 "intact: lower optimizer.lr and resume from it"
             )
 
-    def _update(self, record: dict) -> None:
+    def _update(self, record: dict, active: list[str]) -> None:
+        """An optimiser and EMA step of the active experts: an idle one's gradients are None."""
         parameters = list(self.bank.named_parameters().values())
         limit = self.config.optimizer.max_grad_norm
         record["grad_norm"] = self.accelerator.clip_grad_norm_(parameters, limit).item()
@@ -149,47 +177,47 @@ class Trainer:
         self.optimizer.step()
         self.optimizer.zero_grad()
         if not self.state.warming_up:
-            self.bank.update_ema(self.backbone.experts)
+            self.bank.update_ema(active)
         self.state.step += 1
         if self.state.warming_up:
-            self.state.note_identity(record["identity"])
+            for expert in active:
+                self.state.note_identity(expert, record[label("identity", expert, self.spans)])
 
-    def _warm_enough(self) -> bool:
+    def _cold(self) -> dict[str, schedule.Span]:
+        """The experts whose warm-up must go on, and their times."""
+        w, state = self.config.warmup, self.state
+        if w.until is not None and w.min_steps <= state.step < w.max_steps:
+            for expert in (e for e in self.spans if e not in state.identity):
+                state.identity[expert] = self.held_out.identity(self.roles.edit, expert)
+        return {expert: self.spans[expert] for expert in state.cold(self.config, self.spans)}
+
+    def _end_warmup(self) -> None:
         w, step = self.config.warmup, self.state.step
-        if step >= w.max_steps:
-            if w.until is not None:
-                log.warning("the warm-up ended at max_steps before the loss fell to warmup.until")
-            return True
-        if step < w.min_steps:
-            return False
-        if w.until is None:
-            return True
-        if self.state.identity is None:
-            self.state.identity = self.held_out.identity(self.roles.edit)
-        return self.state.identity < w.until
+        if w.until is not None and step >= w.max_steps:
+            log.warning("the warm-up ended at max_steps before the loss fell to warmup.until")
+        self.state.warmup = step
+        self.bank.copy_to_ema()
+        if step:  # a good start for other runs: --set warmup.lora=...
+            self.write_lora(self.output / "checkpoints" / "warmup.safetensors")
 
     def _record(self, outputs: list[StepOutput], identity_only: bool) -> dict:
-        terms = {
-            name: torch.cat([o.terms[name] for o in outputs]).mean().item()
-            for name in outputs[0].terms
-        }
         kind = "warmup" if self.state.warming_up else "identity" if identity_only else "full"
         loss = sum(o.loss.item() for o in outputs) / len(outputs)
-        return {"step": self.state.step + 1, "kind": kind, "loss": loss, **terms}
+        return {"step": self.state.step + 1, "kind": kind, "loss": loss, **means(outputs)}
 
     def _check_gradients(self) -> None:
-        """Warn if a loss term stops reaching the weights; takes nothing from the run."""
+        """Warn if a loss term stops reaching an expert's weights; takes nothing from the run."""
         self.state.checked = self.state.main_step
         batch = to_device(self.batches[self.state.micro], self.device)
-        before = self.generator.get_state()
-        draw = self._draw(batch.x)
+        before, found = self.generator.get_state(), {}
+        for expert in self.spans:
+            draw, p = self._draw(batch.x, expert), self.bank.named_parameters()
+            norms = term_gradients(self.roles, batch, draw, self.weights, p, self._backward)
+            found |= {label(name, expert, self.spans): norm for name, norm in norms.items()}
         self.generator.set_state(before)
-        norms = term_gradients(
-            self.roles, batch, draw, self.weights, self.bank.named_parameters(), self._backward
-        )
-        for where in (name for name, norm in norms.items() if norm == 0):
+        for where in (name for name, norm in found.items() if norm == 0):
             log.warning("no gradient from %s reaches the LoRA at step %d", where, self.state.step)
-        self.metrics.write({"step": self.state.step, "kind": "gradients", **norms})
+        self.metrics.write({"step": self.state.step, "kind": "gradients", **found})
 
     # ------------------------------------------------------------ writing
 
@@ -207,8 +235,9 @@ class Trainer:
     def look(self) -> None:
         """Sample the held-out items; warn where they say that something goes wrong."""
         look = self.held_out.look(self.roles.edit, self.sampler)
-        save_picture(self.output / "samples" / f"step-{self.state.step:06d}.png", look.grid)
-        if self.state.main_step > self.config.train.steps // 4:  # before, it cannot edit yet
+        look.save(self.output / "samples", self.state.step)
+        late = self.state.main_step > self.config.train.steps // 4  # before, it cannot edit yet
+        if late and self.unpaired:  # the advice is about unpaired training
             for sentence in look.warnings():
                 log.warning("step %d: %s", self.state.step, sentence)
         measures = {k: v for k, v in look._asdict().items() if isinstance(v, float)}
@@ -240,24 +269,25 @@ class Trainer:
         self.state = State(**about["counters"])
         self.metrics.forget_after(self.state.step)
 
-    def write_lora(self, path: Path) -> Path:
-        """The live editor as a LoRA file that ComfyUI and diffusers load."""
+    def write_lora(self, path: Path) -> list[Path]:
+        """The live editor as LoRA files that ComfyUI and diffusers load: one for each expert."""
         info = lora_info(self.config, self.data, self.backbone.multiple, self.state.step)
-        for expert in self.backbone.experts:
+        files = {expert_path(path, expert): expert for expert in self.bank.experts}
+        for file, expert in files.items():
             write_lora(
-                path,
+                file,
                 self.bank.tensors(expert, "edit"),
                 scale=self.bank.scale,
-                prefix=f"{expert}.",
-                metadata=info.to_metadata(),
+                prefix=PREFIX[self.config.model.family],
+                metadata=of_expert(info, expert, self.backbone.spans).to_metadata(),
             )
-        return path
+        return list(files)
 
     def stopped(self) -> str:
         """Save everything in the middle of a run; says what there is now, and how to go on."""
         said = f"stopped at step {self.state.step}; everything is saved in {self.save()}. "
         if not self.state.warming_up:
-            said += f"The LoRA so far is {self.write_lora(self._numbered)}. "
+            said += f"The LoRA so far is {listed(self.write_lora(self._numbered))}. "
         if samples := newest_samples(self.output):
             said += f"The newest samples are {samples}. "
         return f"{said}Run the same command with --resume to go on."

@@ -10,20 +10,28 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from byg_train.commands.settings import Flags, settings
-from byg_train.config import PRESETS, ConfigError, TrainConfig, build_config, load_preset, parse_set
+from byg_train.config import (
+    PRESETS,
+    ConfigError,
+    TrainConfig,
+    build_config,
+    load_preset,
+    parse_set,
+    read_settings,
+)
 from byg_train.data.items import Dataset, Item
+from byg_train.fit import buckets, nearest_bucket
 from byg_train.run_folder import (
     check_output,
     differences,
     lora_info,
     read_config,
-    read_settings,
     to_toml,
     write_config,
 )
 
 
-@pytest.mark.parametrize("name", ["demo", "flux_edit", "flux_style"])
+@pytest.mark.parametrize("name", list(PRESETS))
 def test_every_preset_builds_and_says_what_it_is(name: str) -> None:
     config = build_config(load_preset(name))
     assert config.preset == name
@@ -43,16 +51,52 @@ def test_flux_edit_has_the_papers_numbers() -> None:
     assert (config.time.distribution, config.rollout.shift) == ("uniform", 1.0)
 
 
-def test_every_number_of_the_paper_presets_says_where_it_comes_from() -> None:
-    for name in ("flux_edit", "flux_style"):
-        lines = PRESETS[name].read_text(encoding="utf-8").splitlines()
-        values = [
-            x for x in lines[3:] if " = " in x and not x.startswith(("description", "source"))
-        ]
-        assert len(values) > 30
-        for line in values:
-            comment = line.partition("#")[2]
-            assert any(source in comment for source in ("B.1", "Alg. 1", "ours")), line
+def test_wan22_style_has_the_papers_numbers() -> None:
+    """Appendix B.2, B.1 where it is silent, and Wan2.2's own sampling."""
+    config = build_config(load_preset("wan22_style"))
+    m, o, t, s = config.method, config.optimizer, config.train, config.sample
+    assert (m.lambda_prior, m.lambda_id, m.lambda_cycle) == (1.0, 0.2, 1.0)
+    assert (m.identity_probability, m.ema_decay) == (0.1, None)
+    assert (o.name, o.lr, o.weight_decay) == ("adamw", 1e-4, 1e-2)
+    assert (t.expert, t.steps, t.batch_size, t.global_batch) == ("both", 750, 1, 8)
+    assert (config.lora.rank, config.rollout.steps, config.rollout.shift) == (64, 10, 12.0)
+    assert (config.time.distribution, config.time.shift) == ("logit_normal", 12.0)
+    assert (s.sampler, s.steps, s.shift, s.cfg, s.cfg_low) == ("unipc", 40, 12.0, 4.0, 3.0)
+    assert s.negative.count(",") == 27  # of its words, as many as in the model's repository
+    assert (config.data.frames, config.data.fps) == (81, 16)
+    wide = buckets(config.data.resolution, 16, config.data.max_aspect)
+    assert nearest_bucket(1920, 1080, wide) == (576, 320)
+
+
+def test_the_5b_has_its_own_rate_size_and_sampling() -> None:
+    large, small = (build_config(load_preset(n)) for n in ("wan22_style", "wan22_5b_style"))
+    wide = buckets(small.data.resolution, 32, small.data.max_aspect)
+    assert all(side % 32 == 0 for size in wide for side in size)
+    assert nearest_bucket(1920, 1080, wide) == (576, 320)
+    s = small.sample
+    assert (small.data.fps, s.steps, s.shift, s.cfg, s.cfg_low) == (24, 50, 5.0, 5.0, None)
+    same = {"method", "time", "warmup", "lora", "optimizer", "guidance"}
+    assert small.model_dump(include=same) == large.model_dump(include=same)
+    assert small.sample.negative == large.sample.negative
+
+
+def test_the_papers_ablation_of_the_ema_is_one_setting() -> None:
+    """Appendix C.1."""
+    with_ema = settings(Flags(preset="wan22_style", assignments=["method.ema_decay=0.99"]))
+    without = settings(Flags(preset="wan22_style"))
+    assert with_ema.method.ema_decay == 0.99 and without.method.ema_decay is None
+    assert with_ema.model_copy(update={"method": without.method}) == without
+
+
+@pytest.mark.parametrize("name", ["flux_edit", "flux_style", "wan22_style", "wan22_5b_style"])
+def test_every_number_of_the_paper_presets_says_where_it_comes_from(name: str) -> None:
+    lines = PRESETS[name].read_text(encoding="utf-8").splitlines()
+    settings = [x for x in lines if " = " in x and not x.startswith(("#", "description", "source"))]
+    assert len(settings) > 30
+    known = ("4.2", "5.1.1", "Alg. 1", "B.1", "B.2", "C.1", "Wan2.2", "ours")
+    for line in settings:
+        comment = line.rpartition("#")[2]
+        assert any(source in comment for source in known), line
 
 
 def test_flux_style_differs_from_flux_edit_in_length_alone() -> None:
@@ -109,6 +153,13 @@ def test_set(assignment: str, where: tuple[str, str], value: object) -> None:
         (Flags(preset="demo", assignments=["train.steps=-3"]), ["train.steps", "-3"]),
         (Flags(preset="demo", assignments=["train.steps"]), ["train.steps", "section.key=value"]),
         (Flags(preset="demo", assignments=["train.batch_size=3"]), ["global_batch 8", "3"]),
+        (
+            Flags(preset="demo", assignments=["train.expert=high"]),
+            ["train.expert", "'flux'", "both"],
+        ),
+        (Flags(preset="demo", assignments=["data.frames=5"]), ["data.frames is 5", "Wan alone"]),
+        (Flags(preset="demo_video", assignments=["data.frames=80"]), ["80", "77 or 81"]),
+        (Flags(preset="demo_video", assignments=["train.expert=mid"]), ["train.expert", "'mid'"]),
         (Flags(preset="demo", config=Path("nowhere.toml")), ["nowhere.toml", "does not exist"]),
         (Flags(), ["--preset", "demo"]),
     ],

@@ -24,6 +24,7 @@ from byg_train.step import (
     byg_step,
     identity_step,
     staged_step,
+    supervised_step,
 )
 
 WEIGHTS = Weights(cycle=1.3, prior=0.7, identity=0.4, alpha=0.25)
@@ -117,7 +118,7 @@ def algorithm_1(
     G_edit: Net, G_EMA: Net, G_T2I: Net, batch: EditBatch, draw: Draw, w: Weights
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Lines 2-34 as printed, `s = t` included: t must lie on the grid. Returns L and its terms."""
-    x, c, c_bar, p_src, p_tgt = batch
+    x, c, c_bar, p_src, p_tgt, _ = batch
     eps, t = draw.eps, draw.t
     b = len(x)
     t_ = t.view(b, 1, 1, 1, 1)
@@ -259,7 +260,7 @@ def test_identity_at_weight_zero_is_not_asked(form: str) -> None:
     else:
         out = staged_step(G, batch, draw, w, backward)
     assert len(G.edit.calls) == 2 and len(losses) == {"joint": 1, "staged": 2}[form]
-    assert list(out.terms) == ["cycle", "prior_fwd", "prior_rev"]
+    assert set(out.terms) == {"cycle", "prior_fwd", "prior_rev"}
     loss, terms = algorithm_1(*twin, batch, draw, w)
     loss.backward()
     torch.testing.assert_close(out.loss, loss)
@@ -282,14 +283,14 @@ def test_all_weights_zero_leave_a_zero_gradient(form: str) -> None:
 # ---------------------------------------------------------------- who is asked what
 
 
-def recorded(form: str) -> tuple[Roles, StepOutput, EditBatch, Draw]:
+def recorded(form: str, w: Weights = WEIGHTS) -> tuple[Roles, StepOutput, EditBatch, Draw]:
     batch, draw = problem([0.9, 0.35])
     G = Roles(*(Recorder(net) for net in roles()))
     if form == "joint":
-        out = byg_step(G, batch, draw, WEIGHTS)
+        out = byg_step(G, batch, draw, w)
         out.loss.backward()
     else:
-        out = staged_step(G, batch, draw, WEIGHTS, scaled(1.0))
+        out = staged_step(G, batch, draw, w, scaled(1.0))
     return G, out, batch, draw
 
 
@@ -350,6 +351,105 @@ def test_the_pseudo_target_carries_no_gradient_to_the_ema() -> None:
     assert_same_gradients(gradients(shared.edit), gradients(apart.edit))
 
 
+# ---------------------------------------------------------------- the ablation study (section 6)
+
+VARIANTS = {
+    "full": {},
+    "w/o routing": {"routing": False},
+    "w/o cycle": {"cycle": 0.0},
+    "w/o reverse pass": {"reverse": False},
+    "w/o directional": {"directional": 0.0, "alpha": 1.0},
+    "w/o bootstrapping": {"bootstrapping": False},
+    "w/o prior": {"prior": 0.0},
+    "w/o all of it": {"routing": False, "bootstrapping": False, "identity": 0.0},
+}
+
+
+@pytest.mark.parametrize("times", FREE)
+@pytest.mark.parametrize("name", VARIANTS)
+def test_every_variant_stages_as_it_adds(name: str, times: list[float]) -> None:
+    batch, draw = problem(times)
+    G, w = roles(), WEIGHTS._replace(**VARIANTS[name])
+    staged = staged_step(G, batch, draw, w, scaled(1 / 4))
+    assert_same_gradients(gradients(G.edit), joint_gradients(batch, draw, w), 1 / 4)
+    joint = byg_step(roles(), batch, draw, w)
+    torch.testing.assert_close(staged.loss, joint.loss.detach())
+    torch.testing.assert_close(staged.terms, joint.terms)
+
+
+def _asked(form: str, **switches: object) -> tuple[Roles, StepOutput, EditBatch, Draw]:
+    return recorded(form, WEIGHTS._replace(**switches))
+
+
+def _dreams(G: Roles, batch: EditBatch, draw: Draw) -> tuple[Tensor, Tensor]:
+    with torch.no_grad():
+        return rollout(lambda y, s: G.ema.velocity(y, s, batch.c, batch.x), *_times(draw))
+
+
+def _call(G: Roles, text: Tensor, not_source: Tensor | None = None) -> tuple:
+    """The editor's gradient pass with a text, and a source other than the one given."""
+    calls = [
+        call
+        for call in G.edit.calls
+        if call[2] is text and call[4] and (not_source is None or call[3] is not not_source)
+    ]
+    assert len(calls) == 1
+    return calls[0]
+
+
+@pytest.mark.parametrize("form", ["joint", "staged"])
+def test_without_bootstrapping_the_forward_pass_starts_from_the_source(form: str) -> None:
+    G, _, batch, draw = _asked(form, bootstrapping=False)
+    x_t, (_, y_0) = noised(batch.x, draw.eps, draw.t), _dreams(G, batch, draw)
+    assert torch.equal(_call(G, batch.c)[0], x_t)
+    assert torch.equal(_call(G, batch.c_inv, batch.x)[3], y_0)  # the rollout still gives y_0
+    assert all(torch.equal(state, x_t) for state, *_ in G.base.calls)
+
+
+@pytest.mark.parametrize("form", ["joint", "staged"])
+def test_without_routing_the_reverse_pass_sees_the_one_step_guess(form: str) -> None:
+    G, _, batch, draw = _asked(form, routing=False)
+    y_t, _ = _dreams(G, batch, draw)
+    with torch.no_grad():
+        v = G.edit.velocity(y_t, draw.t, batch.c, batch.x)
+    y_hat = y_t - draw.t.view(-1, 1, 1, 1, 1) * v
+    assert torch.equal(_call(G, batch.c)[0], y_t)
+    torch.testing.assert_close(_call(G, batch.c_inv, batch.x)[3].detach(), y_hat)
+
+
+@pytest.mark.parametrize("form", ["joint", "staged"])
+def test_without_the_cycle_the_reverse_prior_stays(form: str) -> None:
+    """The reverse instruction's weights learn, from the reverse prior alone."""
+    G, out, batch, _ = _asked(form, cycle=0.0, identity=0.0)
+    assert _call(G, batch.c_inv)
+    loss = WEIGHTS.prior * (out.terms["prior_fwd"] + out.terms["prior_rev"]).mean()
+    torch.testing.assert_close(out.loss.detach(), loss)
+
+
+@pytest.mark.parametrize("form", ["joint", "staged"])
+def test_without_the_reverse_pass_nothing_is_undone(form: str) -> None:
+    G, out, batch, draw = _asked(form, reverse=False)
+    assert set(out.terms) == {"prior_fwd", "identity"}
+    assert len(G.edit.calls) == 2 and len(G.base.calls) == 2
+    twin = roles()
+    _, terms = algorithm_1(*twin, *problem(ON_NODES), WEIGHTS)
+    batch, draw = problem(ON_NODES)
+    out = byg_step(roles(), batch, draw, WEIGHTS._replace(reverse=False))
+    wanted = WEIGHTS.prior * terms["prior_fwd"] + WEIGHTS.identity * terms["identity"]
+    torch.testing.assert_close(out.loss, wanted.mean())
+
+
+def test_without_the_direction_the_prior_is_the_mse() -> None:
+    batch, draw = problem([0.9, 0.4])
+    G = Roles(*(Recorder(net) for net in roles()))
+    out = byg_step(G, batch, draw, WEIGHTS._replace(directional=0.0, alpha=1.0))
+    with torch.no_grad():
+        y_t, _ = _dreams(G, batch, draw)
+        v = G.edit.velocity(y_t, draw.t, batch.c, batch.x)
+        v_tgt = G.base.velocity(y_t, draw.t, batch.p_tgt)
+    torch.testing.assert_close(out.terms["prior_fwd"], (v - v_tgt).square().mean((1, 2, 3, 4)))
+
+
 # ---------------------------------------------------------------- memory
 
 
@@ -390,6 +490,22 @@ def test_identity_step_is_the_identity_loss_alone(factor: float) -> None:
     torch.testing.assert_close(out.terms, {"identity": wanted.detach()})
     torch.testing.assert_close(out.loss, wanted.detach().mean())
     assert torch.equal(out.t, draw.t)
+    assert [len(G.edit.calls), G.ema.calls, G.base.calls] == [1, [], []]
+
+
+def test_a_supervised_step_is_equation_1() -> None:
+    """The noised true edit goes in, its velocity is asked for; no other network is."""
+    batch, draw = problem([0.9, 0.35])
+    y = gaussian(torch.Generator().manual_seed(5), *batch.x.shape)
+    G, twin = Roles(*(Recorder(net) for net in roles())), roles()
+    out = supervised_step(G, batch._replace(y=y), draw, scaled(256.0))
+    t = draw.t.view(-1, 1, 1, 1, 1)
+    v = twin.edit((1 - t) * y + t * draw.eps, draw.t, batch.c, batch.x)
+    wanted = (v - (draw.eps - y)).square().mean((1, 2, 3, 4))
+    wanted.mean().backward()
+    assert_same_gradients(gradients(G.edit.velocity), _present(twin.edit), 256.0)
+    torch.testing.assert_close(out.terms, {"edit": wanted.detach()})
+    torch.testing.assert_close(out.loss, wanted.detach().mean())
     assert [len(G.edit.calls), G.ema.calls, G.base.calls] == [1, [], []]
 
 

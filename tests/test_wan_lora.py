@@ -20,7 +20,14 @@ from tiny_wan import HIGH, LOW, base, config, latents, load, make_bank, randomis
 from byg_train.backbones.wan import WanBackbone
 from byg_train.backbones.wan_files import Base
 from byg_train.lora import LoraBank
-from byg_train.lora_file import PREFIX, LoraInfo, expert_path, read_lora, write_lora
+from byg_train.lora_file import (
+    PREFIX,
+    LoraInfo,
+    expert_path,
+    expert_paths,
+    read_lora,
+    write_lora,
+)
 
 comfyui = test_lora_file.comfyui
 PARTS = {"high": "transformer", "low": "transformer_2"}
@@ -76,6 +83,14 @@ def test_one_file_per_expert(tmp_path: Path) -> None:
     assert not torch.equal(
         *(f["diffusion_model.blocks.0.ffn.2.lora_B.weight"] for f in (high, low))
     )
+
+
+def test_either_file_of_a_pair_names_both() -> None:
+    pair = {e: Path(f"loras/cartoon_{e}_noise.safetensors") for e in ("high", "low")}
+    for path in (*pair.values(), Path("loras/cartoon.safetensors")):
+        assert expert_paths(path, ["high", "low"]) == pair
+        assert expert_paths(path, ["low"]) == {"low": pair["low"]}
+        assert expert_paths(path, ["transformer"]) == {"transformer": path}
 
 
 def test_modules_have_wans_own_names_and_come_back(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from byg_train.schedule import draw_span, draw_t, draw_t_within, share
+from byg_train.schedule import draw_span, draw_t, draw_t_within, middles_of_t, share
 
 SPANS = {"high": (0.875, 1.0), "low": (0.0, 0.875)}
 
@@ -51,6 +51,27 @@ def test_draws_within_a_span_are_free_draws_that_fell_there(
     ours = draw_t_within(span, 20_000, generator(1), distribution, shift)
     assert ours.dtype == torch.float32
     assert distance(ours, free) < 1.95 * math.sqrt(1 / len(ours) + 1 / len(free))
+
+
+def test_a_span_of_everything_is_drawn_as_free_draws_are() -> None:
+    """So a base of one network draws what it always drew."""
+    for distribution, shift in (("logit_normal", 12.0), ("uniform", 1.0)):
+        a, b = generator(), generator()
+        one = {"transformer": (0.0, 1.0)}
+        assert draw_span(one, a, distribution, shift) == "transformer"
+        within = draw_t_within((0.0, 1.0), 5, a, distribution, shift)
+        assert torch.equal(within, draw_t(5, b, distribution, shift))
+        assert torch.equal(a.get_state(), b.get_state())
+
+
+def test_middles_divide_a_span_into_equally_likely_parts() -> None:
+    for span in SPANS.values():
+        t = middles_of_t(span, 4, "logit_normal", 12.0)
+        assert (t[1:] > t[:-1]).all() and span[0] <= t[0] and t[-1] < span[1]
+        whole = share(span, "logit_normal", 12.0)
+        below = [share((span[0], float(one)), "logit_normal", 12.0) / whole for one in t]
+        assert below == pytest.approx([1 / 8, 3 / 8, 5 / 8, 7 / 8], abs=1e-5)
+    assert torch.equal(middles_of_t((0.0, 1.0), 3, "uniform"), (torch.arange(3) + 0.5) / 3)
 
 
 def distance(a: Tensor, b: Tensor) -> float:

@@ -6,12 +6,18 @@ Latents are (B, C, F, H, W), F = 1 for images; pixels are (B, 3, F, H, W) in [-1
 
 from __future__ import annotations
 
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Protocol
 
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
     from ..config import ModelConfig
+
+# Family -> the module that knows its files without loading them.
+FILES = {"flux": ".flux", "wan": ".wan_files"}
 
 # Prompt embeddings of a batch: named tensors, batch first, of fixed shape per model.
 Text = dict[str, Tensor]
@@ -22,6 +28,7 @@ class Backbone(Protocol):
 
     experts: nn.ModuleDict  # the networks that get a LoRA: {"transformer": ...} for FLUX
     spans: dict[str, tuple[float, float]]  # the times t of each; a micro-batch is within one span
+    resident: str | None  # the one that is on the device; None before the first is needed
     multiple: int  # pixel sizes must be multiples of this (VAE factor x patch)
     fingerprint: str  # identifies VAE, text encoders and text length; part of every cache key
 
@@ -63,3 +70,34 @@ def load_backbone(config: ModelConfig, device: str) -> Backbone:
 
         return WanBackbone.load(config, device)
     raise ValueError(f"model.family {config.family!r} is unknown; known: flux, wan")
+
+
+# ---------------------------------------------------------------- before loading
+
+
+def resolve_base(config: ModelConfig) -> Path | str:
+    """The file or folder of `model.path`, or a hub id that can be fetched; loads nothing.
+
+    ConfigError if a path does not exist, a folder lacks parts, or the hub cannot be reached.
+    """
+    return _files(config).resolve_base(config)
+
+
+def pixel_multiple(config: ModelConfig) -> int:
+    """Pixel sizes must be multiples of this; loads nothing and needs no network."""
+    return _files(config).pixel_multiple(config)
+
+
+def boundary(config: ModelConfig) -> float | None:
+    """The time at which two experts meet; None of one network. Loads nothing, needs no network."""
+    return _files(config).boundary(config) if config.family == "wan" else None
+
+
+def token_counts(config: ModelConfig, width: int, height: int, frames: int) -> tuple[int, int]:
+    """Text tokens, and tokens of a picture or clip (its source has as many); loads nothing."""
+    size = (width, height) if config.family == "flux" else (width, height, frames)
+    return _files(config).token_counts(config, *size)
+
+
+def _files(config: ModelConfig) -> ModuleType:
+    return import_module(FILES[config.family], __package__)

@@ -108,7 +108,7 @@ class FluxBackbone:
             torch._dynamo.config.recompile_limit = 64
             transformer.compile_repeated_blocks()
         self.experts = nn.ModuleDict({"transformer": transformer})
-        self.spans = {"transformer": (0.0, 1.0)}
+        self.spans, self.resident = {"transformer": (0.0, 1.0)}, "transformer"
         self._placed = False
         # Float32 whatever the transformer is: small, and run once per picture.
         vae = AutoencoderKL.from_pretrained(

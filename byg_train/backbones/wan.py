@@ -197,6 +197,11 @@ class WanBackbone:
     # ------------------------------------------------------------ velocity
 
     @property
+    def resident(self) -> str | None:
+        """The expert on the device; None before the first is needed."""
+        return self._turns.resident
+
+    @property
     def swaps(self) -> int:
         """How often one expert made way for the other on the device, so far."""
         return self._turns.swaps

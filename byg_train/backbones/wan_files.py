@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ..config import ConfigError, ModelConfig
-from .locate import Parts, download, local_folder, locate
+from .locate import WORLD, Parts, download, local_folder, locate
 
 if TYPE_CHECKING:
     from diffusers import WanTransformer3DModel
@@ -63,12 +63,17 @@ def resolve_base(config: ModelConfig) -> Path | str:
 
 def pixel_multiple(config: ModelConfig) -> int:
     """Pixel sizes must be multiples of this; loads nothing and needs no network."""
-    name = config.components if Path(config.path).expanduser().is_file() else config.path
-    folder = local_folder(name, config.revision) if name else None
+    folder = _described(config)
     if folder is not None and (file := folder / "vae" / "config.json").is_file():
         # Configurations of Wan 2.1's VAE are older than the key.
         return json.loads(file.read_text()).get("scale_factor_spatial", 8) * PATCH
-    return (16 if "5B" in Path(name or "").name.upper() else 8) * PATCH
+    return (16 if "5B" in Path(_describing(config) or "").name.upper() else 8) * PATCH
+
+
+def boundary(config: ModelConfig) -> float | None:
+    """Where two experts meet; None of one network, or a hub id that is not here. Loads nothing."""
+    folder = _described(config)
+    return None if folder is None else _boundary(folder)
 
 
 def token_counts(config: ModelConfig, width: int, height: int, frames: int) -> tuple[int, int]:
@@ -80,15 +85,21 @@ def token_counts(config: ModelConfig, width: int, height: int, frames: int) -> t
     return config.text_len, ((frames - 1) // 4 + 1) * (width // multiple) * (height // multiple)
 
 
+def expert_names(name: str) -> dict[str, str]:
+    """Expert -> file name, by the name of either file of a pair."""
+    word = NOISE.search(Path(name).stem)
+    if word is None:
+        return {"transformer": name}
+    spell = next(f for f in (str.lower, str.upper, str.title) if f(word[0]) == word[0])
+    before, after = name[: word.start()], name[word.end() :]
+    return {expert: before + spell(expert) + after for expert in PAIR}
+
+
 def expert_files(path: Path) -> dict[str, Path]:
     """Expert -> single file; the other file of a pair lies beside the one that was named."""
-    word = NOISE.search(path.stem)
-    if word is None:
-        return {"transformer": path}
-    spell = next(f for f in (str.lower, str.upper, str.title) if f(word[0]) == word[0])
-    before, after = path.name[: word.start()], path.name[word.end() :]
-    files = {expert: path.with_name(before + spell(expert) + after) for expert in PAIR}
-    for file in files.values():
+    names = expert_names(path.name)
+    files = {expert: path.with_name(name) for expert, name in names.items()}
+    for file in files.values() if names.keys() == PAIR.keys() else ():
         if not file.is_file():
             raise ConfigError(
                 f"model.path {path} is one expert of a pair, and {file.name} is not "
@@ -96,6 +107,17 @@ def expert_files(path: Path) -> dict[str, Path]:
                 f"`high` and `low` alone"
             )
     return files
+
+
+def _describing(config: ModelConfig) -> str | None:
+    """The name of what says everything but the weights."""
+    return config.components if Path(config.path).expanduser().is_file() else config.path
+
+
+def _described(config: ModelConfig) -> Path | None:
+    """The folder of that name, if it is here."""
+    name = _describing(config)
+    return local_folder(_named(name), config.revision) if name else None
 
 
 def _components(config: ModelConfig) -> Path | str:
@@ -108,7 +130,13 @@ def _components(config: ModelConfig) -> Path | str:
     return _located(config.components, config.revision, weights=False)
 
 
+def _named(name: str) -> str:
+    """`world` is the embedded base of this family."""
+    return str(WORLD.with_name("base_wan")) if name == "world" else name
+
+
 def _located(name: str, revision: str | None, *, weights: bool) -> Path | str:
+    name = _named(name)
     folder = local_folder(name, revision)
     experts = PAIR if folder is None else _experts(folder)
     return locate(name, revision, _parts(experts, weights=weights))

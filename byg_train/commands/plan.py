@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from rich.table import Table
 
-from ..backbones.flux import token_counts
+from ..backbones import token_counts
 from ..backbones.locate import local_folder
 from ..config import ConfigError, ModelConfig, TrainConfig
 from ..cost import (
@@ -21,16 +21,18 @@ from ..cost import (
     Memory,
     compute,
     disk,
-    download_size,
+    look_cost,
     memory,
-    network,
 )
 from ..fit import Size, buckets, nearest_bucket
+from ..networks import download_size, network
 
 if TYPE_CHECKING:
     from ..data.items import Dataset, Item
 
 GB = 1e9
+# GPUs of the paper's runs (B.1, B.2).
+EIGHT = 8
 
 
 class Shapes(NamedTuple):
@@ -38,24 +40,24 @@ class Shapes(NamedTuple):
 
     sizes: Counter[Size]  # training items per bucket
     text: int  # tokens
-    image: dict[Size, int]  # tokens of one picture
+    image: dict[Size, int]  # tokens of one picture or clip
 
     @property
     def mean_image(self) -> float:
-        """Image tokens of an average item."""
+        """Tokens of an average picture or clip."""
         return sum(self.image[size] * n for size, n in self.sizes.items()) / self.sizes.total()
 
 
 def shapes(config: TrainConfig, multiple: int, data: Dataset | None) -> Shapes:
-    """Token counts of the data; without data, of one square picture."""
+    """Token counts of the data; without data, of one square picture or one 16:9 clip."""
     choice = buckets(
         config.data.resolution, multiple, config.data.max_aspect if config.data.buckets else 1.0
     )
     items = data.train if data else []
     sizes = Counter(nearest_bucket(item.width, item.height, choice) for item in items)
     if not sizes:
-        sizes[nearest_bucket(1, 1, choice)] = 1
-    counts = {size: token_counts(config.model, *size) for size in sizes}
+        sizes[nearest_bucket(*((16, 9) if config.data.frames > 1 else (1, 1)), choice)] = 1
+    counts = {size: token_counts(config.model, *size, config.data.frames) for size in sizes}
     text = next(iter(counts.values()))[0]
     return Shapes(sizes, text, {size: image for size, (_, image) in counts.items()})
 
@@ -80,18 +82,34 @@ def _rows(config: TrainConfig, s: Shapes, data: Dataset | None) -> list[tuple[st
     return [
         ("base", config.model.path),
         ("items", _items(data)),
-        ("buckets", _buckets(s) if data else f"about {config.data.resolution} px squared"),
-        ("tokens", f"{s.text} text + 2 x {s.mean_image:.0f} image (target and source)"),
+        ("buckets", _buckets(config, s, data)),
+        ("tokens", _tokens(config, s, net.sequence(s.text, s.mean_image, source=True))),
         ("steps", _steps(config)),
         *_step_rows(config, cost),
-        ("memory", _memory_words(need)),
-        ("time", _times(config, cost, need.total)),
+        ("memory" if config.model.path == "world" else "memory per GPU", _memory_words(need)),
+        *_times(config, cost, need.total),
         ("disk", disk_words if data else f"{disk_words} (without your data)"),
     ]  # fmt: skip
 
 
-def _buckets(s: Shapes) -> str:
-    return ", ".join(f"{width}x{height}: {n}" for (width, height), n in sorted(s.sizes.items()))
+def _buckets(config: TrainConfig, s: Shapes, data: Dataset | None) -> str:
+    d = config.data
+    sizes = ", ".join(f"{width}x{height}: {n}" for (width, height), n in sorted(s.sizes.items()))
+    words = sizes if data else f"about {d.resolution} px squared"
+    if config.model.family != "wan":
+        return words
+    (width, height), _ = s.sizes.most_common(1)[0]
+    words += "" if data else f", such as {width}x{height}"
+    return f"{words}; {d.frames} frames at {d.fps:g} fps ({d.frames / d.fps:.1f} s)"
+
+
+def _tokens(config: TrainConfig, s: Shapes, sequence: float) -> str:
+    if config.model.family == "flux":
+        return f"{s.text} text + 2 x {s.mean_image:.0f} image (target and source)"
+    return (
+        f"{sequence:,.0f} attend to each other: 2 x {s.mean_image:,.0f} of the clip (target and "
+        f"source); beside them {s.text} of text"
+    )
 
 
 def _step_rows(config: TrainConfig, cost: Compute) -> list[tuple[str, str]]:
@@ -100,11 +118,28 @@ def _step_rows(config: TrainConfig, cost: Compute) -> list[tuple[str, str]]:
     return [
         ("one step", f"{step.full:.1f} F in full, {step.identity:.0f} F identity-only, "
          f"{step.mean:.1f} F on average ({checkpointing} checkpointing)"),
-        ("", f"F, one forward of the editor, is {cost.forward / 1e12:.2g} TFLOP; one of the base "
-         f"is {cost.r:.2f} F"),
+        ("", f"F, one forward of the editor, is {_teraflop(cost.forward)}; one of the base is "
+         f"{cost.r:.2f} F"),
         ("supervised", f"a step on true pairs would take {step.supervised:.0f} F; this method "
          f"takes {step.mean / step.supervised:.1f} times as long per step"),
+        ("samples", _looks(config, step.mean)),
     ]  # fmt: skip
+
+
+def _teraflop(flops: float) -> str:
+    count = flops / 1e12
+    return f"{count:,.0f} TFLOP" if count > 10 else f"{count:.2g} TFLOP"
+
+
+def _looks(config: TrainConfig, step: float) -> str:
+    """What it takes to look at held-out items; `step`: F of one item's average step."""
+    t, count = config.train, config.sample.count
+    look = count * look_cost(config)
+    looks = 2 + (t.steps - 1) // t.sample_every if t.sample_every else 2
+    return (
+        f"{looks} looks at {count} held-out items, {look:.0f} F each (as long as "
+        f"{look / (step * t.global_batch):.1f} steps)"
+    )
 
 
 def _steps(config: TrainConfig) -> str:
@@ -122,21 +157,30 @@ def _memory_words(need: Memory) -> str:
         f"{_size(need.adapter)}, EMA {_size(need.ema)}, and activations of a step "
         f"{_size(need.activations + need.working)} or decoding of samples {_size(need.decoding)}; "
         f"before that T5 alone {_size(need.encoding)}"
-    )
+    ) + (f"; {_size(need.host)} of main memory for both experts" if need.host else "")
 
 
-def _times(config: TrainConfig, cost: Compute, memory_need: float) -> str:
+def _times(config: TrainConfig, cost: Compute, memory_need: float) -> list[tuple[str, str]]:
+    """Rows: on one device, and on several that share the items of a step."""
     if config.model.path == "world":
         speed = f"assumed {CPU_TFLOPS:g} TFLOP/s"
-        return f"2 CPU cores {_duration(cost.seconds(CPU_TFLOPS))} (at an {speed})"
+        time = _duration(cost.seconds(CPU_TFLOPS))
+        return [("time", f"2 CPU cores {time} (at an {speed})")]
     fits = {name: gpu for name, gpu in GPUS.items() if gpu.memory > memory_need}
-    times = [f"{n} {_duration(cost.seconds(SUSTAINED * g.tflops))}" for n, g in fits.items()]
     small = [name for name in GPUS if name not in fits]
     if not fits:
-        return f"fits none of the known GPUs ({', '.join(small)})"
-    return f"{', '.join(times)} (at an assumed {SUSTAINED:.0%} of the peak bf16 speed)" + (
-        f"; too little memory: {', '.join(small)}" if small else ""
-    )
+        return [("time", f"fits none of the known GPUs ({', '.join(small)})")]
+
+    def on(number: int) -> str:
+        seconds = {n: cost.seconds(number * SUSTAINED * g.tflops) for n, g in fits.items()}
+        return ", ".join(f"{name} {_duration(s)}" for name, s in seconds.items())
+
+    too_small = f"; too little memory: {', '.join(small)}" if small else ""
+    speed = f"at an assumed {SUSTAINED:.0%} of the peak bf16 speed, samples not counted"
+    return [
+        ("time, 1 GPU", f"{on(1)} ({speed}){too_small}"),
+        ("time, 8 GPUs", f"{on(EIGHT)}: the paper's machine; byg_train itself trains on one"),
+    ]
 
 
 def all_items(data: Dataset | None) -> list[Item]:
@@ -168,9 +212,9 @@ def _duration(seconds: float) -> str:
 
 def disk_need(config: TrainConfig, s: Shapes, items: list[Item]) -> Disk:
     """What the run will bring: cache, run folder, and the base if it is not here yet."""
-    pictures = {item.digest: item for item in items}
+    seen = {(item.digest, item.stretch) for item in items}
     texts = {text for item in items for text in item.texts} | {""}
-    mean = [s.mean_image] * len(pictures)
+    mean = [s.mean_image] * len(seen)
     need = disk(config, network(config.model), s.text, mean, len(texts))
     return need._replace(download=_download(config.model))
 

@@ -14,8 +14,8 @@ from ..config import (
     load_preset,
     merged,
     parse_set,
+    read_settings,
 )
-from ..run_folder import read_settings
 
 
 @dataclass(frozen=True)

@@ -7,21 +7,26 @@ import os
 import shlex
 import tempfile
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import typer
 from rich.console import Console
 
-from ..backbones.flux import pixel_multiple, resolve_base
+from ..backbones import pixel_multiple, resolve_base
 from ..config import ConfigError, TrainConfig
-from ..data.items import LAYOUTS, load_items
-from ..data.pictures import KINDS
+from ..cost import trained_experts
+from ..data.kinds import kind_of
+from ..data.pairs import for_objective
+from ..data.rows import layouts
 from ..files import atomic
 from ..lora_file import read_lora
 from ..progress import CONSOLE
 from ..run_folder import CONFIG, check_output, newest_samples, to_toml, write_config
 from ..stopping import NOTHING_LOST, stops_at_once
+from .clip_table import load_shown
 from .errors import full_disk_explained, interruption_explained, out_of_memory_explained
 from .plan import all_items, check_disk, disk_need, plan, shapes
 from .settings import Flags, resolve_device, settings
@@ -29,11 +34,16 @@ from .settings import Flags, resolve_device, settings
 if TYPE_CHECKING:
     from ..data.items import Dataset
 
-DEMO = "python -m byg_train --preset demo"
-WARMUP = Path(__file__).parents[1] / "world" / "warmup.safetensors"
+# Presets that draw their data themselves -> the module that draws them and measures the run.
+DEMOS = {"demo": "demo", "demo_video": "demo_video"}
+# What runs now, without any data, of each family.
+DEMO = {
+    "flux": "python -m byg_train --preset demo",
+    "wan": "python -m byg_train --preset demo_video",
+}
 LOWER = (
-    "start anew with a lower train.batch_size, data.resolution or lora.rank, or with "
-    "model.gradient_checkpointing=true or optimizer.name=adamw8bit"
+    "start anew with a lower train.batch_size, data.resolution, data.frames (of clips) or "
+    "lora.rank, or with model.gradient_checkpointing=true or optimizer.name=adamw8bit"
 )
 
 
@@ -54,7 +64,7 @@ def run_training(flags: Flags, run: Run) -> None:
     if run.print_config:
         typer.echo(f'# "null": no value\n{to_toml(config)}', nl=False)
         return
-    demo = config.preset == "demo" and config.data.path is None
+    demo = config.preset in DEMOS and config.data.path is None
     if config.data.path is None and not demo:
         _explain_needs(config)
         raise typer.Exit(2)
@@ -79,9 +89,9 @@ def _checked(
     if demo:
         config = _with_data(config, output / "data")
         check_output(output, config, resume=resume)
-        _render_world(output / "data")
+        _render_world(config)
     multiple = pixel_multiple(config.model)
-    data = load_items(config.data, multiple)
+    data = for_objective(load_shown(config.data, multiple), config, multiple)
     check_output(output, config, resume=resume)
     check_disk(config, disk_need(config, shapes(config, multiple, data), all_items(data)), output)
     resolve_base(config.model)
@@ -90,7 +100,11 @@ def _checked(
 
 
 def _check_machine(config: TrainConfig) -> None:
-    """Packages that only some settings need, and how many processes there are."""
+    """Packages and networks that only some settings need, and how many processes there are."""
+    if not trained_experts(config):
+        from ..assembly import one_network
+
+        raise ConfigError(one_network(config))
     needed = {
         "bitsandbytes": ("optimizer.name=adamw8bit", config.optimizer.name == "adamw8bit"),
         "wandb": ("train.wandb=true", config.train.wandb),
@@ -114,25 +128,26 @@ def _check_warmup(config: TrainConfig) -> None:
     name = config.warmup.lora
     if name is None:
         return
+    from ..assembly import warmup_files
     from ..edit import wrong_width
 
-    shipped = name == "world"
-    try:
-        file = read_lora(WARMUP if shipped else Path(name))
-    except ValueError as error:
-        raise ConfigError(f"warmup.lora {name!r}: {error}") from None
-    ranks = {len(a) for key, a in file.tensors.items() if key.endswith(".lora_A.weight")}
-    why = wrong_width(file, config.model)
-    if not why and ranks != {config.lora.rank}:
-        found = ", ".join(map(str, sorted(ranks)))
-        why = f"its rank is {found}, lora.rank is {config.lora.rank}"
-    if why:
-        instead = (
-            "train your own warm-up: --set warmup.lora=null --set warmup.min_steps=300"
-            if shipped
-            else "choose another, or set warmup.lora=null"
-        )
-        raise ConfigError(f"warmup.lora {name!r} does not fit this run ({why}); {instead}")
+    instead = (
+        "train your own warm-up: --set warmup.lora=null --set warmup.min_steps=300"
+        if name == "world"
+        else "choose another, or set warmup.lora=null"
+    )
+    for path in warmup_files(config, trained_experts(config)).values():
+        try:
+            file = read_lora(path)
+        except ValueError as error:
+            raise ConfigError(f"warmup.lora {name!r}: {error}") from None
+        ranks = {len(a) for key, a in file.tensors.items() if key.endswith(".lora_A.weight")}
+        why = wrong_width(file, config.model)
+        if not why and ranks != {config.lora.rank}:
+            found = ", ".join(map(str, sorted(ranks)))
+            why = f"its rank is {found}, lora.rank is {config.lora.rank}"
+        if why:
+            raise ConfigError(f"warmup.lora {name!r} does not fit this run ({why}); {instead}")
 
 
 def _train(
@@ -147,29 +162,31 @@ def _train(
                 temporary.write_text("".join(f"{p}\n" for p in data.problems), encoding="utf-8")
     try:
         with full_disk_explained(output), out_of_memory_explained(LOWER):
-            lora = train(config, data, output, device=device, resume=resume)
+            files = train(config, data, output, device=device, resume=resume)
     except TrainingError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from None
-    farewell = _farewell(lora, output)
+    farewell = _farewell(config, files, output)
     if demo:
         with stops_at_once(f"the training is complete, but not measured\n{farewell}"):
-            from ..world.demo import report
-
-            report(output, device)
+            _world(config).report(output, device)
     typer.echo(farewell)
 
 
-def _farewell(lora: Path, output: Path) -> str:
+def _farewell(config: TrainConfig, files: list[Path], output: Path) -> str:
     """What there is now, and what may be typed next."""
     here = output.relative_to(Path.cwd()) if output.is_relative_to(Path.cwd()) else output
     samples = here / newest_samples(output).relative_to(output)
-    file, folder, grid = (shlex.quote(str(path)) for path in (here / lora.name, here, samples))
+    loras = [shlex.quote(str(here / file.name)) for file in files]
+    folder, grid = (shlex.quote(str(path)) for path in (here, samples))
+    a_picture, photo, edited = "a picture", "photo.png", "edited.png"
+    if config.model.family == "wan":
+        a_picture, photo, edited = "a clip", "clip.mp4", "edited.mp4"
     return (
-        f"\nThe LoRA is {file}; what it does to held-out items is in {grid}.\n"
-        "Edit a picture, or pack the LoRA for ComfyUI:\n"
-        f"  python -m byg_train edit --lora {file} --image photo.png \\\n"
-        "      --instruction '...' --output edited.png\n"
+        f"\nThe LoRA is {' and '.join(loras)}; what it does to held-out items is in {grid}.\n"
+        f"Edit {a_picture}, or pack the LoRA for ComfyUI:\n"
+        f"  python -m byg_train edit --lora {loras[0]} --input {photo} \\\n"
+        f"      --instruction '...' --output {edited}\n"
         f"  python -m byg_train export {folder}"
     )
 
@@ -178,11 +195,14 @@ def _with_data(config: TrainConfig, folder: Path) -> TrainConfig:
     return config.model_copy(update={"data": config.data.model_copy(update={"path": folder})})
 
 
-def _render_world(folder: Path) -> None:
-    from ..world.demo import prepare
+def _world(config: TrainConfig) -> ModuleType:
+    """What draws a demo's data (`prepare(folder)`) and measures it (`report(run, device)`)."""
+    return import_module(f"..world.{DEMOS[config.preset]}", __package__)
 
-    CONSOLE.print("Drawing the tiny world's training pictures ...")
-    prepare(folder)
+
+def _render_world(config: TrainConfig) -> None:
+    CONSOLE.print(f"Drawing the tiny world's training {kind_of(config.data).many} ...")
+    _world(config).prepare(config.data.path)
 
 
 def _dry_run(config: TrainConfig, demo: bool) -> None:
@@ -190,21 +210,22 @@ def _dry_run(config: TrainConfig, demo: bool) -> None:
     with tempfile.TemporaryDirectory() as folder:
         if demo:
             config = _with_data(config, Path(folder) / "data")
-            _render_world(config.data.path)
-        table = plan(config, multiple, load_items(config.data, multiple))
+            _render_world(config)
+        table = plan(config, multiple, load_shown(config.data, multiple))
     Console().print(table)
 
 
 def _explain_needs(config: TrainConfig) -> None:
     """What a preset without --data wants, its plan, and what runs now."""
     console = CONSOLE
-    layouts = LAYOUTS.format(root="DATA", found="", kinds=KINDS).partition("\n\n")[2]
+    kind = kind_of(config.data)
     console.print(
-        f"Preset {config.preset} trains on your pictures: pass --data DATA, a folder in one of two "
-        f"layouts.\n\n{layouts}\n",
+        f"Preset {config.preset} trains on your {kind.many}: pass --data DATA, a folder in one of "
+        f"two layouts.\n\n{layouts('DATA', kind)}\n",
         markup=False,
         highlight=False,
         soft_wrap=True,
     )
     console.print(plan(config, pixel_multiple(config.model), None))
-    console.print(f"\nWithout any data, this runs now: {DEMO}", markup=False, highlight=False)
+    command = DEMO[config.model.family]
+    console.print(f"\nWithout any data, this runs now: {command}", markup=False, highlight=False)

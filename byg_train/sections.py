@@ -1,0 +1,264 @@
+"""The sections of a run's configuration: every setting, its unit and its rule."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+
+class Section(BaseModel):
+    """Frozen, and strict about names."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class ModelConfig(Section):
+    """Which base model, and how it is run."""
+
+    family: Literal["flux", "wan"] = "flux"
+    """Model family: FLUX.1 (pictures) or Wan (clips)."""
+    path: str = "black-forest-labs/FLUX.1-dev"
+    """Hub id, diffusers folder, or a transformer's .safetensors; `world` is the embedded base.
+
+    Of Wan's two experts either file: the other lies beside it, with `low` for `high` in its name.
+    """
+    components: str | None = None
+    """For a single file: hub id or folder with the text encoders, tokenizers and VAE."""
+    revision: str | None = None
+    """Hub revision (branch, tag or commit)."""
+    dtype: Literal["bfloat16", "float32"] = "bfloat16"
+    """Type of the frozen weights and of the matrix products. LoRA, losses and EMA are float32."""
+    text_len: int = Field(256, ge=8, le=512)
+    """T5 tokens. ComfyUI pads FLUX prompts to 256 and padding attends: keep 256 for FLUX.1-dev."""
+    reference_mode: Literal["index", "shared"] = "index"
+    """Positions of the source: its own first axis (Kontext's index 1) or those of the target.
+
+    Wan knows the latter alone (B.2).
+    """
+    gradient_checkpointing: bool = True
+    """Recompute blocks in backward (non-reentrant): less memory, a third more time per gradient."""
+    compile: bool = False
+    """Compile the repeated blocks: a minute at start, then faster."""
+
+    @model_validator(mode="after")
+    def _of_the_family(self) -> ModelConfig:
+        if self.family == "wan" and self.reference_mode != "shared":
+            raise ValueError(
+                f"reference_mode is {self.reference_mode!r}, which family 'wan' does not know: set "
+                f"model.reference_mode to 'shared'"
+            )
+        return self
+
+
+class GuidanceConfig(Section):
+    """Values of the guidance embedding of distilled models; null for models without one."""
+
+    train: float | None = 1.0
+    """For the editor in training and in its rollout."""
+    prior: float | None = 1.0
+    """For the frozen base of section 4.2."""
+    sample: float | None = 2.5
+    """For samples, `edit` and, through the LoRA's metadata, ComfyUI."""
+
+
+class DataConfig(Section):
+    """Where items come from and how they are brought to size."""
+
+    path: Path | None = None
+    """Folder with metadata.jsonl, or with one folder per style."""
+    resolution: int = Field(512, ge=16)
+    """Buckets have about resolution x resolution pixels."""
+    frames: int = Field(1, ge=1)
+    """Frames of a training clip, 4k + 1; 1: pictures."""
+    fps: float = Field(16, gt=0)
+    """Clips are resampled to so many frames a second: what the model was trained at."""
+    extraction: Literal["head", "uniform", "chunk"] = "head"
+    """Which frames of a longer clip: the first, those in the middle, or one stretch after another.
+
+    `uniform` takes the middle, or `stretches` of them; every stretch of `chunk` is an item.
+    """
+    stretches: int = Field(1, ge=1)
+    """With `uniform`: so many of each clip, evenly spaced, as far as it is long enough."""
+    buckets: bool = True
+    """Keep aspect ratios (buckets); false: centre-crop to a square."""
+    max_aspect: float = Field(2.0, ge=1)
+    """Longest bucket side over shortest."""
+    on_bad_item: Literal["stop", "drop"] = "stop"
+    """Stop with the whole list of unusable items, or train without them and write the list."""
+    styles: Path | None = None
+    """styles.toml, templates for style folders; null: the data folder's own, or the built-in."""
+    cache: Path | None = None
+    """Folder of latents and embeddings; null: <data>/.byg_cache."""
+    holdout: int = Field(4, ge=0)
+    """Items kept out of training for samples and alarms when no item is marked split = test."""
+
+    @field_validator("frames")
+    @classmethod
+    def _as_the_vae_takes(cls, frames: int) -> int:
+        if frames % 4 != 1:
+            before = (frames - 1) // 4 * 4 + 1
+            raise ValueError(f"wanted 4k + 1 frames, such as {before} or {before + 4}")
+        return frames
+
+
+class MethodConfig(Section):
+    """The weights of Eq. 5, what surrounds them, and what the ablation study leaves out."""
+
+    objective: Literal["byg", "supervised"] = "byg"
+    """Unpaired training (Algorithm 1), or Eq. 1 on items with a `target_file_name`."""
+    lambda_cycle: float = Field(1.0, ge=0)
+    """Weight of L_cycle (Eq. 3)."""
+    lambda_prior: float = Field(1.0, ge=0)
+    """Weight of both prior terms (Eq. 2)."""
+    lambda_id: float = Field(0.2, ge=0)
+    """Weight of L_id inside a full step."""
+    alpha: float = Field(0.1, ge=0)
+    """Weight of L_MSE inside the prior; the paper gives no value."""
+    prior_guidance: float = Field(1.0, ge=0)
+    """Classifier-free guidance of the prior against the empty caption; 1 = none, one pass."""
+    identity_probability: float = Field(0.15, ge=0, le=1)
+    """Share of identity-only steps."""
+    ema_decay: float | None = Field(0.999, gt=0, lt=1)
+    """Decay of G_EMA per optimiser step, float32; null: a stop-gradient copy (App. C.1)."""
+    directional: float = Field(1.0, ge=0)
+    """Weight of L_dir inside the prior; 0, with alpha 1, is the study's row without it."""
+    bootstrapping: bool = True
+    """The forward pass gets the dreamt y_t; false: the noised source x_t (ablation)."""
+    routing: bool = True
+    """The reverse pass sees y_0 and learns through y_hat (Eq. 4); false: y_hat alone (ablation)."""
+    reverse: bool = True
+    """The reverse pass, with cycle and reverse prior; false: forward terms alone (ablation)."""
+
+    @model_validator(mode="after")
+    def _some_prior(self) -> MethodConfig:
+        if self.lambda_prior and not (self.directional or self.alpha):
+            raise ValueError("directional and alpha are both 0: a prior without a term")
+        return self
+
+
+class RolloutConfig(Section):
+    """How the EMA editor dreams its targets."""
+
+    steps: int = Field(10, ge=1)
+    """Euler steps n from noise to data."""
+    shift: float = Field(1.0, gt=0)
+    """Shift of the rollout's time grid; 1 = Algorithm 1's uniform grid."""
+
+
+class TimeConfig(Section):
+    """How t is drawn."""
+
+    distribution: Literal["uniform", "logit_normal"] = "uniform"
+    """Images U(0, 1) (Algorithm 1); video logit-normal (B.2)."""
+    shift: float = Field(1.0, gt=0)
+    """Shift towards noise; video 12."""
+
+
+class WarmupConfig(Section):
+    """Identity-only steps before the method starts; counted in optimiser steps."""
+
+    min_steps: int = Field(200, ge=0)
+    """At least so many."""
+    until: float | None = Field(None, gt=0)
+    """Then on until the running identity loss is below this; null: stop at min_steps."""
+    max_steps: int = Field(1000, ge=0)
+    """At most so many; past it the run goes on and warns."""
+    lora: str | None = None
+    """A LoRA file to start from, instead of zeros; `world` is the shipped warm-up LoRA."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> WarmupConfig:
+        if self.max_steps < self.min_steps:
+            raise ValueError(f"max_steps {self.max_steps} is below min_steps {self.min_steps}")
+        return self
+
+
+class LoraSettings(Section):
+    """The adapter."""
+
+    rank: int = Field(64, ge=1)
+    """Rank r."""
+    alpha: float | None = Field(None, gt=0)
+    """Scale is alpha / rank; null: alpha = rank, scale 1. The scale is baked into the file."""
+    targets: list[str] | None = None
+    """Module names or name endings to adapt; null: all attention and MLP projections."""
+
+
+class OptimizerConfig(Section):
+    """AdamW and its schedule."""
+
+    name: Literal["adamw", "adamw8bit"] = "adamw"
+    """adamw8bit needs the bitsandbytes package and CUDA."""
+    lr: float = Field(3e-4, gt=0)
+    """Peak learning rate."""
+    weight_decay: float = Field(1e-2, ge=0)
+    """Decoupled weight decay."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """Adam's moments."""
+    warmup: int = Field(0, ge=0)
+    """Optimiser steps of linear warm-up."""
+    schedule: Literal["constant", "cosine"] = "constant"
+    """After the warm-up."""
+    max_grad_norm: float = Field(1.0, gt=0)
+    """Gradients are clipped to this norm."""
+
+
+class TrainSection(Section):
+    """How long, how much at once, how often things are written."""
+
+    expert: Literal["both", "high", "low"] = "both"
+    """Of a base with two experts: train both, or one, and leave the other as it is."""
+    steps: int = Field(30_000, ge=1)
+    """Optimiser steps after the identity warm-up."""
+    batch_size: int = Field(1, ge=1)
+    """Items per forward pass."""
+    global_batch: int = Field(8, ge=1)
+    """Items per optimiser step; gradient accumulation fills it."""
+    sample_every: int = Field(500, ge=0)
+    """Steps between sample grids; 0: only at the start and at the end."""
+    checkpoint_every: int = Field(500, ge=1)
+    """Steps between checkpoints and LoRA files."""
+    keep_checkpoints: int = Field(2, ge=1)
+    """Older checkpoints (not LoRA files) are deleted."""
+    check_gradients_every: int = Field(100, ge=1)
+    """Steps between zero-gradient checks of every loss term."""
+    wandb: bool = False
+    """Log to Weights & Biases too (needs the wandb package)."""
+
+    @model_validator(mode="after")
+    def _whole(self) -> TrainSection:
+        if self.global_batch % self.batch_size:
+            raise ValueError(
+                f"global_batch {self.global_batch} is no multiple of batch_size {self.batch_size}"
+            )
+        return self
+
+    def trains(self, expert: str) -> bool:
+        """Whether an expert gets a LoRA."""
+        return self.expert in ("both", expert)
+
+    @property
+    def accumulation(self) -> int:
+        """Micro-batches per optimiser step."""
+        return self.global_batch // self.batch_size
+
+
+class SampleConfig(Section):
+    """How edits are sampled in grids, by `edit`, and (through metadata) in ComfyUI."""
+
+    sampler: Literal["euler", "unipc"] = "euler"
+    """Euler, or UniPC of order 2, which is Wan's own."""
+    steps: int = Field(20, ge=1)
+    """Sampling steps."""
+    cfg: float = Field(1.0, ge=1)
+    """Classifier-free guidance against `negative`; 1: none, and half the time."""
+    cfg_low: float | None = Field(None, ge=1)
+    """The same for the low-noise expert of a pair; null: as `cfg`."""
+    negative: str = ""
+    """What classifier-free guidance leads away from."""
+    shift: float | Literal["flux"] = "flux"
+    """Shift of the sampling grid; `flux`: FLUX.1-dev's resolution-dependent mu."""
+    count: int = Field(4, ge=1)
+    """Held-out items in a sample grid."""

@@ -1,0 +1,165 @@
+"""Looks at held-out clips: films beside each other, one clip at a time, with the run's sampler."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+from typing import ClassVar
+
+import av
+import films
+import numpy as np
+import pytest
+import tiny_wan
+import torch
+from PIL import Image, ImageChops
+from torch import Tensor
+
+from byg_train.config import build_config
+from byg_train.film import film_strip, side_by_side
+from byg_train.sampler import Sampling
+from byg_train.samples import CELL, Film, HeldOut, Look, one_by_one
+from byg_train.step import EditBatch
+
+COUNT, FRAMES, HEIGHT, WIDTH = 2, 5, 24, 36
+CAPTIONS = ["turn it blue", "turn it red"]
+
+
+class Frames:
+    """A backbone whose latents are frames; it remembers what it was asked."""
+
+    spans: ClassVar = {"high": (0.9, 1.0), "low": (0.0, 0.9)}
+
+    def __init__(self) -> None:
+        self.decoded: list[int] = []
+        self.asked: list[tuple[int, float, float]] = []
+
+    def decode_latents(self, latents: Tensor) -> Tensor:
+        self.decoded.append(len(latents))
+        return latents
+
+    def velocity(self, y: Tensor, t: Tensor, text: dict[str, Tensor], source: Tensor) -> Tensor:
+        """A straight flow to the source, brighter by what the text says."""
+        brighter = text["prompt_embeds"].view(-1, 1, 1, 1, 1)
+        self.asked.append((len(y), t[0].item(), brighter[0].item()))
+        return (y - source - brighter) / t.view(-1, 1, 1, 1, 1)
+
+
+def sources(height: int = HEIGHT, width: int = WIDTH) -> Tensor:
+    g = torch.Generator().manual_seed(0)
+    return 0.5 * torch.rand(COUNT, 3, FRAMES, height, width, generator=g) - 0.5
+
+
+def held_out(backbone: Frames, x: Tensor, **sample: object) -> HeldOut:
+    embeds = ({"prompt_embeds": torch.full((COUNT, 1), v)} for v in (0.4, -0.4, 0.0, 0.0))
+    negative = {"prompt_embeds": torch.full((COUNT, 1), 0.1)}
+    config = build_config(
+        {
+            "model": {"family": "wan", "reference_mode": "shared"},
+            "data": {"frames": FRAMES, "fps": 12},
+            "sample": {"steps": 4, "shift": 1.0, **sample},
+            "rollout": {"steps": 4},
+        }
+    )
+    return HeldOut(EditBatch(x, *embeds), CAPTIONS, backbone, config, negative)
+
+
+def look(backbone: Frames, x: Tensor, **sample: object) -> Look:
+    return held_out(backbone, x, **sample).look(backbone.velocity, backbone.velocity)
+
+
+def levels(clip: Tensor) -> np.ndarray:
+    """(3, F, H, W) in [-1, 1] -> (F, H, W, 3)."""
+    return ((clip.clamp(-1, 1) + 1) * 127.5).round().byte().permute(1, 2, 3, 0).numpy()
+
+
+def test_the_film_shows_every_clip_and_what_became_of_it() -> None:
+    x, backbone = sources(), Frames()
+    found = look(backbone, x)
+    assert backbone.decoded == [1] * (4 * COUNT)  # one by one
+    assert found.film.columns == ["source", "edit", "edited back", "one-step"]
+    assert (found.film.captions, found.film.fps) == (CAPTIONS, Fraction(12))
+    for row, clip in zip(found.film.clips, x, strict=True):
+        wanted = [clip, clip + 0.4, clip, clip + 0.4]
+        for shown, right in zip(row, wanted, strict=True):
+            assert shown.shape == (FRAMES, HEIGHT, WIDTH, 3)
+            assert np.abs(shown.astype(int) - levels(right)).max() <= 1
+    rows = [[[Image.fromarray(clip[2]) for clip in row] for row in found.film.clips]]
+    (wanted,) = side_by_side(rows, found.film.columns, CAPTIONS, CELL)
+    frames = list(found.film.frames())
+    assert len(frames) == FRAMES and np.array_equal(frames[2], wanted)
+
+
+def test_the_picture_is_the_films_strip() -> None:
+    found = look(Frames(), sources())
+    clips = [clip for row in found.film.clips for clip in row]
+    labels = [
+        label
+        for caption in CAPTIONS
+        for label in ("source", f"edit: {caption}", "edited back", "one-step")
+    ]
+    wanted = film_strip(clips, labels, 12.0)
+    assert ImageChops.difference(found.grid, wanted).getbbox() is None
+
+
+def test_clips_are_asked_for_one_at_a_time_and_experts_change_once() -> None:
+    """Each step asks for all clips before the next: the experts would change with each clip."""
+    backbone = Frames()
+    held = held_out(backbone, sources(), steps=3)
+    found = held.edit(one_by_one(backbone.velocity), held.batch.x, held.batch.c)
+    assert [n for n, _, _ in backbone.asked] == [1] * (3 * COUNT)
+    times = [t for _, t, _ in backbone.asked]
+    assert times == pytest.approx([1, 1, 2 / 3, 2 / 3, 1 / 3, 1 / 3])
+    torch.testing.assert_close(found, held.batch.x + 0.4)
+
+
+def test_one_by_one_is_the_same() -> None:
+    backbone = tiny_wan.load(tiny_wan.base())
+    x, t, text, source = tiny_wan.latents(1), tiny_wan.HIGH, tiny_wan.text(2), tiny_wan.latents(7)
+    with torch.no_grad():
+        whole = backbone.velocity(x, t, text, source)
+        torch.testing.assert_close(one_by_one(backbone.velocity)(x, t, text, source), whole)
+        alone = one_by_one(backbone.velocity)(x, t, text)
+        torch.testing.assert_close(alone, backbone.velocity(x, t, text))
+
+
+def test_clips_are_kept_small() -> None:
+    found = look(Frames(), sources(2 * CELL, CELL))
+    assert {clip.shape for row in found.film.clips for clip in row} == {
+        (FRAMES, CELL, CELL // 2, 3)
+    }
+
+
+def test_the_runs_sampler_and_guidance() -> None:
+    """no + w (yes - no): the negative text, the weight of either expert, and UniPC's own times."""
+    backbone, x = Frames(), sources()
+    held = held_out(backbone, x, sampler="unipc", cfg=2.0, cfg_low=3.0, negative="dull")
+    assert held.sampling == Sampling(4, 1.0, "unipc", 2.0, 3.0, "dull")
+    found = held.edit(backbone.velocity, x, held.batch.c)
+    times = sorted({t for _, t, _ in backbone.asked}, reverse=True)
+    assert times == pytest.approx([0.999, 0.75, 0.5, 0.25], abs=1e-3)
+    assert {round(b, 3) for _, _, b in backbone.asked} == {0.4, 0.1}
+    # In the end the low-noise expert's weight decides: 0.1 + 3 (0.4 - 0.1). Not quite: the network
+    # is asked at times rounded to thousandths.
+    torch.testing.assert_close(found, x + 1.0, atol=1e-2, rtol=0)
+
+
+def test_a_look_is_saved_as_film_and_picture(tmp_path: Path) -> None:
+    found = look(Frames(), sources())
+    found.save(tmp_path / "samples", 500)
+    names = {"step-000500.mp4", "step-000500.png"}
+    assert {p.name for p in (tmp_path / "samples").iterdir()} == names
+    with av.open(str(tmp_path / "samples" / "step-000500.mp4")) as film:
+        stream = film.streams.video[0]
+        assert (stream.frames, stream.average_rate) == (FRAMES, 12)
+    shown = films.pictures(tmp_path / "samples" / "step-000500.mp4")
+    wanted = np.stack(list(found.film.frames()))
+    assert shown.shape == wanted.shape
+    assert np.abs(shown.astype(int) - wanted).mean() < 4
+    with Image.open(tmp_path / "samples" / "step-000500.png") as picture:
+        assert ImageChops.difference(picture, found.grid).getbbox() is None
+
+
+def test_a_film_of_one_clip_and_one_frame() -> None:
+    film = Film([[np.zeros((1, 4, 6, 3), np.uint8)]], ["source"], ["x"], Fraction(16))
+    assert len(list(film.frames())) == 1 and film.strip().width > 0
