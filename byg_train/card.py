@@ -1,24 +1,27 @@
-"""What goes beside an exported LoRA: a card for people, a workflow of stock nodes for ComfyUI."""
+"""What goes beside an exported LoRA: a card for people, a filled-in workflow for ComfyUI."""
 
 from __future__ import annotations
 
 import json
 import math
 import shlex
+from collections.abc import Collection
 from pathlib import Path
 from string import Template
 from typing import Any
 from urllib.parse import quote
 
-from .backbones.locate import HUB_ID
+from .card_wan import APACHE, WAN22, base_files, lora_files, wan_settings, wan_workflow
 from .config import ConfigError
-from .cost import FLUX_DEV
 from .lora_file import LoraInfo
+from .naming import public_name
+from .networks import FLUX_DEV
 
 TEMPLATES = Path(__file__).parent / "templates"
 # ComfyUI's limits and steps of the widgets that are filled in.
 LEAST_MEGAPIXELS, BYPASS = 0.01, 4
 FLUX_FILE = "flux1-dev.safetensors"
+ALONE, BOTH = ("transformer",), ("high", "low")
 FLUX_LICENCE = "https://huggingface.co/black-forest-labs/FLUX.1-dev/blob/main/LICENSE.md"
 
 
@@ -33,13 +36,23 @@ def _loader_file(info: LoraInfo) -> str | None:
     return f"{last}.safetensors" if hub else None
 
 
-def has_workflow(info: LoraInfo) -> bool:
-    """Whether stock nodes can load the base and put the source where training had it."""
+def has_workflow(info: LoraInfo, experts: Collection[str] = ALONE) -> bool:
+    """Whether ComfyUI can load the base, and nodes put the source where training had it.
+
+    For FLUX those are stock nodes; for Wan they are ByG's, and both experts need their LoRA.
+    """
+    if info.family == "wan":
+        return base_files(info) is not None and set(experts) == set(BOTH)
     return info.reference_mode == "index" and _loader_file(info) is not None
 
 
-def workflow(info: LoraInfo, name: str) -> dict[str, Any]:
-    """The stock-node graph with this LoRA's file name, instruction and settings.
+def workflow(info: LoraInfo, name: str, experts: Collection[str] = ALONE) -> dict[str, Any]:
+    """The graph with this LoRA's file name, instruction and settings."""
+    return wan_workflow(info, name, experts) if info.family == "wan" else _stock(info, name)
+
+
+def _stock(info: LoraInfo, name: str) -> dict[str, Any]:
+    """FLUX with stock nodes.
 
     ReferenceLatent puts one source at first axis 1, as `reference_mode = index` trains it;
     ModelSamplingFlux with the scheduler `simple` gives the times of `schedule.time_grid`.
@@ -97,49 +110,51 @@ def _note(info: LoraInfo, name: str, *, scaled: bool) -> str:
     )
 
 
-def public_name(base: str) -> tuple[str, bool]:
-    """A base's name as others may know it, and whether it is a model on the hub.
-
-    Of a local path only the last part: the rest is nobody's business.
-    """
-    if HUB_ID.fullmatch(base) and not Path(base).exists():
-        return base, True
-    return Path(base).name, False
-
-
-def card(info: LoraInfo, name: str, *, has_preview: bool) -> str:
+def card(
+    info: LoraInfo,
+    name: str,
+    *,
+    has_preview: bool,
+    has_film: bool = False,
+    experts: Collection[str] = ALONE,
+) -> str:
     """The README of a model page, with front matter for the Hugging Face hub."""
     base, hub = public_name(info.base)
     licence, licence_words = _licence(base)
-    tags = ["lora", "image-to-image", "image-editing", info.family, "byg", "comfyui"]
+    files = lora_files(name, experts)
+    task = "video-to-video" if info.family == "wan" else "image-to-image"
+    kind = "video-editing" if info.family == "wan" else "image-editing"
     matter: dict[str, Any] = {
         **({"base_model": base, "base_model_relation": "adapter"} if hub else {}),
         "library_name": "diffusers",
-        "pipeline_tag": "image-to-image",
-        "tags": tags,
+        "pipeline_tag": task,
+        "tags": ["lora", task, kind, info.family, "byg", "comfyui"],
         **licence,
     }
     preview = f"\n![source, edit, edited back, one-step prediction]({quote(name)}.png)\n"
+    preview += f"\n[The same as a film]({quote(name)}.mp4)\n" if has_film else ""
     example = info.instructions[0] if info.instructions else "what to change"
-    return Template((TEMPLATES / "card.md").read_text(encoding="utf-8")).substitute(
+    template = TEMPLATES / ("card.wan.md" if info.family == "wan" else "card.md")
+    return Template(template.read_text(encoding="utf-8")).substitute(
         # JSON values are YAML values, whatever characters they hold.
         front_matter="\n".join(f"{k}: {json.dumps(v)}" for k, v in matter.items()),
         name=name,
         base=f"[{base}](https://huggingface.co/{base})" if hub else f"`{base}`",
         preview=preview if has_preview else "",
         instructions="\n".join(f"- {text}" for text in info.instructions) or "- (none recorded)",
-        file=shlex.quote(f"{name}.safetensors"),
+        file=shlex.quote(files[0]),
         instruction=shlex.quote(example),
         licence=licence_words,
-        **_settings(info, name),
+        **_settings(info, name, experts),
     )
 
 
-def _settings(info: LoraInfo, name: str) -> dict[str, object]:
+def _settings(info: LoraInfo, name: str, experts: Collection[str]) -> dict[str, object]:
     """The card's table of settings."""
     positions = {"index": "index 1, as in FLUX.1 Kontext", "shared": "the target's"}
+    family = wan_settings(info, name, experts) if info.family == "wan" else {}
     return {
-        "comfyui": _comfyui(info, name),
+        "comfyui": _comfyui(info, name, experts),
         "reference": positions[info.reference_mode],
         "steps": info.sample_steps,
         "shift": "FLUX.1-dev's own" if info.sample_shift == "flux" else info.sample_shift,
@@ -148,17 +163,29 @@ def _settings(info: LoraInfo, name: str) -> dict[str, object]:
         "rank": info.rank,
         "trained": info.steps,
         "weights": {"edit": "live", "ema": "EMA"}[info.weights],
+        **family,
     }
 
 
-def _comfyui(info: LoraInfo, name: str) -> str:
+def _comfyui(info: LoraInfo, name: str, experts: Collection[str]) -> str:
     """How to use the LoRA there."""
+    files = " and ".join(f"`{file}`" for file in lora_files(name, experts))
+    put = f"put {files} into `models/loras`"
+    node = "ByG Video Edit" if info.family == "wan" else "ByG Image Edit"
     if info.base == "world":
         return (
-            f"put `{name}.safetensors` into `models/loras` and use the nodes *ByG Tiny World*,\n"
-            "*ByG Loader* and *ByG Image Edit* of the ByG pack."
+            f"{put} and use the nodes *ByG Tiny World*,\n*ByG Loader* and *{node}* of the ByG pack."
         )
-    put = f"put `{name}.safetensors` into `models/loras`"
+    if info.family == "wan" and has_workflow(info, experts):
+        return (
+            f"{put} and drag `{name}.workflow.json`\nonto the canvas; it needs the ByG nodes, which"
+            " put the source beside the target."
+        )
+    if info.family == "wan":
+        return (
+            f"{put} and use the nodes *ByG Loader*,\n*ByG Video Edit* and *ByG Finish* around your "
+            "samplers."
+        )
     if has_workflow(info):
         return (
             f"{put} and drag `{name}.workflow.json` onto the\ncanvas; no custom nodes are needed. "
@@ -174,7 +201,9 @@ def _comfyui(info: LoraInfo, name: str) -> str:
 
 
 def _licence(base: str) -> tuple[dict[str, str], str]:
-    """Front matter and a sentence; of all bases only FLUX.1-dev's licence is known here."""
+    """Front matter and a sentence; only the licences of FLUX.1-dev and Wan 2.2 are known here."""
+    if WAN22.search(base):
+        return APACHE, "Apache 2.0, as the base model."
     if not FLUX_DEV.search(base):
         return {}, f"State yours here; the licence of the base model ({base}) binds it too."
     front = {

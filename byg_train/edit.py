@@ -1,8 +1,9 @@
-"""Editing a picture with a trained LoRA, outside of ComfyUI."""
+"""A trained LoRA on its base, outside of ComfyUI; and editing a picture with it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -10,38 +11,76 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from PIL import Image, ImageOps
-from torch import Tensor
+from torch import Tensor, nn
 
 from .backbones import Backbone, load_backbone
 from .config import ConfigError, LoraSettings, ModelConfig, build_config
-from .cost import network
 from .data.pictures import rgb
 from .fit import Fit
-from .flow import integrate
 from .lora import LoraBank
-from .lora_file import LoraFile, LoraInfo, read_lora
-from .samples import sampling_grid, to_pictures
+from .lora_file import LoraFile, LoraInfo, expert_path, read_lora
+from .networks import network
+from .sampler import Sampling
+from .samples import to_pictures
+from .step import Velocity
+
+OTHER = {"high": "low", "low": "high"}
 
 
 class Editor(NamedTuple):
-    """A LoRA file, what it says of itself, and the base it is to run on."""
+    """A LoRA, what it says of itself, and the base it is to run on."""
 
     path: Path
-    file: LoraFile
+    files: dict[str, LoraFile]  # expert -> its file: "transformer", or "high" and "low"
     info: LoraInfo
     model: ModelConfig
 
 
-def open_lora(lora: Path, model: str | None, components: str | None = None) -> Editor:
+@dataclass(frozen=True)
+class Wishes:
+    """What a person may want otherwise than the LoRA's metadata says; None: as it says."""
+
+    steps: int | None = None
+    sampler: str | None = None
+    shift: float | None = None
+    cfg: float | None = None
+    cfg_low: float | None = None
+    negative: str | None = None
+    guidance: float | None = None  # of the guidance embedding
+    resolution: int | None = None
+
+    def sampling(self, info: LoraInfo) -> Sampling:
+        """How to sample; a wish for `cfg` alone holds for both experts."""
+        low = info.cfg_low if self.cfg is None else None
+        return Sampling(
+            steps=self.steps or info.sample_steps,
+            shift=info.sample_shift if self.shift is None else self.shift,
+            sampler=self.sampler or info.sampler or "euler",
+            cfg=next(v for v in (self.cfg, info.cfg, 1.0) if v is not None),
+            cfg_low=low if self.cfg_low is None else self.cfg_low,
+            negative=next(v for v in (self.negative, info.negative, "") if v is not None),
+        )
+
+
+AS_TRAINED = Wishes()
+
+
+def open_lora(
+    lora: Path, model: str | None, components: str | None = None, *, single_expert: bool = False
+) -> Editor:
     """Read a LoRA and check it against its base, as far as this goes without loading the base.
 
-    `model` and `components` None: those that the LoRA was trained on.
+    Args:
+        lora: the file; of two experts either one, or their common name without `_high_noise`.
+        model: the base, and `components` of a single file; None: those that it was trained on.
+        single_expert: the other expert has no LoRA, and runs without one.
     """
-    try:
-        file = read_lora(lora)
-        info = LoraInfo.from_metadata(file.metadata)
-    except ValueError as error:
-        raise ConfigError(f"--lora {lora}: {error}") from None
+    pair = expert_path(lora, "high")
+    path = pair if not lora.exists() and pair.exists() else lora
+    file, info = _read(path)
+    files = {info.expert or "transformer": file}
+    if info.expert in OTHER and not single_expert:
+        files[OTHER[info.expert]] = _partner(path, info)
     tables = {
         "family": info.family,
         "path": model or info.base,
@@ -51,17 +90,51 @@ def open_lora(lora: Path, model: str | None, components: str | None = None) -> E
         "text_len": info.text_len,
         "reference_mode": info.reference_mode,
     }
-    editor = Editor(lora, file, info, build_config({"model": tables}).model)
+    editor = Editor(path, files, info, build_config({"model": tables}).model)
     if why := wrong_width(file, editor.model):
         raise _misfit(editor, why)
     return editor
 
 
+def _read(path: Path) -> tuple[LoraFile, LoraInfo]:
+    try:
+        file = read_lora(path)
+        return file, LoraInfo.from_metadata(file.metadata)
+    except ValueError as error:
+        raise ConfigError(f"--lora {path}: {error}") from None
+
+
+def _partner(path: Path, info: LoraInfo) -> LoraFile:
+    """The other file of a pair, which lies beside the one that was named."""
+    mine, other = (f"_{expert}_noise" for expert in (info.expert, OTHER[info.expert]))
+    alone = f"--lora {path} edits with the {info.expert}-noise expert alone"
+    if mine not in path.stem:
+        raise ConfigError(
+            f"{alone}, and its name does not tell that of the other file: call the two "
+            f"NAME{mine}{path.suffix} and NAME{other}{path.suffix}, in one folder"
+        )
+    partner = path.with_stem(other.join(path.stem.rsplit(mine, 1)))
+    if not partner.is_file():
+        raise ConfigError(
+            f"{alone}, and {partner.name} is not beside it: put both files of the pair into one "
+            f"folder; if only this expert was trained, pass --single-expert"
+        )
+    file, its = _read(partner)
+    if (its.family, its.expert, its.base) != (info.family, OTHER[info.expert], info.base):
+        raise ConfigError(
+            f"--lora {path} and {partner.name} are no pair: the one is for the {info.expert}-noise "
+            f"expert of {info.base}, the other for {its.expert or 'the one network'} of {its.base}"
+        )
+    return file
+
+
 def wrong_width(file: LoraFile, model: ModelConfig) -> str | None:
     """Why a LoRA cannot fit a base by the width of its layers; None if it may fit."""
     width = network(model).width
-    for name, tensor in file.tensors.items():
-        if name.endswith("attn.to_q.lora_A.weight") and tensor.shape[1] != width:
+    for name, tensor in file.by_diffusers_names().items():
+        # FLUX's first attention of a block, and Wan's, which looks at the clip.
+        first = name.endswith(("attn.to_q.lora_A.weight", "attn1.to_q.lora_A.weight"))
+        if first and tensor.shape[1] != width:
             return f"its layers are {tensor.shape[1]} wide, the model's {width}"
     return None
 
@@ -76,8 +149,7 @@ def edit_image(
     seeds: list[int],
     device: str,
     components: str | None = None,
-    steps: int | None = None,
-    guidance: float | None = None,
+    wishes: Wishes = AS_TRAINED,
     on_progress: Callable[[int, int], None] = lambda done, of: None,
     on_result: Callable[[Image.Image], None] = lambda result: None,
 ) -> list[Image.Image]:
@@ -92,47 +164,70 @@ def edit_image(
         seeds: of the noise, which is drawn on the CPU and so the same on every device.
         device: cpu or cuda.
         components: for a single-file base, where its VAE and text encoders are; None: as trained.
-        steps: Euler steps; None: as in the metadata.
-        guidance: of the guidance embedding; None: as in the metadata.
+        wishes: what is to be otherwise than in the metadata.
         on_progress: called with (done, of) after every evaluation of the model.
         on_result: called with every result as soon as it is finished.
     """
-    editor = open_lora(lora, model, components)
-    info, image = editor.info, ImageOps.exif_transpose(image)
-    fit = Fit.of(*image.size, info.resolution, info.multiple)
+    editor, image = open_lora(lora, model, components), ImageOps.exif_transpose(image)
+    fit = fitted(editor.info, *image.size, wishes)
     backbone = load_backbone(editor.model, device)
     attach(editor, backbone, strength)
-    source = backbone.encode_pixels(fit.apply(_pixels(image)).to(device))
-    text = backbone.encode_text([instruction])
-    backbone.drop_encoders()
-    w = info.guidance_sample if guidance is None else guidance
-    velocity = partial(backbone.velocity, text=text, source=source, guidance=w)
-    grid = sampling_grid(steps or info.sample_steps, info.sample_shift, source)
     results = []
+    for pixels in edited(
+        editor, backbone, fit.apply(_pixels(image)), instruction, seeds, wishes, on_progress
+    ):
+        results.append(finished(to_pictures(fit.undo(pixels))[0], image))
+        on_result(results[-1])
+    return results
+
+
+def fitted(info: LoraInfo, width: int, height: int, wishes: Wishes) -> Fit:
+    """How pictures of a size go through the model and come back."""
+    return Fit.of(width, height, wishes.resolution or info.resolution, info.multiple)
+
+
+def edited(
+    editor: Editor,
+    backbone: Backbone,
+    pixels: Tensor,
+    instruction: str,
+    seeds: list[int],
+    wishes: Wishes,
+    on_progress: Callable[[int, int], None],
+) -> Iterator[Tensor]:
+    """Edits of pixels (1, 3, F, H, W), of the same shape, in [-1, 1], on the CPU; one per seed."""
+    sampling = wishes.sampling(editor.info)
+    source = backbone.encode_pixels(pixels)
+    text = backbone.encode_text([instruction])
+    negative = backbone.encode_text([sampling.negative]) if sampling.guided else None
+    backbone.drop_encoders()
+    w = editor.info.guidance_sample if wishes.guidance is None else wishes.guidance
+    velocity: Velocity = partial(backbone.velocity, guidance=w)
+    field = sampling.field(velocity, text, source, negative, editor.info.boundary or 0.0)
     for i, seed in enumerate(seeds):
 
         def each(done: int, of: int, i: int = i) -> None:
             on_progress(i * of + done, len(seeds) * of)
 
         with torch.no_grad():
-            y_0 = integrate(velocity, _noise(source, seed), grid, each)
-            pixels = fit.undo(backbone.decode_latents(y_0).cpu().clamp(-1, 1))
-        results.append(_finished(to_pictures(pixels)[0], image))
-        on_result(results[-1])
-    return results
+            y_0 = sampling.solve(field, _noise(source, seed), each)
+            yield backbone.decode_latents(y_0).cpu().clamp(-1, 1)
 
 
 def attach(editor: Editor, backbone: Backbone, strength: float) -> LoraBank:
     """Put the LoRA into the loaded base; raises when it does not fit."""
-    modules = sorted({name.rsplit(".lora_", 1)[0] for name in editor.file.tensors})
+    files = {expert: file.by_diffusers_names() for expert, file in editor.files.items()}
+    if unknown := files.keys() - backbone.experts.keys():
+        has = " and ".join(backbone.experts)
+        raise _misfit(editor, f"for {' and '.join(sorted(unknown))}, and this base has {has}")
+    names = {name for tensors in files.values() for name in tensors}
+    modules = sorted({name.rsplit(".lora_", 1)[0] for name in names})
     settings = LoraSettings(rank=editor.info.rank, targets=modules)
-    scaled = {
-        name: tensor.float() * strength if name.endswith(".lora_B.weight") else tensor
-        for name, tensor in editor.file.tensors.items()
-    }
     try:
-        bank = LoraBank(backbone.experts, settings, None, 0)
-        for expert in backbone.experts:
+        experts = nn.ModuleDict({expert: backbone.experts[expert] for expert in files})
+        bank = LoraBank(experts, settings, None, 0)
+        for expert, tensors in files.items():
+            scaled = {k: v.float() * strength if "lora_B" in k else v for k, v in tensors.items()}
             bank.load_tensors(expert, scaled)
     except ConfigError as error:
         raise _misfit(editor, str(error)) from None
@@ -157,7 +252,7 @@ def _pixels(image: Image.Image) -> Tensor:
     return torch.from_numpy(array).permute(2, 0, 1)[None, :, None].float() / 127.5 - 1
 
 
-def _finished(result: Image.Image, source: Image.Image) -> Image.Image:
+def finished(result: Image.Image, source: Image.Image) -> Image.Image:
     """With what a picture has besides colours: the source's transparency and colour profile.
 
     The profile of a grey or CMYK source says nothing about the result, which is RGB.

@@ -4,27 +4,33 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from safetensors import SafetensorError, safe_open
 
-from .backbones.flux import pixel_multiple
-from .card import card, has_workflow, public_name, workflow
+from .backbones import boundary, pixel_multiple
+from .card import ALONE, BOTH, card, has_workflow, workflow
 from .checkpoint import checkpoints
 from .config import ConfigError, TrainConfig
 from .data.items import load_items
 from .files import atomic
-from .lora_file import LoraInfo, read_lora, write_lora
+from .lora_file import PREFIX, LoraInfo, expert_path, read_lora, write_lora
+from .naming import public_name
 from .run_folder import CONFIG, lora_info, read_config
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Found(NamedTuple):
-    """Where a run's weights of one step are: a LoRA file, or a checkpoint folder."""
+    """A run's weights of one step: LoRA files by expert, or a checkpoint's folder."""
 
     step: int
-    path: Path
+    files: dict[str, Path]  # empty: a checkpoint
+    checkpoint: Path | None = None
 
 
 def export_run(
@@ -32,7 +38,8 @@ def export_run(
 ) -> list[Path]:
     """Write NAME.safetensors, NAME.png, NAME.workflow.json and README.md; returns what was written.
 
-    No workflow is written where ComfyUI's own nodes could not run it.
+    Of two experts there are two files, NAME_high_noise and NAME_low_noise; of clips there is also
+    NAME.mp4. No workflow is written where nodes could not run it.
 
     Args:
         run: a run's folder.
@@ -50,18 +57,18 @@ def export_run(
     output = _checked_output(run, (output or run / "export").resolve(), name)
     found = _find(run, weights, step)
     info = _published(_info(run, found, weights))
-    lora = output / f"{name}.safetensors"
-    _write_weights(run, found, info, lora)
-    written = [lora]
-    if preview := _preview(run, found.step):
-        written.append(output / f"{name}.png")
-        with atomic(written[-1]) as temporary:
-            shutil.copyfile(preview, temporary)
-    if has_workflow(info):
-        graph = json.dumps(workflow(info, name), indent=1, ensure_ascii=False)
-        written.append(_write_text(output / f"{name}.workflow.json", graph))
-    card_text = card(info, name, has_preview=preview is not None)
-    return [*written, _write_text(output / "README.md", card_text)]
+    written = _write_weights(run, found, info, output / f"{name}.safetensors")
+    experts = list(written)
+    previews = [_copy(p, output / f"{name}{p.suffix}") for p in _previews(run, found.step)]
+    others = list(previews)
+    if has_workflow(info, experts):
+        graph = json.dumps(workflow(info, name, experts), indent=1, ensure_ascii=False)
+        others.append(_write_text(output / f"{name}.workflow.json", graph))
+    suffixes = [p.suffix for p in previews]
+    text = card(
+        info, name, has_preview=".png" in suffixes, has_film=".mp4" in suffixes, experts=experts
+    )
+    return [*written.values(), *others, _write_text(output / "README.md", text)]
 
 
 def _checked_name(name: str) -> str:
@@ -73,16 +80,22 @@ def _checked_name(name: str) -> str:
 def _checked_output(run: Path, output: Path, name: str) -> Path:
     if output == run or (output.exists() and not output.is_dir()):
         raise ConfigError(f"--output {output}: wanted a folder of its own")
-    if output.exists() and any(output.iterdir()) and not (output / f"{name}.safetensors").exists():
+    mine = [expert_path(output / f"{name}.safetensors", expert) for expert in (*ALONE, *BOTH)]
+    if output.exists() and any(output.iterdir()) and not any(file.exists() for file in mine):
         raise ConfigError(f"--output {output} is not empty and holds no export of {name}")
     return output
 
 
 def _find(run: Path, weights: str, step: int | None) -> Found:
     """The newest weights, or those of a step; a LoRA file before a checkpoint of the same step."""
-    found = [Found(int(p.name.removeprefix("step-")), p) for p in checkpoints(run / "checkpoints")]
+    folders = checkpoints(run / "checkpoints")
+    found = [Found(int(p.name.removeprefix("step-")), {}, p) for p in folders]
     if weights == "live":
-        found += [Found(_stored_info(p).steps, p) for p in sorted(run.glob("*.safetensors"))]
+        by_step: defaultdict[int, dict[str, Path]] = defaultdict(dict)
+        for path in sorted(run.glob("*.safetensors")):
+            info = _stored_info(path)
+            by_step[info.steps][info.expert or "transformer"] = path
+        found += [Found(step, files) for step, files in by_step.items()]
     steps = sorted({f.step for f in found})
     what = "EMA weights" if weights == "ema" else "weights"
     if not found:
@@ -107,8 +120,8 @@ def _stored_info(lora: Path) -> LoraInfo:
 
 def _info(run: Path, found: Found, weights: str) -> LoraInfo:
     """The metadata of a LoRA file; of a checkpoint, what the run's files or its data say."""
-    if found.path.is_file():
-        return _stored_info(found.path)
+    if found.files:
+        return _stored_info(next(iter(found.files.values())))
     stored = sorted(run.glob("*.safetensors"))
     info = _stored_info(stored[0]) if stored else _info_from_data(read_config(run))
     kind = "ema" if weights == "ema" else "edit"
@@ -123,32 +136,49 @@ def _published(info: LoraInfo) -> LoraInfo:
 
 def _info_from_data(config: TrainConfig) -> LoraInfo:
     multiple = pixel_multiple(config.model)
-    return lora_info(config, load_items(config.data, multiple), multiple, 0)
+    info = lora_info(config, load_items(config.data, multiple), multiple, 0)
+    return replace(info, boundary=boundary(config.model))
 
 
-def _write_weights(run: Path, found: Found, info: LoraInfo, lora: Path) -> None:
-    if found.path.is_file():
-        file, metadata = read_lora(found.path), info.to_metadata()
-        write_lora(lora, file.tensors, scale=1.0, prefix=file.prefix, metadata=metadata)
-        return
-    settings = read_config(run).lora
-    experts: dict[str, dict] = {}
-    with safe_open(found.path / "lora.safetensors", "pt") as file:
+def _write_weights(run: Path, found: Found, info: LoraInfo, lora: Path) -> dict[str, Path]:
+    """Expert -> the file that was written."""
+    scale, tensors = 1.0, {e: read_lora(p).by_diffusers_names() for e, p in found.files.items()}
+    if found.checkpoint is not None:
+        settings = read_config(run).lora
+        scale = 1.0 if settings.alpha is None else settings.alpha / settings.rank
+        tensors = _of_checkpoint(found.checkpoint, info.weights)
+    if not tensors:
+        raise ConfigError(f"{run} has no EMA weights (method.ema_decay was null); use live ones")
+    written = {expert: expert_path(lora, expert) for expert in tensors}
+    for expert, path in written.items():
+        own = replace(info, expert=expert if expert in BOTH else None)
+        prefix, metadata = PREFIX[info.family], own.to_metadata()
+        write_lora(path, tensors[expert], scale=scale, prefix=prefix, metadata=metadata)
+    return written
+
+
+def _of_checkpoint(folder: Path, weights: str) -> dict[str, dict[str, Tensor]]:
+    """Expert -> its tensors as diffusers names them; without EMA, nothing of `ema`."""
+    experts: dict[str, dict[str, Tensor]] = {}
+    with safe_open(folder / "lora.safetensors", "pt") as file:
         for key in file.keys():  # noqa: SIM118
             role, expert, name = key.split(".", 2)
-            if role == info.weights:
+            if role == weights:
                 experts.setdefault(expert, {})[name] = file.get_tensor(key)
-    if not experts:
-        raise ConfigError(f"{run} has no EMA weights (method.ema_decay was null); use live ones")
-    for expert, tensors in experts.items():
-        scale = 1.0 if settings.alpha is None else settings.alpha / settings.rank
-        write_lora(lora, tensors, scale=scale, prefix=f"{expert}.", metadata=info.to_metadata())
+    return experts
 
 
-def _preview(run: Path, step: int) -> Path | None:
-    """The newest sample grid that is not newer than the weights."""
-    grids = sorted((run / "samples").glob("step-*.png"))
-    return max((g for g in grids if int(g.stem.removeprefix("step-")) <= step), default=None)
+def _previews(run: Path, step: int) -> list[Path]:
+    """The newest samples that are not newer than the weights: a picture, and of clips a film."""
+    found = [(int(p.stem.removeprefix("step-")), p) for p in (run / "samples").glob("step-*.*")]
+    newest = max((at for at, _ in found if at <= step), default=None)
+    return sorted((p for at, p in found if at == newest), key=lambda p: p.suffix, reverse=True)
+
+
+def _copy(source: Path, target: Path) -> Path:
+    with atomic(target) as temporary:
+        shutil.copyfile(source, temporary)
+    return target
 
 
 def _write_text(path: Path, text: str) -> Path:

@@ -14,15 +14,19 @@ from byg_train import edit as edit_module
 from byg_train.backbones import load_backbone
 from byg_train.cli import app
 from byg_train.config import ConfigError, LoraSettings, ModelConfig
-from byg_train.edit import edit_image, open_lora
+from byg_train.edit import Wishes, edit_image, open_lora
 from byg_train.fit import Fit
 from byg_train.flow import integrate
 from byg_train.lora import LoraBank
 from byg_train.lora_file import LoraInfo, read_lora, write_lora
+from byg_train.sampler import Sampling
 from byg_train.samples import to_pictures
 from byg_train.schedule import time_grid
 
 TEXT = "paint the thing blue"
+# Each changes an edit.
+WISHES = {"steps": 5, "guidance": 4.0, "sampler": "unipc", "shift": 9.0, "cfg": 3.0}
+WISHES |= {"resolution": 32}
 
 
 def info(base: Path, **changes: object) -> LoraInfo:
@@ -110,8 +114,21 @@ def test_seeds_strength_steps_and_guidance_matter_and_repeat(lora: Path) -> None
     two = edited(lora, image, seeds=[3, 8])
     assert not same(*two)
     assert same(two[1], edited(lora, image, seeds=[8])[0])
-    for change in ({"strength": 0.5}, {"steps": 5}, {"guidance": 4.0}):
+    others = [{"strength": 0.5}]
+    others += [{"wishes": Wishes(**{name: value})} for name, value in WISHES.items()]
+    for change in others:
         assert not same(two[1], edited(lora, image, seeds=[8], **change)[0]), change
+
+
+def test_wishes_go_before_what_the_metadata_says(tiny_base: Path) -> None:
+    """And a wish for `cfg` holds for both experts, whatever the metadata says of either."""
+    told = info(tiny_base, sampler="unipc", cfg=4.0, cfg_low=3.0, negative="dull")
+    assert Wishes().sampling(told) == Sampling(3, 2.0, "unipc", 4.0, 3.0, "dull")
+    wanted = Sampling(9, 5.0, "euler", 2.0, None, "")
+    wishes = Wishes(steps=9, shift=5.0, sampler="euler", cfg=2.0, negative="")
+    assert wishes.sampling(told) == wanted
+    assert Wishes(cfg_low=1.5).sampling(told) == Sampling(3, 2.0, "unipc", 4.0, 1.5, "dull")
+    assert Wishes().sampling(info(tiny_base)) == Sampling(3, 2.0, "euler", 1.0, None, "")
 
 
 def test_strength_zero_is_the_base(lora: Path, tmp_path: Path) -> None:
@@ -219,6 +236,12 @@ def test_several_seeds_and_a_grid(lora: Path, photo: Path, tmp_path: Path) -> No
         (["--steps", 0], ["--steps 0"]),
         (["--seed", -1], ["--seed -1"]),
         (["--strength", "nan"], ["--strength nan"]),
+        (["--cfg", 0.5], ["--cfg 0.5", "1 or more"]),
+        (["--shift", 0], ["--shift 0", "above 0"]),
+        (["--sampler", "ddim"], ["--sampler ddim", "euler or unipc"]),
+        (["--start", 1], ["--start is for clips"]),
+        (["--input", "."], ["no picture", "Wan"]),
+        (["--input", "clip.mp4"], ["clip.mp4", "no picture", "Wan"]),
         (["--device", "tpu"], ["--device", "tpu"]),
         (["--image", "gone.png"], ["gone.png", "does not exist"]),
         (["--image", "broken.png"], ["broken.png", "cannot be used"]),
@@ -247,6 +270,7 @@ def test_mistakes_are_found_before_a_model_is_loaded(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "broken.png").write_bytes(photo.read_bytes()[:90])
     picture((8, 8), "RGBA").save(tmp_path / "clear.png")
+    (tmp_path / "clip.mp4").write_bytes(b"a clip")
     before = {p: p.read_bytes() for p in tmp_path.iterdir()}
     result = byg(lora, photo, tmp_path / "out.png", *more)
     assert result.exit_code == 2, result.output

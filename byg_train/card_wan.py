@@ -1,0 +1,103 @@
+"""What goes beside an exported LoRA of Wan: its settings for the card, and a ComfyUI workflow."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+from .backbones.wan_files import PAIR, expert_names
+from .lora_file import LoraInfo, expert_path
+from .naming import public_name
+
+TEMPLATE = Path(__file__).parent / "templates" / "wan.workflow.json"
+# Wan2.2-T2V-A14B in the names of hub repositories and folders.
+WAN_A14B = re.compile(r"wan[._-]?2[._-]?2[._-]t2v[._-]a?14b", re.IGNORECASE)
+WAN22 = re.compile(r"wan[._-]?2[._-]?2", re.IGNORECASE)
+APACHE = {"license": "apache-2.0"}
+# The samplers by ComfyUI's names.
+SAMPLERS = {None: "euler", "euler": "euler", "unipc": "uni_pc"}
+
+
+def lora_files(name: str, experts: Collection[str]) -> list[str]:
+    """The names of a LoRA's files."""
+    return [expert_path(Path(f"{name}.safetensors"), expert).name for expert in experts]
+
+
+def base_files(info: LoraInfo) -> dict[str, str] | None:
+    """Expert -> the base's file for ComfyUI's loader; {}: those of the template.
+
+    None for a base of one network, and for folders in diffusers' layout, which no node loads.
+    """
+    last = public_name(info.base)[0].rsplit("/", 1)[-1]
+    names = expert_names(last)
+    if info.boundary is None:
+        return None
+    if last.endswith(".safetensors") and names.keys() == PAIR.keys():
+        return names
+    return {} if WAN_A14B.search(last) else None
+
+
+def wan_workflow(info: LoraInfo, name: str, experts: Collection[str]) -> dict[str, Any]:
+    """The graph of ByG's nodes with this LoRA's files, instruction and settings."""
+    graph = json.loads(TEMPLATE.read_text(encoding="utf-8"))
+    nodes = {node.get("title") or node["type"]: node for node in graph["nodes"]}
+    for expert, file in (base_files(info) or {}).items():
+        loader = nodes[f"{expert.title()}-noise model"]
+        if loader["widgets_values"][0] != file:
+            loader["widgets_values"][0] = file
+            del loader["properties"]["models"]  # where to download another one
+    files = lora_files(name, experts)
+    cfg = 1.0 if info.cfg is None else info.cfg
+    filled: dict[str, dict[int, Any]] = {
+        "ByG_Loader": {0: files[0]},
+        "Instruction": {0: info.instructions[0] if info.instructions else ""},
+        "Negative (for cfg above 1)": {0: info.negative or ""},
+        "ByG_VideoEdit": {5: info.fps or 16.0},
+        "Steps of both together": {0: info.sample_steps},
+        "ByG_ExpertSplit": {2: info.boundary},
+        "High noise": {4: cfg, 5: SAMPLERS[info.sampler]},
+        "Low noise": {4: cfg if info.cfg_low is None else info.cfg_low, 5: SAMPLERS[info.sampler]},
+        "Note": {0: _note(info, name, files)},
+    }
+    for title, values in filled.items():
+        for place, value in values.items():
+            nodes[title]["widgets_values"][place] = value
+    for node in graph["nodes"]:
+        if node["type"] == "SaveVideo":
+            prefix = node["widgets_values"][0]
+            node["widgets_values"][0] = prefix.replace("ByG/clip", f"ByG/{name}")
+    return graph
+
+
+def _note(info: LoraInfo, name: str, files: list[str]) -> str:
+    known = "\n".join(f"- {text}" for text in info.instructions[:8])
+    both = " and ".join(f"`{file}`" for file in files)
+    return (
+        f"# {name}\n\nA video-editing LoRA for **{public_name(info.base)[0]}**, trained with ByG "
+        f"from unpaired clips. It needs the ByG nodes.\n\n1. Put {both} into `models/loras`.\n"
+        "2. Choose a clip.\n3. Write what to change.\n4. Run.\n\n"
+        f"Instructions it knows:\n{known}\n\nSize, length, rate and sound come back as they were. "
+        "*ByG Loader* finds the file of the second network beside the first. Strength 1 is as "
+        "trained; less keeps more of the source."
+    )
+
+
+def wan_settings(info: LoraInfo, name: str, experts: Collection[str]) -> dict[str, object]:
+    """What the card says of Wan alone."""
+    cfg = 1.0 if info.cfg is None else info.cfg
+    low = cfg if info.cfg_low is None else info.cfg_low
+    both = f"{cfg:g}" if low == cfg else f"{cfg:g} at high noise, {low:g} at low"
+    against = f', against "{info.negative}"' if info.negative and max(cfg, low) > 1 else ""
+    pair = "one network" if info.boundary is None else f"two, meeting at t = {info.boundary:g}"
+    single = f" Only the {info.expert}-noise expert has a LoRA: add `--single-expert`."
+    return {
+        "files": " and ".join(f"`{file}`" for file in lora_files(name, experts)),
+        "single": single if set(experts) < set(PAIR) else "",
+        "sampler": {"unipc": "UniPC"}.get(info.sampler or "euler", "Euler"),
+        "cfg": both + against,
+        "experts": pair,
+        "clips": f"{info.frames} frames at {info.fps:g} a second",
+    }
