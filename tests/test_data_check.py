@@ -19,8 +19,10 @@ from byg_train.config import DataConfig
 from byg_train.data import DataError
 from byg_train.data.alike import copies, look
 from byg_train.data.check import Report, check, estimated
-from byg_train.data.items import load_items, read_rows
+from byg_train.data.items import load_items
+from byg_train.data.kinds import PICTURES
 from byg_train.data.repair import repair
+from byg_train.data.rows import read_rows
 from byg_train.data.struck import read_struck, write_struck
 from byg_train.data.words import RULES, slips
 from byg_train.world.demo import prepare
@@ -55,7 +57,7 @@ def manifest(root: Path, *rows: dict[str, Any] | str) -> None:
 
 
 def report(root: Path, tokens: int = 256) -> Report:
-    return check(root, *read_rows(root, None), estimated(tokens), 16)
+    return check(root, *read_rows(root, None, PICTURES), estimated(tokens), 16, DataConfig())
 
 
 def found(root: Path, tokens: int = 256) -> list[tuple[str, str, str]]:

@@ -181,11 +181,7 @@ def test_captions_from_a_file_give_a_picture_each(generate: Generate, tmp_path: 
         (["../photo", "--template", "a"], "name of a folder"),
         ([".photo", "--template", "a"], "name of a folder"),
         (["photo", "--template", "a", "--preset", "demos"], "did you mean 'demo'"),
-        (
-            ["photo", "--template", "a", *["--set", "model.family=wan"]]
-            + ["--set", "model.reference_mode=shared"],
-            "draws pictures",
-        ),
+        (["photo", "--template", "a", "--set", "data.frames=5"], "for Wan alone"),
     ],
 )
 def test_mistakes_are_told_before_anything_is_loaded(

@@ -24,9 +24,12 @@ from typer.testing import CliRunner, Result
 from byg_train.cli import app
 from byg_train.config import DataConfig
 from byg_train.data.check import check, check_loose, estimated
-from byg_train.data.items import load_items, read_rows
-from byg_train.data.preview import PAGE, page, pictures, small_copy
+from byg_train.data.items import load_items
+from byg_train.data.kinds import PICTURES
+from byg_train.data.preview import PAGE, page, pictures
 from byg_train.data.preview_server import PreviewServer
+from byg_train.data.rows import read_rows
+from byg_train.data.small import THUMB, small_copy
 from byg_train.data.struck import HEAD, read_struck, write_struck
 
 NASTY = "a </script><script>alert(1)</script> & \u2028 'ball' 🦊 \\u003c"
@@ -70,7 +73,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def report(root: Path) -> Any:
-    return check(root, *read_rows(root, None), estimated(256), 16)
+    return check(root, *read_rows(root, None, PICTURES), estimated(256), 16, DataConfig())
 
 
 def data_of(html: str) -> dict[str, Any]:
@@ -165,12 +168,12 @@ def test_small_copies_keep_small_pictures_exact_and_turn_upright(tmp_path: Path)
     small = tmp_path / "small.png"
     picture = Image.effect_noise((30, 20), 90).convert("RGB")
     picture.save(small)
-    with Image.open(BytesIO(small_copy(small, 480))) as copy:
+    with Image.open(BytesIO(small_copy(small, THUMB, PICTURES).data)) as copy:
         assert copy.convert("RGB").tobytes() == picture.tobytes()
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.new("RGB", (900, 300), "red").save(tmp_path / "turned.jpg", exif=exif)
-    with Image.open(BytesIO(small_copy(tmp_path / "turned.jpg", 480))) as copy:
+    with Image.open(BytesIO(small_copy(tmp_path / "turned.jpg", THUMB, PICTURES).data)) as copy:
         assert copy.size == (160, 480)
 
 
@@ -179,7 +182,7 @@ def test_a_single_style_can_be_looked_at(tmp_path: Path) -> None:
     save(tmp_path / "photo" / "b.png", "blue")
     (tmp_path / "photo" / "c.png").write_text("no picture")
     assert byg("data", "preview", tmp_path, "--static", tmp_path / "o.html").exit_code == 0
-    a, b, c = pictures(check_loose(tmp_path, 16))
+    a, b, c = pictures(check_loose(tmp_path, 16, DataConfig()))
     assert a["edits"][0]["texts"] == {"src_caption": "a ball"} and b["edits"] == []
     assert c["problems"][0]["rule"] == "unreadable"
     result = byg("data", "preview", tmp_path / "photo" / "nothing")

@@ -1,4 +1,4 @@
-"""`data`: from a folder of pictures to training tuples. Options only; each has a file beside."""
+"""`data`: from a folder of pictures or clips to training tuples. Options only."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typer
 
 from .data_caption import caption as write_captions
 
-data_app = typer.Typer(no_args_is_help=True, help="From a folder of pictures to training tuples.")
+data_app = typer.Typer(no_args_is_help=True, help="From pictures or clips to training tuples.")
 
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The data folder.")]
 Templates = Annotated[
@@ -34,7 +34,7 @@ def styles(
     drop: Drop = False,
     force: Force = False,
 ) -> None:
-    """Style folders -> metadata.jsonl: every picture into every other style, balanced."""
+    """Style folders -> metadata.jsonl: every file into every other style, balanced."""
     from .data_styles import StylesFlags, run_styles
 
     run_styles(StylesFlags(root, templates, caption, holdout, drop, force))
@@ -56,7 +56,7 @@ def check(
     preset: Preset = None,
     model: Model = None,
 ) -> None:
-    """Check texts and pictures; exit code 1 if there are errors."""
+    """Check texts, pictures and clips; exit code 1 if there are errors."""
     from .data_check import CheckFlags, run_check
 
     run_check(CheckFlags(root, templates, preset, model, fix, strict, as_json, everything))
@@ -94,11 +94,11 @@ def generate(
         list[str] | None,
         typer.Option("--list", metavar="NAME=FILE", help="A choice on every line; repeatable."),
     ] = None,
-    count: Annotated[
-        int | None, typer.Option(help="How many; a picture for every line, or 20.")
+    count: Annotated[int | None, typer.Option(help="How many; one for every line, or 20.")] = None,
+    seed: Annotated[int, typer.Option(help="Another seed gives others.", min=0)] = 0,
+    size: Annotated[
+        str | None, typer.Option(help="WIDTHxHEIGHT; the preset's square, or 16:9 for clips.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Another seed gives other pictures.", min=0)] = 0,
-    size: Annotated[str | None, typer.Option(help="WIDTHxHEIGHT; the preset's square.")] = None,
     templates: Templates = None,
     preset: Preset = None,
     model: Model = None,

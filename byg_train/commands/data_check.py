@@ -6,26 +6,32 @@ import json
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
-from ..backbones.flux import PATCH, VAE_FACTOR, pixel_multiple
+from ..backbones import pixel_multiple
 from ..backbones.locate import local_folder
-from ..config import ConfigError, TrainConfig
+from ..config import ConfigError, DataConfig, TrainConfig
 from ..data import DataError
 from ..data.check import ERROR, Finding, Report, Tokens, check, estimated, grouped, tokenized
-from ..data.items import data_folder, read_rows
+from ..data.kinds import CLIPS, PICTURES, Kind, expect_kind, found_kind, kind_of
 from ..data.manifest import find_manifest
 from ..data.repair import repair
+from ..data.rows import data_folder, read_rows
 from ..data.struck import without_struck
 from ..progress import Progress
 from .settings import Flags, settings
 
-# What FLUX takes, where no base is named.
-TEXT_LEN = 256
+# What FLUX and Wan take, where no base is named: tokens, pixels, and frames at DataConfig's rate.
+TEXT_LEN, CLIP_TEXT_LEN, MULTIPLE, FRAMES = 256, 512, 16, 81
+# Where a base keeps the tokenizer of the texts.
+TOKENIZER = {"flux": "tokenizer_2", "wan": "tokenizer"}
+# What is meant where no preset is named, and for the embedded base.
+PRESET = {PICTURES: ("flux_style", "demo"), CLIPS: ("wan22_style", "demo_video")}
 # Kinds of findings that the table spells out.
 SHOWN = 40
 BAR = 24
@@ -46,9 +52,22 @@ class CheckFlags:
     everything: bool = False
 
 
-def base_settings(preset: str | None, model: str | None, assignments: list[str]) -> TrainConfig:
-    """A base and its sizes, as training has them; `world` alone means the demo's."""
-    preset = preset or ("demo" if model == "world" else "flux_style")
+class Limits(NamedTuple):
+    """What the base that is meant takes."""
+
+    tokens: Tokens
+    multiple: int  # pixels; no file may be smaller
+    data: DataConfig  # pictures or clips, and of these how long and how fast
+
+
+def base_settings(
+    preset: str | None, model: str | None, assignments: list[str], kind: Kind
+) -> TrainConfig:
+    """A base and its sizes, as training has them; `world` alone means the demo's.
+
+    Without a preset, the one for files of this kind.
+    """
+    preset = preset or PRESET[kind][model == "world"]
     return settings(Flags(preset=preset, model=model, assignments=assignments))
 
 
@@ -57,12 +76,12 @@ def run_check(flags: CheckFlags) -> None:
     root = data_folder(flags.root)
     if flags.fix:
         _fix(root)
-    rows, problems = read_rows(root, flags.templates)
+    tokens, multiple, data = limits(root, flags.preset, flags.model)
+    rows, problems = read_rows(root, flags.templates, kind_of(data))
     rows, problems, struck = without_struck(rows, problems, root)
-    tokens, multiple = limits(flags.preset, flags.model)
     number = len({row.fields.get("file_name") for row in rows})
     with Progress(number, "checking") as progress:
-        report = check(root, rows, problems, tokens, multiple, progress.advance)
+        report = check(root, rows, problems, tokens, multiple, data, progress.advance)
     if flags.as_json:
         typer.echo(json.dumps(_plain(report, tokens, struck), ensure_ascii=False, indent=1))
     else:
@@ -71,18 +90,27 @@ def run_check(flags: CheckFlags) -> None:
         raise typer.Exit(1)
 
 
-def limits(preset: str | None, model: str | None) -> tuple[Tokens, int]:
-    """Text length and smallest picture of the base that is meant, else of FLUX."""
+def limits(root: Path, preset: str | None, model: str | None) -> Limits:
+    """Of the base that is meant, else of FLUX or Wan, as the folder holds pictures or clips."""
     if not preset and not model:
-        return estimated(TEXT_LEN), VAE_FACTOR * PATCH
-    base = base_settings(preset, model, []).model
+        return _usual(found_kind(root))
+    config = base_settings(preset, model, [], found_kind(root))
+    expect_kind(root, config.data)
+    base = config.model
     name = base.components if Path(base.path).expanduser().is_file() else base.path
     folder = local_folder(name, base.revision) if name else None
     if folder is None and model and not model.count("/") == 1:
         raise ConfigError(f"--model {model!r}: wanted a diffusers folder, a hub id, or world")
-    there = folder is not None and (folder / "tokenizer_2").is_dir()
-    tokens = tokenized(folder, base.text_len) if there else estimated(base.text_len)
-    return tokens, pixel_multiple(base)
+    tokenizer = folder and folder / TOKENIZER[base.family]
+    there = tokenizer is not None and tokenizer.is_dir()
+    tokens = tokenized(tokenizer, base.text_len) if there else estimated(base.text_len)
+    return Limits(tokens, pixel_multiple(base), config.data)
+
+
+def _usual(kind: Kind) -> Limits:
+    if kind is CLIPS:
+        return Limits(estimated(CLIP_TEXT_LEN), MULTIPLE, DataConfig(frames=FRAMES))
+    return Limits(estimated(TEXT_LEN), MULTIPLE, DataConfig())
 
 
 def _fix(root: Path) -> None:
@@ -125,8 +153,8 @@ def _show(report: Report, tokens: Tokens, struck: int, most: int | None) -> None
     if report.kinds:
         console.print(_balance(report.kinds))
     levels = Counter(finding.level for finding in report.findings)
-    pictures = len({row.fields.get("file_name") for row in report.rows})
-    told = f"{len(report.rows)} tuples of {pictures} pictures"
+    files = len({row.fields.get("file_name") for row in report.rows})
+    told = f"{len(report.rows)} tuples of {files} {report.kind.many}"
     told += f" ({struck} struck)" if struck else ""
     told += f": {levels[ERROR]} errors, {levels['warning']} warnings"
     counted = "estimated at four letters each" if tokens.estimated else "by the base's tokenizer"

@@ -13,10 +13,12 @@ import typer
 from ..config import ConfigError, nearest
 from ..data import DataError, Problem
 from ..data.imports import READERS, Found, Options
-from ..data.items import TEXTS
+from ..data.kinds import found_kind
 from ..data.manifest import NAMES, write_manifest
+from ..data.rows import TEXTS
 from ..files import atomic
 from ..progress import Progress
+from .data_check import PRESET
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ def _check_free(root: Path, flags: ImportFlags) -> None:
 
 
 def _survey(root: Path, flags: ImportFlags) -> tuple[int, list[Problem]]:
-    """How many pictures can be used, and what is wrong with the others."""
+    """How many files can be used, and what is wrong with the others."""
     number, problems, taken = 0, [], {}
     for found in READERS[flags.kind](flags.source, flags.options):
         problem = found if isinstance(found, Problem) else _misplaced(found, root, flags)
@@ -148,9 +150,10 @@ def _put(content: Path | bytes, target: Path) -> None:
 def _farewell(root: Path, flags: ImportFlags, rows: list[dict]) -> str:
     if flags.style:
         there = root / flags.style
+        preset, _ = PRESET[found_kind(there)]
         return (
-            f"{len(rows)} pictures with captions are in {there}. With a second style folder beside "
-            f"it, train:\n  python -m byg_train --preset flux_style --data {root}"
+            f"{len(rows)} files with captions are in {there}. With a second style folder beside "
+            f"it, train:\n  python -m byg_train --preset {preset} --data {root}"
         )
     lacking = sum(not all(row.get(name) for name in TEXTS) for row in rows)
     told = f"{len(rows)} tuples are in {root / NAMES[0]}"

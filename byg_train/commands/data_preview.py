@@ -9,12 +9,12 @@ from pathlib import Path
 import typer
 
 from ..data import DataError
-from ..data.check import Report, check, check_loose, picture_names
-from ..data.items import data_folder, read_rows
+from ..data.check import Report, check, check_loose
+from ..data.kinds import kind_of
 from ..data.manifest import find_manifest
-from ..data.pictures import KINDS
 from ..data.preview import inside, page
 from ..data.preview_server import PreviewServer
+from ..data.rows import data_folder, read_rows
 from ..data.struck import STRUCK, read_struck
 from ..data.styles import style_folders
 from ..files import atomic
@@ -41,7 +41,7 @@ def run_preview(flags: PreviewFlags) -> None:
     report = _report(root, flags)
     if flags.static:
         with Progress(len(report.facts), "packing") as progress:
-            pack = inside(root, progress.advance)
+            pack = inside(report, progress.advance)
             html = page(report, read_struck(root), served=False, addresses=pack)
         with atomic(flags.static) as temporary:
             temporary.write_text(html, encoding="utf-8")
@@ -62,13 +62,14 @@ def run_preview(flags: PreviewFlags) -> None:
 
 
 def _report(root: Path, flags: PreviewFlags) -> Report:
-    """Also of a folder that is no data set yet: a single style, or pictures with captions."""
-    names = picture_names(root)
+    """Also of a folder that is no data set yet: a single style, or files with captions."""
+    tokens, multiple, data = limits(root, flags.preset, flags.model)
+    kind = kind_of(data)
+    names = kind.names(root)
     if not names:
-        raise DataError(f"{root} holds no pictures; wanted {KINDS} files")
-    tokens, multiple = limits(flags.preset, flags.model)
+        raise DataError(f"{root} holds no {kind.many}; wanted {kind.wanted} files")
     with Progress(len(names), "looking") as progress:
-        if find_manifest(root) is None and len(style_folders(root)[0]) < 2:
-            return check_loose(root, multiple, progress.advance)
-        rows, problems = read_rows(root, flags.templates)
-        return check(root, rows, problems, tokens, multiple, progress.advance)
+        if find_manifest(root) is None and len(style_folders(root, kind)[0]) < 2:
+            return check_loose(root, multiple, data, progress.advance)
+        rows, problems = read_rows(root, flags.templates, kind)
+        return check(root, rows, problems, tokens, multiple, data, progress.advance)

@@ -11,8 +11,10 @@ from rich.console import Console
 from rich.table import Table
 
 from ..data import DataError, Problem
-from ..data.items import Item, checked, data_folder, expect_every_style, split, styled_rows
+from ..data.items import Item, checked, expect_every_style, split
+from ..data.kinds import Kind, found_kind
 from ..data.manifest import NAMES, find_manifest, write_manifest
+from ..data.rows import data_folder, styled_rows
 from ..data.struck import without_struck
 from ..data.styles import balanced
 
@@ -37,29 +39,30 @@ def run_styles(flags: StylesFlags) -> None:
         raise DataError(
             f"{manifest} is already there; --force replaces a {NAMES[0]} (it is kept as .bak)"
         )
-    rows, problems = styled_rows(root, flags.templates, flags.caption)
+    kind = found_kind(root)
+    rows, problems = styled_rows(root, flags.templates, kind, flags.caption)
     rows, problems, struck = without_struck(rows, problems, root)
-    items, more = checked(rows, root, multiple=1)
+    items, more = checked(rows, root, kind, multiple=1)
     problems = [*problems, *more]
     if problems and not flags.drop:
-        raise DataError(f"{len(problems)} problems in {root} ({_hint(problems)})", problems)
+        raise DataError(f"{len(problems)} problems in {root} ({_hint(problems, kind)})", problems)
     train, test = split(items, flags.holdout, root, styled=True)
-    expect_every_style(train, root, problems)
+    expect_every_style(train, root, kind, problems)
     times = Counter(id(item) for item in balanced(train))
     write_manifest(root, [_fields(item, root, times[id(item)]) for item in (*train, *test)])
     for problem in problems:
         typer.echo(f"left out: {problem}", err=True)
-    Console().print(_table(train, times))
+    Console().print(_table(train, times, kind))
     typer.echo(
         f"{len(train)} tuples to train on and {len(test)} held out, in {root / NAMES[0]}"
         + (f"; {struck} struck" if struck else "")
     )
 
 
-def _hint(problems: list[Problem]) -> str:
+def _hint(problems: list[Problem], kind: Kind) -> str:
     hint = "repair them, or leave them out with --drop"
     lacking = sum(problem.found == "no caption" for problem in problems)
-    return f'{hint}; --caption "a picture" stands in for {lacking} captions' if lacking else hint
+    return f'{hint}; --caption "a {kind.one}" stands in for {lacking} captions' if lacking else hint
 
 
 def _fields(item: Item, root: Path, times: int) -> dict:
@@ -75,15 +78,15 @@ def _fields(item: Item, root: Path, times: int) -> dict:
     }
 
 
-def _table(train: list[Item], times: Counter[int]) -> Table:
-    """Every direction: how many pictures, how often in an epoch."""
-    table = Table("from", "instruction", "pictures", "per epoch")
-    pictures: Counter[tuple[str, str]] = Counter()
+def _table(train: list[Item], times: Counter[int], kind: Kind) -> Table:
+    """Every direction: how many files, how often in an epoch."""
+    table = Table("from", "instruction", kind.many, "per epoch")
+    files: Counter[tuple[str, str]] = Counter()
     turns: Counter[tuple[str, str]] = Counter()
     for item in train:
         direction = item.path.parent.name, item.instruction
-        pictures[direction] += 1
+        files[direction] += 1
         turns[direction] += times[id(item)]
-    for direction, number in sorted(pictures.items()):
+    for direction, number in sorted(files.items()):
         table.add_row(*direction, str(number), str(turns[direction]))
     return table

@@ -36,3 +36,8 @@ class DataError(ValueError):
             lines.append(f"  ... and {len(problems) - SHOWN} more")
         super().__init__("\n".join(lines))
         self.problems = list(problems)
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 clip`, `2 clips`."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"

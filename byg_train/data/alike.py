@@ -1,19 +1,20 @@
-"""Pictures that show the same: equal files, and files that only look equal.
+"""Pictures and clips that show the same: equal files, and files that only look equal.
 
 A picture is shrunk to 9 x 8 pixels. Its difference hash (is each pixel brighter than its left
 neighbour?) finds candidates, and the small pictures themselves tell whether they are alike, so that
-one drawing in two colours is not taken for a copy.
+one drawing in two colours is not taken for a copy. Of a clip three moments are compared.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
+from .clips import ClipError, ClipFacts, moments
 from .pictures import rgb
 
 # Of 64 bits of the hash, how many a copy may differ in: one saved anew, smaller or lightly cropped.
@@ -22,28 +23,40 @@ BITS = 6
 MEAN, LARGEST = 5.0, 32
 # Levels by which a neighbour must be brighter: noise of compression in a flat sky is no edge.
 EDGE = 3
+# Moments of a clip.
+MOMENTS = 3
 ONES = np.array([bin(i).count("1") for i in range(1 << 16)], np.uint8)
 
 
 class Look(NamedTuple):
-    """What a comparison needs of a picture."""
+    """What a comparison needs of a picture or clip."""
 
     bits: int  # 64
-    small: np.ndarray  # (8, 9, 3), uint8
+    small: np.ndarray  # (8, 9, 3), uint8; of a clip its moments, one below the other
 
 
-def look(path: Path) -> Look:
-    """Shrink and hash a picture that is known to open."""
-    with Image.open(path) as picture:
-        picture.draft("RGB", (72, 64))  # of a JPEG a fraction of the work
-        small = np.asarray(rgb(picture).resize((9, 8), Image.Resampling.BOX))
-    light = small.astype(np.int32) @ np.array([299, 587, 114]) // 1000
+def look(path: Path, clip: ClipFacts | None = None) -> Look | None:
+    """Shrink and hash a file that is known to open; None of a clip that does so only in part."""
+    if clip is None:
+        with Image.open(path) as picture:
+            picture.draft("RGB", (72, 64))  # of a JPEG a fraction of the work
+            return _look([rgb(picture)])
+    try:
+        return _look([Image.fromarray(frame) for frame in moments(path, clip, MOMENTS)])
+    except ClipError:
+        return None
+
+
+def _look(seen: Sequence[Image.Image]) -> Look:
+    small = [np.asarray(image.resize((9, 8), Image.Resampling.BOX)) for image in seen]
+    light = small[len(small) // 2].astype(np.int32) @ np.array([299, 587, 114]) // 1000
     brighter = light[:, 1:] - light[:, :-1] >= EDGE
-    return Look(int.from_bytes(np.packbits(brighter).tobytes(), "big"), small)
+    bits = int.from_bytes(np.packbits(brighter).tobytes(), "big")
+    return Look(bits, np.concatenate(small))
 
 
 def copies(looks: Mapping[Path, Look]) -> list[tuple[Path, Path]]:
-    """(copy, the first picture that looks like it) for every copy, in the order of `looks`."""
+    """(copy, the first that looks like it) for every copy, in the order of `looks`."""
     found: list[tuple[Path, Path]] = []
     firsts: list[Path] = []
     bits = np.zeros(len(looks), np.uint64)

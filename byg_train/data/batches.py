@@ -75,15 +75,16 @@ def collate(items: Sequence[Item], cache: Cache) -> EditBatch:
         c_inv=texts([item.reverse_instruction for item in items]),
         p_src=texts([item.src_caption for item in items]),
         p_tgt=texts([item.tgt_caption for item in items]),
+        y=_stacked([cache.latents(item.target) for item in items]) if items[0].target else None,
     )
 
 
 def to_device(batch: EditBatch, device: torch.device) -> EditBatch:
     """The same batch where the networks are."""
 
-    def moved(part: Tensor | Text) -> Tensor | Text:
-        if isinstance(part, Tensor):
-            return part.to(device)
+    def moved(part: Tensor | Text | None) -> Tensor | Text | None:
+        if part is None or isinstance(part, Tensor):
+            return None if part is None else part.to(device)
         return {name: tensor.to(device) for name, tensor in part.items()}
 
     return EditBatch(*map(moved, batch))

@@ -1,9 +1,9 @@
 """Latents and text embeddings, encoded once and kept on disk.
 
-An entry's name is the hash of all that its content depends on: the picture file's bytes and the
-bucket, or the text; and the model's fingerprint. So entries never go stale, runs share them, and
-two runs may fill one cache at once. An entry appears under its name only when it is whole. No file
-is synced: one that a power cut has torn is noticed and made again.
+An entry's name is the hash of all that its content depends on: the file's bytes, the bucket and, of
+a clip, the stretch; or the text; and the model's fingerprint. So entries never go stale, runs share
+them, and two runs may fill one cache at once. An entry appears under its name only when it is
+whole. No file is synced: one that a power cut has torn is noticed and made again.
 """
 
 from __future__ import annotations
@@ -12,9 +12,11 @@ import hashlib
 import os
 import secrets
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -25,17 +27,29 @@ from ..backbones import Backbone, Text
 from ..config import DataConfig
 from ..fit import Size, buckets, cover, nearest_bucket
 from . import DataError
+from .clips import ClipError
 from .items import WORKERS, Item
 from .pictures import PictureError, read_pixels
+from .stretches import read_stretch
 
 # Part of every name: raise it when the same file would give other pixels.
 VERSION = "1"
-# Encoded at once: at most so many items, and of their pictures so many pixels (but at least one).
+# Encoded at once: at most so many items, and of all their frames so many pixels (but one item).
 AT_ONCE, PIXELS_AT_ONCE = 16, 1 << 20
+# Bytes of pixels that are decoded and wait, or will; more only if one turn alone has more.
+AHEAD = 256 << 20
 # Seconds after which a half-written file belongs to nobody any more.
 STALE = 3600
 # Bytes of entries that are kept in memory once read.
 KEPT = 256 << 20
+
+
+class Turn(NamedTuple):
+    """Items of one bucket that are encoded at once."""
+
+    items: list[Item]
+    missing: dict[Path, Future[Tensor]]  # entry -> its pixels, being decoded
+    size: int  # bytes of these pixels
 
 
 class Cache:
@@ -45,6 +59,7 @@ class Cache:
         self.folder, self.backbone = folder, backbone
         aspect = config.max_aspect if config.buckets else 1.0
         self.buckets = buckets(config.resolution, backbone.multiple, aspect)
+        self._frames = config.frames
         self._kept: dict[Path, dict[str, Tensor]] = {}
         self._room = KEPT
 
@@ -58,11 +73,14 @@ class Cache:
         _remove_stale(self.folder)
         whole: set[Path] = set()
         self._encode_texts(texts, whole)
-        with ThreadPoolExecutor(WORKERS) as pool:
-            for chunk in self._chunks(items):
-                self._encode_texts([text for item in chunk for text in item.texts], whole)
-                self._encode_pictures(chunk, whole, pool)
-                on_progress(len(chunk))
+        pool = ThreadPoolExecutor(WORKERS)
+        try:
+            for turn in self._turns(items, whole, pool):
+                self._encode_texts([text for item in turn.items for text in item.texts], whole)
+                self._encode_pixels(turn)
+                on_progress(len(turn.items))
+        finally:
+            pool.shutdown(cancel_futures=True)
 
     def bucket(self, item: Item) -> Size:
         """The size at which an item is trained."""
@@ -70,7 +88,7 @@ class Cache:
 
     def latents(self, item: Item) -> Tensor:
         """(C, F, h, w), float32."""
-        return self._read(self._picture_entry(item), str(item.path))["latents"]
+        return self._read(self._latents_entry(item), str(item.path))["latents"]
 
     def text(self, text: str) -> Text:
         """The embeddings of one text, without a batch axis, in the type that the encoders gave."""
@@ -84,8 +102,28 @@ class Cache:
         for item in items:
             groups.setdefault(self.bucket(item), []).append(item)
         for size, group in groups.items():
-            number = max(1, min(AT_ONCE, PIXELS_AT_ONCE // (size.width * size.height)))
+            number = max(1, min(AT_ONCE, PIXELS_AT_ONCE // self._pixels_of(size)))
             yield from (group[i : i + number] for i in range(0, len(group), number))
+
+    def _pixels_of(self, size: Size) -> int:
+        return size.width * size.height * self._frames
+
+    def _turns(
+        self, items: Sequence[Item], whole: set[Path], pool: ThreadPoolExecutor
+    ) -> Iterator[Turn]:
+        """All items; what comes next is decoded while a turn is encoded, within bounds."""
+        waiting: deque[Turn] = deque()
+        for chunk in self._chunks(items):
+            entries = {self._latents_entry(item): item for item in chunk}
+            missing = sorted(self._missing(entries, whole))
+            pixels = {entry: pool.submit(self._pixels, entries[entry]) for entry in missing}
+            each = 3 * self._pixels_of(self.bucket(chunk[0])) * (1 if chunk[0].stretch else 4)
+            waiting.append(Turn(chunk, pixels, len(missing) * each))
+            while len(waiting) > 1 and (
+                not waiting[0].missing or sum(turn.size for turn in waiting) > AHEAD
+            ):
+                yield waiting.popleft()
+        yield from waiting
 
     def _missing(self, entries: Iterable[Path], whole: set[Path]) -> set[Path]:
         """Those that are neither known as whole nor found to be; `whole` takes in all."""
@@ -104,30 +142,31 @@ class Cache:
                 _write(entry, {name: tensor[row] for name, tensor in encoded.items()})
 
     @torch.no_grad()
-    def _encode_pictures(
-        self, items: list[Item], whole: set[Path], pool: ThreadPoolExecutor
-    ) -> None:
-        entries = {self._picture_entry(item): item for item in items}
-        missing = sorted(self._missing(entries, whole))
-        if not missing:
+    def _encode_pixels(self, turn: Turn) -> None:
+        if not turn.missing:
             return
-        pixels = list(pool.map(self._pixels, [entries[entry] for entry in missing]))
-        latents = self.backbone.encode_pixels(torch.cat(pixels)).float()
-        for entry, z in zip(missing, latents, strict=True):
+        parts = [_in_range(future.result()) for future in turn.missing.values()]
+        pixels = torch.cat(parts) if len(parts) > 1 else parts[0]  # a clip alone is large enough
+        latents = self.backbone.encode_pixels(pixels).float()
+        for entry, z in zip(turn.missing, latents, strict=True):
             _write(entry, {"latents": z})
 
     def _pixels(self, item: Item) -> Tensor:
+        """(1, 3, F, H, W): float32 in [-1, 1] of a picture, uint8 of a clip."""
+        size = self.bucket(item)
         try:
-            size = self.bucket(item)
+            if item.stretch:
+                return read_stretch(item.path, item.digest, item.stretch, size)
             return cover(read_pixels(item.path, item.digest, size), *size)
-        except (OSError, PictureError) as error:
+        except (OSError, ClipError, PictureError) as error:
             raise DataError(f"{item.path}: {error}; start again") from error
 
     # ------------------------------------------------------------ entries
 
-    def _picture_entry(self, item: Item) -> Path:
+    def _latents_entry(self, item: Item) -> Path:
         width, height = self.bucket(item)
-        return self._entry("latents", f"{item.digest} {width}x{height}")
+        part = " {}+{}@{}".format(*item.stretch) if item.stretch else ""
+        return self._entry("latents", f"{item.digest} {width}x{height}{part}")
 
     def _entry(self, kind: str, content: str) -> Path:
         key = "\0".join((VERSION, self.backbone.fingerprint, kind, content))
@@ -152,6 +191,11 @@ class Cache:
             self._room -= size
             self._kept[entry] = tensors
         return tensors
+
+
+def _in_range(pixels: Tensor) -> Tensor:
+    """Float32 in [-1, 1]."""
+    return pixels.float().div_(127.5).sub_(1) if pixels.dtype == torch.uint8 else pixels
 
 
 def _intact(entry: Path) -> bool:

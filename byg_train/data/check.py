@@ -9,11 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ..config import DataConfig
 from . import Problem, Row
 from .alike import copies, look
-from .items import BROKEN, EQUAL, TEXTS, check_pictures, check_rows
+from .items import BROKEN, check_files
+from .kinds import Kind, kind_of
 from .manifest import find_manifest
-from .pictures import SUFFIXES, Facts
+from .pictures import Facts
+from .rows import EQUAL, TEXTS, check_rows
 from .struck import file_key, read_struck, row_entry
 from .words import ERROR, WARNING, slips
 
@@ -40,7 +43,7 @@ class Finding(NamedTuple):
     field: str = ""  # the text it is about
     at: int = 0  # where in that text the found words begin
     length: int = 0  # and how many letters they are; 0: it is not about words
-    other: str = ""  # the picture that this one is a copy of
+    other: str = ""  # the file that this one is a copy of
 
 
 class Tokens(NamedTuple):
@@ -59,7 +62,8 @@ class Report:
     rows: list[Row]
     findings: list[Finding]
     kinds: Counter[str]  # edit type -> training tuples per epoch
-    facts: dict[str, Facts]  # of the pictures that open, by their names in the folder
+    facts: dict[str, Facts]  # of the files that open, by their names in the folder
+    kind: Kind
 
     @property
     def errors(self) -> list[Finding]:
@@ -73,10 +77,10 @@ def estimated(limit: int) -> Tokens:
 
 
 def tokenized(folder: Path, limit: int) -> Tokens:
-    """By the T5 tokenizer of a base model's folder."""
-    from transformers import T5TokenizerFast
+    """By the tokenizer in a folder of a base model."""
+    from transformers import AutoTokenizer
 
-    t5 = T5TokenizerFast.from_pretrained(folder / "tokenizer_2")
+    t5 = AutoTokenizer.from_pretrained(folder)
     return Tokens(limit, lambda text: t5(text, verbose=False).input_ids)
 
 
@@ -86,7 +90,8 @@ def check(
     problems: list[Problem],
     tokens: Tokens,
     multiple: int,
-    on_picture: Callable[[], None] = lambda: None,
+    data: DataConfig,
+    on_file: Callable[[], None] = lambda: None,
 ) -> Report:
     """Find everything.
 
@@ -95,33 +100,38 @@ def check(
         rows: its tuples, without the struck ones.
         problems: what could not even be read.
         tokens: of the text encoder that will read the texts.
-        multiple: pixels; no picture may be smaller.
-        on_picture: called after every picture that was decoded.
+        multiple: pixels; no file may be smaller.
+        data: pictures or clips, and of these how long and how fast.
+        on_file: called after every file that was decoded.
     """
-    _, more = check_rows(rows, root)
-    pairs = _with_paths(rows, root)
-    facts, broken = check_pictures(pairs, multiple, on_picture)
+    kind = kind_of(data)
+    _, more = check_rows(rows, root, kind)
+    pairs = _with_paths(rows, root, kind)
+    facts, broken = check_files(pairs, kind, multiple, data, lambda done, of: on_file())
     found = [*_told([*problems, *more, *broken], rows), *_worded(rows, tokens)]
-    found += _copied(root, pairs, facts)
+    found += _copied(root, pairs, facts, kind)
     kinds = _kinds(rows)
-    found += [*_rare(kinds), *_unused(root, rows)]
+    found += [*_rare(kinds), *_unused(root, rows, kind)]
     order = {row.where: i for i, row in enumerate(rows)}
     found.sort(key=lambda f: order.get(f.where, -1 if f.where == SET else len(order)))
-    return Report(root, rows, found, kinds, _named(facts, root))
+    return Report(root, rows, found, kinds, _named(facts, root), kind)
 
 
-def check_loose(root: Path, multiple: int, on_picture: Callable[[], None] = lambda: None) -> Report:
-    """The pictures of a folder that holds no tuples yet, with their captions."""
-    rows = [_loose(root, name) for name in picture_names(root)]
+def check_loose(
+    root: Path, multiple: int, data: DataConfig, on_file: Callable[[], None] = lambda: None
+) -> Report:
+    """The files of a folder that holds no tuples yet, with their captions."""
+    kind = kind_of(data)
+    rows = [_loose(root, name) for name in kind.names(root)]
     pairs = [(row, root / row.fields["file_name"]) for row in rows]
-    facts, broken = check_pictures(pairs, multiple, on_picture)
-    found = [*_told(broken, rows), *_copied(root, pairs, facts)]
-    return Report(root, rows, found, Counter(), _named(facts, root))
+    facts, broken = check_files(pairs, kind, multiple, data, lambda done, of: on_file())
+    found = [*_told(broken, rows), *_copied(root, pairs, facts, kind)]
+    return Report(root, rows, found, Counter(), _named(facts, root), kind)
 
 
-def _with_paths(rows: list[Row], root: Path) -> list[tuple[Row, Path]]:
-    """The rows that name a picture of the folder, whatever else is wrong with them."""
-    names = set(picture_names(root))
+def _with_paths(rows: list[Row], root: Path, kind: Kind) -> list[tuple[Row, Path]]:
+    """The rows that name a file of the folder, whatever else is wrong with them."""
+    names = set(kind.names(root))
     keys = ((row, row_entry(row, root)) for row in rows)
     return [(row, root / entry[0]) for row, entry in keys if entry and entry[0] in names]
 
@@ -192,13 +202,13 @@ def _long(texts: dict[str, str], tokens: Tokens) -> Iterable[tuple]:
         yield SAME, ERROR, found, "the difference early in the captions", TEXTS[1], 0, 0
 
 
-# ---------------------------------------------------------------- pictures
+# ---------------------------------------------------------------- files
 
 
 def _copied(
-    root: Path, pairs: list[tuple[Row, Path]], facts: dict[Path, Facts]
+    root: Path, pairs: list[tuple[Row, Path]], facts: dict[Path, Facts], kind: Kind
 ) -> Iterable[Finding]:
-    """Pictures that are there twice, told at the first tuple of the second."""
+    """Files that are there twice, told at the first tuple of the second."""
     first_row: dict[Path, Row] = {}
     for row, path in pairs:
         first_row.setdefault(path, row)
@@ -208,38 +218,29 @@ def _copied(
         first = by_digest.setdefault(fact.digest, path)
         if first != path:
             twins[path] = first
-    looks = {path: look(path) for path in by_digest.values()}
-    wanted = "each picture once, its tuples under one name"
-    for kind, pairs in (("same file as", twins.items()), ("looks like", copies(looks))):
+    seen = {path: look(path, facts[path].clip) for path in by_digest.values()}
+    looks = {path: known for path, known in seen.items() if known}
+    wanted = f"each {kind.one} once, its tuples under one name"
+    for what, pairs in (("same file as", twins.items()), ("looks like", copies(looks))):
         for path, first in pairs:
             other = first.relative_to(root).as_posix()
-            found = f"{kind} {other}"
+            found = f"{what} {other}"
             splits = {first_row[p].fields.get("split") or "train" for p in (path, first)}
             if len(splits) > 1:
                 found += ", which is in the other split"
             yield _finding(first_row[path], "duplicate", WARNING, found, wanted, other=other)
 
 
-def _unused(root: Path, rows: list[Row]) -> Iterable[Finding]:
-    """Pictures beside a manifest that no tuple speaks of, struck or not."""
+def _unused(root: Path, rows: list[Row], kind: Kind) -> Iterable[Finding]:
+    """Files beside a manifest that no tuple speaks of, struck or not."""
     if find_manifest(root) is None:
         return
     used = {entry[0] for row in rows if (entry := row_entry(row, root))}
     used |= {name for name, _ in read_struck(root)}
-    unused = [name for name in picture_names(root) if file_key(name, root) not in used]
+    unused = [name for name in kind.names(root) if file_key(name, root) not in used]
     if unused:
-        found = f"{len(unused)} pictures in no tuple, such as {unused[0]}"
+        found = f"{len(unused)} {kind.many} in no tuple, such as {unused[0]}"
         yield Finding(SET, "unused", WARNING, found, "a tuple for each, or the files elsewhere")
-
-
-def picture_names(root: Path) -> list[str]:
-    """Every picture under a folder by its name in it, hidden ones left out."""
-    names = (path.relative_to(root) for path in root.rglob("*"))
-    return sorted(
-        name.as_posix()
-        for name in names
-        if name.suffix.lower() in SUFFIXES and not any(p.startswith(".") for p in name.parts)
-    )
 
 
 # ---------------------------------------------------------------- the set

@@ -5,12 +5,15 @@ from __future__ import annotations
 import hashlib
 from io import BytesIO
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from .clips import ClipFacts
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 KINDS = "png, jpg, webp, bmp or tif"
@@ -23,11 +26,12 @@ class PictureError(ValueError):
 
 
 class Facts(NamedTuple):
-    """What a look at a picture file tells."""
+    """What a look at a file tells."""
 
     width: int  # pixels, upright
     height: int
     digest: str  # sha256 of the file's bytes
+    clip: ClipFacts | None = None  # None for a picture
 
 
 def inspect(path: Path) -> Facts:

@@ -1,7 +1,7 @@
-"""The page on which a set is looked through: pictures, texts, problems, and what is struck.
+"""The page on which a set is looked through: files, texts, problems, and what is struck.
 
-One HTML file without anything from elsewhere. It takes its pictures from the server that shows it,
-or carries them inside.
+One HTML file without anything from elsewhere. It takes its files from the server that shows it, or
+carries them inside.
 """
 
 from __future__ import annotations
@@ -11,30 +11,25 @@ import hashlib
 import json
 import re
 from collections.abc import Callable
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from .check import UNREADABLE, Finding, Report
-from .items import TEXTS
-from .pictures import rgb
+from .kinds import CLIPS
+from .rows import TEXTS
+from .small import THUMB, small_copy
 from .struck import HEAD, Entry, file_key
 
 PAGE = Path(__file__).with_name("preview.html")
-# Longest sides: of a card, and of the picture alone.
-THUMB, FULL = 480, 1600
-QUALITY = 80
 # Nothing from anywhere else, and no script but the page's own, whatever a caption holds.
 POLICY = (
-    "default-src 'none'; img-src 'self' data:; style-src 'unsafe-inline'; connect-src 'self'; "
-    "base-uri 'none'; script-src 'sha256-{hash}'"
+    "default-src 'none'; img-src 'self' data:; media-src 'self' data:; "
+    "style-src 'unsafe-inline'; connect-src 'self'; base-uri 'none'; script-src 'sha256-{hash}'"
 )
 
 
 def pictures(report: Report) -> list[dict[str, Any]]:
-    """Every picture of a set with its tuples and what is wrong with either."""
+    """Every file of a set with its tuples and what is wrong with either."""
     by_file: dict[str, dict[str, Any]] = {}
     tuples: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in report.rows:
@@ -63,7 +58,7 @@ def _attach(
     picture: dict[str, Any] | None,
     tuples: dict[tuple[str, str], list[dict[str, Any]]],
 ) -> None:
-    """To its tuple; what is about a picture, to the picture."""
+    """To its tuple; what is about a file, to the file."""
     if not finding.file_name or picture is None:
         return
     edits = tuples.get((finding.where, finding.instruction), [])
@@ -100,17 +95,21 @@ def page(
         report: the set with its findings, struck tuples too.
         struck: what is struck so far.
         served: whether a server takes the decisions; otherwise the page offers them as a download.
-        addresses: index and name of a picture that opens -> its `thumb` and `full` addresses.
+        addresses: index and name of a file that opens -> its `thumb` and `full` addresses.
     """
     shown = pictures(report)
     told = {p["file"] for p in shown}
     for index, picture in enumerate(shown):
         if facts := report.facts.get(picture["file"]):
             picture.update(width=facts.width, height=facts.height)
+            if facts.clip:
+                picture["length"] = f"{float(facts.clip.duration):.1f} s, {facts.clip.fps:.4g} fps"
             picture.update(addresses(index, picture["file"]))
     data = {
         "title": report.root.resolve().name,
         "root": report.root.name,
+        "many": report.kind.many,
+        "moving": report.kind is CLIPS,
         "served": served,
         "head": HEAD,
         "struck": sorted(name if text is None else f"{name}\t{text}" for name, text in struck),
@@ -146,29 +145,17 @@ def _escaped(text: str) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;")
 
 
-# ---------------------------------------------------------------- pictures
-
-
-def small_copy(path: Path, side: int) -> bytes:
-    """A WebP whose longer side is at most `side`; a picture that is smaller stays as it is."""
-    with Image.open(path) as picture:
-        picture.draft("RGB", (2 * side, 2 * side))
-        copy = rgb(picture)
-    tiny = max(copy.size) <= side
-    copy.thumbnail((side, side))
-    out = BytesIO()
-    copy.save(out, "WEBP", lossless=tiny and max(copy.size) <= THUMB, quality=QUALITY)
-    return out.getvalue()
+# ---------------------------------------------------------------- copies
 
 
 def inside(
-    root: Path, on_picture: Callable[[], None] = lambda: None
+    report: Report, on_file: Callable[[], None] = lambda: None
 ) -> Callable[[int, str], dict[str, str]]:
-    """Addresses for a page that carries its pictures; `on_picture` is called for each."""
+    """Addresses for a page that carries its files; `on_file` is called for each."""
 
     def addresses(index: int, name: str) -> dict[str, str]:
-        on_picture()
-        data = base64.b64encode(small_copy(root / name, THUMB)).decode()
-        return {"thumb": f"data:image/webp;base64,{data}"}
+        on_file()
+        mime, data = small_copy(report.root / name, THUMB, report.kind)
+        return {"thumb": f"data:{mime};base64,{base64.b64encode(data).decode()}"}
 
     return addresses

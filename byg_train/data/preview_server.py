@@ -12,12 +12,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
 
 from .check import Report
-from .preview import FULL, THUMB, page, pictures, small_copy
+from .preview import page, pictures
+from .small import FULL, THUMB, Copy, small_copy
 from .struck import Entry, read_struck, row_entry, write_struck
 
 HOST = "127.0.0.1"
 # Names by which a browser on this machine may ask: another name is another site's trick.
 NAMES = (HOST, "localhost", "[::1]")
+RANGE = re.compile(r"bytes=([0-9]{1,12})-([0-9]{0,12})")
 # Bytes of a decision.
 LONGEST = 1 << 20
 
@@ -35,7 +37,7 @@ class PreviewServer(ThreadingHTTPServer):
         entries = (row_entry(row, self.root) for row in report.rows)
         self.tuples: set[Entry] = {entry for entry in entries if entry}
         self._lock = threading.Lock()
-        self.copy = lru_cache(512)(small_copy)
+        self._copy = lru_cache(512)(small_copy)
 
     @property
     def address(self) -> str:
@@ -50,6 +52,11 @@ class PreviewServer(ThreadingHTTPServer):
 
         struck = read_struck(self.root)
         return page(self.report, struck, served=True, addresses=addresses)
+
+    def copy(self, index: int, name: str) -> Copy:
+        """The `thumb` or `full` of a file; IndexError, OSError or ValueError if there is none."""
+        side = THUMB if name == "thumb" else FULL
+        return self._copy(self.root / self.files[index], side, self.report.kind)
 
     def decide(self, file: str, instruction: str | None, strike: bool) -> None:
         """Store one decision; a picture that is taken back takes its tuples with it.
@@ -73,7 +80,7 @@ class PreviewServer(ThreadingHTTPServer):
 
 
 class Handler(BaseHTTPRequestHandler):
-    """GET the page and its pictures, POST decisions; everything else is not there."""
+    """GET the page and its files, POST decisions; everything else is not there."""
 
     server: PreviewServer
     protocol_version = "HTTP/1.1"
@@ -86,9 +93,7 @@ class Handler(BaseHTTPRequestHandler):
             if parts == [""]:
                 self._send(HTTPStatus.OK, self.server.page().encode(), "text/html; charset=utf-8")
             elif parts and len(parts) == 2 and parts[0] in ("thumb", "full") and _number(parts[1]):
-                path = self.server.root / self.server.files[int(parts[1])]
-                side = THUMB if parts[0] == "thumb" else FULL
-                self._send(HTTPStatus.OK, self.server.copy(path, side), "image/webp")
+                self._send_part(self.server.copy(int(parts[1]), parts[0]))
             else:
                 self._send(HTTPStatus.NOT_FOUND)
         except (IndexError, OSError, ValueError):
@@ -118,8 +123,26 @@ class Handler(BaseHTTPRequestHandler):
         host = re.sub(r":\d+$", "", self.headers.get("Host", ""))
         return parts[:-2] if known and host in NAMES else None
 
-    def _send(self, status: HTTPStatus, body: bytes = b"", kind: str = "text/plain") -> None:
+    def _send_part(self, copy: Copy) -> None:
+        """All of a copy, or the bytes that were asked for: some browsers play no film otherwise."""
+        size = len(copy.data)
+        asked = RANGE.fullmatch(self.headers.get("Range", ""))
+        if asked is None:
+            self._send(HTTPStatus.OK, copy.data, copy.mime)
+            return
+        first, last = int(asked[1]), min(int(asked[2] or size), size - 1)
+        if first > last:
+            self._send(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE)
+            return
+        part = f"bytes {first}-{last}/{size}"
+        self._send(HTTPStatus.PARTIAL_CONTENT, copy.data[first : last + 1], copy.mime, part)
+
+    def _send(
+        self, status: HTTPStatus, body: bytes = b"", kind: str = "text/plain", part: str = ""
+    ) -> None:
         self.send_response(status)
+        if part:
+            self.send_header("Content-Range", part)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
         self.send_header("Cache-Control", "no-store")

@@ -8,8 +8,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from .items import TEXTS
 from .manifest import manifest_line, write_lines
+from .rows import TEXTS
 from .struck import file_key
 
 # Names that other tools give the two splits.

@@ -1,21 +1,21 @@
-"""Style folders -> rows: every picture may be edited into every other style, texts by templates."""
+"""Style folders -> rows: every file may be edited into every other style, texts by templates."""
 
 from __future__ import annotations
 
 import string
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..config import nearest, read_toml
 from . import DataError, Problem, Row
-from .pictures import KINDS, SUFFIXES
+from .kinds import Kind, style_files
 
 if TYPE_CHECKING:
     from .items import Item
 
-BUILT_IN = Path(__file__).with_name("styles.toml")
+# A data folder's own templates.
+OWN = "styles.toml"
 # What a template may speak of.
 FIELDS = {
     "phrase": (),
@@ -33,54 +33,48 @@ class Style(NamedTuple):
     instruction: str  # template, of edits into this style
 
     def tell(self, caption: str) -> str:
-        """The caption of a picture in this style."""
+        """The caption of a file in this style."""
         return self.caption.format(caption=caption.rstrip(" .,"), style=self.phrase)
 
     def ask(self, now: Style) -> str:
-        """The instruction that turns a picture in style `now` into this style."""
+        """The instruction that turns a file in style `now` into this style."""
         return self.instruction.format(style=self.phrase, from_style=now.phrase)
 
 
-def style_folders(root: Path) -> tuple[list[Path], list[Problem]]:
-    """The folders that hold pictures, and the visible ones that hold none."""
+def style_folders(root: Path, kind: Kind) -> tuple[list[Path], list[Problem]]:
+    """The folders that hold files of a kind, and the visible ones that hold none."""
     folders, problems = [], []
     for folder in sorted(path for path in root.iterdir() if path.is_dir()):
         if folder.name.startswith("."):
             continue
-        if next(pictures(folder), None):
+        if next(style_files(folder, kind), None):
             folders.append(folder)
             continue
         kinds = Counter(p.suffix.lower() or "unnamed" for p in folder.iterdir() if p.is_file())
-        files = ", ".join(f"{number} {kind}" for kind, number in sorted(kinds.items()))
-        found = f"no pictures (only {files} files)" if files else "no pictures"
-        problems.append(Problem(f"{folder.name}/", found, f"{KINDS} files in a style folder"))
+        files = ", ".join(f"{number} {ending}" for ending, number in sorted(kinds.items()))
+        found = f"no {kind.many} (only {files} files)" if files else f"no {kind.many}"
+        problems.append(Problem(f"{folder.name}/", found, f"{kind.wanted} files in a style folder"))
     return folders, problems
 
 
-def pictures(folder: Path) -> Iterator[Path]:
-    """The picture files of a folder by name, hidden ones (macOS leaves some) left out."""
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith("."):
-            yield path
-
-
 def style_rows(
-    root: Path, folders: list[Path], templates: Path | None, stand_in: str | None = None
+    root: Path, folders: list[Path], templates: Path | None, kind: Kind, stand_in: str | None = None
 ) -> tuple[list[Row], list[Problem]]:
-    """One row per picture and other style, and the pictures without a caption.
+    """One row per file and other style, and the files without a caption.
 
     Args:
         root: the data folder; names are told relative to it.
         folders: one per style, at least two.
         templates: a styles.toml; None: the data folder's, or else the built-in one.
-        stand_in: the caption of pictures that have none.
+        kind: of the files.
+        stand_in: the caption of those that have none.
     """
-    styles = load_styles(folders, templates or _own(root))
+    styles = load_styles(folders, templates or _own(root), kind)
     rows, problems = [], []
     for now in styles:
-        for picture in pictures(now.folder):
-            name = picture.relative_to(root).as_posix()
-            beside = picture.with_suffix(".txt")
+        for path in style_files(now.folder, kind):
+            name = path.relative_to(root).as_posix()
+            beside = path.with_suffix(".txt")
             given = stand_in is None or beside.exists()
             caption = _caption(beside, name, problems) if given else stand_in
             if caption:
@@ -88,14 +82,14 @@ def style_rows(
     return rows, problems
 
 
-def style_words(root: Path, name: str, templates: Path | None) -> Style:
+def style_words(root: Path, name: str, templates: Path | None, kind: Kind) -> Style:
     """The words of one style folder, also of one that is not there yet."""
     templates = templates or _own(root)
     named = read_toml(templates).get("styles") if templates else None
     names = {name, *(named if isinstance(named, dict) else ())}
     if root.is_dir():
-        names |= {folder.name for folder in style_folders(root)[0]}
-    styles = load_styles([root / other for other in sorted(names)], templates)
+        names |= {folder.name for folder in style_folders(root, kind)[0]}
+    styles = load_styles([root / other for other in sorted(names)], templates, kind)
     return next(style for style in styles if style.folder.name == name)
 
 
@@ -109,7 +103,7 @@ def balanced(items: list[Item]) -> list[Item]:
 
 
 def _own(root: Path) -> Path | None:
-    path = root / BUILT_IN.name
+    path = root / OWN
     return path if path.is_file() else None
 
 
@@ -143,11 +137,12 @@ def _row(name: str, caption: str, now: Style, to: Style) -> Row:
 # ---------------------------------------------------------------- templates
 
 
-def load_styles(folders: list[Path], templates: Path | None) -> list[Style]:
-    """The words of every folder: the built-in templates, overlaid by a file's."""
-    built_in = read_toml(BUILT_IN)
+def load_styles(folders: list[Path], templates: Path | None, kind: Kind) -> list[Style]:
+    """The words of every folder: the kind's built-in templates, overlaid by a file's."""
+    built_in = read_toml(kind.built_in)
+    usual = built_in.pop("styles", {})
     own = read_toml(templates) if templates else {}
-    where = str(templates or BUILT_IN)
+    where = str(templates or kind.built_in)
     tables = own.pop("styles", {})
     _known(own, list(built_in), where)
     _known(tables, [folder.name for folder in folders], f"{where} [styles]")
@@ -156,9 +151,10 @@ def load_styles(folders: list[Path], templates: Path | None) -> list[Style]:
         table, at = tables.get(folder.name, {}), f"{where} [styles.{folder.name}]"
         _known(table, list(FIELDS), at)
         phrase = folder.name.replace("-", " ").replace("_", " ")
-        words = {**built_in, **own, "phrase": phrase, **table}
-        for kind, text in words.items():
-            _check_text(kind, text, at if kind in table else where)
+        named = usual.get(folder.name, {})
+        words = {**built_in, **own, "phrase": phrase, **named, **table}
+        for field, text in words.items():
+            _check_text(field, text, at if field in table else where)
         styles.append(Style(folder, **words))
     for phrase, number in Counter(style.phrase for style in styles).items():
         if number > 1:
@@ -175,17 +171,17 @@ def _known(table: Any, known: list[str], where: str) -> None:
             raise DataError(f"{where}: unknown {name!r}{hint}")
 
 
-def _check_text(kind: str, text: Any, where: str) -> None:
-    """A text that holds only plain fields, and only those that its kind knows."""
+def _check_text(name: str, text: Any, where: str) -> None:
+    """A text that holds only plain fields, and only those that texts of its name know."""
     if not isinstance(text, str) or not text.strip():
-        raise DataError(f"{where}: {kind} is {text!r}; wanted a text")
+        raise DataError(f"{where}: {name} is {text!r}; wanted a text")
     try:
         parts = list(string.Formatter().parse(text))
     except ValueError as error:
-        raise DataError(f"{where}: {kind} {text!r} cannot be filled in: {error}") from None
-    known = ", ".join(f"{{{field}}}" for field in FIELDS[kind]) or "none"
+        raise DataError(f"{where}: {name} {text!r} cannot be filled in: {error}") from None
+    known = ", ".join(f"{{{field}}}" for field in FIELDS[name]) or "none"
     for _, field, form, conversion in parts:
-        if field is not None and (field not in FIELDS[kind] or form or conversion):
+        if field is not None and (field not in FIELDS[name] or form or conversion):
             raise DataError(
-                f"{where}: unknown field {{{field}}} in {kind} {text!r}; known: {known}"
+                f"{where}: unknown field {{{field}}} in {name} {text!r}; known: {known}"
             )

@@ -90,6 +90,11 @@ QUOTED = re.compile(
     r"\"[^\"]*\"|“[^”]*”|„[^“”]*[“”]|«[^»]*»|‘(?:[^’]|(?<=\w)’(?=\w))*’"
     r"|(?<!\w)'(?:[^']|(?<=\w)'(?=\w))*'(?!\w)"
 )
+# Styles by name; words that also stand for things ("a photo on the wall") are left out.
+STYLE = _any(
+    "cartoons?", "anime", "animat(?:ed|ion)", "cgi", "3d", "pixel art", "claymation", "low-poly",
+    "watercolou?r", "oil painting", "live-action", "photo-?real(?:istic|ism)?",
+)  # fmt: skip
 PRONOUN = _any("it", "them", "this one", "that one")
 # A noun phrase: what a pronoun after it may stand for.
 NOUN = re.compile(r"\b(?:the|an?|his|her|their|all|every)\s+\w", re.IGNORECASE)
@@ -102,11 +107,24 @@ def slips(fields: dict[str, Any], edit_type: str = "") -> list[Slip]:
     for rule in RULES:
         for match in rule.pattern.finditer(texts.get(rule.field, "")):
             found.append(Slip(*rule[:3], match[0], match.start(), rule.wanted))
-    # In an edit of the whole picture `it` is the picture.
-    if not edit_type.startswith("style"):
+    if edit_type.startswith("style"):
+        found += _kept_styles(texts)
+    else:  # In an edit of the whole picture `it` is the picture.
         for field in ("instruction", "reverse_instruction"):
             found += _pronouns(field, texts.get(field, ""))
     return found
+
+
+def _kept_styles(texts: dict[str, str]) -> list[Slip]:
+    """Styles that both captions name, though the edit changes the style (appendix D.2)."""
+    source, target = (texts.get(name, "") for name in ("src_caption", "tgt_caption"))
+    before = {match[0].casefold() for match in STYLE.finditer(source)}
+    wanted = "what is seen, in no style: the edit changes it (`data caption` rewrites captions so)"
+    return [
+        Slip("tgt_caption", "style in caption", WARNING, match[0], match.start(), wanted)
+        for match in STYLE.finditer(target)
+        if match[0].casefold() in before
+    ]
 
 
 def _pronouns(field: str, text: str) -> list[Slip]:

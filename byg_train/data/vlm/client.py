@@ -44,7 +44,7 @@ class Model(Protocol):
         """Raise ModelError if it is plain already that no question will be answered."""
 
     async def ask(self, prompt: str, pictures: Sequence[bytes]) -> Reply:
-        """Answer a question about JPEGs; raises NoAnswerError or ModelError."""
+        """Answer a question about JPEGs or PNGs; raises NoAnswerError or ModelError."""
 
     async def close(self) -> None:
         """Let go of what was opened."""
@@ -55,7 +55,7 @@ def need(*packages: str) -> None:
     missing = [name for name in packages if importlib.util.find_spec(name) is None]
     if missing:
         raise DataError(
-            f"data caption needs {' and '.join(missing)}, which this Python does not have: "
+            f"asking a model needs {' and '.join(missing)}, which this Python does not have: "
             'pip install -e ".[vlm]"'
         )
 
@@ -73,6 +73,7 @@ class Endpoint:
         temperature: float | None,
         retries: int,
         timeout: float,
+        seed: int | None = None,
     ) -> None:
         """
         Args:
@@ -81,6 +82,7 @@ class Endpoint:
             retries: of one request, after errors that pass; the waits double, up to eight seconds,
                 unless the server says how long (Retry-After). The library does all that.
             timeout: seconds for one answer.
+            seed: of the sampling; None: the server's own. Not every server heeds it.
         """
         need("openai", "json_repair", "filelock")
         import openai
@@ -88,7 +90,8 @@ class Endpoint:
         self.name = model
         self._url, self._timeout = url, timeout
         self._limit = {"max_tokens": max_tokens}
-        self._options = {} if temperature is None else {"temperature": temperature}
+        options = {"temperature": temperature, "seed": seed}
+        self._options = {name: value for name, value in options.items() if value is not None}
         self._client = openai.AsyncOpenAI(
             base_url=url,
             # Local servers take any key, and the library insists on one.
@@ -172,5 +175,6 @@ def _words(error: Exception) -> str:
     return " ".join(str(error).split())[:300]
 
 
-def _data_url(jpeg: bytes) -> str:
-    return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"
+def _data_url(picture: bytes) -> str:
+    kind = "png" if picture.startswith(b"\x89PNG") else "jpeg"
+    return f"data:image/{kind};base64,{base64.b64encode(picture).decode()}"

@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ...config import read_toml
 from .. import DataError, Problem, Row
-from ..items import TEXTS, data_folder
+from ..kinds import CLIPS, PICTURES, visible_files
 from ..manifest import find_manifest, manifest_line, manifest_rows, write_manifest
-from ..pictures import SUFFIXES
-from ..styles import BUILT_IN, Style, style_words
+from ..rows import TEXTS, data_folder
+from ..styles import Style, style_words
 from .edit_types import is_photo
 from .journal import Journal
-from .media import CLIPS
 
 # Columns of a manifest that may hold a plain caption, the best first.
 CAPTIONS = ("src_caption", "caption", "text")
 # D.2 of the paper.
 CLIP_STYLES = ["cartoon", "photo-realistic"]
-# Section 5.1 of the paper, in place of the built-in words about a picture.
-CLIP_INSTRUCTION = "Turn the video to {style} style"
 
 # The fields of one line of metadata.jsonl.
 Tuple = dict[str, str]
@@ -41,7 +36,7 @@ class Source(NamedTuple):
     @property
     def is_clip(self) -> bool:
         """Whether it moves."""
-        return self.path.suffix.lower() in CLIPS
+        return CLIPS.holds(self.path)
 
 
 class Folder:
@@ -61,7 +56,7 @@ class Folder:
         self.problems: list[Problem] = []
         self.sources = list(self._find(given, style_folders))
         if not self.sources:
-            kinds = ", ".join(s.removeprefix(".") for s in (*SUFFIXES, *CLIPS))
+            kinds = f"{PICTURES.wanted}; {CLIPS.wanted}"
             raise DataError(f"{root} holds no pictures and no clips ({kinds})", self.problems)
 
     def to_ask(self, journal: Journal) -> list[Source]:
@@ -127,13 +122,7 @@ class ClipStyles:
             raise DataError(f"clips need two styles or more; found only {', '.join(self.names)}")
         if slashed := [name for name in self.names if Path(name).name != name]:
             raise DataError(f"{slashed[0]!r} is no name of a style: it would be two folders")
-        plain = read_toml(BUILT_IN)["instruction"]
-        self._styles = {}
-        for name in self.names:
-            style = style_words(root, name, None)
-            if style.instruction == plain:
-                style = style._replace(instruction=CLIP_INSTRUCTION)
-            self._styles[name] = style
+        self._styles = {name: style_words(root, name, None, CLIPS) for name in self.names}
         phrases = Counter(style.phrase for style in self._styles.values())
         if twice := [phrase for phrase, number in phrases.items() if number > 1]:
             raise DataError(f"{phrases[twice[0]]} styles of clips are called {twice[0]!r}")
@@ -186,13 +175,9 @@ def _is_tuple(fields: dict[str, Any]) -> bool:
 
 def _files(root: Path) -> Iterator[Path]:
     """Pictures and clips at any depth, by name; hidden ones and hidden folders left out."""
-    for folder, folders, files in os.walk(root):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(files):
-            path = Path(folder) / name
-            known = name.lower().endswith((*SUFFIXES, *CLIPS)) and not name.startswith(".")
-            if known and path.is_file():  # and no link to nowhere
-                yield path
+    for path in visible_files(root):
+        if (PICTURES.holds(path) or CLIPS.holds(path)) and path.is_file():  # no link to nowhere
+            yield path
 
 
 def _caption(path: Path, fields: dict[str, Any]) -> str:

@@ -14,7 +14,6 @@ from ..pictures import PictureError, rgb
 if TYPE_CHECKING:
     from av import VideoFrame
 
-CLIPS = (".mp4", ".webm", ".mov", ".mkv")
 # Longest side in pixels, of a picture and of each frame of a clip.
 SIDE, FRAME_SIDE = 1024, 512
 # Of each clip so many frames are shown.
@@ -79,8 +78,7 @@ def _small(frame: VideoFrame) -> Image.Image:
     size = {side: max(2, round(getattr(frame, side) * scale)) for side in ("width", "height")}
     image = frame.to_image(**size)
     # Telephones film upright and store it lying, with the angle that turns it back.
-    turn = getattr(frame, "rotation", 0)  # PyAV 14
-    return image.rotate(turn, expand=True) if turn else image
+    return image.rotate(frame.rotation, expand=True) if frame.rotation else image
 
 
 def _jpeg(image: Image.Image, side: int) -> bytes:

@@ -1,0 +1,90 @@
+"""What the readers share: what they yield, and paths that lead nowhere out of a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path, PureWindowsPath
+from typing import Any, NamedTuple
+
+from .. import DataError, Problem
+from ..kinds import CLIPS, PICTURES
+
+SUFFIXES = (*PICTURES.suffixes, *CLIPS.suffixes)
+WANTED = f"{PICTURES.wanted}; {CLIPS.wanted}"
+
+
+class Found(NamedTuple):
+    """A picture or clip of the other tool."""
+
+    where: str
+    content: Path | bytes
+    name: str  # in the folder of its data set
+    fields: dict[str, Any]  # of ours: src_caption, split, ...
+
+
+class Options(NamedTuple):
+    """How to read."""
+
+    caption_key: str | None = None  # a column; None: the first of the usual that is there
+    image_key: str = "image"  # a column of pictures inside a parquet file
+    root: Path | None = None  # where the paths of a musubi JSONL may lead; None: the file's folder
+
+
+def captioned(
+    folder: Path, names: Iterable[Path], extension: str, prefix: str, usual: str | None = None
+) -> Iterator[Found | Problem]:
+    """The files of a folder with the captions beside them, or else the `usual` one.
+
+    Pictures or clips, whichever are more; clips may have a picture each, to be shown by.
+    """
+    seen = sorted(name for name in names if not any(part.startswith(".") for part in name.parts))
+    pictures, clips = ([name for name in seen if kind.holds(name)] for kind in (PICTURES, CLIPS))
+    if not pictures and not clips:
+        raise DataError(f"{folder} holds no pictures and no clips; wanted {WANTED} files")
+    for name in pictures if len(pictures) > len(clips) else clips:
+        path, where = folder / name, f"{prefix}{name.as_posix()}"
+        beside = path.with_suffix(f".{extension.lstrip('.')}")
+        try:
+            caption = " ".join(beside.read_text(encoding="utf-8-sig").split())
+        except FileNotFoundError:
+            caption = usual
+        except UnicodeDecodeError:
+            yield Problem(where, f"{beside.name} is not UTF-8", "a caption in UTF-8")
+            continue
+        if caption is None:
+            yield Problem(where, "no caption", f"a caption in {beside.name} beside it")
+            continue
+        yield described(Found(where, path, where, {"src_caption": caption}))
+
+
+def described(found: Found) -> Found | Problem:
+    """The same, if it has a caption."""
+    caption = found.fields.get("src_caption")
+    if not isinstance(caption, str) or not caption.strip():
+        return Problem(found.where, "no caption", "a text that describes it")
+    return found
+
+
+def inside(base: Path, name: Any) -> Path | None:
+    """The path that a name means, if it leads nowhere out of a folder."""
+    if not isinstance(name, str) or not name.strip():
+        return None
+    name = name.strip()
+    if ".." in {*Path(name).parts, *PureWindowsPath(name).parts}:
+        return None
+    path = base / Path(name).expanduser()
+    return path if path.is_relative_to(base) else None
+
+
+def relative(path: Path, base: Path) -> str:
+    """The name of a file in a folder."""
+    return path.relative_to(base).as_posix()
+
+
+def present(found: Found) -> Found | Problem:
+    """The same, if it is a file that can be trained on, and has a caption."""
+    if found.content.suffix.lower() not in SUFFIXES:
+        return Problem(found.where, f"file type {found.content.suffix!r}", WANTED)
+    if not found.content.is_file():
+        return Problem(found.where, f"no file {found.content}", "a file of that name")
+    return described(found)

@@ -1,0 +1,97 @@
+"""musubi-tuner: a data set's .toml with every folder and .jsonl that it names, or one .jsonl."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ...config import read_toml
+from .. import DataError, Problem
+from ..manifest import manifest_rows
+from .common import Found, Options, captioned, inside, present, relative
+
+
+def musubi(source: Path, options: Options) -> Iterator[Found | Problem]:
+    """A data set's .toml with every folder and .jsonl that it names, or one such .jsonl."""
+    source = _config_of(source)
+    if source.suffix == ".jsonl":
+        yield from _musubi_lines(source, {}, "", options)
+        return
+    tables = read_toml(source)
+    general, datasets = tables.get("general", {}), tables.get("datasets")
+    if not isinstance(datasets, list) or not datasets or not isinstance(general, dict):
+        raise DataError(f"{source} has no [[datasets]]; wanted a musubi-tuner data set config")
+    for number, own in enumerate(datasets, 1):
+        where = f"{source.name} [[datasets]] {number}"
+        # Several data sets may hold files of the same name.
+        prefix = f"{number}/" if len(datasets) > 1 else ""
+        yield from _musubi_set(source, {**general, **own}, where, prefix, options)
+
+
+def _config_of(source: Path) -> Path:
+    if source.is_file() and source.suffix in (".toml", ".jsonl"):
+        return source
+    found = sorted(source.glob("*.toml")) or sorted(source.glob("*.jsonl"))
+    if len(found) != 1:
+        names = ", ".join(path.name for path in found) or "none"
+        raise DataError(
+            f"{source}: wanted a musubi-tuner .toml or .jsonl, or a folder with exactly one "
+            f"(found {names})"
+        )
+    return found[0]
+
+
+def _musubi_set(
+    source: Path, table: dict[str, Any], where: str, prefix: str, options: Options
+) -> Iterator[Found | Problem]:
+    if control := next((key for key in table if key.startswith("control_")), None):
+        yield Problem(
+            where, f"{control}: pairs, whose captions are instructions", "pictures or clips alone"
+        )
+        return
+    folder, lines = _first(table, "directory"), _first(table, "jsonl_file")
+    if not isinstance(folder or lines, str):
+        wanted = "image_directory, video_directory, image_jsonl_file or video_jsonl_file"
+        yield Problem(where, "no files", wanted)
+        return
+    repeats = {"repeats": n} if (n := table.get("num_repeats", 1)) != 1 else {}
+    path = source.parent / Path(folder or lines).expanduser()
+    if not path.exists():
+        yield Problem(where, f"{path}, which does not exist", "a folder or file that does")
+        return
+    if not folder:
+        yield from _musubi_lines(path, repeats, prefix, options)
+        return
+    names = [Path(inside.name) for inside in path.iterdir()]
+    for found in captioned(path, names, table.get("caption_extension", ".txt"), prefix):
+        if isinstance(found, Found):
+            found.fields.update(repeats)
+        yield found
+
+
+def _musubi_lines(
+    source: Path, repeats: dict[str, int], prefix: str, options: Options
+) -> Iterator[Found | Problem]:
+    base = (options.root or source.parent).resolve()
+    rows, problems = manifest_rows(source)
+    yield from problems
+    for row in rows:
+        where = f"{prefix}{row.where}"
+        if control := next((key for key in row.fields if key.startswith("control_")), None):
+            yield Problem(where, f"{control}: a pair", "pictures or clips alone")
+            continue
+        name = _first(row.fields, "path")
+        path = inside(base, name)
+        if path is None:
+            hint = f"a path inside {base} (or pass --root with the folder that holds all)"
+            yield Problem(where, f"image_path or video_path {name!r}", hint)
+            continue
+        caption = row.fields.get(options.caption_key or "caption")
+        fields = {"src_caption": caption, **repeats}
+        yield present(Found(where, path, f"{prefix}{relative(path, base)}", fields))
+
+
+def _first(table: dict[str, Any], what: str) -> Any:
+    """Of pictures or of clips."""
+    return table.get(f"image_{what}") or table.get(f"video_{what}")

@@ -1,0 +1,96 @@
+"""What an objective needs of items: true edits for the supervised one, all texts for the other."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path, PureWindowsPath
+
+from ..config import TrainConfig
+from . import DataError, Problem, counted
+from .clips import ClipError
+from .items import Dataset, Item
+from .kinds import CLIPS, Kind, kind_of
+from .pictures import PictureError, inspect
+from .rows import TEXTS, data_folder
+from .stretches import inspect_clip
+
+FIELD = "target_file_name"
+
+
+def for_objective(data: Dataset, config: TrainConfig, multiple: int) -> Dataset:
+    """The data as `method.objective` trains on it; DataError with every item that cannot be used.
+
+    Supervised items get their `target`: the file that the row's `target_file_name` names, trained
+    on in the source's bucket. Rows with one may leave out captions and reverse instruction, which
+    unpaired training needs.
+    """
+    supervised = config.method.objective == "supervised"
+    check = _targets(config, multiple) if supervised else _texts
+    ready, problems = {}, []
+    for item in dict.fromkeys(data.train):
+        found = check(item)
+        if isinstance(found, Problem):
+            problems.append(found)
+        else:
+            ready[item] = found
+    if problems and (config.data.on_bad_item == "stop" or not ready):
+        number = counted(len(problems), "item")
+        raise DataError(
+            f"{number} cannot be trained on with method.objective={config.method.objective}",
+            problems,
+        )
+    train = [ready[item] for item in data.train if item in ready]
+    told = [data.fingerprint, *sorted({item.target.digest for item in train if item.target})]
+    fingerprint = hashlib.sha256("\n".join(told).encode()).hexdigest()[:32]
+    return replace(
+        data,
+        train=train,
+        problems=[*data.problems, *problems],
+        fingerprint=fingerprint if supervised else data.fingerprint,
+    )
+
+
+def _texts(item: Item) -> Item | Problem:
+    empty = [name for name in TEXTS if not getattr(item, name)]
+    return Problem(item.path.name, f"no {', '.join(empty)}", "all four texts") if empty else item
+
+
+def _targets(config: TrainConfig, multiple: int) -> Callable[[Item], Item | Problem]:
+    root, kind = data_folder(config.data.path), kind_of(config.data)
+    known: dict[Path, str | Problem] = {}
+
+    def check(item: Item) -> Item | Problem:
+        name = item.target_name
+        if not name:
+            return Problem(item.path.name, f"no {FIELD}", "the file of its true edit")
+        path = root / name
+        if path not in known:
+            known[path] = _inspected(path, name, kind, config, multiple)
+        digest = known[path]
+        if isinstance(digest, Problem):
+            return digest
+        # In the source's bucket, whatever its own size.
+        return replace(item, target=replace(item, path=path, digest=digest))
+
+    return check
+
+
+def _inspected(
+    path: Path, name: str, kind: Kind, config: TrainConfig, multiple: int
+) -> str | Problem:
+    """The digest of a target's bytes."""
+    parts = {*Path(name).parts, *PureWindowsPath(name).parts}
+    if ".." in parts or Path(name).is_absolute() or PureWindowsPath(name).drive:
+        return Problem(name, f"a {FIELD} that leads out of the data folder", "a path inside it")
+    if not kind.holds(path) or not path.is_file():
+        return Problem(name, f"no {kind.one} of that name", f"{kind.wanted}, in the data folder")
+    try:
+        facts = inspect_clip(path, config.data) if kind is CLIPS else inspect(path)
+    except (ClipError, PictureError) as error:
+        return Problem(name, f"a broken {kind.one} ({error})", "one that opens")
+    if min(facts.width, facts.height) < multiple:
+        size = f"{facts.width} x {facts.height} pixels"
+        return Problem(name, size, f"at least {multiple} on either side")
+    return facts.digest

@@ -1,0 +1,162 @@
+"""The rows of a data folder, of either layout, and what is wrong with their names and texts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path, PureWindowsPath
+from typing import Any
+
+from . import DataError, Problem, Row, counted
+from .kinds import Kind
+from .manifest import find_manifest, manifest_rows
+from .styles import style_folders, style_rows
+
+TEXTS = ("src_caption", "tgt_caption", "instruction", "reverse_instruction")
+SPLITS = ("train", "test")
+# How a problem begins that the linter names by itself.
+EQUAL = "equal captions"
+
+LAYOUTS = """\
+1. A manifest beside the {many}, one JSON object on each line:
+   {root}/
+     cat{ending}
+     metadata.jsonl   {{"file_name": "cat{ending}",
+                       "src_caption": "a cat on grass", "tgt_caption": "a cat on snow",
+                       "instruction": "Put the cat on snow",
+                       "reverse_instruction": "Put the cat on grass"}}
+
+2. A folder for each style, two or more, with a caption beside every {one}:
+   {root}/
+     photo/         cat{ending}    cat.txt ("a cat on grass")
+     3d-cartoon/    dog{ending}    dog.txt ("a dog in a kitchen")
+
+{start}s are {wanted}."""
+
+
+def layouts(root: Path | str, kind: Kind) -> str:
+    """The layouts that a data folder may have."""
+    ending, start = kind.suffixes[0], kind.one.capitalize()
+    return LAYOUTS.format(
+        root=root, one=kind.one, many=kind.many, ending=ending, start=start, wanted=kind.wanted
+    )
+
+
+def data_folder(path: Path | None) -> Path:
+    """The folder that is meant, which is there; DataError otherwise."""
+    if path is None:
+        raise DataError("no data folder is given; pass --data DIR")
+    if not path.exists():
+        raise DataError(f"data folder {path} does not exist")
+    if not path.is_dir():
+        raise DataError(f"{path} is a file; wanted the data folder")
+    return path
+
+
+def read_rows(root: Path, templates: Path | None, kind: Kind) -> tuple[list[Row], list[Problem]]:
+    """The rows of either layout, struck ones too, and what could not be read."""
+    manifest = find_manifest(root)
+    return manifest_rows(manifest) if manifest else styled_rows(root, templates, kind)
+
+
+def styled_rows(
+    root: Path, templates: Path | None, kind: Kind, caption: str | None = None
+) -> tuple[list[Row], list[Problem]]:
+    """The rows of style folders; DataError where there are not two of them.
+
+    `caption` stands in for those that are missing.
+    """
+    folders, problems = style_folders(root, kind)
+    if len(folders) < 2:
+        found = _contents(root, folders, kind)
+        raise DataError(
+            f"{root} has neither of the two layouts that can be trained on ({found}).\n\n"
+            f"{layouts(root, kind)}",
+            problems,
+        )
+    rows, more = style_rows(root, folders, templates, kind, caption)
+    return rows, [*problems, *more]
+
+
+def _contents(root: Path, folders: list[Path], kind: Kind) -> str:
+    names = [path.name for path in root.iterdir() if not path.name.startswith(".")]
+    if not names:
+        return "it is empty"
+    loose = sum(map(kind.holds, names))
+    styles = f": {folders[0].name}" if folders else ""
+    return (
+        f"found {counted(len(folders), 'folder')} with {kind.many}{styles}, "
+        f"{counted(loose, kind.one)} outside folders and no metadata.jsonl"
+    )
+
+
+# ---------------------------------------------------------------- checking
+
+
+def check_rows(
+    rows: Iterable[Row], root: Path, kind: Kind
+) -> tuple[list[tuple[Row, Path]], list[Problem]]:
+    """The rows whose names and texts can be used, and what is wrong with the others."""
+    good: list[tuple[Row, Path]] = []
+    problems: list[Problem] = []
+    seen: dict[tuple[Path, str], str] = {}
+    for row in rows:
+        path, found = _check_fields(row, root, kind)
+        if path and not found:
+            key = (path, row.fields["instruction"].strip())
+            if key in seen:
+                twice = f"file and instruction of {seen[key]} again"
+                found = [Problem(row.where, twice, "every instruction once")]
+            seen.setdefault(key, row.where)
+        problems += found
+        if path and not found:
+            good.append((row, path))
+    return good, problems
+
+
+def _check_fields(row: Row, root: Path, kind: Kind) -> tuple[Path | None, list[Problem]]:
+    """The file's path if it is there, and what is wrong with names and texts."""
+    problems: list[Problem] = []
+
+    def complain(found: str, wanted: str) -> None:
+        problems.append(Problem(row.where, found, wanted))
+
+    # A pair needs no more than its instruction (data/pairs.py).
+    needed = ("instruction",) if optional(row.fields, "target_file_name") else TEXTS
+    fields = {name: row.fields.get(name) for name in ("file_name", *needed)}
+    texts = {name: value.strip() for name, value in fields.items() if isinstance(value, str)}
+    if missing := [name for name, value in fields.items() if value is None]:
+        complain(f"no {', '.join(missing)}", f"all of {', '.join(fields)}")
+    for name in (n for n, value in fields.items() if n not in texts and value is not None):
+        complain(f"{name} is {fields[name]!r}", "a text")
+    if empty := [name for name, text in texts.items() if not text]:
+        complain(f"empty {', '.join(empty)}", "a text")
+    source, target = (" ".join(texts.get(name, "").split()).casefold() for name in TEXTS[:2])
+    if source and source == target:
+        complain(f"{EQUAL} {texts['src_caption']!r}", "captions that differ by the edit")
+    if (part := optional(row.fields, "split") or "train") not in SPLITS:
+        complain(f"split {part!r}", " or ".join(SPLITS))
+    times = row.fields.get("repeats")
+    if times is not None and (type(times) is not int or times < 1):
+        complain(f"repeats {times!r}", "a whole number from 1")
+    name = texts.get("file_name")
+    return (_check_path(name, root, kind, complain) if name else None), problems
+
+
+def _check_path(
+    name: str, root: Path, kind: Kind, complain: Callable[[str, str], None]
+) -> Path | None:
+    base = root.resolve()
+    parts = {*Path(name).parts, *PureWindowsPath(name).parts}
+    if ".." in parts or not (base / name).is_relative_to(base):
+        return complain(f"file_name {name!r} leads out of the data folder", "a path inside it")
+    path = root / (base / name).relative_to(base)
+    if path.suffix.lower() not in kind.suffixes:
+        return complain(f"file type {path.suffix!r} of {name}", kind.wanted)
+    if not path.is_file():
+        return complain(f"no file {name}", f"a {kind.one} of that name")
+    return path
+
+
+def optional(fields: dict[str, Any], name: str) -> str:
+    """The text of a field that may be missing."""
+    return str(fields.get(name) or "").strip()
