@@ -16,11 +16,11 @@ from rich.table import Column, Table
 from typer.core import TyperGroup
 
 from .commands.data import data_app
+from .commands.edit_options import Device, edit
+from .commands.evaluate import evaluate_app
 from .config import PRESETS, ConfigError, build_config, load_preset
 from .data import DataError
 from .progress import CONSOLE
-
-Device = Annotated[str, typer.Option(help="cpu, cuda, or auto: cuda where there is one.")]
 
 # Appendix E of the paper.
 STUDY_QUESTION = "Which one is the better editing result?"
@@ -76,6 +76,7 @@ class PlainGroup(TyperGroup):
 
 
 app.add_typer(data_app, name="data", cls=PlainGroup)
+app.add_typer(evaluate_app, name="evaluate", cls=PlainGroup)
 
 
 @app.callback(invoke_without_command=True)
@@ -148,49 +149,7 @@ def presets() -> None:
     Console().print(table)
 
 
-@app.command()
-def edit(
-    lora: Annotated[Path, typer.Option(help="A LoRA file that byg_train wrote.")],
-    image: Annotated[Path, typer.Option(help="The picture to edit; any size.")],
-    instruction: Annotated[str, typer.Option(help="What to change.")],
-    output: Annotated[Path, typer.Option(help="Where the result goes.")],
-    model: Annotated[
-        str | None, typer.Option(help="Base model; the one the LoRA was trained on if not given.")
-    ] = None,
-    components: Annotated[
-        str | None, typer.Option(help="For a single-file base: folder or hub id of its VAE etc.")
-    ] = None,
-    strength: Annotated[float, typer.Option(help="Of the LoRA; 1 as trained.")] = 1.0,
-    n: Annotated[int, typer.Option("--n", help="Results from so many seeds, and a grid.")] = 1,
-    seed: Annotated[int, typer.Option(help="The first seed.")] = 0,
-    steps: Annotated[
-        int | None, typer.Option(help="Sampling steps; as trained if not given.")
-    ] = None,
-    guidance: Annotated[
-        float | None, typer.Option(help="Guidance embedding; as trained if not given.")
-    ] = None,
-    device: Device = "auto",
-) -> None:
-    """Edit a picture with a trained LoRA."""
-    with plain_errors():
-        from .commands.edit import EditFlags, run_edit
-
-        run_edit(
-            EditFlags(
-                lora=lora,
-                image=image,
-                instruction=instruction,
-                output=output,
-                model=model,
-                components=components,
-                strength=strength,
-                n=n,
-                seed=seed,
-                steps=steps,
-                guidance=guidance,
-                device=device,
-            )
-        )
+app.command()(plain_errors()(edit))
 
 
 @app.command()
@@ -245,6 +204,45 @@ def study(
                 per_rater=per_rater,
                 host=host,
                 port=port,
+            )
+        )
+
+
+@app.command()
+def ablate(
+    preset: Annotated[str, typer.Option(help="Of the embedded world.")] = "demo",
+    output: Annotated[Path, typer.Option(help="Folder of all runs and of the table.")] = Path(
+        "runs/ablation"
+    ),
+    seeds: Annotated[int, typer.Option(help="Runs of every row.", min=1)] = 3,
+    steps: Annotated[
+        int | None, typer.Option(help="Of every run; the preset's if not given.", min=1)
+    ] = None,
+    only: Annotated[str, typer.Option(help="Rows A,B; `baselines` is one of them.")] = "",
+    jobs: Annotated[int, typer.Option(help="Runs at once; they share the cores.", min=1)] = 1,
+    queries: Annotated[int, typer.Option(help="Held-out edits of each type.", min=1)] = 32,
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Any setting, for every row."),
+    ] = None,
+    device: Device = "auto",
+) -> None:
+    """Train every row of the paper's Table 4 on the embedded world; finished runs are kept."""
+    with plain_errors():
+        from .commands.ablate import AblateFlags, run_ablation
+
+        rows = [name.strip() for name in only.split(",") if name.strip()]
+        run_ablation(
+            AblateFlags(
+                preset=preset,
+                output=output,
+                seeds=seeds,
+                steps=steps,
+                only=rows,
+                jobs=jobs,
+                queries=queries,
+                device=device,
+                assignments=assignments or [],
             )
         )
 

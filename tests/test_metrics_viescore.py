@@ -1,17 +1,14 @@
-"""VIEScore: marks from a real endpoint, read from whatever models answer, and Table 2."""
+"""VIEScore: marks read from whatever models answer, what is asked for them, and Table 2."""
 
 from __future__ import annotations
 
-import base64
-import io
-import json
+import asyncio
 import math
+from collections.abc import Callable, Sequence
 
 import pytest
-from chat_server import Answer, Asked, ChatServer
 from PIL import Image
 
-from byg_train.evaluate.judge import openai_judge
 from byg_train.evaluate.viescore import Marks, geometric, judge_edit, read_marks, tabulate
 
 RED, BLUE = Image.new("RGB", (12, 8), "red"), Image.new("RGB", (24, 16), "blue")
@@ -105,6 +102,15 @@ def test_what_cannot_be_read_is_missing(answer: str) -> None:
     assert read_marks(answer) is None
 
 
+def judged(ask: Callable[[Sequence[Image.Image], str], str | None], instruction: str) -> Marks:
+    """The marks of a judge that answers at once."""
+
+    async def later(images: Sequence[Image.Image], prompt: str) -> str | None:
+        return ask(images, prompt)
+
+    return asyncio.run(judge_edit(later, RED, BLUE, instruction))
+
+
 def test_a_judge_is_asked_what_viescore_asks() -> None:
     asked: list[tuple[list[Image.Image], str]] = []
 
@@ -112,7 +118,7 @@ def test_a_judge_is_asked_what_viescore_asks() -> None:
         asked.append((images, prompt))
         return '{"score": [8, 6]}' if len(images) == 2 else '{"score": [9, 7]}'
 
-    assert judge_edit(ask, RED, BLUE, "Paint {it} blue") == Marks(8, 6, 9, 7)
+    assert judged(ask, "Paint {it} blue") == Marks(8, 6, 9, 7)
     (both, semantic), (alone, quality) = asked
     assert [image.size for image in both] == [(12, 8), (12, 8)]  # at the source's size
     assert both[0] is RED
@@ -124,27 +130,15 @@ def test_a_judge_is_asked_what_viescore_asks() -> None:
 
 def test_one_more_try_then_the_mark_is_missing() -> None:
     answers = iter(["hm", '{"score": [5, 5]}', "hm", "hm", "never asked"])
-    marks = judge_edit(lambda images, prompt: next(answers), RED, BLUE, "Paint it blue")
+    asked: list[str] = []
+    marks = judged(lambda images, prompt: asked.append(prompt) or next(answers), "Paint it blue")
     assert marks == Marks(5, 5, None, None)
     assert next(answers) == "never asked"
     assert marks.overall is None
+    # A greedy judge says the same to the same question: the second one is another.
+    assert len(set(asked)) == 4 and asked[1].startswith(asked[0])
 
 
-def test_a_real_endpoint() -> None:
-    def answer(asked: Asked, before: int) -> Answer:
-        if len(asked.pictures) == 2:
-            return Answer(json.dumps({"score": [8, 6], "reasoning": "good"}))
-        # Once the server is busy, then the model refuses.
-        return Answer(status=429, raw="{}") if not before else Answer(None)
-
-    with ChatServer(answer) as server:
-        marks = judge_edit(openai_judge("a-judge", server.url), RED, BLUE, "Paint it blue")
-    assert marks == Marks(8, 6, None, None)
-    body = server.asked[0].body
-    assert (body["model"], body["temperature"], body["seed"]) == ("a-judge", 0, 42)
-    assert body["max_tokens"] == 512
-    kinds = [part["type"] for part in body["messages"][0]["content"]]
-    assert kinds == ["image_url", "image_url", "text"]
-    url = body["messages"][0]["content"][1]["image_url"]["url"]
-    sent = Image.open(io.BytesIO(base64.b64decode(url.removeprefix("data:image/png;base64,"))))
-    assert (sent.size, sent.getpixel((0, 0))) == ((12, 8), (0, 0, 255))
+def test_silence_is_not_asked_again() -> None:
+    answers = iter([None, '{"score": [5, 4]}'])
+    assert judged(lambda images, prompt: next(answers), "Paint it") == Marks(None, None, 5, 4)

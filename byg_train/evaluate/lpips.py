@@ -86,7 +86,11 @@ def load_vgg(file: Path | None = None) -> Vgg16:
 
 
 def load_heads() -> list[Tensor]:
-    """The five learned weightings."""
+    """The five learned weightings.
+
+    torchmetrics has them as a .pth alone. It comes with the installed package, and `weights_only`
+    reads tensors and runs nothing of it.
+    """
     import torchmetrics
 
     folder = Path(torchmetrics.__file__).parent / "functional" / "image" / "lpips_models"

@@ -11,9 +11,6 @@ from .models import unit
 def ranks(edited: NDArray, targets: NDArray) -> NDArray[np.int64]:
     """The place (Q,) of every result's own target among all targets by cosine; 0 is first.
 
-    A target that is exactly as near as one's own stands before it, so features that tell nothing
-    apart find nothing.
-
     Args:
         edited: features of the results (Q, D).
         targets: features (N, D), N >= Q; the first Q are the results' own, in order.
@@ -21,10 +18,26 @@ def ranks(edited: NDArray, targets: NDArray) -> NDArray[np.int64]:
     if len(targets) < len(edited):
         raise ValueError(f"{len(targets)} targets for {len(edited)} results")
     likeness = unit(edited) @ unit(targets).T  # (Q, N)
-    own = np.diagonal(likeness)[:, None]
-    return (likeness >= own).sum(1) - 1  # less itself
+    return _before(np.diagonal(likeness)[:, None], likeness) - 1  # less itself
+
+
+def rank(out: NDArray, own: NDArray, others: NDArray) -> int:
+    """The place of a result's own target among others (N, H, W, 3) by squared distance; 0 = first.
+
+    Args:
+        out: the result (H, W, 3).
+        own: what it should be; of several (M, H, W, 3), the nearest counts.
+        others: what it should not be.
+    """
+    likeness = -np.mean((own.reshape(-1, *out.shape) - out) ** 2, axis=(1, 2, 3)).min()
+    return int(_before(likeness, -np.mean((others - out) ** 2, axis=(1, 2, 3))))
 
 
 def recall(places: NDArray[np.int64], k: int) -> NDArray[np.float64]:
     """1 where the own target is among the first k, else 0: (Q,), to be averaged."""
     return (places < k).astype(np.float64)
+
+
+def _before(own: NDArray, all_of_them: NDArray) -> NDArray[np.int64]:
+    """How many are at least as like as one's own: what tells nothing apart finds nothing."""
+    return (all_of_them >= own).sum(-1)

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from .retrieval import rank
+
 Picture = NDArray[np.float32]
 
 
@@ -45,10 +47,29 @@ def style_statistics(picture: Picture, mask: NDArray) -> NDArray:
     return np.array([(chroma * mask).sum() / area, (extreme * mask).sum() / area])
 
 
-def rank(out: Picture, target: Picture, others: NDArray) -> int:
-    """Place of the true target among others (N, H, W, 3) by pixel distance to `out`; 0 = first."""
-    own = np.mean((out - target) ** 2)
-    return int((np.mean((others - out) ** 2, axis=(1, 2, 3)) < own).sum())
+def edit_score(out: Picture, truth: Picture, undone: NDArray) -> float:
+    """1 if a result is nearer to its truth than to everything that is not the edit, else 0.
+
+    What is not the edit (N, H, W, 3): the source, the source recoloured as well as a filter can,
+    and the truths of other edits of the same kind. So neither a copy nor a tinted copy scores.
+    """
+    return float(rank(out, truth, undone) == 0)
+
+
+def keep_score(out: Picture, own: NDArray, others: NDArray) -> float:
+    """1 if a result is nearer to its own scene than to any other, else 0; a copy has 1.
+
+    Args:
+        out: the result.
+        own: the scene before and after the edit (2, H, W, 3).
+        others: the same two pictures of scenes that differ in something that should stay.
+    """
+    return float(rank(out, own, others) == 0)
+
+
+def joint_score(edit: float, keep: float) -> float:
+    """The geometric mean of both: of one edit, 1 only if it is made and the rest is kept."""
+    return (edit * keep) ** 0.5
 
 
 def _features(pictures: NDArray) -> NDArray:
@@ -77,6 +98,9 @@ class ColourMap:
 class Score:
     """Means over the queries of one edit type by one method."""
 
+    edit: float  # `edit_score`
+    keep: float  # `keep_score`
+    joint: float  # `joint_score` of every query
     top5: float  # the true counterpart is among the five nearest of 150
     attribute: float  # progress of the changed attribute, 1 = the true target's
     miss: float  # its distance from the true target's, as a share of the source's distance

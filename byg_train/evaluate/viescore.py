@@ -50,8 +50,8 @@ do not fit together. 10: there is no fault.
 """
     + _ANSWER
 )
-# A second try, as in VIEScore; after it the mark is missing.
-TRIES = 2
+# Added to a second try; after it the mark is missing (VIEScore would draw it by lot).
+AGAIN = "\nAn earlier answer could not be read: give the JSON object and nothing else."
 
 
 class Marks(NamedTuple):
@@ -91,11 +91,12 @@ class Table(NamedTuple):
     overall_of_means: float  # sqrt(mean SC x mean PQ): what the paper's Table 2 prints
 
 
-def judge_edit(ask: Ask, source: Image.Image, edited: Image.Image, instruction: str) -> Marks:
+async def judge_edit(ask: Ask, source: Image.Image, edited: Image.Image, instruction: str) -> Marks:
     """Mark one edit; the result is shown at the source's size."""
     edited = edited if edited.size == source.size else edited.resize(source.size)
-    semantic = _marks(ask, [source, edited], SC_QUESTION.replace("{instruction}", instruction))
-    quality = _marks(ask, [edited], PQ_QUESTION)
+    question = SC_QUESTION.replace("{instruction}", instruction)
+    semantic = await _marks(ask, [source, edited], question)
+    quality = await _marks(ask, [edited], PQ_QUESTION)
     return Marks(*(semantic or (None, None)), *(quality or (None, None)))
 
 
@@ -127,9 +128,14 @@ def read_marks(answer: str) -> tuple[float, float] | None:
     return _two(match.group(1).split(",")) if match else None
 
 
-def _marks(ask: Ask, images: list[Image.Image], question: str) -> tuple[float, float] | None:
-    for _ in range(TRIES):
-        if marks := read_marks(ask(images, question)):
+async def _marks(
+    ask: Ask, pictures: list[Image.Image], question: str
+) -> tuple[float, float] | None:
+    for said in (question, question + AGAIN):
+        answer = await ask(pictures, said)
+        if answer is None:
+            return None
+        if marks := read_marks(answer):
             return marks
     return None
 

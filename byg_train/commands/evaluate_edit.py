@@ -1,0 +1,154 @@
+"""`evaluate edit`: every task of a folder, by a LoRA or a baseline, into a folder of results."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import typer
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from ..backbones import resolve_base
+from ..config import ConfigError
+from ..data import DataError, clips, pictures
+from ..edit import Editor, Wishes, finished, fitted, open_lora
+from ..edit_clip import WAN_FPS, EditedClip, seen_by_model, seen_pixels
+from ..evaluate.media import MEDIA
+from ..evaluate.tasks import Task, read_tasks
+from ..film import write_film
+from ..footage import open_footage
+from ..grid import save_picture
+from ..methods import Methods
+from ..progress import Progress
+from ..samples import to_pictures
+from .errors import out_of_memory_explained
+from .settings import resolve_device
+
+METHODS = ("lora", "flowedit", "text-to-image", "copy")
+
+
+@dataclass(frozen=True)
+class EditAllFlags:
+    """The options of `evaluate edit`."""
+
+    output: Path
+    sources: Path
+    instruction: str | None
+    lora: Path
+    method: str
+    model: str | None
+    components: str | None
+    seed: int
+    steps: int | None
+    resolution: int | None
+    device: str
+
+    @property
+    def wishes(self) -> Wishes:
+        """What is to be otherwise than in the LoRA's metadata."""
+        return Wishes(steps=self.steps, resolution=self.resolution)
+
+
+def run_edit_all(flags: EditAllFlags) -> None:
+    """Edit what has no result yet."""
+    if flags.method not in METHODS:
+        raise ConfigError(f"--method {flags.method}: wanted {', '.join(METHODS)}")
+    editor = open_lora(flags.lora, flags.model, flags.components)
+    tasks = _tasks(flags, editor)
+    targets = {task.name: _target(flags, task) for task in tasks}
+    left = [task for task in tasks if not targets[task.name].exists()]
+    if left and flags.method == "copy":
+        for task in left:
+            targets[task.name].parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(task.source, targets[task.name])
+    elif left:
+        _edit_all(flags, editor, left, targets, len(tasks))
+    typer.echo(f"{len(tasks)} results in {flags.output}, {len(left)} of them new")
+
+
+def _tasks(flags: EditAllFlags, editor: Editor) -> list[Task]:
+    problems = []
+    tasks = list(read_tasks(flags.sources, MEDIA, flags.instruction, problems).values())
+    if problems or not tasks:
+        raise DataError(f"{flags.sources} cannot be used as tasks", problems)
+    films = editor.info.family == "wan"
+    suffixes, wanted = (clips.SUFFIXES, "clips") if films else (pictures.SUFFIXES, "pictures")
+    for task in tasks:
+        if task.source.suffix.lower() not in suffixes:
+            raise ConfigError(f"{task.source}: {flags.lora} edits {wanted}")
+    if flags.method in ("flowedit", "text-to-image"):
+        told = (task.name for task in tasks if not (task.src_caption and task.tgt_caption))
+        without = next(told, None)
+        if without:
+            raise ConfigError(
+                f"--method {flags.method} needs captions, and {without} has none: write "
+                f"src_caption and tgt_caption into {flags.sources / 'metadata.jsonl'}"
+            )
+    if flags.method == "flowedit" and films:
+        raise ConfigError("--method flowedit is for FLUX: its settings for Wan are not published")
+    return tasks
+
+
+def _target(flags: EditAllFlags, task: Task) -> Path:
+    """PNG or MP4, so that little is lost; a copy keeps its kind."""
+    kind = ".mp4" if task.source.suffix.lower() in clips.SUFFIXES else ".png"
+    suffix = task.source.suffix if flags.method == "copy" else kind
+    return flags.output / f"{task.name}{suffix}"
+
+
+def _edit_all(
+    flags: EditAllFlags, editor: Editor, left: list[Task], targets: dict[str, Path], total: int
+) -> None:
+    device = resolve_device(flags.device)
+    resolve_base(editor.model)
+    advice = "close other programs that use it, or pass --resolution with less"
+    with out_of_memory_explained(advice), Progress(total, "editing", total - len(left)) as progress:
+        methods = Methods(editor, device, flags.wishes)
+        methods.learn(text for task in left for text in _said(flags.method, task))
+        for task in left:
+            one = _film if editor.info.family == "wan" else _picture
+            one(flags, methods, task, targets[task.name])
+            progress.advance()
+
+
+def _said(method: str, task: Task) -> list[str]:
+    """The texts that a method is told."""
+    return {
+        "lora": [task.instruction],
+        "flowedit": [task.src_caption, task.tgt_caption],
+        "text-to-image": [task.tgt_caption],
+    }[method]
+
+
+def _apply(flags: EditAllFlags, methods: Methods, task: Task, pixels: Tensor) -> Tensor:
+    """Pixels (1, 3, F, H, W) in [-1, 1] -> those of the edit, on the CPU."""
+    x = methods.backbone.encode_pixels(pixels)
+    said = [[text] for text in _said(flags.method, task)]
+    how = {
+        "lora": methods.edit,
+        "flowedit": methods.flowedit,
+        "text-to-image": methods.text_to_image,
+    }[flags.method]
+    return methods.backbone.decode_latents(how(x, *said, seed=flags.seed)).cpu().clamp(-1, 1)
+
+
+def _picture(flags: EditAllFlags, methods: Methods, task: Task, target: Path) -> None:
+    with Image.open(task.source) as file:
+        image = ImageOps.exif_transpose(file)
+        array = np.array(pictures.rgb(image))
+    pixels = torch.from_numpy(array).permute(2, 0, 1)[None, :, None].float() / 127.5 - 1
+    fit = fitted(methods.info, *image.size, flags.wishes)
+    y = fit.undo(_apply(flags, methods, task, fit.apply(pixels)))
+    save_picture(target, finished(to_pictures(y)[0], image))
+
+
+def _film(flags: EditAllFlags, methods: Methods, task: Task, target: Path) -> None:
+    footage = open_footage(task.source, None, methods.info.fps or WAN_FPS)
+    plan = seen_by_model(footage, methods.info)
+    fit = fitted(methods.info, *footage.size, flags.wishes)
+    y = _apply(flags, methods, task, seen_pixels(footage, fit, plan))
+    write_film(target, EditedClip(y.half(), fit, plan).frames(), footage.fps, footage.sound)

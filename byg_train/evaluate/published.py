@@ -1,0 +1,226 @@
+"""The published benchmarks as folders of tasks: GEdit-Bench and ImgEdit-Bench.
+
+Either is read from the hub or from what somebody downloaded before. What is written has the
+layout that `tasks.read_tasks` wants; names of results are those that the benchmarks' own scripts
+expect.
+"""
+
+from __future__ import annotations
+
+import json
+import tarfile
+from collections.abc import Callable, Iterator
+from io import BytesIO
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+from PIL import Image
+
+from ..data import DataError
+from ..data.manifest import write_manifest
+from ..files import atomic
+
+GEDIT, IMGEDIT = "stepfun-ai/GEdit-Bench", "sysuyy/ImgEdit"
+# Of ImgEdit's hub repository the one file with the benchmark, and of its suites the one of 737.
+ARCHIVE, SUITE = "Benchmark.tar", "singleturn/singleturn.json"
+# What the 737 edits' list is called on the hub, and in the authors' repository.
+LISTS = ("singleturn.json", "basic_edit.json")
+LANGUAGES = ("en", "cn")
+GEDIT_COLUMNS = {"task_type", "key", "instruction", "instruction_language", "input_image"}
+ROWS = 16  # of a parquet file, in memory at once
+
+
+class Published(NamedTuple):
+    """One task, and the bytes of its source picture."""
+
+    file_name: str
+    result: str
+    instruction: str
+    group: str
+    picture: Callable[[], bytes]
+    intersection: bool = False
+
+    @property
+    def row(self) -> dict[str, Any]:
+        """Its line of metadata.jsonl."""
+        told = {name: getattr(self, name) for name in ("file_name", "result", "instruction")}
+        return {**told, "group": self.group, "intersection": self.intersection}
+
+
+def write_tasks(tasks: Iterator[Published], folder: Path) -> int:
+    """Write a new folder of tasks, all or nothing; returns how many."""
+    if folder.exists():
+        raise DataError(f"{folder} exists; choose a new folder, or use what is in it")
+    rows, written = [], set()
+    with atomic(folder) as temporary:
+        for task in tasks:
+            path = temporary / task.file_name
+            if task.file_name not in written:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(_checked(task.picture(), task.file_name))
+                written.add(task.file_name)
+            rows.append(task.row)
+        if not rows:
+            raise DataError(f"no tasks for {folder}")
+        write_manifest(temporary, rows)
+    return len(rows)
+
+
+def _checked(data: bytes, name: str) -> bytes:
+    try:
+        with Image.open(BytesIO(data)) as picture:
+            picture.load()
+    except Exception as error:  # decoders raise whatever they like on broken bytes
+        raise DataError(f"{name} is no picture ({error}); download the benchmark again") from None
+    return data
+
+
+# ---------------------------------------------------------------- GEdit-Bench
+
+
+def gedit(source: str, language: str) -> Iterator[Published]:
+    """GEdit-Bench's edits of one language, from the hub or from a folder with its parquet files.
+
+    Results are called fullset/TASK/LANGUAGE/KEY, as the benchmark's own scorer wants them.
+    """
+    if language not in LANGUAGES:
+        raise DataError(f"--language {language}: GEdit-Bench has {' and '.join(LANGUAGES)}")
+    for file in sorted(_gedit_folder(source).rglob("*.parquet")):
+        for row in _rows(file):
+            if row["instruction_language"] == language:
+                yield _gedit_task(row)
+
+
+def _gedit_folder(source: str) -> Path:
+    folder = Path(source).expanduser()
+    if not folder.is_dir():
+        folder = _from_hub(source, "*.parquet")
+    if next(folder.rglob("*.parquet"), None) is None:
+        raise DataError(f"{folder} holds no parquet files; wanted the files of {GEDIT}")
+    return folder
+
+
+def _rows(file: Path) -> Iterator[dict[str, Any]]:
+    try:
+        from pyarrow import ArrowInvalid
+        from pyarrow.parquet import ParquetFile
+    except ImportError:
+        raise DataError(f"{file} needs the pyarrow package: pip install pyarrow") from None
+    try:
+        table = ParquetFile(file)
+    except ArrowInvalid as error:
+        raise DataError(f"{file} cannot be read: {error}") from None
+    if missing := GEDIT_COLUMNS - set(table.schema_arrow.names):
+        raise DataError(f"{file} lacks the columns {', '.join(sorted(missing))} of {GEDIT}")
+    wanted = [*GEDIT_COLUMNS, "Intersection_exist"]
+    columns = [name for name in wanted if name in table.schema_arrow.names]
+    for batch in table.iter_batches(ROWS, columns=columns):
+        yield from batch.to_pylist()
+
+
+def _gedit_task(row: dict[str, Any]) -> Published:
+    task, language, key = row["task_type"], row["instruction_language"], row["key"]
+    name = f"fullset/{task}/{language}/{key}"
+    cell = row["input_image"]
+    return Published(
+        f"{name}_SRCIMG.png",
+        name,
+        row["instruction"],
+        task,
+        lambda: _as_png(cell["bytes"] if isinstance(cell, dict) else cell),
+        bool(row.get("Intersection_exist")),
+    )
+
+
+def _as_png(data: bytes) -> bytes:
+    if data.startswith(b"\x89PNG"):
+        return data
+    buffer = BytesIO()
+    with Image.open(BytesIO(data)) as picture:
+        picture.convert("RGB").save(buffer, "png")
+    return buffer.getvalue()
+
+
+# ---------------------------------------------------------------- ImgEdit-Bench
+
+
+def imgedit(source: str) -> Iterator[Published]:
+    """The 737 edits of one turn, from the hub, from its Benchmark.tar, or from a folder.
+
+    A folder holds singleturn.json (basic_edit.json in the authors' repository), or has it in
+    singleturn/ or Benchmark/singleturn/, with the pictures beside. Results are called KEY.
+    """
+    path = Path(source).expanduser()
+    if path.is_dir():
+        yield from _imgedit_folder(path)
+        return
+    archive = path if path.is_file() else _from_hub(source, ARCHIVE) / ARCHIVE
+    yield from _imgedit_archive(archive)
+
+
+def _imgedit_folder(folder: Path) -> Iterator[Published]:
+    places = [folder / part / name for part in ("", "singleturn", "Benchmark/singleturn")
+              for name in LISTS]  # fmt: skip
+    found = next((path for path in places if path.is_file()), None)
+    if found is None:
+        names = " or ".join(LISTS)
+        raise DataError(f"{folder} holds no {names}; wanted the singleturn folder of ImgEdit")
+
+    def picture(name: str) -> bytes:
+        try:
+            return (found.parent / name).read_bytes()
+        except OSError:
+            raise DataError(f"{found} names {name}, which is not beside it") from None
+
+    yield from _imgedit_tasks(found.read_bytes(), str(found), picture)
+
+
+def _imgedit_archive(archive: Path) -> Iterator[Published]:
+    if not tarfile.is_tarfile(archive):
+        raise DataError(f"{archive} is no tar file; wanted {ARCHIVE} of {IMGEDIT}")
+    with tarfile.open(archive) as file:
+        members = {PurePosixPath(m.name).as_posix(): m for m in file.getmembers() if m.isfile()}
+        found = next((name for name in members if name.endswith(SUITE)), None)
+        if found is None:
+            raise DataError(f"{archive} holds no {SUITE}; wanted {ARCHIVE} of {IMGEDIT}")
+        root = found.removesuffix(PurePosixPath(SUITE).name)
+
+        def picture(name: str) -> bytes:
+            member = members.get(root + name)
+            if member is None:
+                raise DataError(f"{archive} lacks {root}{name}; download it again")
+            return file.extractfile(member).read()
+
+        listed = file.extractfile(members[found]).read()
+        yield from _imgedit_tasks(listed, f"{archive}: {found}", picture)
+
+
+def _imgedit_tasks(
+    listed: bytes, where: str, picture: Callable[[str], bytes]
+) -> Iterator[Published]:
+    try:
+        edits = [(k, e["id"], e["prompt"], e["edit_type"]) for k, e in json.loads(listed).items()]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        shape = '{"KEY": {"id": "FILE", "prompt": "TEXT", "edit_type": "TYPE"}, ...}'
+        raise DataError(f"{where} is not what was expected; wanted {shape}") from None
+    for key, name, prompt, kind in edits:
+        if ".." in PurePosixPath(name).parts or PurePosixPath(name).is_absolute():
+            raise DataError(f"{where}: {name!r} leads out of the folder")
+        yield Published(name, key, prompt, kind, lambda name=name: picture(name))
+
+
+# ---------------------------------------------------------------- the hub
+
+
+def _from_hub(name: str, pattern: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, repo_type="dataset", allow_patterns=[pattern]))
+    except (OSError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError) as error:
+        raise DataError(
+            f"{name} is neither a folder nor can it be had from the hub "
+            f"({str(error).splitlines()[0]}); download {pattern} of the data set {name} where "
+            "there is a network, and pass that folder with --from"
+        ) from None

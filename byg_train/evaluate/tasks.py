@@ -1,0 +1,123 @@
+"""What is to be edited, and the results that belong to it: folders, paired by name.
+
+A folder of sources holds pictures or clips and says in its metadata.jsonl what is asked for; a
+method's folder holds one result for every edit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path, PureWindowsPath
+from typing import Any, NamedTuple
+
+from ..data import DataError, Problem, Row
+from ..data.manifest import find_manifest, manifest_rows
+
+
+class Formats(NamedTuple):
+    """The files that count, by suffix, and what messages call them."""
+
+    suffixes: Collection[str]
+    words: str  # png, jpg or mp4
+
+
+@dataclass(frozen=True)
+class Task:
+    """One edit that is asked for."""
+
+    name: str  # of its result in every method's folder, without suffix
+    source: Path
+    instruction: str
+    group: str = ""  # gets a row of its own in tables
+    src_caption: str = ""  # either may be missing
+    tgt_caption: str = ""
+    intersection: bool = False  # of GEdit-Bench: among those that no service refused
+
+
+def read_tasks(
+    root: Path, formats: Formats, instruction: str | None, problems: list[Problem]
+) -> dict[str, Task]:
+    """Every edit by the name of its result; what is wrong goes to `problems`.
+
+    The folder's metadata.jsonl says for every edit `file_name` and `instruction`, where needed
+    `result` (the results' name, if it is not the source's), `group` or `edit_type`, and captions.
+
+    Args:
+        root: the folder of sources.
+        formats: what counts as a source.
+        instruction: of every edit, instead of a manifest.
+        problems: takes in what cannot be used.
+    """
+    if instruction is not None:
+        files = named_files(root, formats, problems)
+        return {name: Task(name, path, instruction) for name, path in files.items()}
+    manifest = find_manifest(root) if root.is_dir() else None
+    if manifest is None:
+        raise DataError(
+            f"{root} has no metadata.jsonl, so nobody would know what was asked for; write one "
+            '({"file_name": "cat.png", "instruction": "Put the cat on snow"} on each line), or '
+            "pass --instruction if it is the same for all"
+        )
+    rows, broken = manifest_rows(manifest)
+    problems += broken
+    tasks: dict[str, Task] = {}
+    for row in rows:
+        task = _task(row, root, formats, problems)
+        if task and task.name in tasks:
+            twice = f"a second edit with results named {task.name}"
+            problems.append(Problem(row.where, twice, "a `result` of its own for every edit"))
+        if task:
+            tasks[task.name] = task
+    return tasks
+
+
+def named_files(root: Path, formats: Formats, problems: list[Problem]) -> dict[str, Path]:
+    """Name without suffix -> file, for all that count; hidden ones do not."""
+    if not root.is_dir():
+        raise DataError(f"{root} is not a folder")
+    found: dict[str, Path] = {}
+    for path in sorted(root.rglob("*")):
+        relative = path.relative_to(root)
+        hidden = any(part.startswith(".") for part in relative.parts)
+        if hidden or path.suffix.lower() not in formats.suffixes or not path.is_file():
+            continue
+        name = relative.with_suffix("").as_posix()
+        if name in found:
+            here = f"{found[name].name} and {path.name} in {root}"
+            problems.append(Problem(name, here, "one file of that name"))
+        found[name] = path
+    return found
+
+
+def _task(row: Row, root: Path, formats: Formats, problems: list[Problem]) -> Task | None:
+    file, instruction = _text(row.fields, "file_name"), _text(row.fields, "instruction")
+    name = _text(row.fields, "result") or Path(file).with_suffix("").as_posix() if file else ""
+    if not file or not instruction:
+        problems.append(Problem(row.where, "no file_name or no instruction", "both"))
+    elif bad := next((each for each in (file, name) if _leads_out(each)), None):
+        field = "file_name" if bad == file else "result"
+        found = f"{field} {bad!r} leads out of the folder"
+        problems.append(Problem(row.where, found, "a path inside it"))
+    elif Path(file).suffix.lower() not in formats.suffixes or not (root / file).is_file():
+        problems.append(Problem(row.where, f"no file {file} that can be shown", formats.words))
+    else:
+        return Task(
+            name,
+            root / file,
+            instruction,
+            _text(row.fields, "group") or _text(row.fields, "edit_type"),
+            _text(row.fields, "src_caption"),
+            _text(row.fields, "tgt_caption"),
+            row.fields.get("intersection") is True,
+        )
+    return None
+
+
+def _leads_out(name: str) -> bool:
+    path, windows = Path(name), PureWindowsPath(name)
+    return ".." in {*path.parts, *windows.parts} or path.is_absolute() or bool(windows.drive)
+
+
+def _text(fields: dict[str, Any], name: str) -> str:
+    return str(fields.get(name) or "").strip()

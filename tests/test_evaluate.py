@@ -1,0 +1,385 @@
+"""`evaluate score` and `evaluate edit` on real folders, with tiny networks and a real server."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+from chat_server import Answer, Asked, ChatServer
+from PIL import Image
+from test_edit import lora  # noqa: F401
+from test_edit_clip import clip  # noqa: F401
+from test_edit_clip import lora as wan_lora  # noqa: F401
+from test_metrics_networks import clip_folder, dino_folder  # noqa: F401
+from typer.testing import CliRunner, Result
+
+from byg_train.cli import app
+from byg_train.commands.evaluate_score import _labels
+from byg_train.config import ConfigError
+from byg_train.evaluate.media import read_film
+from byg_train.evaluate.psnr import psnr
+from byg_train.film import write_film
+
+NAMES = ("a", "b", "sub/c")
+
+
+def picture(path: Path, seed: int, size: tuple[int, int] = (24, 16)) -> np.ndarray:
+    """A smooth random picture."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    coarse = np.random.default_rng(seed).integers(0, 256, (4, 6, 3), np.uint8)
+    image = Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC)
+    image.save(path)
+    return np.array(image)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Three tasks in two groups; a method with all results, and one without the last."""
+    rows = []
+    for i, name in enumerate(NAMES):
+        picture(tmp_path / f"tasks/{name}.png", i)
+        picture(tmp_path / f"truths/{name}.png", i + 20)
+        picture(tmp_path / f"first/{name}.png", i + 10, (12, 8))  # of another size
+        if i < 2:
+            picture(tmp_path / f"second/{name}.webp", i + 30)
+        rows.append({
+            "file_name": f"{name}.png", "instruction": f"Do {name}",
+            "group": "add" if i else "style", "intersection": i == 0,
+            "src_caption": "a red thing", "tgt_caption": "a blue thing on the grass",
+        })  # fmt: skip
+    (tmp_path / "tasks/metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    return tmp_path
+
+
+def evaluate(*arguments: object) -> Result:
+    return CliRunner().invoke(app, ["evaluate", *map(str, arguments)])
+
+
+def score(root: Path, *arguments: object) -> tuple[Result, dict]:
+    out = root / "out.json"
+    done = evaluate(
+        "score", root / "first", root / "second", "--sources", root / "tasks",
+        "--json", out, "--device", "cpu", *arguments,
+    )  # fmt: skip
+    return done, json.loads(out.read_text()) if out.exists() else {}
+
+
+# ---------------------------------------------------------------- metrics that look
+
+
+def test_one_table_of_means_errors_and_missing_values(
+    root: Path, clip_folder: Path, dino_folder: Path  # noqa: F811
+) -> None:  # fmt: skip
+    networks = ("--clip", clip_folder, "--dino", dino_folder)
+    done, told = score(root, "--truths", root / "truths", *networks)
+    assert done.exit_code == 0, done.output
+    columns = ["clip_dir", "dino", "psnr", "ssim"]
+    assert list(told) == ["first", "second"]
+    assert list(told["first"]["all"]) == columns
+    edits = told["first"]["edits"]
+    sizes = {e: np.array(Image.open(root / f"first/{e}.png").resize((24, 16), 3)) for e in NAMES}
+    for name in NAMES:  # compared at the source's size
+        truth = np.array(Image.open(root / f"truths/{name}.png"))
+        assert edits[name]["psnr"] == pytest.approx(psnr(sizes[name][None], truth[None]))
+    values = [edits[name]["psnr"] for name in NAMES]
+    all_of_it = told["first"]["all"]["psnr"]
+    assert all_of_it["mean"] == pytest.approx(np.mean(values))
+    assert all_of_it["sem"] == pytest.approx(np.std(values, ddof=1) / math.sqrt(3))
+    assert (all_of_it["n"], all_of_it["missing"]) == (3, 0)
+    second = told["second"]["all"]["psnr"]
+    assert (second["n"], second["missing"]) == (2, 1)
+    assert "second: of 3 edits without a value: clip_dir 1, dino 1, psnr 1, ssim 1" in done.output
+    cell = f"{all_of_it['mean']:.3f} ± {all_of_it['sem']:.3f}"
+    assert cell in done.output and "| method" in done.output
+    groups = told["first"]["groups"]
+    assert groups["add"]["psnr"]["mean"] == pytest.approx(np.mean(values[1:]))
+    mean_of_groups = (values[0] + np.mean(values[1:])) / 2
+    assert told["first"]["macro_mean"]["psnr"] == pytest.approx(mean_of_groups)
+    assert "of the intersection" in done.output
+
+
+def test_a_copy_is_told_from_an_edit(root: Path, dino_folder: Path) -> None:  # noqa: F811
+    shutil.copytree(root / "tasks", root / "copy")
+    (root / "copy/metadata.jsonl").unlink()
+    done = evaluate("score", root / "copy", "--sources", root / "tasks", "--metrics",
+                    "dino,psnr,retrieval", "--truths", root / "tasks", "--dino", dino_folder,
+                    "--json", root / "o.json", "--device", "cpu")  # fmt: skip
+    assert done.exit_code == 0, done.output
+    told = json.loads((root / "o.json").read_text())["copy"]["all"]
+    assert told["dino"]["mean"] == pytest.approx(1)
+    assert told["psnr"]["mean"] is None and told["psnr"]["n"] == 3  # infinite is no number in JSON
+    assert told["recall@1"]["mean"] == 1
+
+
+def test_clips(tmp_path: Path, dino_folder: Path) -> None:  # noqa: F811
+    rng = np.random.default_rng(0)
+    still = [rng.integers(0, 255, (32, 48, 3), np.uint8)] * 5
+    moving = [np.roll(still[0], 4 * i, 1) for i in range(5)]
+    for folder, frames in (("tasks", still), ("results", moving)):
+        write_film(tmp_path / folder / "clip.mp4", iter(frames), fps=Fraction(8))
+    done = evaluate("score", tmp_path / "results", "--sources", tmp_path / "tasks",
+                    "--instruction", "Make it move", "--dino", dino_folder,
+                    "--json", tmp_path / "o.json", "--device", "cpu")  # fmt: skip
+    assert done.exit_code == 0, done.output
+    told = json.loads((tmp_path / "o.json").read_text())["results"]["all"]
+    assert list(told) == ["dino", "flicker"]
+    assert told["flicker"]["mean"] < 0.9
+    write_film(tmp_path / "results/clip.mp4", iter(moving[:4]), fps=Fraction(8))
+    done = evaluate("score", tmp_path / "results", "--sources", tmp_path / "tasks",
+                    "--instruction", "x", "--metrics", "flicker")  # fmt: skip
+    assert done.exit_code == 2 and "has 4 frames, its source" in done.stderr
+
+
+def test_a_network_that_cannot_be_had_is_explained(root: Path) -> None:
+    done, _ = score(root, "--metrics", "dino", "--dino", "nobody/no-such-network")
+    assert done.exit_code == 2
+    assert "dino needs nobody/no-such-network, which cannot be had" in done.stderr
+    assert "pass its folder with --dino" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--metrics", "clp"], "--metrics clp: unknown; known are clip, dino"),
+        (["--metrics", "psnr"], "--metrics psnr needs --truths"),
+        (["--metrics", "flicker"], "needs clips; these are pictures"),
+        (["--metrics", "viescore"], "needs --judge MODEL"),
+        (["--metrics", "motion", "--instruction", "x"], "needs clips"),
+        (["--metrics", "aesthetic"], "aesthetic needs --aesthetic-head FILE"),
+        (["--judge", "a", "--vlm", "b"], "wanted either --judge NAME"),
+        (["--judge", "a", "--endpoint", "host"], "wanted an address such as"),
+        (["--motion", "up"], "--motion up: wanted edit_to_src, symmetric_mean, symmetric_sum"),
+    ],
+)
+def test_wrong_options(
+    root: Path, dino_folder: Path, arguments: list[str], message: str  # noqa: F811
+) -> None:  # fmt: skip
+    if "--judge" in arguments or "--motion" in arguments:
+        arguments = ["--metrics", "viescore" if "--judge" in arguments else "dino",
+                     "--dino", str(dino_folder), *arguments]  # fmt: skip
+    done, _ = score(root, *arguments)
+    assert done.exit_code == 2 and message in done.stderr
+
+
+def test_folders_that_do_not_fit(root: Path) -> None:
+    (root / "third").mkdir()
+    done = evaluate("score", root / "third", "--sources", root / "tasks", "--metrics", "dino")
+    assert done.exit_code == 2 and "has no result of any task" in done.stderr
+    picture(root / "third/z.png", 0)
+    done = evaluate("score", root / "third", "--sources", root / "tasks", "--metrics", "dino")
+    assert "it holds z and the like; wanted a, ..." in done.stderr
+    picture(root / "third/a.png", 0)
+    picture(root / "third/a.jpg", 0)
+    done = evaluate("score", root / "third", "--sources", root / "tasks", "--metrics", "dino")
+    assert "a: a.jpg and a.png in" in done.stderr
+
+
+def test_methods_get_names_that_differ(tmp_path: Path) -> None:
+    a, b, c = (tmp_path / name for name in ("x/byg", "y/byg", "kontext"))
+    assert list(_labels([a, b, c]).values()) == ["x/byg", "y/byg", "kontext"]
+    assert _labels([a]) == {a: "byg"}
+    with pytest.raises(ConfigError, match="named twice"):
+        _labels([a, a])
+
+
+def test_metrics_are_listed() -> None:
+    done = evaluate("metrics")
+    assert done.exit_code == 0
+    assert all(name in done.output for name in ("clip_dir", "recall@1", "imgedit", "viescore"))
+
+
+# ---------------------------------------------------------------- metrics that ask
+
+
+def marks(asked: Asked, before: int) -> Answer:
+    """Two pictures: success 8, kept 6; one: 9 and 4."""
+    pair = [8, 6] if len(asked.pictures) == 2 else [9, 4]
+    return Answer(json.dumps({"score": pair, "reasoning": "so"}))
+
+
+def ask(root: Path, server: ChatServer, *arguments: object) -> tuple[Result, dict]:
+    return score(root, "--metrics", "viescore", "--judge", "j", "--endpoint", server.url,
+                 *arguments)  # fmt: skip
+
+
+def test_viescore_by_group_as_in_table_3(root: Path) -> None:
+    with ChatServer(marks) as server:
+        done, told = ask(root, server)
+        assert done.exit_code == 0, done.output
+        assert len(server.asked) == 10  # two questions about each of five results
+        again, _ = ask(root, server)
+        assert len(server.asked) == 10 and again.stdout == done.stdout
+    first = told["first"]["all"]
+    means = {column: first[column]["mean"] for column in first}
+    assert means == {"success": 8, "kept": 6, "SC": 6, "PQ": 4, "overall": pytest.approx(24**0.5)}
+    assert (told["second"]["all"]["overall"]["n"], first["overall"]["n"]) == (2, 3)
+    table_3 = done.output.split("overall, higher is better")[1]
+    assert all(
+        line in table_3 for line in ("add", "style", "mean of groups", "of the intersection")
+    )
+
+
+def test_a_judge_that_stops_is_gone_on_with(root: Path) -> None:
+    """What was answered before the server broke is kept, and not asked again."""
+    broken = True
+
+    def answer(asked: Asked, before: int) -> Answer:
+        late = len(server.asked) > 1
+        return Answer(status=400, raw="{}") if broken and late else marks(asked, before)
+
+    with ChatServer(answer) as server:
+        done, told = ask(root, server, "--concurrency", 1)
+        assert done.exit_code == 2 and not told
+        assert "got no answer" in done.stderr and "judge.jsonl" in done.stderr
+        assert "The same command goes on from here" in done.stderr
+        broken, before = False, len(server.asked)
+        done, told = ask(root, server)
+        assert done.exit_code == 0, done.output
+        assert len(server.asked) - before == 9
+    assert told["first"]["all"]["overall"]["missing"] == 0
+
+
+def test_a_judge_that_cannot_be_reached(root: Path) -> None:
+    with ChatServer(marks) as server:
+        pass  # closed again
+    done, _ = ask(root, server)
+    assert done.exit_code == 2 and "cannot be reached" in done.stderr
+
+
+def test_answers_that_cannot_be_read_are_missing(root: Path) -> None:
+    with ChatServer(lambda a, n: marks(a, n) if len(a.pictures) == 1 else Answer("hm")) as server:
+        done, told = ask(root, server)
+    assert done.exit_code == 0
+    assert told["first"]["all"]["success"]["missing"] == 3
+    assert told["first"]["all"]["PQ"]["mean"] == 4
+    assert told["first"]["all"]["overall"]["mean"] is None
+    assert "of 3 edits without a value: success 3, kept 3, SC 3, overall 3" in done.output
+
+
+def test_imgedit_asks_by_type(root: Path) -> None:
+    said = "It is.\nPrompt compliance: 5\nVisual seamlessness: 4\nDetail fidelity: 3"
+    with ChatServer(lambda a, n: Answer(said)) as server:
+        done, told = score(root, "--metrics", "imgedit", "--judge", "j", "--endpoint", server.url)
+    assert done.exit_code == 0, done.output
+    assert told["first"]["all"]["imgedit"]["mean"] == 4
+    assert sum("whole picture is in the style" in each.prompt for each in server.asked) == 2
+
+
+# ---------------------------------------------------------------- editing
+
+
+def edit(root: Path, lora: Path, *arguments: object) -> Result:  # noqa: F811
+    return evaluate("edit", root / "out", "--sources", root / "tasks", "--lora", lora,
+                    "--device", "cpu", *arguments)  # fmt: skip
+
+
+def images(folder: Path) -> dict[str, np.ndarray]:
+    return {
+        p.relative_to(folder).as_posix(): np.array(Image.open(p)) for p in folder.rglob("*.png")
+    }
+
+
+@pytest.mark.parametrize("method", ["lora", "flowedit", "text-to-image", "copy"])
+def test_every_task_is_edited_at_its_size(root: Path, lora: Path, method: str) -> None:  # noqa: F811
+    done = edit(root, lora, "--method", method)
+    assert done.exit_code == 0, done.output
+    assert "3 results in" in done.output and "3 of them new" in done.output
+    found, sources = images(root / "out"), images(root / "tasks")
+    assert found.keys() == sources.keys()
+    assert {a.shape for a in found.values()} == {(16, 24, 3)}
+    same = [np.array_equal(found[name], sources[name]) for name in found]
+    assert all(same) if method == "copy" else not any(same)
+
+
+def test_the_instruction_matters_and_editing_goes_on_where_it_was(
+    root: Path, lora: Path  # noqa: F811
+) -> None:  # fmt: skip
+    edit(root, lora)
+    first = images(root / "out")
+    kept = (root / "out/b.png").stat().st_mtime_ns
+    (root / "out/a.png").unlink()
+    done = edit(root, lora)
+    assert "1 of them new" in done.output
+    assert (root / "out/b.png").stat().st_mtime_ns == kept
+    assert all(np.array_equal(a, b) for a, b in zip(first.values(), images(root / "out").values(),
+                                                    strict=True))  # fmt: skip
+    shutil.rmtree(root / "out")
+    edit(root, lora, "--instruction", "something else")
+    other = images(root / "out")
+    assert not np.array_equal(other["a.png"], first["a.png"])
+
+
+@pytest.mark.parametrize(
+    ("change", "arguments", "message"),
+    [
+        (None, ["--method", "magic"], "--method magic: wanted lora, flowedit"),
+        ("captions", ["--method", "flowedit"], "needs captions, and a has none"),
+        ("clip", [], "edits pictures"),
+    ],
+)
+def test_wrong_tasks(
+    root: Path, lora: Path, change: str | None, arguments: list[str], message: str  # noqa: F811
+) -> None:  # fmt: skip
+    manifest = root / "tasks/metadata.jsonl"
+    rows = [json.loads(line) for line in manifest.read_text().splitlines()]
+    if change == "captions":
+        del rows[0]["src_caption"]
+    if change == "clip":
+        write_film(
+            root / "tasks/d.mp4", iter([np.zeros((16, 16, 3), np.uint8)] * 5), fps=Fraction(8)
+        )
+        rows.append({"file_name": "d.mp4", "instruction": "x"})
+    manifest.write_text("\n".join(map(json.dumps, rows)))
+    done = edit(root, lora, *arguments)
+    assert done.exit_code == 2 and message in done.stderr
+    assert not (root / "out").exists()
+
+
+@pytest.mark.parametrize("method", ["lora", "text-to-image", "flowedit"])
+def test_clips_keep_their_size_and_length(
+    tmp_path: Path, clip: Path, wan_lora: Path, method: str  # noqa: F811
+) -> None:  # fmt: skip
+    (tmp_path / "tasks").mkdir()
+    shutil.copyfile(clip, tmp_path / "tasks/clip.mp4")
+    row = {"file_name": "clip.mp4", "instruction": "Turn the video to cartoon style"}
+    row |= {"src_caption": "a photo of a thing", "tgt_caption": "a cartoon of a thing"}
+    (tmp_path / "tasks/metadata.jsonl").write_text(json.dumps(row))
+    done = edit(tmp_path, wan_lora, "--method", method, "--steps", 1)
+    if method == "flowedit":
+        assert done.exit_code == 2 and "flowedit is for FLUX" in done.stderr
+        return
+    assert done.exit_code == 0, done.output
+    source, result = read_film(clip), read_film(tmp_path / "out/clip.mp4")
+    assert result.frames.shape == source.frames.shape and result.fps == pytest.approx(source.fps)
+    assert np.abs(result.frames.astype(float) - source.frames).mean() > 5
+
+
+def test_from_the_published_data_to_table_3(root: Path, lora: Path) -> None:  # noqa: F811
+    """fetch, edit, score: GEdit-Bench's layout from a local copy, every step resumable."""
+    from test_published import gedit_folder
+
+    source = gedit_folder(root / "gedit")
+    tasks, results = root / "gedit-tasks", root / "byg"
+    steps: list[Callable[[], Result]] = [
+        lambda: evaluate("fetch", "gedit", tasks, "--from", source),
+        lambda: evaluate("edit", results, "--sources", tasks, "--lora", lora, "--device", "cpu"),
+    ]
+    for step in steps:
+        done = step()
+        assert done.exit_code == 0, done.output
+    assert (results / "fullset/subject-add/en/key1.png").is_file()
+    with ChatServer(marks) as server:
+        done = evaluate("score", results, "--sources", tasks, "--metrics", "viescore",
+                        "--judge", "j", "--endpoint", server.url)  # fmt: skip
+    assert done.exit_code == 0, done.output
+    rows = [line.split("|")[1:-1] for line in done.output.splitlines() if line.startswith("|")]
+    table = {row[0].strip(): [cell.strip() for cell in row[1:]] for row in rows}
+    assert table["subject-add"] == ["1", "8.000", "6.000", "6.000", "4.000", "4.899", "4.90"]
+    assert table["mean of groups"][5] == "4.899"
+    assert "of the intersection" in table
