@@ -1,0 +1,174 @@
+"""The video demo: the tiny world's clips as files, and what a LoRA does to held-out names.
+
+python -m byg_train.world.demo_video RUN [--queries 100]     measures a run again
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+from collections.abc import Iterator
+from dataclasses import asdict
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from ..data.manifest import write_manifest
+from ..files import atomic
+from ..film import write_film
+from ..grid import save_picture
+from ..samples import Film
+from .clips import FPS, ClipEdit, caption, draw, training_edit
+from .measure_clips import Editor, Example, Method, Recolour, drawn, goals, measure, query
+
+# What the demo trains on: (edit type, source style, target style, share); None is any.
+SHARES = (
+    ("background", None, None, 0.3),
+    ("style", "3d", "ink", 0.2),
+    ("style", "ink", "3d", 0.2),
+    ("style", "flat", "ink", 0.03),
+    ("style", "ink", "flat", 0.03),
+    ("colour", None, None, 0.24),
+)
+ITEMS = 500
+
+
+def prepare(folder: Path, items: int = ITEMS, seed: int = 0) -> Path:
+    """Render the training set into a folder: lossless MP4s and metadata.jsonl, unpaired.
+
+    Every item shows a known subject; its target is a combination that the base has never seen. The
+    few items of split `test` show held-out names and are only looked at.
+    """
+    rng, rows = random.Random(seed), []
+    if (folder / "metadata.jsonl").exists():
+        return folder
+    with atomic(folder) as temporary:
+        temporary.mkdir()
+        for kind, before, after, share in SHARES:
+            for _ in range(round(items * share)):
+                edit = _training_edit(rng, kind, before, after)
+                rows.append(write_item(temporary, len(rows), edit))
+        for label in ("background", "style 3d → ink", "style ink → 3d", "colour"):
+            rows.append(write_item(temporary, len(rows), query(rng, label), "test"))
+        write_manifest(temporary, rows)
+    return folder
+
+
+def _training_edit(
+    rng: random.Random, kind: str, before: str | None, after: str | None
+) -> ClipEdit:
+    while True:
+        edit = training_edit(rng, kind)
+        if before in (None, edit.source.style) and after in (None, edit.target.style):
+            return edit
+
+
+def write_item(folder: Path, index: int, edit: ClipEdit, split: str = "train") -> dict[str, str]:
+    """Save the source's clip; returns the manifest's row."""
+    name = f"{index:05d}.mp4"
+    write_lossless(folder / name, draw(edit.source))
+    return {
+        "file_name": name,
+        "src_caption": caption(edit.source),
+        "tgt_caption": caption(edit.target),
+        "instruction": edit.instruction,
+        "reverse_instruction": edit.reverse_instruction,
+        "edit_type": edit.edit_type,
+        "split": split,
+    }
+
+
+def write_lossless(path: Path, frames: np.ndarray) -> None:
+    """An MP4 from which the very frames (F, H, W, 3), uint8, are read again.
+
+    Halved chroma, as films for players have it, would blur the colours of pictures so small.
+    """
+    import av
+
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("libx264rgb", rate=FPS, options={"qp": "0"})
+        stream.height, stream.width = frames.shape[1:3]
+        stream.pix_fmt = "rgb24"
+        for array in frames:
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(array, "rgb24")))
+        out.mux(stream.encode())
+
+
+# ---------------------------------------------------------------- the report
+
+
+def report(run: Path, device: str = "cpu", queries: int = 24) -> dict:
+    """Measure a run on held-out names; write report.json, .png and .mp4, print the tables."""
+    editor, recolour = Editor(run / f"{run.name}.safetensors", device), Recolour()
+    methods: dict[str, Method] = {
+        "ByG": editor.edit,
+        "copy": lambda label, edits: [drawn(e.source) for e in edits],
+        "recoloured copy": recolour,
+        "text-to-video": editor.text_to_video,
+        "true target, encoded": editor.reconstruct,
+        "true target": lambda label, edits: [drawn(e.target) for e in edits],
+    }
+    scores, shown = measure(methods, queries, recolour)
+    result = {
+        label: {
+            **{name: asdict(score) for name, score in rows.items()},
+            "goals": goals(rows["ByG"], rows["copy"], rows["recoloured copy"]),
+        }
+        for label, rows in scores.items()
+    }
+    with atomic(run / "report.json") as temporary:
+        temporary.write_text(json.dumps(result, indent=1, ensure_ascii=False), encoding="utf-8")
+    film = _film(shown)
+    save_picture(run / "report.png", film.strip())
+    write_film(run / "report.mp4", film.frames(), film.fps)
+    for table in _tables(scores, result):
+        Console().print(table)
+    return result
+
+
+def _tables(scores: dict, result: dict) -> Iterator[Table]:
+    """A narrow table per edit type, so that 80 columns hold it."""
+    for label, rows in scores.items():
+        missed = [goal for goal, met in result[label]["goals"].items() if not met]
+        said = "all goals met" if not missed else f"missed: {'; '.join(missed)}"
+        table = Table(title=label, caption=said, title_justify="left", caption_justify="left")
+        table.add_column("held-out names")
+        for heading in ("edit", "keep", "joint", "attribute", "error", "motion", "flicker"):
+            table.add_column(heading, justify="right")
+        for name, s in rows.items():
+            cells = [f"{cell:.2f}" for cell in (s.edit, s.keep, s.joint, s.attribute)]
+            table.add_row(name, *cells, f"{s.error:.3f}", f"{s.motion:.2f}", f"{s.flicker:.3f}")
+        yield table
+
+
+def _film(shown: dict[str, list[Example]], per_kind: int = 2) -> Film:
+    """The first examples of every kind, side by side."""
+    examples = [example for of_kind in shown.values() for example in of_kind[:per_kind]]
+    columns = {
+        "source": lambda e: drawn(e.edit.source),
+        "edit": lambda e: e.outs["ByG"],
+        "text-to-video": lambda e: e.outs["text-to-video"],
+        "true target": lambda e: e.outs["true target"],
+    }
+    clips = [
+        [(column(e) * 255).round().astype(np.uint8) for column in columns.values()]
+        for e in examples
+    ]
+    return Film(clips, list(columns), [e.edit.instruction for e in examples], Fraction(FPS))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--queries", type=int, default=100)
+    parser.add_argument("--device", default="cpu")
+    args = parser.parse_args()
+    report(args.run, args.device, args.queries)
+
+
+if __name__ == "__main__":
+    main()

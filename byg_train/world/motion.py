@@ -1,0 +1,55 @@
+"""How the subject of a clip moves, measured on its frames; the tiny world's true motion is known.
+
+Frames are float arrays (F, H, W, 3) in [0, 1] of one subject on a ground of one colour.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+# Distance from the ground's colour, of 1.7 at most, from which on a pixel is the subject's.
+APART = 0.2
+RIM = 2  # pixels along the edges, which subjects hardly reach
+
+
+def ground_colour(frames: NDArray) -> NDArray:
+    """The median colour along the edges of all frames, (3,)."""
+    rim = np.ones(frames.shape[1:3], bool)
+    rim[RIM:-RIM, RIM:-RIM] = False
+    return np.median(frames[:, rim].reshape(-1, 3), axis=0)
+
+
+def track(frames: NDArray) -> NDArray:
+    """Where the subject is and how large, (F, 3): x and y of its middle, root of its area, pixels.
+
+    A frame without a subject counts as one of no size in the middle of the picture.
+    """
+    height, width = frames.shape[1:3]
+    subject = np.linalg.norm(frames - ground_colour(frames), axis=-1) > APART
+    area = subject.sum((1, 2))
+    y, x = np.mgrid[:height, :width]
+    middles = [
+        (subject * at).sum((1, 2)) / np.maximum(area, 1) - size / 2 + 0.5
+        for at, size in ((x, width), (y, height))
+    ]
+    return np.stack([*(np.where(area > 0, m, 0.0) for m in middles), np.sqrt(area)], 1)
+
+
+def motion(frames: NDArray) -> NDArray:
+    """The track less its mean: (F, 3) of shifts, and of growth as a share of the mean side."""
+    found = track(frames)
+    side = found[:, 2].mean()
+    moved = found - found.mean(0)
+    moved[:, 2] /= max(side, 1e-6)
+    return moved
+
+
+def motion_error(out: NDArray, truth: NDArray, side: float) -> float:
+    """How far a subject strays from the true motion, root mean square over the frames, pixels.
+
+    `side` is the subject's, which turns growth into pixels. Where the subject stands does not
+    count, so neither does a style that draws more of it on one side.
+    """
+    apart = (motion(out) - motion(truth)) * np.array([1.0, 1.0, side])
+    return float(np.sqrt((apart**2).sum(1).mean()))
