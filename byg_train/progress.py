@@ -13,7 +13,7 @@ from rich.text import Text
 
 # One console: a log line must go above the bar, not through it.
 CONSOLE = Console(stderr=True)
-TERMS = {"cycle": "cyc", "prior_fwd": "pri→", "prior_rev": "pri←", "identity": "id"}
+TERMS = {"cycle": "cyc", "prior_fwd": "pri→", "prior_rev": "pri←", "identity": "id", "edit": "edit"}
 # Where no terminal shows a bar, a plain line every so many steps.
 PLAIN_EVERY = 25
 

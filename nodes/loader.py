@@ -12,7 +12,7 @@ from ..byg_train.schedule import flux_shift
 from .host import lora as host
 from .host.sampling import set_shift, show_text
 from .host.source import place_source
-from .sockets import INFO, advanced, found_by, named
+from .sockets import INFO, advanced, found_by, named, to_text
 
 NAME = "ByG Loader"
 PAIR, SAME = "auto pair", "same file"
@@ -20,6 +20,8 @@ ERROR, WARN = "error", "warn"
 HIGH, LOW = "_high_noise", "_low_noise"
 POSITIONS = {"auto": None, "own index": "index", "shared with the target": "shared"}
 TRAINED, AS_IS = "as trained", "as the model is"
+# What the LoRA's file calls a sampler -> ComfyUI's name.
+SAMPLERS = {None: "euler", "euler": "euler", "unipc": "uni_pc"}
 # How many names of an overlong list a message shows.
 SHOWN = 3
 
@@ -163,7 +165,7 @@ class Loader(io.ComfyNode):
                 _check_experts(lora, low)
                 patched_low, more = _patched(model_low, low, *setup)
                 lines += more
-            report = "\n".join([*lines, *_facts(info)])
+            report = to_text([*lines, *_facts(info)])
         show_text(report)
         return io.NodeOutput(patched, patched_low, info, report, ui=ui.PreviewText(report))
 
@@ -272,19 +274,26 @@ def _shift(info: LoraInfo) -> float:
 
 def _facts(info: LoraInfo) -> list[str]:
     """What an artist sets elsewhere, and what the LoRA was taught."""
-    kind = "uni_pc or euler" if info.family == "wan" else "euler"
-    sampler = f"sample with {info.sample_steps} steps, {kind}, simple"
+    how = f"sample with {info.sample_steps} steps, {SAMPLERS[info.sampler]}, simple, {_cfg(info)}"
     if info.guidance_sample is not None:
-        sampler += f", cfg 1, guidance {info.guidance_sample:g} (set by ByG Image Edit)"
+        how += f", guidance {info.guidance_sample:g} (set by ByG Image Edit)"
     lines = [
         f"base {info.base}, {info.steps} training steps at {info.resolution} px, rank {info.rank}",
-        f"{sampler}; source positions: {info.reference_mode}",
+        f"{how}; source positions: {info.reference_mode}",
     ]
+    if info.negative:
+        lines.append(f"negative: {info.negative}")
     if info.expert is not None:
         lines.append(f"expert {info.expert}, boundary {info.boundary}")
     if info.instructions:
         lines.append(f"it knows, for example: {'; '.join(info.instructions[:SHOWN])}")
     return lines
+
+
+def _cfg(info: LoraInfo) -> str:
+    high = 1.0 if info.cfg is None else info.cfg
+    low = high if info.cfg_low is None else info.cfg_low
+    return f"cfg {high:g}" if high == low else f"cfg {high:g}, then {low:g} at low noise"
 
 
 NODES = [Loader]

@@ -14,6 +14,7 @@ from ..byg_train.grid import PAPER, labelled_grid
 from . import readings
 from .host import sampling as host
 from .pictures import to_image, to_picture
+from .sockets import to_text
 
 SOURCE, NOISY, ONE, MULTI = "source", "noisy state", "one-step", "multi-step"
 GUESS, EDITED = "one-step - multi-step", "multi-step - source"
@@ -129,7 +130,7 @@ class Look:
         lines += self._against_base(bases, captions, flags)
         if not any(host.has_patches(g.model_patcher) for g in self.guiders if g is not None):
             flags.append("LORA HAS NO EFFECT: the sampled model carries no LoRA; use ByG Loader")
-        return "\n".join([*lines, *(flags or ["no alarm"])])
+        return to_text([*lines, *(flags or ["no alarm"])])
 
     def _against_source(self, flags: list[str]) -> list[str]:
         """Edit strength, and what is left of the source."""

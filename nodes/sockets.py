@@ -52,6 +52,11 @@ def found_by(schema: io.Schema, *words: str) -> io.Schema:
     return schema
 
 
+def to_text(lines: list[str]) -> str:
+    """Lines that stay lines, also in Preview as Text, which shows Markdown."""
+    return "  \n".join(lines)
+
+
 @contextmanager
 def named(node: str) -> Iterator[None]:
     """Every complaint says which node makes it."""

@@ -1,4 +1,4 @@
-"""ByG Tiny World: the embedded small pipeline, to try ByG without large downloads."""
+"""ByG Tiny World: the embedded small pipelines, to try ByG without large downloads."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from pathlib import Path
 import numpy as np
 import torch
 from comfy_api.v0_0_2 import io
-from PIL import Image
 
-from .host import tiny
+from ..byg_train.world import clips, names, scenes
+from .host import tiny, tiny_wan
 from .sockets import found_by, named
 
 NAME = "ByG Tiny World"
 WORLD = Path(__file__).parents[1] / "byg_train" / "world"
-STYLES = {"3d render": "3d", "flat icon": "flat", "ink drawing": "ink"}
-# As `byg_train.world.scenes` draws a scene: cells of the atlas, 16 in a row, on a plain ground.
-CELL, COLUMNS, SUBJECT, SIZE, GROUND = 48, 16, 32, 48, (55, 115, 225)
-SUBJECTS = 245
+PICTURE, CLIP = "picture", "clip"
+BASES = {PICTURE: "base", CLIP: "base_wan"}
+STYLES = {phrase: style for style, phrase in names.STYLE_PHRASE.items()}
+GROUND, MOTION = "blue", "right"  # of the examples
 
 
 class TinyWorld(io.ComfyNode):
-    """MODEL, CLIP, VAE and a picture to edit."""
+    """MODEL, CLIP, VAE and something to edit."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -29,21 +29,25 @@ class TinyWorld(io.ComfyNode):
             node_id="ByG_TinyWorld",
             display_name=NAME,
             category="ByG/examples",
-            description="The small FLUX model that ships with ByG, 48 pixels wide and at home in "
-            "small scenes of emoji. It runs the example workflows on a CPU in seconds, before you "
-            "download a large one. Swap it for Load Diffusion Model, DualCLIPLoader, Load VAE.",
+            description="The small FLUX model and the small Wan pair that ship with ByG, 48 pixels "
+            "wide and at home in small scenes of emoji. They run the example workflows on a CPU, "
+            "before you download a large model. Swap this node for the stock loaders.",
             inputs=[
+                io.Combo.Input(
+                    "media",
+                    options=list(BASES),
+                    tooltip="Picture: the FLUX model. Clip: the Wan pair, of high and low noise.",
+                ),
                 io.Combo.Input(
                     "style",
                     options=list(STYLES),
-                    tooltip="How the example picture is drawn: the three styles the model knows.",
+                    tooltip="How the example is drawn: the three styles the models know.",
                 ),
-                io.Int.Input(
+                io.Combo.Input(
                     "subject",
-                    default=12,
-                    min=0,
-                    max=SUBJECTS - 1,
-                    tooltip="Which emoji the example picture shows.",
+                    options=sorted({*names.KNOWN, *names.HELD_OUT}),
+                    default="fox",
+                    tooltip="Which emoji the example shows.",
                 ),
             ],
             outputs=[
@@ -51,32 +55,43 @@ class TinyWorld(io.ComfyNode):
                 io.Clip.Output("clip", display_name="CLIP"),
                 io.Vae.Output("vae", display_name="VAE"),
                 io.Image.Output(
-                    "image", display_name="image", tooltip="An example picture on a blue ground."
+                    "image",
+                    display_name="image",
+                    tooltip="An example on a blue ground: a picture, or the frames of a clip.",
+                ),
+                io.Model.Output(
+                    "model_low",
+                    display_name="model_low",
+                    tooltip="The low-noise model of the Wan pair; empty for pictures.",
                 ),
             ],
         )
         return found_by(schema, "example", "demo", "emoji", "tiny model", "no download")
 
     @classmethod
-    def execute(cls, style: str, subject: int) -> io.NodeOutput:
-        base = WORLD / "base"
+    def execute(cls, media: str, style: str, subject: str) -> io.NodeOutput:
+        base = WORLD / BASES[media]
         with named(NAME):
             if not (base / "model_index.json").is_file():
-                raise ValueError(f"its files are not in {base}; install ByG again, whole")
-            parts = tiny.load_model(base), tiny.load_clip(base), tiny.load_vae(base)
-        return io.NodeOutput(*parts, example(style, subject))
+                raise ValueError(
+                    f"the files of its {media} model are not in {base}; install ByG again, whole"
+                )
+            if media == PICTURE:
+                model, low = tiny.load_model(base), None
+                parts = tiny.load_clip(base), tiny.load_vae(base)
+            else:
+                model, low = tiny_wan.load_models(base)
+                parts = tiny_wan.load_clip(base), tiny_wan.load_vae(base)
+        return io.NodeOutput(model, *parts, example(media, style, subject), low)
 
 
-def example(style: str, subject: int) -> torch.Tensor:
-    """IMAGE of one subject on a blue ground."""
-    x, y = CELL * (subject % COLUMNS), CELL * (subject // COLUMNS)
-    with Image.open(WORLD / "pictures" / f"{STYLES[style]}.webp") as atlas:
-        cell = atlas.convert("RGBA").crop((x, y, x + CELL, y + CELL))
-    picture = Image.new("RGBA", (SIZE, SIZE), GROUND)
-    small = cell.resize((SUBJECT, SUBJECT), Image.Resampling.LANCZOS)
-    picture.alpha_composite(small, ((SIZE - SUBJECT) // 2,) * 2)
-    array = np.asarray(picture.convert("RGB"), np.float32) / 255
-    return torch.from_numpy(array)[None]
+def example(media: str, style: str, subject: str) -> torch.Tensor:
+    """IMAGE of one subject on a blue ground; of a clip, its frames."""
+    if media == PICTURE:
+        frames = scenes.draw(scenes.Scene(subject, STYLES[style], GROUND, "plain"))[None]
+    else:
+        frames = clips.draw(clips.Clip(subject, STYLES[style], GROUND, MOTION))
+    return torch.from_numpy(frames.astype(np.float32) / 255)
 
 
 NODES = [TinyWorld]

@@ -99,11 +99,11 @@ def _base() -> str:
     return base
 
 
-@cache
-def _host() -> ProcessPoolExecutor:
+def require_host(packages: tuple[str, ...]) -> None:
+    """Skip (with BYG_REQUIRE_HOST fail) a test that needs a ComfyUI where there is none."""
     import fetch_host
 
-    absent = [package for package in PACKAGES if not find_spec(package)]
+    absent = [package for package in packages if not find_spec(package)]
     if absent or not fetch_host.found():
         missing = (
             f"packages {absent}" if absent else "a tree (python tests/fetch_host.py fetches it)"
@@ -111,13 +111,26 @@ def _host() -> ProcessPoolExecutor:
         if os.environ.get("BYG_REQUIRE_HOST") == "1":
             pytest.fail(f"BYG_REQUIRE_HOST=1, and ComfyUI lacks {missing}")
         pytest.skip(f"ComfyUI lacks {missing}")
+
+
+@cache
+def _host() -> ProcessPoolExecutor:
+    import fetch_host
+
+    require_host(PACKAGES)
     spawn = multiprocessing.get_context("spawn")
     start = (str(fetch_host.host_folder()), _base())
     return ProcessPoolExecutor(1, mp_context=spawn, initializer=_start, initargs=start)
 
 
 def _start(tree: str, base: str) -> None:
-    """ComfyUI as main.py starts it, without its server."""
+    """ComfyUI with the pack."""
+    start_host(tree, base)
+    load_pack()
+
+
+def start_host(tree: str, base: str) -> None:
+    """ComfyUI as main.py starts it, without its server; what it sets holds for the process."""
     sys.path.insert(0, tree)  # before the repository, whose folder `nodes` is not ComfyUI's module
     stand_in_for_torchvision()
     import comfy.options
@@ -131,6 +144,12 @@ def _start(tree: str, base: str) -> None:
     for name in STOCK:
         file = Path(tree) / "comfy_extras" / f"nodes_{name}.py"
         assert asyncio.run(nodes.load_custom_node(str(file), module_parent="comfy_extras"))
+
+
+def load_pack() -> None:
+    """The pack, as ComfyUI loads a custom node."""
+    import nodes
+
     assert asyncio.run(nodes.load_custom_node(str(ROOT))), "the pack does not load: see above"
 
 

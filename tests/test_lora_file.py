@@ -150,11 +150,14 @@ def test_info_round_trip_through_a_file(tmp_path: Path, shift: float | str) -> N
     assert "lora_adapter_metadata" not in metadata
 
 
-def test_components_and_revision_are_absent_in_old_files() -> None:
-    info = dataclasses.replace(INFO, components="/parts", revision="refs/pr/1")
+def test_what_is_younger_than_the_first_files_may_be_absent() -> None:
+    young = {"components": "/parts", "revision": "refs/pr/1", "expert": "low", "boundary": 0.875}
+    young |= {"frames": 81, "fps": 16.0}
+    young |= {"sampler": "unipc", "cfg": 4.0, "cfg_low": 3.0, "negative": "dull"}
+    info = dataclasses.replace(INFO, **young)
     metadata = info.to_metadata()
     assert LoraInfo.from_metadata(metadata) == info
-    old = {k: v for k, v in metadata.items() if k not in ("byg.components", "byg.revision")}
+    old = {k: v for k, v in metadata.items() if k.removeprefix("byg.") not in young}
     assert LoraInfo.from_metadata(old) == dataclasses.replace(INFO, date=info.date)
 
 

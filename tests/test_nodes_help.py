@@ -9,10 +9,13 @@ from pathlib import Path
 import pytest
 from comfy_host import in_host
 
+from byg_train.config import tomllib
+
 ROOT = Path(__file__).parents[1]
 LOCALES = ("en", "zh", "ja")
 # vue-i18n, which shows the texts, takes these for its own syntax.
 SYNTAX = "@{}|$"
+LARGE = 250_000  # bytes
 
 
 def _infos() -> dict[str, dict]:
@@ -73,10 +76,28 @@ def test_every_node_has_a_page_that_names_all_its_inputs_and_outputs() -> None:
         assert wanted <= named, f"{name}.md says nothing of {sorted(wanted - named)}"
 
 
-def test_pages_link_to_no_missing_picture() -> None:
+def test_pages_show_their_node() -> None:
     for page in (ROOT / "web" / "docs").glob("*.md"):
-        for link in re.findall(r"!\[[^\]]*\]\(([^)]+)\)", page.read_text(encoding="utf-8")):
-            assert (page.parent / link).is_file(), f"{page.name}: {link}"
+        links = re.findall(r"!\[([^\]]+)\]\(([^)]+)\)", page.read_text(encoding="utf-8"))
+        assert links, f"{page.name} has no picture"
+        for words, link in links:
+            picture = page.parent / link
+            assert len(words) > 20 and picture.is_file(), f"{page.name}: {link}"
+            assert picture.stat().st_size < LARGE, picture
+
+
+def test_pictures_of_the_workflows_are_small() -> None:
+    shown = {path.stem for path in (ROOT / "docs" / "images").glob("*.png")}
+    assert {path.stem for path in (ROOT / "workflows").glob("*.json")} <= shown
+    for path in (*(ROOT / "docs" / "images").iterdir(), *(ROOT / "workflows").glob("*.jpg")):
+        assert path.stat().st_size < LARGE, path
+
+
+def test_the_icon_is_square_and_as_large_as_the_registry_takes() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    icon = (ROOT / project["tool"]["comfy"]["Icon"]).read_text(encoding="utf-8")
+    width, height = re.search(r'<svg [^>]*width="(\d+)" height="(\d+)"', icon).groups()
+    assert width == height and int(width) <= 400
 
 
 @pytest.mark.parametrize("language", LOCALES)

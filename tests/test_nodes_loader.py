@@ -71,8 +71,16 @@ def test_the_report_counts_modules_and_tells_how_to_sample(lora: str) -> None:
     assert INFO.instructions[0] in report
 
 
+def test_the_report_tells_how_a_pair_samples() -> None:
+    how = {"sampler": "unipc", "cfg": 4.0, "cfg_low": 3.0, "negative": "static"}
+    name = _write("told", replace(WAN, **how), **WAN_Q)
+    report, _ = in_host(graphs_loader.load_wan, name)
+    for words in ("uni_pc", "cfg 4, then 3 at low noise", "negative: static"):
+        assert words in report
+
+
 def test_what_ships_for_the_examples_can_be_loaded() -> None:
-    assert "modules matched" in in_host(graphs_loader.load, "ByG tiny world: warmup")
+    assert "modules matched" in in_host(graphs_loader.load, "ByG tiny world: demo")
 
 
 # ---------------------------------------------------------------- what it refuses

@@ -13,7 +13,7 @@ from comfy_host import in_host
 from graphs import GUIDANCE, INFO, INSTRUCTION, SEED
 from PIL import Image
 from torch import Tensor
-from world_lora import trained, write
+from world_lora import in_float32, trained, write
 
 import byg_train.edit
 from byg_train.backbones.flux import FluxBackbone
@@ -103,13 +103,7 @@ def _photo(width: int, height: int) -> Image.Image:
 def test_edit_and_the_graph_draw_the_same_picture(
     size: tuple[int, int], tiny: tuple[FluxBackbone, LoraBank], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    opened = byg_train.edit.open_lora
-
-    def in_float32(*arguments: object) -> byg_train.edit.Editor:
-        editor = opened(*arguments)
-        return editor._replace(model=editor.model.model_copy(update={"dtype": "float32"}))
-
-    monkeypatch.setattr(byg_train.edit, "open_lora", in_float32)
+    in_float32(monkeypatch)
     photo, path = _photo(*size), comfy_host.loras() / f"{LORA['index']}.safetensors"
     (wanted,) = byg_train.edit.edit_image(
         path, photo, INSTRUCTION, model=None, strength=1.0, seeds=[SEED], device="cpu"
@@ -139,6 +133,6 @@ def test_the_base_model_is_unchanged_to_the_bit(tiny: tuple[FluxBackbone, LoraBa
 
 
 def test_the_example_is_a_scene_of_the_world() -> None:
-    wanted = scenes.draw(scenes.Scene("apple", "3d", "blue", "plain"))
+    wanted = scenes.draw(scenes.Scene("fox", "3d", "blue", "plain"))
     found = (in_host(graphs.example)[0] * 255).round().numpy().astype(np.uint8)
     assert np.array_equal(found, wanted)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import comfy_host
+import pytest
 import torch
 from graphs import INFO
 
+import byg_train.edit
 from byg_train.backbones.flux import FluxBackbone
 from byg_train.config import LoraSettings, ModelConfig
 from byg_train.lora import LoraBank
@@ -26,11 +28,23 @@ def trained(mode: str = "index") -> tuple[FluxBackbone, LoraBank]:
     return backbone, bank
 
 
-def write(bank: LoraBank, name: str, info: LoraInfo = INFO) -> Path:
-    """Into the host's models/loras."""
-    path, tensors = comfy_host.loras() / f"{name}.safetensors", bank.tensors("transformer", "edit")
+def write(bank: LoraBank, name: str, info: LoraInfo = INFO, *, folder: Path | None = None) -> Path:
+    """Into a folder; without one, the host's models/loras."""
+    path = (folder or comfy_host.loras()) / f"{name}.safetensors"
+    tensors = bank.tensors("transformer", "edit")
     prefix, scale = "transformer.", bank.scale
     write_lora(
         path, tensors, scale=scale, prefix=prefix, metadata=info.to_metadata(), dtype=torch.float32
     )
     return path
+
+
+def in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make `byg_train edit` compute as ComfyUI does with the tiny world."""
+    opened = byg_train.edit.open_lora
+
+    def changed(*arguments: object) -> byg_train.edit.Editor:
+        editor = opened(*arguments)
+        return editor._replace(model=editor.model.model_copy(update={"dtype": "float32"}))
+
+    monkeypatch.setattr(byg_train.edit, "open_lora", changed)

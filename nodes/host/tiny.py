@@ -6,7 +6,6 @@ float32. Everything comes from the folder's JSON and safetensors files; diffuser
 
 from __future__ import annotations
 
-import json
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,34 +20,15 @@ import comfy.sd
 import comfy.supported_models
 import comfy.utils
 import torch
-from comfy import sd1_clip
 from comfy.ldm.models.autoencoder import AutoencoderKL
 from comfy.model_patcher import ModelPatcher
 from comfy.text_encoders.flux import FluxClipModel, FluxTokenizer
-from safetensors.torch import load_file
-from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-Config = dict[str, Any]
+from .tiny_files import Config, FromJson, Words, fill, read_config, read_weights, token_limit
+
 # Widths of ComfyUI's VAE are multiples of this.
 STOCK_GROUPS = 32
-
-
-def _config(folder: Path, part: str, file: str = "config.json") -> Config:
-    return json.loads((folder / part / file).read_text(encoding="utf-8"))
-
-
-def _weights(folder: Path, part: str) -> dict[str, Tensor]:
-    file = next((folder / part).glob("*.safetensors"))
-    return {name: weight.float() for name, weight in load_file(file).items()}
-
-
-def _load(module: nn.Module, weights: dict[str, Tensor], spare: tuple[str, ...] = ()) -> None:
-    """All weights in; of the module only `spare` parts may stay without."""
-    missing, unexpected = module.load_state_dict(weights, strict=False)
-    missing = [name for name in missing if not name.startswith(spare)]
-    if missing or unexpected:
-        raise ValueError(f"weights of a tiny pipeline do not fit: {(missing + unexpected)[:3]}")
 
 
 # ---------------------------------------------------------------- MODEL
@@ -56,7 +36,7 @@ def _load(module: nn.Module, weights: dict[str, Tensor], spare: tuple[str, ...] 
 
 def load_model(folder: Path) -> ModelPatcher:
     """The transformer."""
-    c, vae = _config(folder, "transformer"), _config(folder, "vae")
+    c, vae = read_config(folder, "transformer"), read_config(folder, "vae")
     shape = {
         "image_model": "flux",
         "in_channels": c["in_channels"] // 4,
@@ -80,8 +60,8 @@ def load_model(folder: Path) -> ModelPatcher:
     config.latent_format = _latent_format(vae)
     config.set_inference_dtype(torch.float32, None)
     model = config.get_model({}, "")
-    weights = _original(_weights(folder, "transformer"), shape)
-    _load(model.diffusion_model, weights)
+    weights = _original(read_weights(folder, "transformer"), shape)
+    fill(model.diffusion_model, weights)
     return ModelPatcher(model, management.get_torch_device(), management.unet_offload_device())
 
 
@@ -110,7 +90,7 @@ def _original(weights: dict[str, Tensor], shape: Config) -> dict[str, Tensor]:
 
 def load_clip(folder: Path) -> comfy.sd.CLIP:
     """CLIP for the pooled embedding, T5 for the tokens, with the pipeline's own tokenizers."""
-    clip, t5 = _config(folder, "text_encoder"), _config(folder, "text_encoder_2")
+    clip, t5 = read_config(folder, "text_encoder"), read_config(folder, "text_encoder_2")
     t5 |= {"dense_act_fn": "gelu_pytorch_tanh"}  # ComfyUI's name of "gelu_new"
     options = {
         "clip_l_model_config": clip,
@@ -126,55 +106,24 @@ def load_clip(folder: Path) -> comfy.sd.CLIP:
     encoder.special_tokens = ends
     weights = {
         f"text_model.{name.removeprefix('text_model.')}": weight
-        for name, weight in _weights(folder, "text_encoder").items()
+        for name, weight in read_weights(folder, "text_encoder").items()
     }
-    _load(encoder.transformer, weights, spare=("text_projection",))
+    fill(encoder.transformer, weights, spare=("text_projection",))
     encoder.transformer.text_projection = nn.Identity()  # FLUX takes what comes before it
-    _load(found.cond_stage_model.t5xxl.transformer, _weights(folder, "text_encoder_2"))
+    fill(found.cond_stage_model.t5xxl.transformer, read_weights(folder, "text_encoder_2"))
     return found
-
-
-class _FromJson:
-    """A tokenizer.json as ComfyUI's tokenizers want it, whichever transformers is here."""
-
-    def __init__(self, file: Path) -> None:
-        self.tokenizer = Tokenizer.from_file(str(file))
-        self.tokenizer.no_padding()
-        self.tokenizer.no_truncation()
-
-    @classmethod
-    def from_pretrained(cls, folder: Path) -> _FromJson:
-        return cls(folder / "tokenizer.json")
-
-    def __call__(self, text: str) -> dict[str, list[int]]:
-        return {"input_ids": self.tokenizer.encode(text).ids}
-
-    def get_vocab(self) -> dict[str, int]:
-        return self.tokenizer.get_vocab()
-
-
-class _Words(sd1_clip.SDTokenizer):
-    """Cuts what is too long, as the pipeline does; ComfyUI would encode the rest as well."""
-
-    def tokenize_with_weights(self, text: str, return_word_ids: bool = False, **kw: Any) -> list:
-        row = super().tokenize_with_weights(text, return_word_ids, **kw)[0]
-        padding = (self.pad_token, 1.0, 0)[: len(row[0])]
-        return [row + [padding] * (self.min_length - len(row))]
 
 
 class _Tokenizer(FluxTokenizer):
     """FLUX's pair of tokenizers, of the tiny pipeline's files and lengths."""
 
     def __init__(self, folder: Path, embedding_directory: Any = None, **_: Any) -> None:
-        clip, t5 = (
-            _config(folder, part, "tokenizer_config.json")["model_max_length"]
-            for part in ("tokenizer", "tokenizer_2")
-        )
-        own = {"tokenizer_class": _FromJson, "embedding_directory": embedding_directory}
+        clip, t5 = (token_limit(folder, part) for part in ("tokenizer", "tokenizer_2"))
+        own = {"tokenizer_class": FromJson, "embedding_directory": embedding_directory}
         # ComfyUI adds all positions to CLIP's tokens; what follows the end is never seen.
-        positions = _config(folder, "text_encoder")["max_position_embeddings"]
-        self.clip_l = _Words(folder / "tokenizer", max_length=clip, min_length=positions, **own)
-        self.t5xxl = _Words(
+        positions = read_config(folder, "text_encoder")["max_position_embeddings"]
+        self.clip_l = Words(folder / "tokenizer", max_length=clip, min_length=positions, **own)
+        self.t5xxl = Words(
             folder / "tokenizer_2",
             embedding_key="t5xxl",
             has_start_token=False,
@@ -194,7 +143,7 @@ def load_vae(folder: Path) -> comfy.sd.VAE:
     ComfyUI's own always has 32 groups in its norms, attention in the middle, and a 1 x 1
     convolution on either side of the latents.
     """
-    c = _config(folder, "vae")
+    c = read_config(folder, "vae")
     widths, z = c["block_out_channels"], c["latent_channels"]
     shape = {
         "ch": STOCK_GROUPS,
@@ -210,7 +159,7 @@ def load_vae(folder: Path) -> comfy.sd.VAE:
     params = {"ddconfig": shape, "embed_dim": z}
     stock = AutoencoderKL(**params).state_dict()
     vae = comfy.sd.VAE(sd=stock, config={"params": params}, dtype=torch.float32)
-    weights = comfy.diffusers_convert.convert_vae_state_dict(_weights(folder, "vae"))
+    weights = comfy.diffusers_convert.convert_vae_state_dict(read_weights(folder, "vae"))
     # Its table counts the levels of the decoder down from the four of FLUX.1's.
     weights = {_recounted(name, 4 - len(widths)): weight for name, weight in weights.items()}
     for name, size in (("quant_conv", 2 * z), ("post_quant_conv", z)):
@@ -220,7 +169,7 @@ def load_vae(folder: Path) -> comfy.sd.VAE:
     for half in (network.encoder, network.decoder):
         half.mid.attn_1 = nn.Identity()
     _resize(network, weights, c["norm_num_groups"])
-    _load(network, weights)
+    fill(network, weights)
     vae.latent_channels = z
     vae.downscale_ratio = vae.upscale_ratio = 2 ** (len(widths) - 1)
     vae.size, vae.patcher.size = None, 0  # counted again when asked for

@@ -1,0 +1,191 @@
+"""A small Wan 2.2 pair in diffusers' layout as ComfyUI's own two MODELs, CLIP and VAE.
+
+ComfyUI's loaders know Wan's sizes alone; here the same classes are built at other ones, in float32.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import comfy.latent_formats
+import comfy.ldm.wan.vae
+import comfy.model_management as management
+import comfy.sd
+import comfy.supported_models
+import torch
+from comfy.model_patcher import ModelPatcher
+from comfy.text_encoders.wan import WanT5Model, WanT5Tokenizer
+from torch import Tensor
+
+from .tiny_files import Config, FromJson, Words, fill, read_config, read_weights, token_limit
+
+# diffusers' names -> Wan's own, in this order.
+NETWORK = (
+    (r"attn1\.", "self_attn."),
+    (r"attn2\.", "cross_attn."),
+    (r"\.to_([qkv])\.", r".\1."),
+    (r"\.to_out\.0\.", ".o."),
+    (r"\.norm2\.", ".norm3."),
+    (r"ffn\.net\.0\.proj", "ffn.0"),
+    (r"ffn\.net\.2", "ffn.2"),
+    (r"(blocks.*)scale_shift_table", r"\1modulation"),
+    (r"^scale_shift_table", "head.modulation"),
+    (r"^proj_out", "head.head"),
+    (r"condition_embedder\.text_embedder\.linear_1", "text_embedding.0"),
+    (r"condition_embedder\.text_embedder\.linear_2", "text_embedding.2"),
+    (r"condition_embedder\.time_embedder\.linear_1", "time_embedding.0"),
+    (r"condition_embedder\.time_embedder\.linear_2", "time_embedding.2"),
+    (r"condition_embedder\.time_proj", "time_projection.1"),
+)
+AUTOENCODER = (
+    (r"^quant_conv", "conv1"),
+    (r"^post_quant_conv", "conv2"),
+    (r"\.conv_in\.", ".conv1."),
+    (r"\.norm_out\.", ".head.0."),
+    (r"\.conv_out\.", ".head.2."),
+    (r"mid_block\.resnets\.0", "middle.0"),
+    (r"mid_block\.attentions\.0", "middle.1"),
+    (r"mid_block\.resnets\.1", "middle.2"),
+    (r"down_blocks", "downsamples"),
+    (r"(downsamples|upsamples|middle)(\.\d+)\.norm1\.", r"\1\2.residual.0."),
+    (r"(downsamples|upsamples|middle)(\.\d+)\.conv1\.", r"\1\2.residual.2."),
+    (r"(downsamples|upsamples|middle)(\.\d+)\.norm2\.", r"\1\2.residual.3."),
+    (r"(downsamples|upsamples|middle)(\.\d+)\.conv2\.", r"\1\2.residual.6."),
+    (r"conv_shortcut", "shortcut"),
+)
+
+
+def _renamed(weights: dict[str, Tensor], table: tuple[tuple[str, str], ...]) -> dict[str, Tensor]:
+    found = {}
+    for name, weight in weights.items():
+        for pattern, to in table:
+            name = re.sub(pattern, to, name)
+        found[name] = weight
+    return found
+
+
+# ---------------------------------------------------------------- MODEL
+
+
+def load_models(folder: Path) -> tuple[ModelPatcher, ModelPatcher]:
+    """Both transformers: of high noise and of low."""
+    return tuple(_load_model(folder, part) for part in ("transformer", "transformer_2"))
+
+
+def _load_model(folder: Path, part: str) -> ModelPatcher:
+    c = read_config(folder, part)
+    shape = {
+        "image_model": "wan2.1",
+        "model_type": "t2v",
+        "dim": c["num_attention_heads"] * c["attention_head_dim"],
+        "in_dim": c["in_channels"],
+        "out_dim": c["out_channels"],
+        "num_heads": c["num_attention_heads"],
+        "ffn_dim": c["ffn_dim"],
+        "num_layers": c["num_layers"],
+        "patch_size": tuple(c["patch_size"]),
+        "freq_dim": c["freq_dim"],
+        "window_size": (-1, -1),
+        "qk_norm": True,
+        "cross_attn_norm": c["cross_attn_norm"],
+        "eps": c["eps"],
+        "text_dim": c["text_dim"],
+        "text_len": token_limit(folder, "tokenizer"),
+    }
+    config = comfy.supported_models.WAN21_T2V(shape)
+    config.latent_format = _latent_format(read_config(folder, "vae"))
+    config.set_inference_dtype(torch.float32, None)
+    model = config.get_model({}, "")
+    fill(model.diffusion_model, _renamed(read_weights(folder, part), NETWORK))
+    return ModelPatcher(model, management.get_torch_device(), management.unet_offload_device())
+
+
+def _latent_format(vae: Config) -> comfy.latent_formats.LatentFormat:
+    """How the transformers' latents are normalised."""
+    found = comfy.latent_formats.Wan21()
+    found.latent_channels = vae["z_dim"]
+    found.latents_mean, found.latents_std = (
+        torch.tensor(vae[name]).view(1, -1, 1, 1, 1) for name in ("latents_mean", "latents_std")
+    )
+    found.latent_rgb_factors = found.taesd_decoder_name = None  # no live previews
+    return found
+
+
+# ---------------------------------------------------------------- CLIP
+
+
+def load_clip(folder: Path) -> comfy.sd.CLIP:
+    """UMT5 with the pipeline's own tokenizer."""
+    umt5 = read_config(folder, "text_encoder")
+    umt5 |= {"dense_act_fn": "gelu_pytorch_tanh"}  # ComfyUI's name of "gelu_new"
+    options = {"umt5xxl_model_config": umt5, "dtype": torch.float32}
+    target = SimpleNamespace(params={}, clip=WanT5Model, tokenizer=partial(_Tokenizer, folder))
+    found = comfy.sd.CLIP(target, model_options=options)
+    weights = read_weights(folder, "text_encoder")
+    weights.pop("encoder.embed_tokens.weight", None)  # the same as `shared`
+    fill(found.cond_stage_model.umt5xxl.transformer, weights)
+    return found
+
+
+class _Tokenizer(WanT5Tokenizer):
+    """Wan's tokenizer, of the tiny pipeline's file and length."""
+
+    def __init__(self, folder: Path, embedding_directory: Any = None, **_: Any) -> None:
+        self.clip_name, self.clip = "umt5xxl", "clip_umt5xxl"
+        length = token_limit(folder, "tokenizer")
+        self.clip_umt5xxl = Words(
+            folder / "tokenizer",
+            tokenizer_class=FromJson,
+            embedding_directory=embedding_directory,
+            embedding_key="umt5xxl",
+            has_start_token=False,
+            pad_with_end=False,
+            max_length=length,
+            min_length=length,
+        )
+
+
+# ---------------------------------------------------------------- VAE
+
+
+def load_vae(folder: Path) -> comfy.sd.VAE:
+    """The autoencoder of clips, in place of the one of a stock VAE."""
+    c = read_config(folder, "vae")
+    # ComfyUI tells the kind of a VAE by its weights; these are of the stock shape and not used.
+    shape = {"num_res_blocks": 2, "attn_scales": [], "temperal_downsample": [False, True, True]}
+    stock = comfy.ldm.wan.vae.WanVAE(dim=8, z_dim=16, dim_mult=[1, 2, 4, 4], **shape)
+    vae = comfy.sd.VAE(sd=stock.state_dict(), dtype=torch.float32)
+    network = comfy.ldm.wan.vae.WanVAE(
+        dim=c["base_dim"],
+        z_dim=c["z_dim"],
+        dim_mult=c["dim_mult"],
+        num_res_blocks=c["num_res_blocks"],
+        attn_scales=c["attn_scales"],
+        temperal_downsample=c["temperal_downsample"],
+    )
+    weights = _flat(read_weights(folder, "vae"), c["num_res_blocks"])
+    fill(network, _renamed(weights, AUTOENCODER))
+    vae.first_stage_model = network.eval()
+    vae.patcher = ModelPatcher(network, vae.patcher.load_device, vae.patcher.offload_device)
+    vae.latent_channels, side = c["z_dim"], 2 ** (len(c["dim_mult"]) - 1)
+    vae.upscale_ratio, vae.downscale_ratio = (
+        (ratio[0], side, side) for ratio in (vae.upscale_ratio, vae.downscale_ratio)
+    )
+    vae.upscale_index_formula = vae.downscale_index_formula = (4, side, side)
+    return vae
+
+
+def _flat(weights: dict[str, Tensor], blocks: int) -> dict[str, Tensor]:
+    """diffusers groups the decoder's blocks by level; Wan's own names count them through."""
+
+    def counted(found: re.Match) -> str:
+        level, kind, number = int(found[1]), found[2], int(found[3])
+        inside = number if kind == "resnets" else blocks + 1
+        return f"upsamples.{level * (blocks + 2) + inside}"
+
+    level = re.compile(r"up_blocks\.(\d+)\.(resnets|upsamplers)\.(\d+)")
+    return {level.sub(counted, name): weight for name, weight in weights.items()}

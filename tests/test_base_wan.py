@@ -1,0 +1,132 @@
+"""The embedded Wan pair: opens everywhere, draws what is asked, and its warm-up LoRAs copy."""
+
+from __future__ import annotations
+
+import json
+import random
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffusers import UniPCMultistepScheduler, WanPipeline
+from safetensors import safe_open
+
+from byg_train.backbones.wan import WanBackbone
+from byg_train.config import build_config, load_preset
+from byg_train.edit import attach, open_lora
+from byg_train.flow import noised
+from byg_train.losses import velocity_mse
+from byg_train.schedule import draw_t_within
+from byg_train.world.clips import KNOWN, Clip, caption, draw, random_clip, random_edit
+from byg_train.world.measure_clips import drawn
+from byg_train.world.names import HELD_OUT
+from byg_train.world.show_wan import BASE, load, sample, shows_ground, shows_motion
+from byg_train.world.train_wan import BOUNDARY, SHIFT, SPANS
+from byg_train.world.train_wan_vae import to_pixels
+
+WORLD = BASE.parent
+WARMUP = WORLD / "warmup_wan_high_noise.safetensors"
+
+
+@pytest.fixture(scope="module")
+def pipeline() -> WanPipeline:
+    return load()
+
+
+@pytest.fixture(scope="module")
+def backbone() -> WanBackbone:
+    model = build_config({**load_preset("demo_video")}).model
+    return WanBackbone.load(model.model_copy(update={"dtype": "float32"}), "cpu")
+
+
+def sources(count: int, **fixed: str) -> torch.Tensor:
+    """Held-out clips, (B, 3, F, H, W)."""
+    rng = random.Random(0)
+    return to_pixels([draw(random_clip(rng, HELD_OUT, **fixed)) for _ in range(count)])
+
+
+# ---------------------------------------------------------------- files
+
+
+def test_files_are_small_and_safetensors_in_bfloat16() -> None:
+    for file in BASE.rglob("*"):
+        assert file.is_dir() or file.suffix in (".json", ".safetensors"), file
+    for file in (*BASE.rglob("*.safetensors"), WARMUP):
+        with safe_open(file, "pt") as weights:
+            kinds = {weights.get_slice(name).get_dtype() for name in weights.keys()}  # noqa: SIM118
+        assert kinds == {"BF16"}, file
+    shipped = [f for f in WORLD.rglob("*") if f.is_file() and "__pycache__" not in f.parts]
+    assert sum(f.stat().st_size for f in shipped) <= 40e6
+
+
+def test_the_index_says_where_the_experts_meet(pipeline: WanPipeline) -> None:
+    index = json.loads((BASE / "model_index.json").read_text())
+    assert index["boundary_ratio"] == pipeline.config.boundary_ratio == BOUNDARY
+    assert isinstance(pipeline.scheduler, UniPCMultistepScheduler)
+    assert pipeline.scheduler.config.flow_shift == SHIFT
+    a, b = pipeline.transformer.state_dict(), pipeline.transformer_2.state_dict()
+    assert a.keys() == b.keys() and any(not torch.equal(a[k], b[k]) for k in a)
+
+
+def test_every_known_word_is_a_piece_and_no_held_out_name(pipeline: WanPipeline) -> None:
+    rng, tokenizer = random.Random(0), pipeline.tokenizer
+    for i in range(200):
+        edit = random_edit(rng, ("background", "style", "colour")[i % 3])
+        for text in (caption(edit.source), edit.instruction, edit.reverse_instruction):
+            assert len(tokenizer(text).input_ids) == len(text.split()) + 1  # and the end
+            assert len(text.split()) < tokenizer.model_max_length
+    for name in HELD_OUT:
+        assert tokenizer.unk_token_id in tokenizer(name).input_ids
+
+
+# ---------------------------------------------------------------- what it can do
+
+
+def test_samples_show_the_asked_ground_and_motion(pipeline: WanPipeline) -> None:
+    asked = [Clip(KNOWN[6], "3d", "white", "left"), Clip(KNOWN[7], "flat", "pink", "right")]
+    outs = sample(pipeline, [caption(clip) for clip in asked], steps=8, cfg=1.0)
+    for clip, out in zip(asked, outs, strict=True):
+        assert out.shape == drawn(clip).shape
+        assert shows_ground(clip, out) and shows_motion(clip, out)
+        assert not shows_ground(replace(clip, ground="green"), out)
+        assert not shows_motion(replace(clip, motion="still"), out)
+
+
+def test_the_vae_keeps_what_held_out_clips_show(backbone: WanBackbone) -> None:
+    x = sources(4, style="3d")
+    y = backbone.decode_latents(backbone.encode_pixels(x))
+    assert y.shape == x.shape
+    assert 10 * np.log10(4 / (y - x).square().mean().item()) > 23
+    z = backbone.encode_pixels(sources(8))
+    assert z.shape == (8, 16, 3, 12, 12)
+    assert 0.5 < z.std() < 2 and abs(z.mean()) < 0.3  # normalised by the configuration's numbers
+
+
+def test_the_preset_finds_the_pair(backbone: WanBackbone) -> None:
+    assert backbone.spans == SPANS and backbone.multiple == 8
+
+
+@pytest.mark.parametrize("expert", SPANS)
+def test_the_shipped_warm_up_copies_clips_of_held_out_names(expert: str) -> None:
+    editor = open_lora(WARMUP, None)
+    bare = WanBackbone.load(editor.model, "cpu")
+    bank = attach(editor, bare, strength=1.0)
+    x = bare.encode_pixels(sources(8))
+    text = bare.encode_text(["change the background to a blue ground"] * 8)
+    g = torch.Generator().manual_seed(0)
+    t = draw_t_within(SPANS[expert], 8, g, "logit_normal", SHIFT)
+    eps = torch.randn(x.shape, generator=g)
+    losses = {}
+    for role in ("edit", "base"):
+        with torch.no_grad(), bank.using(role):
+            v = bare.velocity(noised(x, eps, t), t, text, x)
+        losses[role] = velocity_mse(v, eps - x).mean().item()
+    assert losses["edit"] < 0.15 and losses["edit"] < 0.25 * losses["base"]
+
+
+def test_the_warm_up_is_a_pair_for_this_base() -> None:
+    editor = open_lora(Path(WARMUP), None)
+    assert set(editor.files) == set(SPANS) and editor.info.boundary == BOUNDARY
+    assert editor.info.base == "world" and editor.info.family == "wan"

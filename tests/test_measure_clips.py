@@ -1,0 +1,144 @@
+"""The video demo's judge: the truth meets all goals, copies and frozen clips do not."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from byg_train.config import DataConfig
+from byg_train.data.clips import frames, probe
+from byg_train.data.items import load_items
+from byg_train.world.clips import FPS, FRAMES, SIZE, Clip, ClipEdit, draw, training_edit
+from byg_train.world.demo_video import SHARES, prepare, write_lossless
+from byg_train.world.measure_clips import (
+    KINDS,
+    ClipScore,
+    Frames,
+    Recolour,
+    drawn,
+    goals,
+    measure,
+    query,
+    tall,
+)
+from byg_train.world.names import HELD_OUT
+
+per_label = pytest.mark.parametrize("label", KINDS)
+
+
+def truths(label: str, edits: list[ClipEdit]) -> list[Frames]:
+    return [drawn(e.target) for e in edits]
+
+
+def copies(label: str, edits: list[ClipEdit]) -> list[Frames]:
+    return [drawn(e.source) for e in edits]
+
+
+def frozen(label: str, edits: list[ClipEdit]) -> list[Frames]:
+    """The truth's middle frame, over and over."""
+    return [np.repeat(drawn(e.target)[FRAMES // 2 :][:1], FRAMES, 0) for e in edits]
+
+
+def strangers(label: str, edits: list[ClipEdit]) -> list[Frames]:
+    """The truth of another edit, as of a model that does not look at the source."""
+    return [drawn(e.target) for e in (*edits[1:], edits[0])]
+
+
+@pytest.fixture(scope="module")
+def scores() -> dict[str, dict[str, ClipScore]]:
+    recolour = Recolour()
+    methods = {
+        "truth": truths,
+        "copy": copies,
+        "recoloured": recolour,
+        "frozen": frozen,
+        "stranger": strangers,
+    }
+    return measure(methods, 4, recolour)[0]
+
+
+@per_label
+def test_the_truth_meets_all_goals(label: str, scores: dict) -> None:
+    rows = scores[label]
+    assert all(goals(rows["truth"], rows["copy"], rows["recoloured"]).values())
+    truth = rows["truth"]
+    assert (truth.edit, truth.keep, truth.joint, truth.top5, truth.attribute) == (1,) * 5
+    assert truth.error == truth.miss == truth.motion == 0 and truth.queries == 4
+
+
+@per_label
+def test_copies_keep_all_and_edit_nothing(label: str, scores: dict) -> None:
+    copy, recoloured = scores[label]["copy"], scores[label]["recoloured"]
+    assert (copy.edit, copy.joint, copy.attribute, copy.miss) == (0, 0, 0, 1)
+    assert copy.keep == 1 and copy.motion < 0.5
+    assert recoloured.edit == recoloured.joint == 0
+    for one in (copy, recoloured):  # for there is nothing that either could be nearer than
+        assert not all(goals(one, copy, recoloured).values())
+
+
+@per_label
+def test_what_stands_still_does_not_keep_the_motion(label: str, scores: dict) -> None:
+    rows = scores[label]
+    met = goals(rows["frozen"], rows["copy"], rows["recoloured"])
+    assert not met["motion kept (within 1 px)"] and rows["frozen"].flicker == 1
+    assert rows["frozen"].edit >= 0.5 and rows["frozen"].keep < 1
+
+
+@per_label
+def test_what_ignores_the_source_is_told(label: str, scores: dict) -> None:
+    assert scores[label]["stranger"].keep == 0
+    assert scores[label]["stranger"].top5 < 0.8
+
+
+@per_label
+def test_queries_are_of_held_out_names(label: str) -> None:
+    rng, (kind, source, target) = random.Random(0), KINDS[label]
+    for edit in (query(rng, label) for _ in range(10)):
+        assert edit.edit_type == kind and edit.source.subject in HELD_OUT
+        assert source in (None, edit.source.style) and target in (None, edit.target.style)
+
+
+def test_a_recoloured_copy_knows_colours_and_nothing_else() -> None:
+    edit = query(random.Random(0), "colour")
+    out = Recolour()("colour", [edit])[0]
+    source, target = drawn(edit.source), drawn(edit.target)
+    assert np.abs(out - target).mean() < 0.5 * np.abs(source - target).mean()
+    # One colour of the source, one of the result, wherever it is.
+    flat = tall(source).reshape(-1, 3), tall(out).reshape(-1, 3)
+    first = {tuple(c): tuple(r) for c, r in zip(*map(np.ndarray.tolist, flat), strict=True)}
+    assert all(
+        first[tuple(c)] == tuple(r) for c, r in zip(*map(np.ndarray.tolist, flat), strict=True)
+    )
+
+
+# ---------------------------------------------------------------- the training set
+
+
+def test_clips_are_written_without_loss(tmp_path: Path) -> None:
+    for i, how in enumerate(("left", "near")):
+        clip = draw(Clip("fox", "ink", "pink", how))
+        write_lossless(tmp_path / f"{i}.mp4", clip)
+        assert np.array_equal(np.stack(list(frames(tmp_path / f"{i}.mp4", FPS))), clip)
+    facts = probe(tmp_path / "0.mp4")
+    assert (facts.frames, facts.fps, facts.width, facts.height) == (FRAMES, FPS, SIZE, SIZE)
+
+
+def test_the_training_set_is_unpaired_and_of_known_names(tmp_path: Path) -> None:
+    folder = prepare(tmp_path / "data", items=20)
+    data = load_items(DataConfig(path=folder, resolution=SIZE, frames=FRAMES, fps=FPS), 8)
+    assert not data.problems and len(data.test) == len(KINDS)
+    assert len(data.train) == sum(round(20 * share) for *_, share in SHARES)
+    assert len(list(folder.glob("*.mp4"))) == len(data.train) + len(data.test)
+    for item in data.train:
+        assert not set(HELD_OUT) & {word for text in item.texts for word in text.split()}
+    for item in data.test:
+        assert set(HELD_OUT) & set(item.src_caption.split())
+    before = (folder / "metadata.jsonl").read_bytes()
+    assert prepare(folder, items=20) == folder  # a second run finds them
+    assert (folder / "metadata.jsonl").read_bytes() == before
+    edit = training_edit(random.Random(0), "background")  # the first item
+    first = min(folder.glob("*.mp4"))
+    assert np.array_equal(np.stack(list(frames(first, FPS))), draw(edit.source))

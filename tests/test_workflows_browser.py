@@ -1,0 +1,144 @@
+"""The shipped workflows in ComfyUI's real frontend, in a headless Chromium."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import combinations
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import test_study_browser
+from comfy_server import PACK, Server, server
+
+from tools import frontend
+from tools.frontend import Box
+from tools.prompts import BLUEPRINTS, NOTES, ROOT, WORKFLOWS, prompt_of, read
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+# Widgets of the frontend alone, in which nodes show text and clips.
+PREVIEWS = ("preview", "video-preview")
+browser = test_study_browser.browser  # found, or the test fails or is skipped
+
+
+@pytest.fixture(scope="module")
+def host() -> Server:
+    return server()
+
+
+@pytest.fixture(scope="module")
+def page(browser: Browser, host: Server) -> Iterator[Page]:
+    """The frontend, ready."""
+    context = browser.new_context(viewport=frontend.VIEW)
+    found = context.new_page()
+    frontend.start(found, host.address)
+    yield found
+    context.close()
+
+
+def _overlap(a: Box, b: Box) -> bool:
+    apart = a["x"] + a["width"] <= b["x"] or b["x"] + b["width"] <= a["x"]
+    return not apart and not (a["y"] + a["height"] <= b["y"] or b["y"] + b["height"] <= a["y"])
+
+
+def _inside(box: Box, frame: Box) -> bool:
+    return (
+        frame["x"] <= box["x"]
+        and frame["y"] <= box["y"]
+        and box["x"] + box["width"] <= frame["x"] + frame["width"]
+        and box["y"] + box["height"] <= frame["y"] + frame["height"]
+    )
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda p: p.stem)
+def test_a_workflow_opens(path: Path, page: Page, host: Server) -> None:
+    workflow = read(path)
+    assert frontend.open_graph(page, workflow) == [], "nodes are missing"
+    # What the frontend posts is what was meant, and what the server's tests run.
+    wanted = prompt_of(workflow, host.get("/object_info"))
+    found = frontend.prompt(page)
+    assert found.keys() == wanted.keys()
+    for name, node in wanted.items():
+        inputs = {k: v for k, v in found[name]["inputs"].items() if k not in PREVIEWS}
+        assert (found[name]["class_type"], inputs) == tuple(node.values())
+    # Nothing lies on anything else, every node in one frame, and links lead to the right.
+    boxes, frames = {b["id"]: b for b in frontend.nodes(page)}, frontend.frames(page)
+    for a, b in combinations(boxes.values(), 2):
+        assert not _overlap(a, b), f"{a['title']} and {b['title']} overlap"
+    for a, b in combinations(frames, 2):
+        assert not _overlap(a, b), f"{a['title']} and {b['title']} overlap"
+    for box in boxes.values():
+        assert sum(_inside(box, frame) for frame in frames) == 1, box["title"]
+    for _, source, _, target, *_ in workflow["links"]:
+        a, b = boxes[source], boxes[target]
+        below = a["x"] == b["x"] and a["y"] < b["y"]
+        assert below or a["x"] + a["width"] <= b["x"], f"{a['title']} to {b['title']}"
+    _assert_notes_fit(page)
+
+
+def _assert_notes_fit(page: Page) -> None:
+    """The words for the artist are seen whole, and without much empty paper."""
+    note, *_ = page.evaluate(
+        """() => [...document.querySelectorAll(".comfy-markdown")].map((paper) => {
+            const lines = [...paper.querySelectorAll(".ProseMirror > *")];
+            const last = lines[lines.length - 1];
+            return [last.offsetTop + last.offsetHeight, paper.clientHeight];
+        })"""
+    )
+    text, paper = note
+    assert paper - 80 < text <= paper, note
+
+
+def test_a_workflow_opens_by_its_address(browser: Browser, host: Server) -> None:
+    """As the template browser opens it."""
+    path, page = WORKFLOWS[0], browser.new_page(viewport=frontend.VIEW)
+    frontend.start(page, f"{host.address}/?template={path.stem}&source={PACK}")
+    nodes = [node["type"] for node in read(path)["nodes"]]
+    page.wait_for_function(f"() => app.graph._nodes.length == {len(nodes)}")
+    assert len(frontend.prompt(page)) == len([kind for kind in nodes if kind not in NOTES])
+    page.close()
+
+
+@pytest.mark.parametrize("path", BLUEPRINTS, ids=lambda p: p.stem)
+def test_a_blueprint_is_one_node(path: Path, page: Page, host: Server) -> None:
+    blueprint = read(path)
+    assert frontend.open_graph(page, blueprint) == []
+    (box,) = page.evaluate("() => app.graph._nodes.map((n) => n.widgets?.map((w) => w.name))")
+    inputs = blueprint["nodes"][0]["inputs"]
+    assert set(box) >= {entry["name"] for entry in inputs if "widget" in entry}
+    found = frontend.prompt(page)
+    wanted = prompt_of(blueprint, host.get("/object_info"))
+    assert found.keys() == wanted.keys()
+    for name, node in wanted.items():
+        assert found[name]["inputs"] == node["inputs"], name
+
+
+@pytest.mark.parametrize("node", sorted(p.stem for p in (ROOT / "web" / "docs").glob("*.md")))
+def test_the_help_panel_shows_the_page_and_its_picture(node: str, page: Page, host: Server) -> None:
+    def holds(workflow: Path) -> bool:
+        return node in [n["type"] for n in read(workflow)["nodes"]]
+
+    frontend.open_graph(page, read(next(filter(holds, WORKFLOWS))))
+    page.evaluate(
+        """(type) => {
+            app.canvas.deselectAll();
+            const node = app.graph._nodes.find((n) => n.type === type);
+            app.canvas.ds.offset = [700 - node.pos[0], 300 - node.pos[1]];
+            app.canvas.ds.scale = 1;
+            app.canvas.selectNode(node);
+            app.canvas.setDirty(true, true);
+        }""",
+        node,
+    )
+    page.click("[data-testid=info-button]")
+    text = (ROOT / "web" / "docs" / f"{node}.md").read_text(encoding="utf-8")
+    title = text.splitlines()[0].removeprefix("# ")
+    page.wait_for_selector(f".node-help-content h1:has-text('{title}')")
+    page.wait_for_function(
+        """() => {
+            const picture = document.querySelector(".node-help-content img");
+            return picture?.complete && picture.naturalWidth > 100;
+        }"""
+    )

@@ -1,0 +1,162 @@
+"""The Wan workflows in a real ComfyUI, with a small random pair in place of Wan 2.2 14B."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import test_wan_lora
+from comfy_server import Prompt, Server, server
+from test_nodes_tiny_wan import folder_of
+
+from byg_train.world import clips
+from tools.kits import TINY_CLIP_KIT, WAN_KIT
+from tools.prompts import (
+    BLUEPRINTS,
+    ROOT,
+    of_class,
+    on_tiny_world,
+    prompt_of,
+    read,
+    shipped,
+    with_inputs,
+)
+
+LORA = "pair_high_noise.safetensors"
+# Ten frames of 64 x 48 pixels, 12 per second, with a second of sound.
+CLIP, FRAMES, RATE, HERTZ = "clip.mp4", 10, 12, 8000
+TEXT = "turn video to cartoon style"
+WORDS = dict.fromkeys((WAN_KIT.instruction, *WAN_KIT.captions), TEXT) | {WAN_KIT.negative: "snow"}
+
+
+@pytest.fixture(scope="module")
+def host(tmp_path_factory: pytest.TempPathFactory) -> Server:
+    """The server, with a pair of random LoRAs and a clip."""
+    found = server()
+    backbone, bank = test_wan_lora.trained()
+    info = replace(
+        test_wan_lora.INFO, resolution=56, sample_steps=6, text_len=8, frames=9, fps=16.0
+    )
+    for expert in backbone.experts:
+        path = found.base / "models" / "loras" / "pair.safetensors"
+        metadata = replace(info, expert=expert).to_metadata()
+        test_wan_lora.write(bank, expert, path, metadata=metadata)
+    _write_clip(found.base / "input" / CLIP)
+    return found
+
+
+def _write_clip(path: Path) -> None:
+    """A subject that moves over a ground, with sound."""
+    frames = clips.draw(clips.Clip("fox", "3d", "green", "right"))
+    frames = np.pad(frames, ((0, FRAMES - len(frames)), (0, 0), (0, 16), (0, 0)), mode="edge")
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("h264", rate=RATE)
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        audio = container.add_stream("aac", rate=HERTZ, layout="mono")
+        for frame in frames:
+            picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
+            container.mux(video.encode(picture))
+        container.mux(video.encode())
+        wave = np.sin(np.arange(HERTZ) * 2 * np.pi * 440 / HERTZ).astype(np.float32)[None]
+        sound = av.AudioFrame.from_ndarray(wave, format="fltp", layout="mono")
+        sound.sample_rate = HERTZ
+        container.mux(audio.encode(sound))
+        container.mux(audio.encode())
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> dict:
+    """The node that stands for the loaders."""
+    folder = folder_of(tmp_path_factory.mktemp("wan") / "base")
+    return {"class_type": "TestTinyWan", "inputs": {"folder": str(folder)}}
+
+
+def _few_steps(prompt: Prompt) -> Prompt:
+    for kind, name in (("PrimitiveInt", "value"), ("ByG_ExpertSplit", "steps")):
+        for node in of_class(prompt, kind):
+            if not isinstance(prompt[node]["inputs"][name], list):
+                prompt[node]["inputs"][name] = 6
+    return prompt
+
+
+def _source() -> np.ndarray:
+    with av.open(str(server().base / "input" / CLIP)) as container:
+        return np.stack([f.to_ndarray(format="rgb24") for f in container.decode(video=0)])
+
+
+def _is_an_edit(frames: np.ndarray, rate: float) -> None:
+    """As many frames of the same size and rate, pictures, and not the source."""
+    source = _source()
+    assert frames.shape == source.shape and rate == RATE
+    assert frames.std() > 5
+    assert np.abs(frames.astype(float) - source).mean() > 10
+    assert np.abs(frames[0].astype(float) - frames[-1]).mean() > 0.1  # it does not stand still
+
+
+def _sound(path: Path) -> float:
+    """Seconds of sound in a file."""
+    with av.open(str(path)) as container:
+        samples = sum(frame.samples for frame in container.decode(audio=0))
+        return samples / container.streams.audio[0].rate
+
+
+def test_a_video_edit(host: Server, pair: dict) -> None:
+    prompt = shipped("byg_wan22_video_edit", host.get("/object_info"))
+    prompt = _few_steps(on_tiny_world(prompt, LORA, WORDS, pair))
+    done = host.run(prompt)
+    first, second = of_class(prompt, "SaveVideo")
+    _is_an_edit(*host.clip(done, first))
+    assert _sound(host.files(done, first)[0]) == pytest.approx(FRAMES / RATE, abs=0.15)
+    wipe, rate = host.clip(done, second)
+    assert wipe.shape == _source().shape and rate == RATE
+    # It begins with the edit and ends with the source.
+    assert np.abs(wipe[-1].astype(float) - _source()[-1]).mean() < 8
+    (loader,) = of_class(prompt, "ByG_Loader")
+    assert done.outputs[loader]["text"][0].count("modules matched") == 2
+
+
+def test_a_video_debug(host: Server, pair: dict) -> None:
+    prompt = shipped("byg_wan22_debug", host.get("/object_info"))
+    prompt = _few_steps(on_tiny_world(prompt, LORA, WORDS, pair))
+    done = host.run(prompt)
+    (saved,) = of_class(prompt, "SaveVideo")
+    _is_an_edit(*host.clip(done, saved))
+    (shown,) = of_class(prompt, "PreviewImage")
+    (grid,) = host.pictures(done, shown)
+    assert grid.shape[1] > 6 * 384 and grid.std() > 20
+    (report,) = (done.outputs[node]["text"][0] for node in of_class(prompt, "PreviewAny"))
+    assert report.count("LoRA changes the prediction") == report.count("as sharp as") > 2
+    assert "NO EFFECT" not in report
+
+
+def test_the_all_in_one_box(host: Server, pair: dict) -> None:
+    (path,) = (path for path in BLUEPRINTS if "Video" in path.name)
+    prompt = prompt_of(read(path), host.get("/object_info"))
+    prompt = _few_steps(on_tiny_world(prompt, LORA, WORDS, pair))
+    (finish,) = of_class(prompt, "ByG_Finish")
+    prompt["in"] = {"class_type": "LoadVideo", "inputs": {"file": CLIP}}
+    prompt = with_inputs(prompt, "ByG_VideoEdit", video=["in", 0])
+    save = {"video": [finish, 1], "filename_prefix": "box", "format": "auto", "codec": "auto"}
+    prompt["out"] = {"class_type": "SaveVideo", "inputs": save}
+    _is_an_edit(*host.clip(host.run(prompt), "out"))
+
+
+def test_the_tiny_worlds_clips(host: Server) -> None:
+    """As it is opened; where the small Wan is not there, the artist is told."""
+    prompt = shipped("byg_tiny_video_edit", host.get("/object_info"))
+    if not (ROOT / "byg_train" / "world" / "base_wan" / "model_index.json").exists():
+        prompt = with_inputs(prompt, "ByG_Loader", lora_name=LORA)
+        done = host.wait(host.queue(prompt))
+        assert done.error.startswith("ValueError: ByG Tiny World: the files of its clip model")
+        return
+    done = host.run(prompt)
+    frames, rate = host.clip(done, of_class(prompt, "SaveVideo")[0])
+    source = clips.Clip("fox", "ink", "blue", "right")
+    before = clips.draw(source) / 255
+    truth = clips.draw(replace(source, style="3d", tint="red")) / 255
+    assert frames.shape == before.shape and rate == clips.FPS
+    assert TINY_CLIP_KIT.instruction in str(prompt)
+    assert np.abs(frames / 255 - truth).mean() < 0.85 * np.abs(before - truth).mean()

@@ -1,0 +1,1 @@
+"""Scripts for those who work on ByG; nothing here is installed or imported by it."""

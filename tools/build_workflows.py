@@ -1,0 +1,85 @@
+"""Write `workflows/*.json` and `subgraphs/*.json`, asking a running ComfyUI with ByG for its nodes.
+
+And the template that `export` fills in for a LoRA of Wan: the workflow `byg_wan22_video_edit`.
+
+python -m tools.build_workflows [--server http://127.0.0.1:8188]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.request import urlopen
+
+import byg_train
+
+from . import clip_graphs, notes, picture_graphs
+from .blueprints import BOXES
+from .canvas import Canvas, Info
+from .kits import FLUX_KIT, TINY_CLIP_KIT, TINY_KIT, WAN_KIT, Kit
+from .parts import Note
+
+ROOT = Path(__file__).parents[1]
+TEMPLATE, FILLED_IN = "byg_train/templates/wan.workflow.json", "workflows/byg_wan22_video_edit.json"
+
+
+class Workflow(NamedTuple):
+    """A graph, what it edits with, and what it says to the artist."""
+
+    graph: Callable[[Canvas, Kit, Note], None]
+    kit: Kit
+    text: str
+    height: int  # of the text
+
+
+WORKFLOWS = {
+    "byg_flux_image_edit": Workflow(picture_graphs.image_edit, FLUX_KIT, notes.IMAGE, 470),
+    "byg_flux_mask_edit": Workflow(picture_graphs.mask_edit, FLUX_KIT, notes.MASK, 440),
+    "byg_flux_folder_style": Workflow(picture_graphs.folder_style, FLUX_KIT, notes.FOLDER, 440),
+    "byg_flux_cycle_check": Workflow(picture_graphs.cycle_check, FLUX_KIT, notes.CYCLE, 490),
+    "byg_flux_debug": Workflow(picture_graphs.debug, FLUX_KIT, notes.DEBUG, 480),
+    "byg_wan22_video_edit": Workflow(clip_graphs.video_edit, WAN_KIT, notes.VIDEO, 500),
+    "byg_wan22_debug": Workflow(clip_graphs.video_debug, WAN_KIT, notes.VIDEO_DEBUG, 480),
+    "byg_tiny_image_edit": Workflow(picture_graphs.image_edit, TINY_KIT, notes.TINY_IMAGE, 240),
+    "byg_tiny_debug": Workflow(picture_graphs.debug, TINY_KIT, notes.TINY_DEBUG, 220),
+    "byg_tiny_video_edit": Workflow(clip_graphs.video_edit, TINY_CLIP_KIT, notes.TINY_VIDEO, 220),
+}
+
+
+def build(infos: dict[str, Info]) -> dict[str, dict[str, Any]]:
+    """Path in the repository -> content of every workflow and blueprint."""
+    files = {}
+    for name, (graph, kit, words, height) in WORKFLOWS.items():
+        canvas = Canvas(infos, name, byg_train.__version__)
+        loras = dict.fromkeys((kit.lora, kit.lora.replace("_high_noise", "_low_noise")))
+        words = notes.with_files(words, kit.files, tuple(loras))
+        graph(canvas, kit, Note(words, height))
+        files[f"workflows/{name}.json"] = canvas.file()
+    for title, box in BOXES.items():
+        canvas = Canvas(infos, title, byg_train.__version__)
+        files[f"subgraphs/{title}.json"] = box(canvas, title)
+    files[TEMPLATE] = files[FILLED_IN]
+    return files
+
+
+def text(content: dict[str, Any]) -> str:
+    """As the files are written."""
+    return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--server", default="http://127.0.0.1:8188")
+    with urlopen(f"{parser.parse_args().server}/object_info") as answer:
+        infos = json.load(answer)
+    for path, content in build(infos).items():
+        (ROOT / path).parent.mkdir(exist_ok=True)
+        (ROOT / path).write_text(text(content), encoding="utf-8")
+        print(path)
+
+
+if __name__ == "__main__":
+    main()

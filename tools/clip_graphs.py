@@ -1,0 +1,133 @@
+"""Example graphs for clips: two experts, one after the other."""
+
+from __future__ import annotations
+
+from .canvas import Canvas, Placed, Socket
+from .kits import Base, Kit
+from .parts import (
+    REPORT,
+    SEED,
+    Note,
+    add_captions,
+    add_finish,
+    add_inspection,
+    add_loader,
+    add_noise_and_sampler,
+    add_note,
+    add_text,
+)
+
+SAMPLER = {"sampler_name": "uni_pc", "scheduler": "simple"}
+CFG = {"high": 4.0, "low": 3.0}  # Wan's own
+NEGATIVE = "Negative (for cfg above 1)"
+
+
+def _clip(c: Canvas, base: Base) -> dict[str, Socket]:
+    if base.picture is not None:
+        return {"frames": base.picture}
+    return {"video": c.add("LoadVideo", {"file": "clip.mp4"}, height=300)["VIDEO"]}
+
+
+def _video_edit(c: Canvas, kit: Kit, base: Base, loader: Placed, clip: dict) -> Placed:
+    texts = {"positive": add_text(c, base, kit.instruction)}
+    texts["negative"] = add_text(c, base, kit.negative, NEGATIVE)
+    given = {**texts, "vae": base.vae, "info": loader["info"], **clip}
+    return c.add("ByG_VideoEdit", given)
+
+
+def _compared_clip(c: Canvas, kit: Kit, finished: Placed, edit: Placed) -> None:
+    # What the model sees, at the size, length and rate of the clip again: the source's part.
+    given = {"images": edit["frames"], "fit": edit["fit"]}
+    source = c.add("ByG_Finish", given, title="The source, to compare")["images"]
+    mode = "side by side" if kit.small else "wipe"  # of which the first enlarges
+    given = {"a": source, "b": finished["images"], "mode": mode}
+    frames = c.add("ByG_Compare", given)["image"]
+    video = c.add("CreateVideo", {"images": frames, "fps": edit["fps"]})["VIDEO"]
+    c.add("SaveVideo", {"video": video, "filename_prefix": f"{kit.prefix}_compare"}, height=300)
+
+
+def video_edit(c: Canvas, kit: Kit, note: Note) -> None:
+    """A clip through both experts."""
+    add_note(c, note)
+    base = kit.load(c)
+    with c.stage(f"2  {kit.yours}", 360, to_set=True):
+        loader = add_loader(c, kit, base)
+        clip = _clip(c, base)
+    with c.stage("3  What to change", 380, to_set=True):
+        edit = _video_edit(c, kit, base, loader, clip)
+    with c.stage("4  Steps for each expert", 360):
+        steps = c.add("PrimitiveInt", {"value": kit.steps}, title="Steps of both together")["INT"]
+        split = c.add("ByG_ExpertSplit", {"model": loader["model"], "steps": steps})
+    with c.stage("5  High noise, then low", 340):
+        latent = _two_experts(c, loader, edit, steps, split["split_step"])
+        finished = add_finish(c, base, latent, edit)
+    with c.stage("6  Result", 440):
+        given = {"video": finished["video"], "filename_prefix": kit.prefix}
+        c.add("SaveVideo", given, height=520)
+    with c.stage("7  Beside the source", 440):
+        _compared_clip(c, kit, finished, edit)
+
+
+def _two_experts(c: Canvas, loader: Placed, edit: Placed, steps: Socket, at: Socket) -> Socket:
+    common = {
+        "noise_seed": SEED,
+        "steps": steps,
+        "positive": edit["positive"],
+        "negative": edit["negative"],
+        **SAMPLER,
+    }
+    first = {
+        "model": loader["model"],
+        "latent_image": edit["latent"],
+        "add_noise": "enable",
+        "cfg": CFG["high"],
+        "start_at_step": 0,
+        "end_at_step": at,
+        "return_with_leftover_noise": "enable",
+    }
+    noisy = c.add("KSamplerAdvanced", {**common, **first}, title="High noise")["LATENT"]
+    second = {
+        "model": loader["model_low"],
+        "latent_image": noisy,
+        "add_noise": "disable",
+        "cfg": CFG["low"],
+        "start_at_step": at,
+        "end_at_step": 10000,
+        "return_with_leftover_noise": "disable",
+    }
+    return c.add("KSamplerAdvanced", {**common, **second}, title="Low noise")["LATENT"]
+
+
+def video_debug(c: Canvas, kit: Kit, note: Note) -> None:
+    """The same with one-step predictions of both experts."""
+    add_note(c, note)
+    base = kit.load(c)
+    with c.stage(f"2  {kit.yours}", 360, to_set=True):
+        loader = add_loader(c, kit, base)
+        clip = _clip(c, base)
+    with c.stage("3  What to change", 380, to_set=True):
+        edit = _video_edit(c, kit, base, loader, clip)
+        src, tgt = add_captions(c, kit, base)
+    with c.stage("4  How to sample", 340):
+        split = c.add("ByG_ExpertSplit", {"model": loader["model"], "steps": kit.steps})
+        texts = {name: edit[name] for name in ("positive", "negative")}
+        high, low = (
+            c.add("CFGGuider", {"model": loader[name], **texts, "cfg": CFG[side]}, title=title)
+            for name, side, title in (
+                ("model", "high", "High noise"),
+                ("model_low", "low", "Low noise"),
+            )
+        )
+        parts = add_noise_and_sampler(c, SAMPLER["sampler_name"])
+    with c.stage("5  Debug", 360):
+        both = {"guider": high["GUIDER"], "sigmas": split["high_sigmas"]}
+        both |= {"guider_low": low["GUIDER"], "low_sigmas": split["low_sigmas"]}
+        bases = {"base_model": base.model, "base_model_low": base.model_low}
+        probes = {**bases, "src_caption": src, "tgt_caption": tgt}
+        latent = {"latent_image": edit["latent"], "vae": base.vae}
+        found = c.add("ByG_Debug", {**parts, **both, **latent, **probes}, spare=REPORT)
+        finished = add_finish(c, base, found["output"], edit)
+    add_inspection(c, found)
+    with c.stage("7  Result", 440):
+        given = {"video": finished["video"], "filename_prefix": f"{kit.prefix}_debug"}
+        c.add("SaveVideo", given, height=340)

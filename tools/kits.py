@@ -1,0 +1,159 @@
+"""What a graph edits with: FLUX.1-dev, Wan 2.2 14B, or the tiny world that needs no download."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from .canvas import Canvas, Model, Socket
+
+HUB = "https://huggingface.co"
+WAN_REPOSITORY = f"{HUB}/Comfy-Org/Wan_2.2_ComfyUI_Repackaged/resolve/main/split_files"
+# The files of ComfyUI's own templates, by their names.
+FLUX = Model(
+    "flux1-dev.safetensors",
+    f"{HUB}/Comfy-Org/flux1-dev/resolve/main/flux1-dev.safetensors",
+    "diffusion_models",
+)
+TEXT_ENCODERS = f"{HUB}/comfyanonymous/flux_text_encoders/resolve/main"
+CLIP_L = Model("clip_l.safetensors", f"{TEXT_ENCODERS}/clip_l.safetensors", "text_encoders")
+T5 = Model("t5xxl_fp16.safetensors", f"{TEXT_ENCODERS}/t5xxl_fp16.safetensors", "text_encoders")
+FLUX_VAE = Model(
+    "ae.safetensors",
+    f"{HUB}/Comfy-Org/Lumina_Image_2.0_Repackaged/resolve/main/split_files/vae/ae.safetensors",
+    "vae",
+)
+
+# Wan 2.2's own, which ComfyUI's templates have too.
+WAN_NEGATIVE = (
+    "色调艳丽,过曝,静态,细节模糊不清,字幕,风格,作品,画作,画面,静止,整体发灰,最差质量,低质量,JPEG压缩残留,"
+    "丑陋的,残缺的,多余的手指,画得不好的手部,画得不好的脸部,畸形的,毁容的,形态畸形的肢体,手指融合,"
+    "静止不动的画面,杂乱的背景,三条腿,背景人很多,倒着走"
+)
+
+
+def _wan(name: str, directory: str) -> Model:
+    return Model(name, f"{WAN_REPOSITORY}/{directory}/{name}", directory)
+
+
+WAN_HIGH = _wan("wan2.2_t2v_high_noise_14B_fp8_scaled.safetensors", "diffusion_models")
+WAN_LOW = _wan("wan2.2_t2v_low_noise_14B_fp8_scaled.safetensors", "diffusion_models")
+WAN_VAE = _wan("wan_2.1_vae.safetensors", "vae")
+UMT5_NAME = "umt5_xxl_fp8_e4m3fn_scaled.safetensors"
+UMT5 = Model(
+    UMT5_NAME,
+    f"{HUB}/Comfy-Org/Wan_2.1_ComfyUI_repackaged/resolve/main/split_files/text_encoders/{UMT5_NAME}",
+    "text_encoders",
+)
+
+
+@dataclass(frozen=True)
+class Base:
+    """What loaders give."""
+
+    model: Socket
+    clip: Socket
+    vae: Socket
+    model_low: Socket | None = None
+    picture: Socket | None = None  # an example picture, or the frames of an example clip
+
+
+@dataclass(frozen=True)
+class Kit:
+    """A base and what to say to it."""
+
+    load: Callable[[Canvas], Base]
+    files: tuple[Model, ...]  # to download
+    lora: str
+    instruction: str
+    reverse: str
+    captions: tuple[str, str]  # source and wanted result in words
+    prefix: str  # of saved files
+    yours: str  # what the artist brings
+    steps: int = 20
+    small: bool = False  # pictures of the tiny world's size
+    negative: str = ""  # what cfg leads away from
+
+
+def _flux(c: Canvas) -> Base:
+    with c.stage("1  Models", 340):
+        name = {"unet_name": FLUX.name, "weight_dtype": "default"}
+        model = c.add("UNETLoader", name, models=(FLUX,))
+        names = {"clip_name1": CLIP_L.name, "clip_name2": T5.name, "type": "flux"}
+        clip = c.add("DualCLIPLoader", names, models=(CLIP_L, T5))
+        vae = c.add("VAELoader", {"vae_name": FLUX_VAE.name}, models=(FLUX_VAE,))
+    return Base(model["MODEL"], clip["CLIP"], vae["VAE"])
+
+
+def _wan_pair(c: Canvas) -> Base:
+    with c.stage("1  Models", 400):
+        high, low = (
+            c.add("UNETLoader", {"unet_name": file.name}, models=(file,), title=title)
+            for file, title in ((WAN_HIGH, "High-noise model"), (WAN_LOW, "Low-noise model"))
+        )
+        names = {"clip_name": UMT5.name, "type": "wan"}
+        clip = c.add("CLIPLoader", names, models=(UMT5,))
+        vae = c.add("VAELoader", {"vae_name": WAN_VAE.name}, models=(WAN_VAE,))
+    return Base(high["MODEL"], clip["CLIP"], vae["VAE"], model_low=low["MODEL"])
+
+
+def _tiny_picture(c: Canvas) -> Base:
+    with c.stage("1  Ships with ByG", 340, to_set=True):
+        world = c.add("ByG_TinyWorld", {"media": "picture", "style": "ink drawing"})
+    return Base(world["MODEL"], world["CLIP"], world["VAE"], picture=world["image"])
+
+
+def _tiny_clip(c: Canvas) -> Base:
+    with c.stage("1  Ships with ByG", 340, to_set=True):
+        world = c.add("ByG_TinyWorld", {"media": "clip", "style": "ink drawing"})
+    outputs = (world[name] for name in ("MODEL", "CLIP", "VAE", "model_low", "image"))
+    return Base(*outputs)
+
+
+FLUX_KIT = Kit(
+    load=_flux,
+    files=(FLUX, CLIP_L, T5, FLUX_VAE),
+    lora="my_style.safetensors",
+    instruction="Turn the picture into 3d cartoon style",
+    reverse="Turn the picture into photo style",
+    captions=("a photo of two rabbits in a meadow", "a 3d cartoon of two rabbits in a meadow"),
+    prefix="ByG/edit",
+    yours="Your LoRA and picture",
+)
+WAN_KIT = Kit(
+    load=_wan_pair,
+    files=(WAN_HIGH, WAN_LOW, UMT5, WAN_VAE),
+    lora="my_style_high_noise.safetensors",
+    instruction="Turn the video into 3d cartoon style",
+    reverse="Turn the video into photo-realistic style",
+    captions=("a photo-realistic video of a fox", "a 3d cartoon video of a fox"),
+    prefix="ByG/clip",
+    yours="Your LoRA pair and clip",
+    steps=40,
+    negative=WAN_NEGATIVE,
+)
+TINY_KIT = Kit(
+    load=_tiny_picture,
+    files=(),
+    lora="ByG tiny world: demo",
+    instruction="turn the ink drawing into a 3d render with a red subject",
+    reverse="turn the 3d render into an ink drawing",
+    captions=(
+        "an ink drawing of a fox on a blue ground",
+        "a 3d render of a red fox on a blue ground",
+    ),
+    prefix="ByG/tiny",
+    yours="Its LoRA",
+    small=True,
+)
+TINY_CLIP_KIT = Kit(
+    load=_tiny_clip,
+    files=(),
+    lora="ByG tiny world: demo_video_high_noise",
+    instruction="turn the video into a 3d render with a red subject",
+    reverse="turn the video into an ink drawing",
+    captions=TINY_KIT.captions,
+    prefix="ByG/tiny_clip",
+    yours="Their LoRAs",
+    small=True,
+)

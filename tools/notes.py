@@ -1,0 +1,158 @@
+"""What stands beside the graphs, in the artist's words."""
+
+from __future__ import annotations
+
+from .canvas import Model
+
+LORA_STEP = (
+    "Put the file that `byg_train` wrote into `models/loras`, press **R** and choose it in *ByG "
+    "Loader*. A LoRA that does not fit the model stops with a message."
+)
+SAY = (
+    'Say what to **do**, as in training ("Turn the picture into ..."), not what the result shows. '
+    "After a run the report under *ByG Loader* lists examples."
+)
+KNOBS = """**Too weak?** `strength` 1.1 to 1.3, or another seed.
+**Source lost?** `strength` 0.8.
+`cfg` stays 1, `denoise` stays 1: guidance, size and schedule come from the LoRA."""
+WAN_KNOBS = """**Too weak?** `strength` 1.1 to 1.3, or another seed.
+**Out of memory?** A smaller `length` first, then a smaller size: the source doubles the work.
+**Longer than 81 frames?** *Wan Context Windows* behind both models."""
+TINY_WARNING = (
+    "It is a toy of 7 million parameters: it shows how the nodes work, not how well ByG edits. "
+    "Pictures are 48 pixels wide."
+)
+
+IMAGE = f"""# Edit a picture
+
+1. **Models**: choose the files; links are below.
+2. **LoRA**: {LORA_STEP}
+3. **Picture**: of any size. Nothing is cropped, and the result has exactly its size.
+4. **Instruction**: {SAY}
+5. **Run.**
+
+{KNOBS}"""
+
+MASK = f"""# Edit inside a mask
+
+1. Choose models, your LoRA and a picture as in *byg_flux_image_edit*.
+2. **Right-click the picture → Open in MaskEditor**, paint what may change, save. Without a mask \
+the whole picture is edited.
+3. Paint a little **larger** than the object: an edit that crosses the edge shows a seam.
+4. **Run.** Outside of the mask *ByG Finish* returns the picture's own pixels, to the bit.
+
+`feather` softens the edge inwards. {KNOBS}"""
+
+FOLDER = f"""# Convert a folder
+
+1. Put pictures into a folder under `ComfyUI/input`, press **R**, choose it in *Load Image \
+Dataset from Folder*. They may differ in size.
+2. **LoRA**: {LORA_STEP}
+3. **Run** once: each node works through all pictures before the next one starts. Results stand \
+in `output/ByG`, numbered.
+
+Nothing is saved before the last picture is sampled, so take some tens of pictures at a time. All \
+get the same seed. To try an instruction first, use *byg_flux_image_edit*. The folder's node is \
+part of ComfyUI from 0.3.75 on."""
+
+CYCLE = f"""# There and back: does the source survive?
+
+The picture is edited, and the result is edited **back** with the opposite instruction. A LoRA \
+that really edits comes home: what differs between *source* and *back again* was lost on the way.
+
+1. Choose models, your LoRA and a picture as in *byg_flux_image_edit*.
+2. Write an instruction and its opposite. The opposite speaks of the **edited** picture ("Turn \
+the picture into photo style"), not of the original.
+3. **Run.** In *difference x4* black is unchanged; a faint pattern everywhere is the VAE.
+
+{KNOBS}"""
+
+DEBUG = """# Look over the model's shoulder
+
+*ByG Debug* stands where *SamplerCustomAdvanced* would and gives the same result, to the bit. At \
+the noise levels in `at` it also shows what the model makes of the noisy picture in **one \
+step**, beside what **many steps** make of it.
+
+1. Choose models, your LoRA and a picture as in *byg_flux_image_edit*.
+2. Describe the source and the wanted result in words (the two captions): the report then says \
+whether the edit goes where they point.
+3. **Run**, and read the report.
+
+**IDENTITY COLLAPSE**: the result is the source. **DRIFT**: little of the source is left. **LORA \
+HAS NO EFFECT**: it is not on this model. *no alarm* is no proof of quality: look at the pictures.
+
+Captions and base model cost two evaluations more for each level. Delete their links to save \
+them."""
+
+VIDEO = f"""# Edit a clip with Wan 2.2 14B
+
+1. **Models**: both networks; links are below.
+2. **LoRA**: copy **both** files that `byg_train` wrote, `..._high_noise` and `..._low_noise`, \
+into `models/loras`, press **R**, choose the high one. *ByG Loader* finds the other.
+3. **Clip**: choose it in *Load Video*. Size, length, rate and sound come back as they were.
+4. **Instruction**: {SAY}
+5. **Run.** *ByG Expert Split* gives both samplers the step at which the second network takes over.
+
+{WAN_KNOBS}"""
+
+VIDEO_DEBUG = f"""# Look over Wan's shoulder
+
+*ByG Debug* stands where two *SamplerCustomAdvanced* would and gives the same clip, to the bit. \
+It shows the middle frame at the noise levels in `at`, one step beside many, and a strip of frames.
+
+1. Choose models, your LoRA and a clip as in *byg_wan22_video_edit*.
+2. Describe the clip and the wanted result in words (the two captions).
+3. **Run**, and read the report.
+
+`frame` chooses another frame. Base models and captions cost two evaluations more for each \
+level; delete their links to save them.
+
+{WAN_KNOBS}"""
+
+TINY_IMAGE = f"""# Try ByG now, without a download
+
+Everything here ships with ByG and runs on a CPU in seconds. **Press Run.**
+
+- `style` and `subject` choose the example picture.
+- The instruction turns one style into another, changes the ground ("change the background to a \
+red striped ground") or paints the subject ("paint the fox blue", not for ink drawings).
+- Ink drawings have no colour, so say which one the render gets.
+
+{TINY_WARNING}
+
+For real pictures open *byg_flux_image_edit*."""
+
+TINY_VIDEO = f"""# Edit a clip now, without a download
+
+Two small Wan networks and a LoRA for each ship with ByG and run on a CPU. **Press Run.**
+
+- `style` and `subject` choose the example clip.
+- The graph is that of *byg_wan22_video_edit*, with the loaders swapped.
+
+{TINY_WARNING}"""
+
+TINY_DEBUG = f"""# Look over the model's shoulder, without a download
+
+*ByG Debug* stands where *SamplerCustomAdvanced* would. At the noise levels in `at` it shows the \
+noisy state, what the model makes of it in **one step**, and what **many steps** make of it. \
+**Press Run**, and read the report under the grid.
+
+{TINY_WARNING}
+
+*byg_flux_debug* is the same for FLUX.1-dev, and says what its alarms mean."""
+
+
+def with_files(text: str, files: tuple[Model, ...], loras: tuple[str, ...]) -> str:
+    """A note, then links to what it needs and where that belongs."""
+    if not files:
+        return text
+    links = "\n".join(f"- [{file.name}]({file.url})" for file in files)
+    folders: dict[str, list[str]] = {}
+    for file in files:
+        folders.setdefault(file.directory, []).append(file.name)
+    folders["loras"] = list(loras)
+    lines = ["ComfyUI/models/"]
+    for folder, names in folders.items():
+        lines += [f"  {folder}/", *(f"    {name}" for name in names)]
+    tree = "\n".join(lines)
+    return f"{text}\n\n### Files\n{links}\n\n```\n{tree}\n```"

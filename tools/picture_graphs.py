@@ -1,0 +1,159 @@
+"""Example graphs for pictures."""
+
+from __future__ import annotations
+
+from .canvas import Canvas, Placed, Socket
+from .kits import Base, Kit
+from .parts import (
+    REPORT,
+    SEED,
+    Note,
+    add_captions,
+    add_finish,
+    add_inspection,
+    add_loader,
+    add_noise_and_sampler,
+    add_note,
+    add_text,
+)
+
+SAMPLER = {"sampler_name": "euler", "scheduler": "simple"}
+
+
+def _picture(c: Canvas, base: Base) -> tuple[Socket, Socket | None]:
+    """The picture to edit and its mask."""
+    if base.picture is not None:
+        return base.picture, None
+    load = c.add("LoadImage", {"image": "example.png"}, height=340)
+    return load["IMAGE"], load["MASK"]
+
+
+def _edit(c: Canvas, base: Base, loader: Placed, text: str, image: Socket) -> Placed:
+    words = add_text(c, base, text)
+    given = {"positive": words, "vae": base.vae, "image": image, "info": loader["info"]}
+    return c.add("ByG_ImageEdit", given)
+
+
+def _sampled(c: Canvas, kit: Kit, base: Base, model: Socket, edit: Placed) -> Socket:
+    """KSampler, VAE Decode and ByG Finish: pictures."""
+    given = {
+        "model": model,
+        **{name: edit[name] for name in ("positive", "negative")},
+        "latent_image": edit["latent"],
+        "seed": SEED,
+        "steps": kit.steps,
+        "cfg": 1.0,
+        **SAMPLER,
+    }
+    latent = c.add("KSampler", given)["LATENT"]
+    return add_finish(c, base, latent, edit)["images"]
+
+
+def _save(c: Canvas, images: Socket, prefix: str, height: int = 340) -> None:
+    c.add("SaveImage", {"images": images, "filename_prefix": prefix}, height=height)
+
+
+def _compared(c: Canvas, a: Socket, b: Socket, height: int, **widgets: str) -> None:
+    image = c.add("ByG_Compare", {"a": a, "b": b, **widgets})["image"]
+    c.add("PreviewImage", {"images": image}, height=height)
+
+
+def image_edit(c: Canvas, kit: Kit, note: Note) -> None:
+    """A picture, an instruction, a result."""
+    add_note(c, note)
+    base = kit.load(c)
+    with c.stage(f"2  {kit.yours}", 340, to_set=True):
+        loader = add_loader(c, kit, base)
+        image, _ = _picture(c, base)
+    with c.stage("3  What to change", 380, to_set=True):
+        edit = _edit(c, base, loader, kit.instruction, image)
+    with c.stage("4  Sample", 320):
+        images = _sampled(c, kit, base, loader["model"], edit)
+    with c.stage("5  Result", 440):
+        if kit.small:  # too small to be seen as it is
+            _compared(c, image, images, 300)
+            _save(c, images, kit.prefix, 280)
+        else:
+            _save(c, images, kit.prefix)
+            _compared(c, image, images, 260)
+
+
+def mask_edit(c: Canvas, kit: Kit, note: Note) -> None:
+    """The same inside a painted mask."""
+    add_note(c, note)
+    base = kit.load(c)
+    with c.stage("2  LoRA, picture, mask", 340, to_set=True):
+        loader = add_loader(c, kit, base)
+        image, mask = _picture(c, base)
+    with c.stage("3  What to change", 380, to_set=True):
+        words = add_text(c, base, kit.instruction)
+        given = {"positive": words, "vae": base.vae, "image": image, "info": loader["info"]}
+        edit = c.add("ByG_ImageEdit", {**given, "mask": mask})
+    with c.stage("4  Sample", 320):
+        images = _sampled(c, kit, base, loader["model"], edit)
+    with c.stage("5  Result", 440):
+        _save(c, images, f"{kit.prefix}_mask")
+        _compared(c, image, images, 260, mode="difference x4")
+
+
+def folder_style(c: Canvas, kit: Kit, note: Note) -> None:
+    """Every picture of a folder."""
+    add_note(c, note)
+    base = kit.load(c)
+    with c.stage("2  Your LoRA and folder", 340, to_set=True):
+        loader = add_loader(c, kit, base)
+        image = c.add("LoadImageDataSetFromFolder", {"folder": "my_pictures"})["images"]
+    with c.stage("3  What to change", 380, to_set=True):
+        edit = _edit(c, base, loader, kit.instruction, image)
+    with c.stage("4  Sample", 320):
+        images = _sampled(c, kit, base, loader["model"], edit)
+    with c.stage("5  Results", 440):
+        _save(c, images, "ByG/folder", 560)
+
+
+def cycle_check(c: Canvas, kit: Kit, note: Note) -> None:
+    """Edited, edited back, and compared with the source."""
+    add_note(c, note)
+    base = kit.load(c)
+    with c.stage(f"2  {kit.yours}", 340, to_set=True):
+        loader = add_loader(c, kit, base)
+        image, _ = _picture(c, base)
+    with c.stage("3  What to change", 380, to_set=True):
+        edit = _edit(c, base, loader, kit.instruction, image)
+    with c.stage("There", 320):
+        there = _sampled(c, kit, base, loader["model"], edit)
+    with c.stage("4  The way back", 380, to_set=True):
+        back = _edit(c, base, loader, kit.reverse, there)
+    with c.stage("Back again", 320):
+        again = _sampled(c, kit, base, loader["model"], back)
+    with c.stage("5  Result", 440):
+        _save(c, there, f"{kit.prefix}_there", 300)
+        _compared(c, image, again, 220, label_b="back again")
+    with c.stage("6  What was lost", 440):
+        _compared(c, image, again, 380, mode="difference x4")
+
+
+def debug(c: Canvas, kit: Kit, note: Note) -> None:
+    """One-step predictions beside the result."""
+    add_note(c, note)
+    base = kit.load(c)
+    with c.stage(f"2  {kit.yours}", 340, to_set=True):
+        loader = add_loader(c, kit, base)
+        image, _ = _picture(c, base)
+    with c.stage("3  What to change", 380, to_set=True):
+        edit = _edit(c, base, loader, kit.instruction, image)
+        src, tgt = add_captions(c, kit, base)
+    with c.stage("4  How to sample", 320):
+        given = {"model": loader["model"], "conditioning": edit["positive"]}
+        guider = c.add("BasicGuider", given)["GUIDER"]
+        given = {"model": loader["model"], "scheduler": "simple", "steps": kit.steps}
+        sigmas = c.add("BasicScheduler", given)["SIGMAS"]
+        parts = {"guider": guider, "sigmas": sigmas, **add_noise_and_sampler(c, "euler")}
+    with c.stage("5  Debug", 340):
+        probes = {"base_model": base.model, "src_caption": src, "tgt_caption": tgt}
+        latent = {"latent_image": edit["latent"], "vae": base.vae, "source": image}
+        found = c.add("ByG_Debug", {**parts, **latent, **probes}, spare=REPORT)
+        finished = add_finish(c, base, found["output"], edit)
+    add_inspection(c, found)
+    with c.stage("7  Result", 380):
+        _save(c, finished["images"], f"{kit.prefix}_debug")
