@@ -36,11 +36,6 @@ if TYPE_CHECKING:
 
 # Presets that draw their data themselves -> the module that draws them and measures the run.
 DEMOS = {"demo": "demo", "demo_video": "demo_video"}
-# What runs now, without any data, of each family.
-DEMO = {
-    "flux": "python -m byg_train --preset demo",
-    "wan": "python -m byg_train --preset demo_video",
-}
 LOWER = (
     "start anew with a lower train.batch_size, data.resolution, data.frames (of clips) or "
     "lora.rank, or with model.gradient_checkpointing=true or optimizer.name=adamw8bit"
@@ -87,6 +82,7 @@ def _checked(
     """The run's data, and its configuration with where they are."""
     _check_machine(config)
     if demo:
+        resolve_base(config.model)
         config = _with_data(config, output / "data")
         check_output(output, config, resume=resume)
         _render_world(config)
@@ -227,5 +223,5 @@ def _explain_needs(config: TrainConfig) -> None:
         soft_wrap=True,
     )
     console.print(plan(config, pixel_multiple(config.model), None))
-    command = DEMO[config.model.family]
+    command = "python -m byg_train --preset demo"
     console.print(f"\nWithout any data, this runs now: {command}", markup=False, highlight=False)
