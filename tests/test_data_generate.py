@@ -193,7 +193,7 @@ def test_mistakes_are_told_before_anything_is_loaded(
 
 
 def test_the_tiny_world_draws_a_style_folder(tmp_path: Path) -> None:
-    words = ["--template", "a red apple on a blue ground", "--count", 1, "--device", "cpu"]
+    words = ["--template", "a 3d render of an apple on a blue ground", "--count", 1, "--device", "cpu"]
     result = byg("data", "generate", tmp_path, "3d", "--model", "world", *words)
     assert result.exit_code == 0, result.output
     assert f"data preview {tmp_path}" in result.output

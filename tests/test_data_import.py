@@ -158,13 +158,13 @@ def test_what_musubi_has_and_cannot_become_tuples_is_told(tmp_path: Path) -> Non
         image_directory = "a"
         control_directory = "b"
         [[datasets]]
-        video_directory = "clips"
+        cache_directory = "clips"
         [[datasets]]
         image_directory = "nowhere"
         """
     )
     result = byg("data", "import", tmp_path, "--from", "musubi", "--output", tmp_path / "o")
-    refused(result, "control_directory: pairs", "a data set of clips", "nowhere, which does not")
+    refused(result, "control_directory: pairs", "no files; wanted image_directory", "nowhere, which does not")
     (tmp_path / "set.toml").write_text("[general]\n")
     refused(byg("data", "import", tmp_path, "--from", "musubi"), "no [[datasets]]")
 

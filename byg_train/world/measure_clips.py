@@ -38,7 +38,6 @@ from .clips import (
     GROUNDS,
     KNOWN,
     MOTIONS,
-    SIDE,
     Clip,
     ClipEdit,
     caption,
@@ -205,7 +204,7 @@ def _score(asked: Query, out: Frames) -> ClipScore:
         miss=left,
         error=error(picture, wanted),
         queries=1,
-        motion=motion_error(out, truth, SIDE),
+        motion=motion_error(out, truth),
         flicker=temporal_flicker((out * 255).round()),
     )
 

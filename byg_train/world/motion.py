@@ -21,35 +21,26 @@ def ground_colour(frames: NDArray) -> NDArray:
 
 
 def track(frames: NDArray) -> NDArray:
-    """Where the subject is and how large, (F, 3): x and y of its middle, root of its area, pixels.
+    """Where the middle of the subject is, (F, 2): x and y from the picture's middle, pixels.
 
-    A frame without a subject counts as one of no size in the middle of the picture.
+    A frame without a subject counts as one in the middle.
     """
     height, width = frames.shape[1:3]
     subject = np.linalg.norm(frames - ground_colour(frames), axis=-1) > APART
     area = subject.sum((1, 2))
     y, x = np.mgrid[:height, :width]
     middles = [
-        (subject * at).sum((1, 2)) / np.maximum(area, 1) - size / 2 + 0.5
+        (subject * (at - (size - 1) / 2)).sum((1, 2)) / np.maximum(area, 1)
         for at, size in ((x, width), (y, height))
     ]
-    return np.stack([*(np.where(area > 0, m, 0.0) for m in middles), np.sqrt(area)], 1)
+    return np.stack(middles, 1)
 
 
-def motion(frames: NDArray) -> NDArray:
-    """The track less its mean: (F, 3) of shifts, and of growth as a share of the mean side."""
-    found = track(frames)
-    side = found[:, 2].mean()
-    moved = found - found.mean(0)
-    moved[:, 2] /= max(side, 1e-6)
-    return moved
-
-
-def motion_error(out: NDArray, truth: NDArray, side: float) -> float:
+def motion_error(out: NDArray, truth: NDArray) -> float:
     """How far a subject strays from the true motion, root mean square over the frames, pixels.
 
-    `side` is the subject's, which turns growth into pixels. Where the subject stands does not
-    count, so neither does a style that draws more of it on one side.
+    Where it stands does not count, so neither does a style that draws more of it on one side.
     """
-    apart = (motion(out) - motion(truth)) * np.array([1.0, 1.0, side])
+    apart = track(out) - track(truth)
+    apart -= apart.mean(0)
     return float(np.sqrt((apart**2).sum(1).mean()))

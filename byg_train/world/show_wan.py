@@ -23,7 +23,6 @@ from .clips import (
     GROUNDS,
     KNOWN,
     MOTIONS,
-    SIDE,
     SIZE,
     Clip,
     base_clip,
@@ -74,8 +73,8 @@ def shows_ground(clip: Clip, out: Frames) -> bool:
 
 
 def shows_motion(clip: Clip, out: Frames) -> bool:
-    """Whether the subject moves most like the asked one of the seven motions."""
-    apart = {m: motion_error(out, drawn(replace(clip, motion=m)), SIDE) for m in MOTIONS}
+    """Whether the subject moves most like the asked one of the five motions."""
+    apart = {m: motion_error(out, drawn(replace(clip, motion=m))) for m in MOTIONS}
     return min(apart, key=apart.get) == clip.motion
 
 
