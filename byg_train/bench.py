@@ -160,7 +160,7 @@ def _peak_allocated(work: Work) -> int:
 
 def works(G: Roles, batch: EditBatch, draw: Draw, w: Weights) -> dict[str, Work]:
     """What is measured, by the keys of `WORK`; all on the same tensors."""
-    x, c, _, p_src, _ = batch
+    x, c, _, p_src, _ = batch[:5]
     x_t, u = noised(x, draw.eps, draw.t), draw.eps - x
 
     @torch.no_grad()

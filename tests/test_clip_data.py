@@ -11,6 +11,7 @@ import tiny_wan
 import torch
 from clip_files import clip, cut_short, hdr_clip, number, uneven
 from hypothesis import given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -46,6 +47,7 @@ def two_styles(root: Path) -> Path:
 # ---------------------------------------------------------------- stretches
 
 
+@hypothesis_settings(deadline=None)
 @given(
     length=st.integers(0, 400),
     count=st.sampled_from([5, 9, 81]),

@@ -164,7 +164,12 @@ def test_what_musubi_has_and_cannot_become_tuples_is_told(tmp_path: Path) -> Non
         """
     )
     result = byg("data", "import", tmp_path, "--from", "musubi", "--output", tmp_path / "o")
-    refused(result, "control_directory: pairs", "no files; wanted image_directory", "nowhere, which does not")
+    refused(
+        result,
+        "control_directory: pairs",
+        "no files; wanted image_directory",
+        "nowhere, which does not",
+    )
     (tmp_path / "set.toml").write_text("[general]\n")
     refused(byg("data", "import", tmp_path, "--from", "musubi"), "no [[datasets]]")
 

@@ -11,8 +11,8 @@ import pytest
 from byg_train.config import DataConfig
 from byg_train.data.clips import frames, probe
 from byg_train.data.items import load_items
-from byg_train.world.clips import FPS, FRAMES, SIZE, Clip, ClipEdit, draw, training_edit
-from byg_train.world.demo_video import SHARES, prepare, write_lossless
+from byg_train.world.clips import FPS, FRAMES, SIZE, Clip, ClipEdit, draw
+from byg_train.world.demo_video import SHARES, _training_edit, prepare, write_lossless
 from byg_train.world.measure_clips import (
     KINDS,
     ClipScore,
@@ -139,6 +139,6 @@ def test_the_training_set_is_unpaired_and_of_known_names(tmp_path: Path) -> None
     before = (folder / "metadata.jsonl").read_bytes()
     assert prepare(folder, items=20) == folder  # a second run finds them
     assert (folder / "metadata.jsonl").read_bytes() == before
-    edit = training_edit(random.Random(0), "background")  # the first item
+    edit = _training_edit(random.Random(0), "background", None, None)  # the first item
     first = min(folder.glob("*.mp4"))
     assert np.array_equal(np.stack(list(frames(first, FPS))), draw(edit.source))

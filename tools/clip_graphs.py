@@ -25,7 +25,7 @@ NEGATIVE = "Negative (for cfg above 1)"
 def _clip(c: Canvas, base: Base) -> dict[str, Socket]:
     if base.picture is not None:
         return {"frames": base.picture}
-    return {"video": c.add("LoadVideo", {"file": "clip.mp4"}, height=300)["VIDEO"]}
+    return {"video": c.add("LoadVideo", {"file": "clip.mp4"}, height=380)["VIDEO"]}
 
 
 def _video_edit(c: Canvas, kit: Kit, base: Base, loader: Placed, clip: dict) -> Placed:
@@ -43,7 +43,7 @@ def _compared_clip(c: Canvas, kit: Kit, finished: Placed, edit: Placed) -> None:
     given = {"a": source, "b": finished["images"], "mode": mode}
     frames = c.add("ByG_Compare", given)["image"]
     video = c.add("CreateVideo", {"images": frames, "fps": edit["fps"]})["VIDEO"]
-    c.add("SaveVideo", {"video": video, "filename_prefix": f"{kit.prefix}_compare"}, height=300)
+    c.add("SaveVideo", {"video": video, "filename_prefix": f"{kit.prefix}_compare"}, height=380)
 
 
 def video_edit(c: Canvas, kit: Kit, note: Note) -> None:
@@ -63,7 +63,7 @@ def video_edit(c: Canvas, kit: Kit, note: Note) -> None:
         finished = add_finish(c, base, latent, edit)
     with c.stage("6  Result", 440):
         given = {"video": finished["video"], "filename_prefix": kit.prefix}
-        c.add("SaveVideo", given, height=520)
+        c.add("SaveVideo", given, height=560)
     with c.stage("7  Beside the source", 440):
         _compared_clip(c, kit, finished, edit)
 
@@ -130,4 +130,4 @@ def video_debug(c: Canvas, kit: Kit, note: Note) -> None:
     add_inspection(c, found)
     with c.stage("7  Result", 440):
         given = {"video": finished["video"], "filename_prefix": f"{kit.prefix}_debug"}
-        c.add("SaveVideo", given, height=340)
+        c.add("SaveVideo", given, height=560)

@@ -103,6 +103,12 @@ def _jobs(flags: AblateFlags) -> list[Job]:
     """All seeds of one row after the other would show a table late: seed by seed."""
     if flags.seeds < 1 or flags.jobs < 1 or flags.queries < 1:
         raise ConfigError("--seeds, --jobs and --queries: wanted 1 or more")
+    model = settings(Flags(flags.preset)).model
+    if model.path != "world" or model.family != "flux":
+        raise ConfigError(
+            f"--preset {flags.preset}: the study needs the true edit of every picture, which the "
+            "embedded world alone can draw; take --preset demo"
+        )
     known = [*ablation.ROWS, "baselines"]
     for name in flags.only:
         if name not in known:
@@ -120,11 +126,6 @@ def _job(name: str, seed: int, flags: AblateFlags) -> Job:
     usual = ("train.sample_every=0", "train.check_gradients_every=1000000")
     assignments = [*usual, f"data.cache={output / 'cache'}", *flags.assignments, *row.settings]
     config = settings(Flags(flags.preset, None, data, None, flags.steps, seed, assignments))
-    if config.model.path != "world" or config.model.family != "flux":
-        raise ConfigError(
-            f"--preset {flags.preset}: the study needs the true edit of every picture, which the "
-            "embedded world alone can draw; take --preset demo"
-        )
     training = ["--preset", flags.preset, "--data", str(data), "--seed", str(seed)]
     training += ["--steps", str(config.train.steps)]
     training += [part for each in assignments for part in ("--set", each)]

@@ -127,16 +127,16 @@ def _gedit_task(row: dict[str, Any]) -> Published:
         name,
         row["instruction"],
         task,
-        lambda: _as_png(cell["bytes"] if isinstance(cell, dict) else cell),
+        lambda: _as_png(cell["bytes"] if isinstance(cell, dict) else cell, name),
         bool(row.get("Intersection_exist")),
     )
 
 
-def _as_png(data: bytes) -> bytes:
+def _as_png(data: bytes, name: str) -> bytes:
     if data.startswith(b"\x89PNG"):
         return data
     buffer = BytesIO()
-    with Image.open(BytesIO(data)) as picture:
+    with Image.open(BytesIO(_checked(data, name))) as picture:
         picture.convert("RGB").save(buffer, "png")
     return buffer.getvalue()
 

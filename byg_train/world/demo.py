@@ -92,7 +92,7 @@ def _write_target(folder: Path, index: int, edit: Edit) -> str:
     return name
 
 
-def report(run: Path, device: str = "cpu", queries: int = 24) -> dict:
+def report(run: Path, device: str = "cpu", queries: int = 16) -> dict:
     """Measure a run on held-out names; write `report.json` and `report.png`, print the table."""
     editor, recolour = Editor(run / f"{run.name}.safetensors", device), Recolour()
     methods: dict[str, Method] = {

@@ -22,8 +22,9 @@ from ..files import atomic
 from ..film import write_film
 from ..grid import save_picture
 from ..samples import Film
-from .clips import FPS, ClipEdit, caption, draw, training_edit
+from .clips import FPS, KNOWN, ClipEdit, caption, draw, random_edit, training_edit
 from .measure_clips import Editor, Example, Method, Recolour, drawn, goals, measure, query
+from .names import HELD_OUT, SUBJECTS
 
 # What the demo trains on: (edit type, source style, target style, share); None is any.
 SHARES = (
@@ -35,13 +36,16 @@ SHARES = (
     ("colour", None, None, 0.24),
 )
 ITEMS = 500
+# Names that neither the base nor the report's queries know.
+STRANGE = tuple(name for name in SUBJECTS if name not in (*KNOWN, *HELD_OUT))
 
 
 def prepare(folder: Path, items: int = ITEMS, seed: int = 0) -> Path:
     """Render the training set into a folder: lossless MP4s and metadata.jsonl, unpaired.
 
-    Every item shows a known subject; its target is a combination that the base has never seen. The
-    few items of split `test` show held-out names and are only looked at.
+    The base has never seen what an item leads to: its target is kept from the base, or the base
+    does not know its subject at all. The few items of split `test` show held-out names and are only
+    looked at.
     """
     rng, rows = random.Random(seed), []
     if (folder / "metadata.jsonl").exists():
@@ -61,8 +65,10 @@ def prepare(folder: Path, items: int = ITEMS, seed: int = 0) -> Path:
 def _training_edit(
     rng: random.Random, kind: str, before: str | None, after: str | None
 ) -> ClipEdit:
+    """Grounds and colours need no knowledge of the subject, and any subject teaches to keep it."""
     while True:
-        edit = training_edit(rng, kind)
+        strange = kind != "style" and rng.random() < 0.5
+        edit = random_edit(rng, kind, STRANGE) if strange else training_edit(rng, kind)
         if before in (None, edit.source.style) and after in (None, edit.target.style):
             return edit
 

@@ -123,12 +123,12 @@ class Phase(NamedTuple):
 
 
 SHARED = (
-    Phase("pictures", 1000, 64, 1.5e-3, 0.2, frames=1),
-    Phase("clips", 1000, 32, 1.5e-3, 0.2),
+    Phase("pictures", 2400, 32, 1.5e-3, 0.2, frames=1),
+    Phase("clips", 900, 24, 1.5e-3, 0.2),
 )
 EXPERTS = (
-    Phase("high", 250, 32, 7e-4, 1.0, SPANS["high"]),
-    Phase("low", 450, 32, 7e-4, 1.0, SPANS["low"]),
+    Phase("high", 200, 24, 7e-4, 1.0, SPANS["high"]),
+    Phase("low", 350, 24, 7e-4, 1.0, SPANS["low"]),
 )
 
 
@@ -206,7 +206,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--vae-steps", type=int, default=2100)
     parser.add_argument("--steps", type=float, default=1.0, help="times the usual number")
-    parser.add_argument("--pool", type=int, default=5000, help="clips encoded once")
+    parser.add_argument("--pool", type=int, default=3000, help="clips encoded once")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--vae", type=Path, help="a trained VAE to take")
     args = parser.parse_args()
