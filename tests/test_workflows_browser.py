@@ -101,6 +101,24 @@ def test_a_workflow_opens_by_its_address(browser: Browser, host: Server) -> None
     page.close()
 
 
+def test_workflows_and_boxes_are_listed(browser: Browser, host: Server) -> None:
+    """The templates of the pack with their pictures, and the blueprints beside the nodes."""
+    page = browser.new_page(viewport=frontend.VIEW)
+    frontend.start(page, host.address)
+    page.click("[aria-label='Node Library (n)']")
+    page.fill("input[placeholder*=earch]", "ByG")
+    for path in BLUEPRINTS:
+        page.wait_for_selector(f"text='{path.stem}'")
+    frontend.open_templates(page, PACK)
+    for path in WORKFLOWS:
+        page.wait_for_selector(f"text='{path.stem}'")
+    page.wait_for_function(
+        """() => [...document.images].filter((i) =>
+            i.src.includes("workflow_templates") && i.naturalWidth >= 256).length > 3"""
+    )
+    page.close()
+
+
 @pytest.mark.parametrize("path", BLUEPRINTS, ids=lambda p: p.stem)
 def test_a_blueprint_is_one_node(path: Path, page: Page, host: Server) -> None:
     blueprint = read(path)

@@ -80,6 +80,12 @@ def run(page: Page) -> None:
         raise RuntimeError(f"{end}: {json.dumps(detail)[:500]}")
 
 
+def open_templates(page: Page, pack: str) -> None:
+    """The template browser, at the workflows of a pack."""
+    page.click("[aria-label=Templates]")
+    page.click(f"text='{pack}'")
+
+
 def nodes(page: Page) -> list[Box]:
     """Nodes with their title bars."""
     found = page.evaluate(_NODES)
@@ -105,7 +111,12 @@ def picture(page: Page, boxes: list[Box], most: float = 1.0) -> Image.Image:
     page.evaluate(_LOOK_AT, [left, top, scale])
     page.wait_for_timeout(1500)  # pictures in nodes fade in
     size = {"width": (right - left) * scale, "height": (bottom - top) * scale}
-    return Image.open(BytesIO(page.screenshot(clip={"x": 0, "y": 0, **size}))).convert("RGB")
+    return screen(page, {"x": 0, "y": 0, **size})
+
+
+def screen(page: Page, box: Box) -> Image.Image:
+    """A part of the screen."""
+    return Image.open(BytesIO(page.screenshot(clip=box))).convert("RGB")
 
 
 def save(image: Image.Image, path: Path) -> None:

@@ -61,11 +61,20 @@ def _take(page: Page, name: str) -> None:
             frontend.save(frontend.picture(page, part, SHARP), HELP / f"{node}.png")
 
 
+def _take_templates(page: Page, pack: str) -> None:
+    """The template browser."""
+    frontend.open_templates(page, pack)
+    page.wait_for_timeout(5000)
+    dialog = page.locator("[role=dialog]").bounding_box()
+    frontend.save(frontend.screen(page, dialog), IMAGES / "templates.png")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", help="workflows and blueprints; all without")
     parser.add_argument("--server", default="http://127.0.0.1:8188")
     parser.add_argument("--chromium", default=shutil.which("chromium"), help="or playwright's own")
+    parser.add_argument("--pack", default=ROOT.name, help="its folder in custom_nodes")
     options = parser.parse_args()
     with sync_playwright() as play:
         browser = play.chromium.launch(executable_path=options.chromium, args=["--no-sandbox"])
@@ -78,6 +87,8 @@ def main() -> None:
         for name in options.names or [path.stem for path in (*WORKFLOWS, *BLUEPRINTS)]:
             _take(page, name)
             print(name)
+        if not options.names:
+            _take_templates(page, options.pack)
         browser.close()
 
 
