@@ -1,4 +1,4 @@
-"""A small study on disk: sources, results of two methods, and a server over it."""
+"""A small study on disk: sources, results of two methods, a server over it, and its page."""
 
 from __future__ import annotations
 
@@ -7,15 +7,19 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import av
 import numpy as np
 from PIL import Image
 
 from byg_train.study.ballot import Ballot
-from byg_train.study.items import find_items
+from byg_train.study.items import Item, find_items
 from byg_train.study.server import StudyServer
 from byg_train.study.votes import VoteFile
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
 
 FPS, FRAMES = 12, 12
 COLOURS = {"sources": (120, 120, 120), "first": (220, 40, 40), "second": (40, 60, 220)}
@@ -61,11 +65,15 @@ def make_folders(root: Path, pictures: int = 4, videos: int = 0) -> tuple[Path, 
     return root / "first", root / "second", root / "sources"
 
 
+def items_of(root: Path, instruction: str | None = None) -> list[Item]:
+    """What is compared under `root`."""
+    return find_items(root / "first", root / "second", root / "sources", instruction)
+
+
 @contextmanager
 def served(root: Path, per_rater: int | None = None) -> Iterator[StudyServer]:
     """A server over the folders under `root`, on a port of its own."""
-    first, second, sources = (root / name for name in ("first", "second", "sources"))
-    items = find_items(first, second, sources, None)
+    items = items_of(root)
     votes = VoteFile.begin(root / "votes.sqlite", ("first", "second"), items)
     server = StudyServer(Ballot(items, votes, per_rater), "Which one is better?")
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
@@ -76,3 +84,24 @@ def served(root: Path, per_rater: int | None = None) -> Iterator[StudyServer]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+# ---------------------------------------------------------------- the page
+
+
+def begin(page: Page, server: StudyServer, name: str = "Ann") -> None:
+    """Open the page, and be shown the first question."""
+    page.goto(server.address)
+    page.fill("#name", name)
+    page.keyboard.press("Enter")
+    ready(page)
+
+
+def ready(page: Page) -> None:
+    """Everything is there to be seen."""
+    page.wait_for_selector(".choice:enabled")
+
+
+def answered(page: Page, count: int) -> None:
+    """So many votes have been taken."""
+    page.wait_for_function("n => document.querySelector('#progress').value === n", arg=count)

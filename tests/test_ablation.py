@@ -14,6 +14,7 @@ from typer.testing import CliRunner, Result
 
 from byg_train.cli import app
 from byg_train.commands import ablate
+from byg_train.commands.children import Children
 from byg_train.commands.settings import Flags, settings
 from byg_train.world import ablation
 from byg_train.world.ablation_plot import plot
@@ -152,7 +153,7 @@ def test_runs_on_another_base_do_not_mix(tmp_path: Path) -> None:
 
 
 def test_processes_are_asked_to_stop_and_waited_for(tmp_path: Path) -> None:
-    children = ablate._Children(threads=1)
+    children = Children(threads=1)
     ended: list[bool] = []
     thread = threading.Thread(
         target=lambda: ended.append(children.run(["http.server", "0"], tmp_path / "log"))

@@ -1,64 +1,32 @@
-"""`evaluate score` and `evaluate edit` on real folders, with tiny networks and a real server."""
+"""`evaluate score` on real folders, with tiny networks and a real server for a judge."""
 
 from __future__ import annotations
 
 import json
 import math
 import shutil
-from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
 from chat_server import Answer, Asked, ChatServer
+from edit_folders import NAMES, evaluate, make_tasks, marks, picture
 from PIL import Image
-from test_edit import lora  # noqa: F401
-from test_edit_clip import clip  # noqa: F401
-from test_edit_clip import lora as wan_lora  # noqa: F401
+from safetensors.numpy import save_file
 from test_metrics_networks import clip_folder, dino_folder  # noqa: F401
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
-from byg_train.cli import app
 from byg_train.commands.evaluate_score import _labels
 from byg_train.config import ConfigError
-from byg_train.evaluate.media import read_film
 from byg_train.evaluate.psnr import psnr
 from byg_train.film import write_film
-
-NAMES = ("a", "b", "sub/c")
-
-
-def picture(path: Path, seed: int, size: tuple[int, int] = (24, 16)) -> np.ndarray:
-    """A smooth random picture."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    coarse = np.random.default_rng(seed).integers(0, 256, (4, 6, 3), np.uint8)
-    image = Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC)
-    image.save(path)
-    return np.array(image)
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """Three tasks in two groups; a method with all results, and one without the last."""
-    rows = []
-    for i, name in enumerate(NAMES):
-        picture(tmp_path / f"tasks/{name}.png", i)
-        picture(tmp_path / f"truths/{name}.png", i + 20)
-        picture(tmp_path / f"first/{name}.png", i + 10, (12, 8))  # of another size
-        if i < 2:
-            picture(tmp_path / f"second/{name}.webp", i + 30)
-        rows.append({
-            "file_name": f"{name}.png", "instruction": f"Do {name}",
-            "group": "add" if i else "style", "intersection": i == 0,
-            "src_caption": "a red thing", "tgt_caption": "a blue thing on the grass",
-        })  # fmt: skip
-    (tmp_path / "tasks/metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    make_tasks(tmp_path)
     return tmp_path
-
-
-def evaluate(*arguments: object) -> Result:
-    return CliRunner().invoke(app, ["evaluate", *map(str, arguments)])
 
 
 def score(root: Path, *arguments: object) -> tuple[Result, dict]:
@@ -79,7 +47,7 @@ def test_one_table_of_means_errors_and_missing_values(
     networks = ("--clip", clip_folder, "--dino", dino_folder)
     done, told = score(root, "--truths", root / "truths", *networks)
     assert done.exit_code == 0, done.output
-    columns = ["clip_dir", "dino", "psnr", "ssim"]
+    columns = ["clip_dir", "dino", "psnr", "ssim", "recall@1", "recall@5"]
     assert list(told) == ["first", "second"]
     assert list(told["first"]["all"]) == columns
     edits = told["first"]["edits"]
@@ -140,7 +108,26 @@ def test_a_network_that_cannot_be_had_is_explained(root: Path) -> None:
     done, _ = score(root, "--metrics", "dino", "--dino", "nobody/no-such-network")
     assert done.exit_code == 2
     assert "dino needs nobody/no-such-network, which cannot be had" in done.stderr
-    assert "pass its folder with --dino" in done.stderr
+    assert "pass it with --dino" in done.stderr
+
+
+def test_files_that_are_no_weights_are_explained(root: Path, clip_folder: Path) -> None:  # noqa: F811
+    (root / "empty").write_bytes(b"")
+    save_file({"other": np.zeros(3, np.float32)}, root / "other")
+    save_file({"weight": np.zeros((1, 7), np.float32), "bias": np.zeros(1, np.float32)}, root / "7")
+    for metric, option, file, message in (
+        ("aesthetic", "--aesthetic-head", "none", "No such file"),
+        ("aesthetic", "--aesthetic-head", "empty", "header too small"),
+        ("aesthetic", "--aesthetic-head", "other", "holds other; wanted weight and bias"),
+        ("aesthetic", "--aesthetic-head", "7", "12 features for a head of 7"),
+        ("lpips", "--vgg", "empty", "header too small"),
+        ("lpips", "--vgg", "other", "loading state_dict for Vgg16"),
+    ):
+        done, _ = score(root, "--metrics", metric, "--clip", clip_folder, option, root / file,
+                        "--truths", root / "truths")  # fmt: skip
+        assert done.exit_code == 2, done.output
+        assert f"{option} {root / file} cannot be used" in done.stderr
+        assert message in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -148,7 +135,7 @@ def test_a_network_that_cannot_be_had_is_explained(root: Path) -> None:
     [
         (["--metrics", "clp"], "--metrics clp: unknown; known are clip, dino"),
         (["--metrics", "psnr"], "--metrics psnr needs --truths"),
-        (["--metrics", "flicker"], "needs clips; these are pictures"),
+        (["--metrics", "flicker"], "needs clips, and not all of these tasks"),
         (["--metrics", "viescore"], "needs --judge MODEL"),
         (["--metrics", "motion", "--instruction", "x"], "needs clips"),
         (["--metrics", "aesthetic"], "aesthetic needs --aesthetic-head FILE"),
@@ -197,12 +184,6 @@ def test_metrics_are_listed() -> None:
 # ---------------------------------------------------------------- metrics that ask
 
 
-def marks(asked: Asked, before: int) -> Answer:
-    """Two pictures: success 8, kept 6; one: 9 and 4."""
-    pair = [8, 6] if len(asked.pictures) == 2 else [9, 4]
-    return Answer(json.dumps({"score": pair, "reasoning": "so"}))
-
-
 def ask(root: Path, server: ChatServer, *arguments: object) -> tuple[Result, dict]:
     return score(root, "--metrics", "viescore", "--judge", "j", "--endpoint", server.url,
                  *arguments)  # fmt: skip
@@ -245,6 +226,25 @@ def test_a_judge_that_stops_is_gone_on_with(root: Path) -> None:
     assert told["first"]["all"]["overall"]["missing"] == 0
 
 
+def test_answers_that_were_cut_are_told(root: Path) -> None:
+    finish = "length"
+
+    def answer(asked: Asked, before: int) -> Answer:
+        if len(asked.pictures) == 2:
+            return Answer("<think>Well, the first", finish=finish)
+        return marks(asked, before)
+
+    with ChatServer(answer) as server:
+        done, told = ask(root, server)
+        assert "first: 6 answers were too long, and cut" in done.output  # two tries for each edit
+        assert "higher --max-tokens" in done.output
+        assert told["first"]["all"]["success"]["missing"] == 3
+        before, finish = len(server.asked), "stop"
+        done, _ = ask(root, server, "--max-tokens", 4096)
+        assert "were too long" not in done.output
+        assert [len(each.pictures) for each in server.asked[before:]] == [2] * 10
+
+
 def test_a_judge_that_cannot_be_reached(root: Path) -> None:
     with ChatServer(marks) as server:
         pass  # closed again
@@ -269,117 +269,3 @@ def test_imgedit_asks_by_type(root: Path) -> None:
     assert done.exit_code == 0, done.output
     assert told["first"]["all"]["imgedit"]["mean"] == 4
     assert sum("whole picture is in the style" in each.prompt for each in server.asked) == 2
-
-
-# ---------------------------------------------------------------- editing
-
-
-def edit(root: Path, lora: Path, *arguments: object) -> Result:  # noqa: F811
-    return evaluate("edit", root / "out", "--sources", root / "tasks", "--lora", lora,
-                    "--device", "cpu", *arguments)  # fmt: skip
-
-
-def images(folder: Path) -> dict[str, np.ndarray]:
-    return {
-        p.relative_to(folder).as_posix(): np.array(Image.open(p)) for p in folder.rglob("*.png")
-    }
-
-
-@pytest.mark.parametrize("method", ["lora", "flowedit", "text-to-image", "copy"])
-def test_every_task_is_edited_at_its_size(root: Path, lora: Path, method: str) -> None:  # noqa: F811
-    done = edit(root, lora, "--method", method)
-    assert done.exit_code == 0, done.output
-    assert "3 results in" in done.output and "3 of them new" in done.output
-    found, sources = images(root / "out"), images(root / "tasks")
-    assert found.keys() == sources.keys()
-    assert {a.shape for a in found.values()} == {(16, 24, 3)}
-    same = [np.array_equal(found[name], sources[name]) for name in found]
-    assert all(same) if method == "copy" else not any(same)
-
-
-def test_the_instruction_matters_and_editing_goes_on_where_it_was(
-    root: Path, lora: Path  # noqa: F811
-) -> None:  # fmt: skip
-    edit(root, lora)
-    first = images(root / "out")
-    kept = (root / "out/b.png").stat().st_mtime_ns
-    (root / "out/a.png").unlink()
-    done = edit(root, lora)
-    assert "1 of them new" in done.output
-    assert (root / "out/b.png").stat().st_mtime_ns == kept
-    assert all(np.array_equal(a, b) for a, b in zip(first.values(), images(root / "out").values(),
-                                                    strict=True))  # fmt: skip
-    shutil.rmtree(root / "out")
-    edit(root, lora, "--instruction", "something else")
-    other = images(root / "out")
-    assert not np.array_equal(other["a.png"], first["a.png"])
-
-
-@pytest.mark.parametrize(
-    ("change", "arguments", "message"),
-    [
-        (None, ["--method", "magic"], "--method magic: wanted lora, flowedit"),
-        ("captions", ["--method", "flowedit"], "needs captions, and a has none"),
-        ("clip", [], "edits pictures"),
-    ],
-)
-def test_wrong_tasks(
-    root: Path, lora: Path, change: str | None, arguments: list[str], message: str  # noqa: F811
-) -> None:  # fmt: skip
-    manifest = root / "tasks/metadata.jsonl"
-    rows = [json.loads(line) for line in manifest.read_text().splitlines()]
-    if change == "captions":
-        del rows[0]["src_caption"]
-    if change == "clip":
-        write_film(
-            root / "tasks/d.mp4", iter([np.zeros((16, 16, 3), np.uint8)] * 5), fps=Fraction(8)
-        )
-        rows.append({"file_name": "d.mp4", "instruction": "x"})
-    manifest.write_text("\n".join(map(json.dumps, rows)))
-    done = edit(root, lora, *arguments)
-    assert done.exit_code == 2 and message in done.stderr
-    assert not (root / "out").exists()
-
-
-@pytest.mark.parametrize("method", ["lora", "text-to-image", "flowedit"])
-def test_clips_keep_their_size_and_length(
-    tmp_path: Path, clip: Path, wan_lora: Path, method: str  # noqa: F811
-) -> None:  # fmt: skip
-    (tmp_path / "tasks").mkdir()
-    shutil.copyfile(clip, tmp_path / "tasks/clip.mp4")
-    row = {"file_name": "clip.mp4", "instruction": "Turn the video to cartoon style"}
-    row |= {"src_caption": "a photo of a thing", "tgt_caption": "a cartoon of a thing"}
-    (tmp_path / "tasks/metadata.jsonl").write_text(json.dumps(row))
-    done = edit(tmp_path, wan_lora, "--method", method, "--steps", 1)
-    if method == "flowedit":
-        assert done.exit_code == 2 and "flowedit is for FLUX" in done.stderr
-        return
-    assert done.exit_code == 0, done.output
-    source, result = read_film(clip), read_film(tmp_path / "out/clip.mp4")
-    assert result.frames.shape == source.frames.shape and result.fps == pytest.approx(source.fps)
-    assert np.abs(result.frames.astype(float) - source.frames).mean() > 5
-
-
-def test_from_the_published_data_to_table_3(root: Path, lora: Path) -> None:  # noqa: F811
-    """fetch, edit, score: GEdit-Bench's layout from a local copy, every step resumable."""
-    from test_published import gedit_folder
-
-    source = gedit_folder(root / "gedit")
-    tasks, results = root / "gedit-tasks", root / "byg"
-    steps: list[Callable[[], Result]] = [
-        lambda: evaluate("fetch", "gedit", tasks, "--from", source),
-        lambda: evaluate("edit", results, "--sources", tasks, "--lora", lora, "--device", "cpu"),
-    ]
-    for step in steps:
-        done = step()
-        assert done.exit_code == 0, done.output
-    assert (results / "fullset/subject-add/en/key1.png").is_file()
-    with ChatServer(marks) as server:
-        done = evaluate("score", results, "--sources", tasks, "--metrics", "viescore",
-                        "--judge", "j", "--endpoint", server.url)  # fmt: skip
-    assert done.exit_code == 0, done.output
-    rows = [line.split("|")[1:-1] for line in done.output.splitlines() if line.startswith("|")]
-    table = {row[0].strip(): [cell.strip() for cell in row[1:]] for row in rows}
-    assert table["subject-add"] == ["1", "8.000", "6.000", "6.000", "4.000", "4.899", "4.90"]
-    assert table["mean of groups"][5] == "4.899"
-    assert "of the intersection" in table

@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from byg_train.evaluate.viescore import Marks, geometric, judge_edit, read_marks, tabulate
+from byg_train.commands.evaluate_tables import missing_lines, tables
+from byg_train.evaluate.scoring import Scores
+from byg_train.evaluate.tasks import Task
+from byg_train.evaluate.viescore import Marks, geometric, judge_edit, read_marks
 
 RED, BLUE = Image.new("RGB", (12, 8), "red"), Image.new("RGB", (24, 16), "blue")
 
@@ -26,13 +30,37 @@ TABLE_2 = [
 ]
 
 
+COLUMNS = ("success", "kept", "SC", "PQ", "overall")
+
+
+def scored(marks: Sequence[Marks]) -> Scores:
+    """A method with these marks, as `evaluate score` has them."""
+    tasks = [Task(str(i), Path(f"{i}.png"), "Paint it", "photo") for i in range(len(marks))]
+    values = {
+        str(i): dict(zip(COLUMNS, (m.success, m.kept, m.semantic, m.quality, m.overall),
+                         strict=True))
+        for i, m in enumerate(marks)
+    }  # fmt: skip
+    return Scores("byg", tasks, values)
+
+
+def printed(marks: Sequence[Marks]) -> dict[str, dict[str, str]]:
+    """Row -> column -> cell of the table by group."""
+    lines = list(tables([scored(marks)], COLUMNS))[-1].splitlines()
+    head, _, *rows = ([cell.strip() for cell in line.split("|")[1:-1]] for line in lines)
+    return {row[0]: dict(zip(head[1:], row[1:], strict=True)) for row in rows}
+
+
 @pytest.mark.parametrize(("semantic", "quality", "overall"), TABLE_2)
 def test_overall_of_means_is_what_table_2_prints(
     semantic: float, quality: float, overall: float
 ) -> None:
     assert geometric(semantic, quality) == pytest.approx(overall, abs=0.0101)
-    marks = [Marks(semantic, 10, 10, quality), Marks(10, semantic, quality, 10)]
-    assert tabulate(marks).overall_of_means == pytest.approx(overall, abs=0.0101)
+    # Two edits whose marks differ, and whose means are those of the paper.
+    marks = [Marks(semantic - 1, 10, 10, quality - 0.5), Marks(10, semantic + 1, quality + 0.5, 10)]
+    row = printed(marks)["photo"]
+    assert (row["SC"], row["PQ"]) == (f"{semantic:.3f} ± 1.000", f"{quality:.3f} ± 0.500")
+    assert float(row["√(SC·PQ)"]) == pytest.approx(overall, abs=0.0101)
 
 
 def test_table_2_has_one_root_that_does_not_fit() -> None:
@@ -47,18 +75,22 @@ def test_marks_are_minima_and_their_geometric_mean() -> None:
 
 
 def test_the_mean_of_overalls_is_not_the_overall_of_means() -> None:
-    table = tabulate([Marks(10, 10, 10, 10), Marks(0, 9, 10, 10)])
-    assert table.overall.mean == 5
-    assert table.overall_of_means == pytest.approx(math.sqrt(50))
-    assert (table.success.mean, table.kept.mean) == (5, 9.5)
+    row = printed([Marks(10, 10, 10, 10), Marks(0, 9, 10, 10)])["photo"]
+    assert (row["overall"], row["√(SC·PQ)"]) == ("5.000 ± 5.000", f"{math.sqrt(50):.2f}")
+    assert (row["success"], row["kept"]) == ("5.000 ± 5.000", "9.500 ± 0.500")
 
 
 def test_missing_marks_are_counted_and_fill_no_mean() -> None:
-    table = tabulate([Marks(4, 8, 9, 9), Marks(None, None, 5, 5), Marks(6, 6, None, None)])
-    assert (table.semantic.mean, table.semantic.n, table.semantic.missing) == (5, 2, 1)
-    assert (table.quality.mean, table.quality.missing) == (7, 1)
-    assert (table.overall.mean, table.overall.n, table.overall.missing) == (6, 1, 2)
-    assert math.isnan(tabulate([Marks(None, None, None, None)]).overall_of_means)
+    marks = [Marks(4, 8, 9, 9), Marks(None, None, 5, 5), Marks(6, 6, None, None)]
+    row = printed(marks)["photo"]
+    assert row["edits"] == "3"
+    assert (row["SC"], row["PQ"], row["overall"]) == ("5.000 ± 1.000", "7.000 ± 2.000", "6.000")
+    assert list(missing_lines([scored(marks)], COLUMNS)) == [
+        "byg: of 3 edits without a value: success 1, kept 1, SC 1, PQ 1, overall 2"
+    ]
+    nothing = printed([Marks(None, None, None, None)])
+    assert nothing["photo"] == {name: "–" for name in (*COLUMNS, "√(SC·PQ)")} | {"edits": "1"}
+    assert nothing["mean of groups"]["overall"] == "–"
 
 
 @pytest.mark.parametrize(

@@ -1,66 +1,24 @@
-"""The study's page in a real browser: hands, phones, clips in step, and what goes wrong.
-
-Runs where playwright finds a Chromium (`playwright install chromium`, or the system's own); with
-BYG_REQUIRE_BROWSER=1 it must.
-"""
+"""The study's page in a real browser: hands, phones, and what goes wrong."""
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import browsers
 import pytest
-from study_folders import make_folders, picture, served, video
+from browsers import quiet
+from study_folders import answered, begin, make_folders, picture, ready, served
 
 from byg_train.study.server import StudyServer
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page, Route
 
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
-SPREAD = """() => {
-  const times = [...document.querySelectorAll("video")].map((v) => v.currentTime);
-  return Math.max(...times) - Math.min(...times);
-}"""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    missing = pytest.fail if os.environ.get("BYG_REQUIRE_BROWSER") == "1" else pytest.skip
-    try:
-        from playwright.sync_api import Error, sync_playwright
-    except ImportError:
-        missing("playwright is not installed")
-    own = next(filter(None, map(shutil.which, NAMES)), None)
-    with sync_playwright() as play:
-        try:
-            found = play.chromium.launch(executable_path=own, args=["--no-sandbox"])
-        except Error as error:
-            missing(f"no Chromium starts: {str(error).splitlines()[0]}")
-        yield found
-        found.close()
-
-
-@pytest.fixture
-def page(browser: Browser) -> Iterator[Page]:
-    """A page that may not complain."""
-    context = browser.new_context(viewport={"width": 1200, "height": 800})
-    yield from quiet(context.new_page())
-    context.close()
-
-
-def quiet(page: Page) -> Iterator[Page]:
-    complaints: list[str] = []
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("console", lambda m: complaints.append(m.text) if m.type in ("error", "warning") else 0)
-    page.set_default_timeout(90_000)
-    page.complaints = complaints
-    yield page
-    assert complaints == []
+browser = browsers.browser
+page = browsers.page
 
 
 @pytest.fixture
@@ -68,22 +26,6 @@ def study(tmp_path: Path) -> Iterator[StudyServer]:
     make_folders(tmp_path, pictures=3)
     with served(tmp_path) as server:
         yield server
-
-
-def begin(page: Page, server: StudyServer, name: str = "Ann") -> None:
-    page.goto(server.address)
-    page.fill("#name", name)
-    page.keyboard.press("Enter")
-    ready(page)
-
-
-def ready(page: Page) -> None:
-    """Everything is there to be seen."""
-    page.wait_for_selector(".choice:enabled")
-
-
-def answered(page: Page, count: int) -> None:
-    page.wait_for_function("n => document.querySelector('#progress').value === n", arg=count)
 
 
 def colour_of(page: Page, slot: str) -> str:
@@ -262,75 +204,6 @@ def test_a_phone_shows_everything_at_once(
             answered(phone, 1)
             assert len(server.ballot.votes.all()) == 1
     context.close()
-
-
-# ---------------------------------------------------------------- clips
-
-
-@pytest.fixture
-def clips(tmp_path: Path) -> Iterator[StudyServer]:
-    make_folders(tmp_path, pictures=0, videos=2)
-    with served(tmp_path) as server:
-        yield server
-
-
-def test_clips_play_in_step_and_begin_anew_together(page: Page, clips: StudyServer) -> None:
-    begin(page, clips)
-    assert page.locator("video").count() == 3
-    # Every clip ends and begins anew, twice; when one begins, all stand near their beginning.
-    page.evaluate("""() => {
-      window.starts = [];
-      const all = [...document.querySelectorAll("video")];
-      for (const v of all) v.addEventListener("play", () =>
-        window.starts.push(all.map((one) => one.currentTime)));
-    }""")
-    page.wait_for_function("() => window.starts.length >= 6")
-    assert all(max(times) < 0.5 for times in page.evaluate("window.starts"))
-
-
-def test_a_clip_that_falls_behind_catches_up(page: Page, clips: StudyServer) -> None:
-    """All stand still, so nothing but the page brings them together."""
-    begin(page, clips)
-    page.keyboard.press(" ")
-    page.wait_for_function("() => [...document.querySelectorAll('video')].every((v) => v.paused)")
-    page.evaluate("""() => document.querySelectorAll("video").forEach((v, i) => {
-      v.currentTime = [0.2, 0.9, 0.2][i];
-    })""")
-    page.wait_for_function(f"() => ({SPREAD})() < 0.1")
-
-
-def test_the_shorter_clip_waits_at_its_end(page: Page, tmp_path: Path, clips: StudyServer) -> None:
-    for path in (tmp_path / "first").rglob("*.webm"):
-        video(path, (220, 40, 40), frames=4)
-    begin(page, clips)
-    page.wait_for_function("""() => {
-      const ended = [...document.querySelectorAll("video")].map((v) => v.ended);
-      return ended.filter(Boolean).length === 1;
-    }""")
-    page.wait_for_function("""() =>
-      [...document.querySelectorAll("video")].every((v) => !v.ended && v.currentTime < 0.3)""")
-
-
-def test_space_stops_clips_and_goes_on(page: Page, clips: StudyServer) -> None:
-    begin(page, clips)
-    stopped = "() => [...document.querySelectorAll('video')].every((v) => v.paused)"
-    playing = "() => [...document.querySelectorAll('video')].some((v) => !v.paused)"
-    page.wait_for_function(playing)
-    page.keyboard.press(" ")
-    page.wait_for_function(stopped)
-    page.keyboard.press(" ")
-    page.wait_for_function(playing)
-    assert clips.ballot.votes.all() == []
-
-
-def test_space_after_a_click_does_not_vote_again(page: Page, clips: StudyServer) -> None:
-    begin(page, clips)
-    page.click(".choice[data-side=left]")
-    answered(page, 1)
-    ready(page)
-    page.keyboard.press(" ")
-    page.wait_for_function("() => [...document.querySelectorAll('video')].every((v) => v.paused)")
-    assert len(clips.ballot.votes.all()) == 1
 
 
 # ---------------------------------------------------------------- what goes wrong

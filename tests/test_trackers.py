@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from edit_folders import evaluate
 
 from byg_train.evaluate.motion_fidelity import motion_fidelity
 from byg_train.evaluate.trackers import GRID, load_cotracker, load_raft
+from byg_train.film import write_film
 
 # A repository as torch.hub wants it, with a tracker whose tracks are known: everything moves by the
 # brightness of the frame.
@@ -50,6 +54,25 @@ def test_tracks_of_a_checkout(checkout: str) -> None:
     there, back = track(brightening(10)), track(brightening(-5))
     assert motion_fidelity(there, tracks).score == pytest.approx(1)
     assert motion_fidelity(there, back).score == pytest.approx(-1)
+
+
+def test_motion_from_the_command_line(checkout: str, tmp_path: Path) -> None:
+    """A result that moves as its source does, and one that stands still: that has no value."""
+    for folder, step in (("tasks", 10), ("moving", 6), ("frozen", 0)):
+        frames = brightening(step).repeat(4, 1).repeat(4, 2)
+        write_film(tmp_path / folder / "clip.mp4", iter(frames), fps=Fraction(8))
+    done = evaluate(
+        "score", tmp_path / "moving", tmp_path / "frozen", "--sources", tmp_path / "tasks",
+        "--instruction", "x", "--metrics", "motion", "--cotracker", checkout,
+        "--json", tmp_path / "o.json", "--device", "cpu",
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    told = json.loads((tmp_path / "o.json").read_text())
+    assert told["moving"]["all"]["motion"]["mean"] == pytest.approx(1)
+    assert told["moving"]["all"]["still"]["mean"] == 0
+    assert told["frozen"]["all"]["motion"]["missing"] == 1
+    assert told["frozen"]["all"]["still"]["mean"] == 1
+    assert "frozen: of 1 edits without a value: motion 1" in done.output
 
 
 def test_a_missing_checkout_is_an_error_that_can_be_explained(tmp_path: Path) -> None:

@@ -7,8 +7,8 @@ from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import browsers
 import pytest
-import test_study_browser
 from comfy_server import PACK, Server, server
 
 from tools import frontend
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 # Widgets of the frontend alone, in which nodes show text and clips.
 PREVIEWS = ("preview", "video-preview")
-browser = test_study_browser.browser  # found, or the test fails or is skipped
+browser = browsers.browser  # found, or the test fails or is skipped
 
 
 @pytest.fixture(scope="module")
@@ -112,9 +112,10 @@ def test_workflows_and_boxes_are_listed(browser: Browser, host: Server) -> None:
     frontend.open_templates(page, PACK)
     for path in WORKFLOWS:
         page.wait_for_selector(f"text='{path.stem}'")
+    # The first rows of pictures; the others are drawn as one scrolls.
     page.wait_for_function(
-        """() => [...document.images].filter((i) =>
-            i.src.includes("workflow_templates") && i.naturalWidth >= 256).length > 3"""
+        """() => [...document.querySelectorAll("[role=dialog] img")].filter((i) =>
+            i.complete && i.naturalWidth >= 256).length > 3"""
     )
     page.close()
 

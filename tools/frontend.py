@@ -23,7 +23,7 @@ SETTINGS = {
 }
 TITLE = 30  # height of a node's title bar, above its position
 MARGIN = 20
-PATIENCE = 600_000  # milliseconds, for a machine that does much else
+PATIENCE = 240_000  # milliseconds, for a machine that does much else
 
 _READY = """() => window.app?.graph && window.LiteGraph
     && Object.keys(LiteGraph.registered_node_types).length > 50"""
@@ -83,7 +83,7 @@ def run(page: Page) -> None:
 def open_templates(page: Page, pack: str) -> None:
     """The template browser, at the workflows of a pack."""
     page.click("[aria-label=Templates]")
-    page.click(f"text='{pack}'")
+    page.click(f"[role=dialog] >> text='{pack}'")
 
 
 def nodes(page: Page) -> list[Box]:

@@ -5,10 +5,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-import signal
-import subprocess
-import sys
-import threading
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,10 +18,10 @@ from ..run_folder import CONFIG, differences, read_config
 from ..stopping import stops_at_once
 from ..world import ablation
 from ..world.demo import prepare
+from .children import Children
 from .errors import interruption_explained
 from .settings import Flags, resolve_device, settings
 
-PACKAGE = Path(__file__).parents[2]
 ABOUT, TABLE, PLOT = "ablation.json", "ablation.md", "ablation.png"
 SCORES, LOGS = "scores.json", "logs"
 
@@ -173,7 +169,7 @@ def _scored(job: Job, flags: AblateFlags) -> dict | None:
 
 def _all(left: list[Job], flags: AblateFlags, device: str, jobs: list[Job]) -> list[str]:
     """Run jobs, `flags.jobs` at once; returns the names of those that failed."""
-    children = _Children(max(1, (os.cpu_count() or 1) // flags.jobs))
+    children = Children(max(1, (os.cpu_count() or 1) // flags.jobs))
     failed, pool = [], ThreadPoolExecutor(flags.jobs)
     try:
         running = {pool.submit(_one, job, flags, device, children): job for job in left}
@@ -192,7 +188,7 @@ def _all(left: list[Job], flags: AblateFlags, device: str, jobs: list[Job]) -> l
     return failed
 
 
-def _one(job: Job, flags: AblateFlags, device: str, children: _Children) -> bool:
+def _one(job: Job, flags: AblateFlags, device: str, children: Children) -> bool:
     """Train, if that is left, and score; whether both went well."""
     log = flags.output / LOGS / f"{job.name}.log"
     scoring = [
@@ -205,46 +201,6 @@ def _one(job: Job, flags: AblateFlags, device: str, children: _Children) -> bool
         if not children.run([*training, *resume], log):
             return False
     return children.run([*scoring, *(["--lora", str(job.lora)] if job.training else [])], log)
-
-
-class _Children:
-    """Processes of this package, which are asked to save and stop when the command is stopped."""
-
-    def __init__(self, threads: int) -> None:
-        self.threads, self._running, self._stopped = threads, set(), False
-        self._lock = threading.Lock()
-
-    def run(self, arguments: list[str], log: Path) -> bool:
-        """Run a module with its output in a log; whether it ended well."""
-        log.parent.mkdir(parents=True, exist_ok=True)
-        path = os.pathsep.join(filter(None, (str(PACKAGE), os.environ.get("PYTHONPATH"))))
-        environment = {**os.environ, "OMP_NUM_THREADS": str(self.threads), "PYTHONPATH": path}
-        with log.open("ab") as file:
-            with self._lock:
-                if self._stopped:
-                    return False
-                child = subprocess.Popen(
-                    [sys.executable, "-m", *arguments],
-                    stdout=file,
-                    stderr=subprocess.STDOUT,
-                    env=environment,
-                    start_new_session=True,  # a Ctrl-C reaches it once, by `stop`
-                )
-                self._running.add(child)
-            code = child.wait()
-            with self._lock:
-                self._running.discard(child)
-        return code == 0
-
-    def stop(self) -> None:
-        """Ask all to stop, and wait until they have saved."""
-        with self._lock:
-            self._stopped = True
-            running = list(self._running)
-        for child in running:
-            child.send_signal(signal.SIGINT)
-        for child in running:
-            child.wait()
 
 
 # ---------------------------------------------------------------- the table

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +22,7 @@ from ..edit import Editor, Wishes, finished, fitted, open_lora
 from ..edit_clip import WAN_FPS, EditedClip, seen_by_model, seen_pixels
 from ..evaluate.media import MEDIA
 from ..evaluate.tasks import Task, read_tasks
+from ..files import atomic
 from ..film import write_film
 from ..footage import open_footage
 from ..grid import save_picture
@@ -29,6 +33,8 @@ from .errors import out_of_memory_explained
 from .settings import resolve_device
 
 METHODS = ("lora", "flowedit", "text-to-image", "copy")
+# The file in a folder of results that says how they were made.
+ABOUT = "edits.json"
 
 
 @dataclass(frozen=True)
@@ -61,10 +67,11 @@ def run_edit_all(flags: EditAllFlags) -> None:
     tasks = _tasks(flags, editor)
     targets = {task.name: _target(flags, task) for task in tasks}
     left = [task for task in tasks if not targets[task.name].exists()]
+    _expect_same(flags, tasks, {task.name for task in left})
     if left and flags.method == "copy":
         for task in left:
-            targets[task.name].parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(task.source, targets[task.name])
+            with atomic(targets[task.name]) as temporary:
+                shutil.copyfile(task.source, temporary)
     elif left:
         _edit_all(flags, editor, left, targets, len(tasks))
     typer.echo(f"{len(tasks)} results in {flags.output}, {len(left)} of them new")
@@ -91,6 +98,39 @@ def _tasks(flags: EditAllFlags, editor: Editor) -> list[Task]:
     if flags.method == "flowedit" and films:
         raise ConfigError("--method flowedit is for FLUX: its settings for Wan are not published")
     return tasks
+
+
+def _expect_same(flags: EditAllFlags, tasks: list[Task], left: set[str]) -> None:
+    """Refuse to fill up a folder whose results were made otherwise; note how these are made."""
+    about, made = flags.output / ABOUT, _made(flags)
+    asked = {task.name: _said(flags.method, task) for task in tasks}
+    if about.exists() and len(left) < len(tasks):
+        told = json.loads(about.read_text(encoding="utf-8"))
+        pairs = [(name, told["made"].get(name), value) for name, value in made.items()]
+        pairs += [
+            (name, told["asked"].get(name, words), words)
+            for name, words in asked.items()
+            if name not in left
+        ]
+        for name, before, now in pairs:
+            if before != now:
+                raise ConfigError(
+                    f"{flags.output} holds results that were made otherwise ({name}: {before} "
+                    f"there, {now} now); choose another folder, or delete them"
+                )
+        asked = told["asked"] | asked
+    with atomic(about) as temporary:
+        text = json.dumps({"made": made, "asked": asked}, indent=1, ensure_ascii=False)
+        temporary.write_text(text, encoding="utf-8")
+
+
+def _made(flags: EditAllFlags) -> dict[str, Any]:
+    """All that decides what comes out of the same task."""
+    if flags.method == "copy":
+        return {"method": "copy"}
+    lora = hashlib.sha256(flags.lora.read_bytes()).hexdigest()[:16]
+    names = ("method", "model", "seed", "steps", "resolution")
+    return {"lora": lora, **{name: getattr(flags, name) for name in names}}
 
 
 def _target(flags: EditAllFlags, task: Task) -> Path:
@@ -121,6 +161,7 @@ def _said(method: str, task: Task) -> list[str]:
         "lora": [task.instruction],
         "flowedit": [task.src_caption, task.tgt_caption],
         "text-to-image": [task.tgt_caption],
+        "copy": [],
     }[method]
 
 

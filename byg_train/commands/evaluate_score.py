@@ -24,7 +24,7 @@ from ..evaluate.instruments import (
 from ..evaluate.markdown import table
 from ..evaluate.media import MEDIA
 from ..evaluate.motion_fidelity import Direction
-from ..evaluate.scoring import Scores, find_results, score, to_json, write_json
+from ..evaluate.scoring import Scores, find_results, measure, to_json, write_json
 from ..evaluate.scoring import judge as judge_all
 from ..evaluate.tasks import Task, named_files, read_tasks
 from ..progress import Progress
@@ -90,10 +90,11 @@ def run_score(flags: ScoreFlags) -> None:
     found = {folder: find_results(folder, tasks) for folder in flags.results}
     labels = _labels(flags.results)
     made = measures(names, _networks(flags), truths)
-    methods = []
-    for folder, results in found.items():
-        with Progress(len(tasks), f"measuring {labels[folder]}") as progress:
-            methods.append(score(labels[folder], tasks, results, truths, made, progress.advance))
+    methods = [Scores(labels[folder], list(tasks.values())) for folder in found]
+    for scores, results in zip(methods, found.values(), strict=True):
+        if made:
+            with Progress(len(tasks), f"measuring {scores.name}") as progress:
+                measure(scores, results, truths, made, progress.advance)
     if asked := [name for name in names if "judge" in METRICS[name].needs]:
         _judge(flags, asked, list(found.items()), methods)
     columns = [column for name in names for column in METRICS[name].columns]
@@ -109,7 +110,7 @@ def show_metrics() -> None:
         [name, " ".join(metric.columns), metric.about, " ".join(sorted(metric.needs))]
         for name, metric in METRICS.items()
     ]
-    typer.echo(table(["metric", "columns", "what it says", "needs"], rows))
+    typer.echo(table(["metric", "columns", "what it says", "needs"], rows, numbers=False))
 
 
 # ---------------------------------------------------------------- what was typed
@@ -199,12 +200,24 @@ async def _ask_all(
     try:
         await model.check()
         for (folder, results), scores in zip(found, methods, strict=True):
-            ask = judge.Judge(model, folder / SAID).ask
+            one = judge.Judge(model, folder / SAID)
             with Progress(len(scores.tasks), f"judging {scores.name}") as progress:
-                made = judge_measures(names, ask)
+                made = judge_measures(names, one.ask)
                 await judge_all(scores, results, made, concurrency, progress.advance)
+            _tell_open(scores.name, one)
     finally:
         await model.close()
+
+
+def _tell_open(name: str, one: judge.Judge) -> None:
+    """What the same command would ask again."""
+    if one.silent:
+        typer.echo(f"{name}: {one.silent} questions got no answer; run this again to ask them")
+    if one.cut:
+        typer.echo(
+            f"{name}: {one.cut} answers were too long, and cut; run this again with a higher "
+            "--max-tokens to ask for them"
+        )
 
 
 def _model(flags: ScoreFlags) -> Model:

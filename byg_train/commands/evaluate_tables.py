@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 from ..evaluate.instruments import LOWER_IS_BETTER
@@ -15,24 +16,26 @@ HEADLINES = ("overall", "imgedit", "clip_dir", "dino")
 
 
 def tables(methods: Sequence[Scores], columns: Sequence[str]) -> Iterator[str]:
-    """All methods over all edits; then by group, as in Tables 2 and 3."""
+    """All methods over all edits; by group side by side (Table 3), and each alone (Table 2)."""
     rows = [[scores.name, *(cell(scores.column(c)) for c in columns)] for scores in methods]
     yield table(["method", *columns], rows)
     if not methods[0].groups(columns[0]):
         return
-    if len(methods) == 1:
-        yield _groups_of_one(methods[0], columns)
-    else:
+    if len(methods) > 1:
         for column in (c for c in HEADLINES if c in columns):
             yield _groups_of_all(methods, column)
+    for scores in methods:
+        yield _groups_of_one(scores, columns)
 
 
 def cell(summary: Summary) -> str:
     """`mean ± standard error`."""
-    if not summary.n:
-        return "–"
-    sem = "" if summary.n < 2 else f" ± {summary.sem:.3f}"
-    return f"{summary.mean:.3f}{sem}"
+    sem = "" if math.isnan(summary.sem) else f" ± {summary.sem:.3f}"
+    return f"{_number(summary.mean)}{sem}"
+
+
+def _number(value: float, digits: int = 3) -> str:
+    return "–" if math.isnan(value) else f"{value:.{digits}f}"
 
 
 def missing_lines(methods: Sequence[Scores], columns: Sequence[str]) -> Iterator[str]:
@@ -50,10 +53,10 @@ def _groups_of_one(scores: Scores, columns: Sequence[str]) -> str:
     rows = []
     for group, first in by_column[columns[0]].items():
         own = {c: by_column[c][group] for c in columns}
-        root = [f"{geometric(own['SC'].mean, own['PQ'].mean):.2f}"] if judged else []
+        root = [_number(geometric(own["SC"].mean, own["PQ"].mean), 2)] if judged else []
         rows.append([group, str(first.n + first.missing), *map(cell, own.values()), *root])
     for label, means in _macro(scores, columns):
-        rows.append([label, "", *(f"{mean:.3f}" for mean in means), *([""] * judged)])
+        rows.append([label, "", *map(_number, means), *([""] * judged)])
     return table([scores.name, "edits", *columns, *(["√(SC·PQ)"] * judged)], rows)
 
 
@@ -63,7 +66,7 @@ def _groups_of_all(methods: Sequence[Scores], column: str) -> str:
     groups = [scores.groups(column) for scores in methods]
     rows = [[group, *(cell(own[group]) for own in groups)] for group in groups[0]]
     macro = [dict(_macro(scores, [column])) for scores in methods]
-    rows += [[label, *(f"{own[label][0]:.3f}" for own in macro)] for label in macro[0]]
+    rows += [[label, *(_number(own[label][0]) for own in macro)] for label in macro[0]]
     return table([f"{column}, {better} is better", *(scores.name for scores in methods)], rows)
 
 

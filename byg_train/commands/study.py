@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,6 +16,7 @@ from rich.table import Column, Table
 
 from ..config import ConfigError
 from ..data import DataError
+from ..evaluate.summary import Summary
 from ..study.ballot import Ballot
 from ..study.items import find_items
 from ..study.server import LOOPBACK, StudyServer
@@ -116,27 +117,38 @@ def report(votes: VoteFile, console: Console) -> None:
     rows = [preference.Vote(each.rater, each.item, each.won == "a") for each in cast]
     study = votes.study
     console.print(f"A = {study.name_a}\nB = {study.name_b}", highlight=False, markup=False)
-    console.print(_rates(cast, rows, preference.win_rate))
+    console.print(_rates(cast, rows))
     for line in _findings(cast, rows, study.items):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-def _rates(cast: list[Cast], rows: Sequence, win_rate: Callable) -> Table:
+def _rates(cast: list[Cast], rows: Sequence) -> Table:
     """A's win rate over all votes, by group and by rater."""
-    groups: dict[tuple[str, str], list] = defaultdict(list)
+    from ..evaluate.preference import across_raters, win_rate
+
+    groups: dict[str, list] = defaultdict(list)
+    raters: dict[str, list] = defaultdict(list)
     for each, row in zip(cast, rows, strict=True):
         if each.group:
-            groups["group", each.group].append(row)
-        groups["rater", each.rater].append(row)
-    right = [Column(name, justify="right", no_wrap=True) for name in ("votes", "A wins", "95 %")]
+            groups[each.group].append(row)
+        raters[each.rater].append(row)
+    heads = ("votes", "A wins", "95 %", "mean of raters")
+    right = [Column(name, justify="right", no_wrap=True) for name in heads]
     table = Table(Column("votes of", overflow="fold"), *right)
-    for label, members in [("all", rows), *((k[1], groups[k]) for k in sorted(groups))]:
-        rate = win_rate(members)
-        interval = f"{rate.low:.1%} to {rate.high:.1%}"
-        table.add_row(label, str(rate.n), f"{rate.share:.1%}", interval)
-        if label == "all":
-            table.add_section()
+    for section in ({"all": rows}, groups, raters):
+        for label, members in sorted(section.items()):
+            rate = win_rate(members)
+            interval = f"{rate.low:.1%} to {rate.high:.1%}"
+            across = "" if section is raters else _across(across_raters(members))
+            table.add_row(label, str(rate.n), f"{rate.share:.1%}", interval, across)
+        table.add_section()
     return table
+
+
+def _across(raters: Summary) -> str:
+    """The mean of the raters' own rates, with its standard error where there is one."""
+    sem = "" if math.isnan(raters.sem) else f" ± {raters.sem:.1%}"
+    return f"{raters.mean:.1%}{sem}"
 
 
 def _findings(cast: list[Cast], rows: Sequence, items: int) -> list[str]:
@@ -150,13 +162,13 @@ def _findings(cast: list[Cast], rows: Sequence, items: int) -> list[str]:
     known = [("Fleiss' kappa", kappa), ("Krippendorff's alpha", alpha)]
     agreement = ", ".join(f"{name} {value:.2f}" for name, value in known if not math.isnan(value))
     return [
-        f"A wins {rate.wins} of {rate.n} votes, {rate.share:.1%}; mean of {across.n} raters "
-        f"{across.mean:.1%} ± {across.sem:.1%} (SEM).",
+        f"A wins {rate.wins} of {rate.n} votes, {rate.share:.1%}"
+        + (f"; mean of {across.n} raters {_across(across)} (SEM)." if across.n > 1 else "."),
         f"Against chance: p = {two:.2g} (two-sided binomial), {one:.2g} (one-sided).",
         f"For other raters and items like these: {low:.1%} to {high:.1%} (95 %, bootstrap over "
         "raters and items; the table's intervals and the binomial test take votes as independent).",
-        f"By majority A wins {most.wins} of {most.wins + most.losses} items, {most.ties} tied; "
-        f"sign test p = {most.p:.2g} (two-sided).",
+        f"By majority A wins {most.wins} of {most.wins + most.losses} items, {most.ties} tied"
+        + ("." if math.isnan(most.p) else f"; sign test p = {most.p:.2g} (two-sided)."),
         f"Agreement of raters: {agreement} (1 always, 0 as by chance)."
         if agreement
         else "Agreement of raters: not known (no item with two votes, or all are equal).",

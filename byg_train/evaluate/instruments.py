@@ -46,7 +46,9 @@ def _metric(columns: str, about: str, needs: str = "") -> Metric:
 METRICS = {
     "clip": _metric("clip_dir", "CLIP directional similarity, edit success", "captions"),
     "dino": _metric("dino", "DINO similarity to the source, frame by frame"),
-    "motion": _metric("motion", "motion fidelity (--cotracker)", "clips"),
+    "motion": _metric(
+        "motion still", "motion fidelity, share of points that stand still (--cotracker)", "clips"
+    ),
     "dynamic": _metric("dynamic", "VBench's dynamic degree", "clips"),
     "aesthetic": _metric("aesthetic", "VBench's aesthetic quality (--aesthetic-head)"),
     "flicker": _metric("flicker", "VBench's temporal flickering", "clips"),
@@ -95,12 +97,29 @@ def _reachable(metric: str, name: str, option: str) -> Iterator[None]:
     """What a library says of a network that it cannot get, as a sentence of what to do."""
     try:
         yield
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
+    except (OSError, ValueError, ImportError, RuntimeError) as error:
         raise DataError(
-            f"{metric} needs {name}, which cannot be had ({reason}); where there is no network, "
-            f"download it elsewhere and pass its folder with {option}, or leave it out of --metrics"
+            f"{metric} needs {name}, which cannot be had ({_first_line(error)}); where there is no "
+            f"network, download it elsewhere and pass it with {option}, or leave {metric} out of "
+            "--metrics"
         ) from None
+
+
+@contextmanager
+def _usable(option: str, file: Path, wanted: str) -> Iterator[None]:
+    """The same of a file that somebody passed."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise DataError(
+            f"{option} {file} cannot be used ({_first_line(error)}); wanted {wanted}"
+        ) from None
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
 def measures(names: Sequence[str], networks: Networks, truths: Mapping[str, Path]) -> list[Measure]:
@@ -159,13 +178,19 @@ def _motion(networks: Networks) -> Measure:
 
     def measure(case: Case) -> Values:
         tracks = track(case.source.frames), track(case.edited)
-        return {"motion": motion_fidelity(*tracks, networks.motion).score}
+        found = motion_fidelity(*tracks, networks.motion)
+        return {"motion": found.score, "still": found.still_edited / len(tracks[1])}
 
     return measure
 
 
 def _dynamic(networks: Networks) -> Measure:
-    with _reachable("dynamic", str(networks.raft or "torchvision's raft_large"), "--raft"):
+    wanted = "torchvision's raft_large"
+    with (
+        _usable("--raft", networks.raft, f"{wanted} as safetensors")
+        if networks.raft
+        else _reachable("dynamic", wanted, "--raft")
+    ):
         flow = load_raft(networks.raft, networks.device)
     return lambda case: {"dynamic": dynamic_degree(case.edited, case.source.fps, flow)}
 
@@ -173,7 +198,10 @@ def _dynamic(networks: Networks) -> Measure:
 def _aesthetic(networks: Networks) -> Measure:
     if networks.aesthetic_head is None:
         raise DataError(f"aesthetic needs --aesthetic-head FILE. {read_head.__doc__.strip()}")
-    head, clip = read_head(networks.aesthetic_head), networks.seeing
+    clip = networks.seeing
+    with _usable("--aesthetic-head", networks.aesthetic_head, "LAION's head for this CLIP"):
+        head = read_head(networks.aesthetic_head)
+        aesthetic(np.zeros((1, clip.model.config.projection_dim)), head)  # whether it fits
     return lambda case: {"aesthetic": aesthetic(clip.pictures_vbench(case.edited), head)}
 
 
@@ -182,7 +210,11 @@ def _against(compare: Callable[[np.ndarray, np.ndarray], Values]) -> Measure:
 
 
 def _lpips(networks: Networks) -> Measure:
-    with _reachable("lpips", str(networks.vgg or VGG), "--vgg"):
+    with (
+        _usable("--vgg", networks.vgg, f"model.safetensors of {VGG}")
+        if networks.vgg
+        else _reachable("lpips", VGG, "--vgg")
+    ):
         trunk, heads = load_vgg(networks.vgg), load_heads()
     return _against(lambda e, t: {"lpips": lpips(e, t, trunk, heads)})
 
@@ -229,8 +261,7 @@ def choose(asked: Sequence[str], tasks: Sequence[Task], given: frozenset[str]) -
     """The metrics to take: those asked for, or all that need nothing more than is there.
 
     Args:
-        asked: names; empty: what fits without a tracker, flow, extra file or hub network but CLIP
-            and DINO.
+        asked: names; empty: all that fit and need no network but CLIP, DINO and the judge.
         tasks: what is to be measured.
         given: of `captions truths clips pictures judge groups` what there is.
     """
@@ -241,15 +272,15 @@ def choose(asked: Sequence[str], tasks: Sequence[Task], given: frozenset[str]) -
             raise DataError(f"--metrics {name} needs {LACKING[lack]}")
     if asked:
         return list(dict.fromkeys(asked))
-    usual = ("clip", "dino", "flicker", "psnr", "ssim", "viescore")
+    usual = ("clip", "dino", "flicker", "psnr", "ssim", "retrieval", "viescore")
     return [name for name in usual if METRICS[name].needs <= given]
 
 
 LACKING = {
     "captions": "src_caption and tgt_caption in the sources' metadata.jsonl",
     "truths": "--truths, the folder of true targets",
-    "clips": "clips; these are pictures",
-    "pictures": "pictures; these are clips",
+    "clips": "clips, and not all of these tasks have one",
+    "pictures": "pictures, and not all of these tasks have one",
     "judge": "--judge MODEL (with --endpoint), or --vlm",
     "groups": f"tasks whose group is one of ImgEdit-Bench's types: {', '.join(imgedit.TYPES)}",
 }

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 Ask = Callable[[Sequence[Image.Image], str], Awaitable[str | None]]
 
 # VIEScore's: greedy, and as reproducible as the server can.
-MAX_TOKENS, SEED, TEMPERATURE = 512, 42, 0.0
+SEED, TEMPERATURE = 42, 0.0
 # Questions in a row without an answer, after which the server is taken for broken.
 FAILURES = 5
 
@@ -29,13 +29,14 @@ FAILURES = 5
 class Judge:
     """Asks a model and keeps what it says, so that a run that was stopped goes on where it was.
 
-    An answer is found again by the model's name, the question and the pictures' pixels. Silence is
-    not kept: the next run asks again.
+    An answer is found again by the model's name, the question and the pictures' pixels. Silence and
+    answers that had to stop before their end are not kept: the next run asks again.
     """
 
     def __init__(self, model: Model, file: Path) -> None:
         """`file` takes one JSON object per answer; a line that a crash has torn is asked again."""
-        self.model, self.file, self.asked, self.silent = model, file, 0, 0
+        self.model, self.file = model, file
+        self.silent = self.cut = 0  # questions without an answer, answers that had to stop
         self._in_a_row = 0
         self._said: dict[str, str] = {}
         lines = file.read_bytes().split(b"\n") if file.exists() else [b""]
@@ -56,6 +57,9 @@ class Judge:
                 self._lose_patience(error)
                 return None
             self._in_a_row = 0
+            if reply.cut:
+                self.cut += 1
+                return reply.text
             self._keep(key, reply.text)
         return self._said[key]
 
@@ -91,7 +95,6 @@ class Judge:
             file.flush()
             os.fsync(file.fileno())
         self._torn = False
-        self.asked += 1
         self._said[key] = answer
 
 

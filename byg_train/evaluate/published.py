@@ -81,7 +81,8 @@ def _checked(data: bytes, name: str) -> bytes:
 def gedit(source: str, language: str) -> Iterator[Published]:
     """GEdit-Bench's edits of one language, from the hub or from a folder with its parquet files.
 
-    Results are called fullset/TASK/LANGUAGE/KEY, as the benchmark's own scorer wants them.
+    Sources are the `input_image`s, which the benchmark's own scorer compares results with; results
+    are called fullset/TASK/LANGUAGE/KEY, as it wants them.
     """
     if language not in LANGUAGES:
         raise DataError(f"--language {language}: GEdit-Bench has {' and '.join(LANGUAGES)}")

@@ -73,24 +73,21 @@ def find_results(folder: Path, tasks: Mapping[str, Task]) -> dict[str, Path]:
     return found
 
 
-def score(
-    name: str,
-    tasks: Mapping[str, Task],
+def measure(
+    scores: Scores,
     results: Mapping[str, Path],
     truths: Mapping[str, Path],
     measures: Sequence[Measure],
     on_done: Callable[[], None] = lambda: None,
-) -> Scores:
-    """Measure one method, one edit in memory at a time; DataError if a result does not fit."""
-    scores = Scores(name, list(tasks.values()))
+) -> None:
+    """Add one method's values, one edit in memory at a time; DataError if a result does not fit."""
     for task in scores.tasks:
-        if task.name in results and measures:
+        if task.name in results:
             case = load_case(task, results[task.name], truths.get(task.name))
             values = scores.values.setdefault(task.name, {})
-            for measure in measures:
-                values |= measure(case)
+            for one in measures:
+                values |= one(case)
         on_done()
-    return scores
 
 
 async def judge(

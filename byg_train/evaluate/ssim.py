@@ -10,10 +10,10 @@ WINDOW = 11
 
 
 def ssim(edited: Frames, target: Frames) -> float:
-    """The mean over frames, channels and places of
+    """The mean of the local index over frames (F, H, W, 3), channels and places.
 
-    (2 m_a m_b + C1) (2 cov_ab + C2) / ((m_a^2 + m_b^2 + C1) (var_a + var_b + C2)),
-    C1 = 0.01^2, C2 = 0.03^2 on [0, 1]; in [-1, 1], 1 for equal clips (F, H, W, 3).
+    (2 m_a m_b + C1) (2 cov_ab + C2) / ((m_a^2 + m_b^2 + C1) (var_a + var_b + C2)) with
+    C1 = 0.01^2, C2 = 0.03^2 on [0, 1]. In [-1, 1]; 1 for equal clips.
     """
     from torchmetrics.functional.image import structural_similarity_index_measure
 

@@ -11,14 +11,12 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable
 from contextlib import suppress
 from typing import NamedTuple
 
 from PIL import Image
 
 from .judge import Ask
-from .summary import Summary, summarise
 
 _ANSWER = """
 Answer with one JSON object and nothing else; the reasoning in one or two sentences:
@@ -80,17 +78,6 @@ class Marks(NamedTuple):
         return geometric(self.semantic, self.quality)
 
 
-class Table(NamedTuple):
-    """Marks over many edits."""
-
-    success: Summary
-    kept: Summary
-    semantic: Summary
-    quality: Summary
-    overall: Summary  # of the edits' own O: GEdit-Bench and Table 3
-    overall_of_means: float  # sqrt(mean SC x mean PQ): what the paper's Table 2 prints
-
-
 async def judge_edit(ask: Ask, source: Image.Image, edited: Image.Image, instruction: str) -> Marks:
     """Mark one edit; the result is shown at the source's size."""
     edited = edited if edited.size == source.size else edited.resize(source.size)
@@ -100,17 +87,11 @@ async def judge_edit(ask: Ask, source: Image.Image, edited: Image.Image, instruc
     return Marks(*(semantic or (None, None)), *(quality or (None, None)))
 
 
-def tabulate(edits: Iterable[Marks]) -> Table:
-    """Means and standard errors over edits; marks that are missing are counted."""
-    edits = list(edits)
-    names = ("success", "kept", "semantic", "quality", "overall")
-    columns = {name: summarise(getattr(marks, name) for marks in edits) for name in names}
-    means = columns["semantic"].mean, columns["quality"].mean
-    return Table(**columns, overall_of_means=geometric(*means))
-
-
 def geometric(semantic: float, quality: float) -> float:
-    """sqrt(SC PQ)."""
+    """sqrt(SC PQ): of an edit's marks its overall, of their means what the paper's Table 2 prints.
+
+    The mean of the edits' own (GEdit-Bench, Table 3) is another number.
+    """
     return math.sqrt(semantic * quality)
 
 

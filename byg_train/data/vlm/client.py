@@ -121,12 +121,12 @@ class Endpoint:
 
         content = [{"type": "image_url", "image_url": {"url": _data_url(p)}} for p in pictures]
         content.append({"type": "text", "text": prompt})
-        limit = self._limit
+        limit, options = self._limit, self._options
         try:
             reply = await self._client.chat.completions.create(
                 model=self.name,
                 messages=[{"role": "user", "content": content}],
-                **self._options,
+                **options,
                 **limit,
             )
         except openai.APITimeoutError:
@@ -144,6 +144,10 @@ class Endpoint:
             if "max_completion_tokens" in str(error) and "max_tokens" in limit:
                 # Newer models of OpenAI want the limit under this name, other servers do not.
                 self._limit = {"max_completion_tokens": limit["max_tokens"]}
+                return await self.ask(prompt, pictures)
+            if "temperature" in str(error) and "temperature" in options:
+                # OpenAI's reasoning models know no temperature but their own.
+                self._options = {k: v for k, v in options.items() if k != "temperature"}
                 return await self.ask(prompt, pictures)
             # 408, 409, 429: later; 5xx: a fault of its own.
             later = error.status_code in (408, 409, 429) or error.status_code >= 500

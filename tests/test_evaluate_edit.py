@@ -1,0 +1,165 @@
+"""`evaluate edit`, and the way from published data to a table; tiny models, a real server."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+from chat_server import ChatServer
+from edit_folders import evaluate, make_tasks, marks
+from PIL import Image
+from test_edit import lora  # noqa: F401
+from test_edit_clip import clip  # noqa: F401
+from test_edit_clip import lora as wan_lora  # noqa: F401
+from typer.testing import Result
+
+from byg_train.evaluate.media import read_film
+from byg_train.film import write_film
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    make_tasks(tmp_path)
+    return tmp_path
+
+
+def edit(root: Path, lora: Path, *arguments: object) -> Result:  # noqa: F811
+    return evaluate("edit", root / "out", "--sources", root / "tasks", "--lora", lora,
+                    "--device", "cpu", *arguments)  # fmt: skip
+
+
+def images(folder: Path) -> dict[str, np.ndarray]:
+    return {
+        p.relative_to(folder).as_posix(): np.array(Image.open(p)) for p in folder.rglob("*.png")
+    }
+
+
+@pytest.mark.parametrize("method", ["lora", "flowedit", "text-to-image", "copy"])
+def test_every_task_is_edited_at_its_size(root: Path, lora: Path, method: str) -> None:  # noqa: F811
+    done = edit(root, lora, "--method", method)
+    assert done.exit_code == 0, done.output
+    assert "3 results in" in done.output and "3 of them new" in done.output
+    found, sources = images(root / "out"), images(root / "tasks")
+    assert found.keys() == sources.keys()
+    assert {a.shape for a in found.values()} == {(16, 24, 3)}
+    same = [np.array_equal(found[name], sources[name]) for name in found]
+    assert all(same) if method == "copy" else not any(same)
+
+
+def test_the_instruction_matters_and_editing_goes_on_where_it_was(
+    root: Path, lora: Path  # noqa: F811
+) -> None:  # fmt: skip
+    edit(root, lora)
+    first = images(root / "out")
+    kept = (root / "out/b.png").stat().st_mtime_ns
+    (root / "out/a.png").unlink()
+    done = edit(root, lora)
+    assert "1 of them new" in done.output
+    assert (root / "out/b.png").stat().st_mtime_ns == kept
+    assert all(np.array_equal(a, b) for a, b in zip(first.values(), images(root / "out").values(),
+                                                    strict=True))  # fmt: skip
+    shutil.rmtree(root / "out")
+    edit(root, lora, "--instruction", "something else")
+    other = images(root / "out")
+    assert not np.array_equal(other["a.png"], first["a.png"])
+
+
+def test_a_folder_is_not_filled_up_with_results_of_another_kind(
+    root: Path, lora: Path, tmp_path: Path  # noqa: F811
+) -> None:  # fmt: skip
+    assert edit(root, lora, "--method", "text-to-image").exit_code == 0
+    told = json.loads((root / "out/edits.json").read_text())
+    assert (told["made"]["method"], told["made"]["seed"]) == ("text-to-image", 0)
+    assert told["asked"]["sub/c"] == ["a blue thing on the grass"]
+    (root / "out/a.png").unlink()
+    kept = images(root / "out")
+    for arguments, message in (
+        (["--method", "text-to-image", "--seed", 1], "made otherwise (seed: 0 there, 1 now)"),
+        (["--method", "flowedit"], "made otherwise (method: text-to-image there, flowedit now)"),
+        (["--method", "copy"], "made otherwise (method: text-to-image there, copy now)"),
+    ):
+        done = edit(root, lora, *arguments)
+        assert done.exit_code == 2 and message in done.stderr, done.stderr
+    manifest = root / "tasks/metadata.jsonl"
+    manifest.write_text(manifest.read_text().replace("blue", "green"))
+    done = edit(root, lora, "--method", "text-to-image")
+    assert "(b: ['a blue thing on the grass'] there, ['a green thing" in done.stderr
+    assert images(root / "out").keys() == kept.keys()
+    for path in (root / "out").rglob("*.png"):
+        path.unlink()
+    assert edit(root, lora, "--method", "text-to-image", "--seed", 1).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "arguments", "message"),
+    [
+        (None, ["--method", "magic"], "--method magic: wanted lora, flowedit"),
+        ("captions", ["--method", "flowedit"], "needs captions, and a has none"),
+        ("clip", [], "edits pictures"),
+    ],
+)
+def test_wrong_tasks(
+    root: Path, lora: Path, change: str | None, arguments: list[str], message: str  # noqa: F811
+) -> None:  # fmt: skip
+    manifest = root / "tasks/metadata.jsonl"
+    rows = [json.loads(line) for line in manifest.read_text().splitlines()]
+    if change == "captions":
+        del rows[0]["src_caption"]
+    if change == "clip":
+        write_film(
+            root / "tasks/d.mp4", iter([np.zeros((16, 16, 3), np.uint8)] * 5), fps=Fraction(8)
+        )
+        rows.append({"file_name": "d.mp4", "instruction": "x"})
+    manifest.write_text("\n".join(map(json.dumps, rows)))
+    done = edit(root, lora, *arguments)
+    assert done.exit_code == 2 and message in done.stderr
+    assert not (root / "out").exists()
+
+
+@pytest.mark.parametrize("method", ["lora", "text-to-image", "flowedit"])
+def test_clips_keep_their_size_and_length(
+    tmp_path: Path, clip: Path, wan_lora: Path, method: str  # noqa: F811
+) -> None:  # fmt: skip
+    (tmp_path / "tasks").mkdir()
+    shutil.copyfile(clip, tmp_path / "tasks/clip.mp4")
+    row = {"file_name": "clip.mp4", "instruction": "Turn the video to cartoon style"}
+    row |= {"src_caption": "a photo of a thing", "tgt_caption": "a cartoon of a thing"}
+    (tmp_path / "tasks/metadata.jsonl").write_text(json.dumps(row))
+    done = edit(tmp_path, wan_lora, "--method", method, "--steps", 1)
+    if method == "flowedit":
+        assert done.exit_code == 2 and "flowedit is for FLUX" in done.stderr
+        return
+    assert done.exit_code == 0, done.output
+    source, result = read_film(clip), read_film(tmp_path / "out/clip.mp4")
+    assert result.frames.shape == source.frames.shape and result.fps == pytest.approx(source.fps)
+    assert np.abs(result.frames.astype(float) - source.frames).mean() > 5
+
+
+def test_from_the_published_data_to_table_3(root: Path, lora: Path) -> None:  # noqa: F811
+    """fetch, edit, score: GEdit-Bench's layout from a local copy, every step resumable."""
+    from test_published import gedit_folder
+
+    source = gedit_folder(root / "gedit")
+    tasks, results = root / "gedit-tasks", root / "byg"
+    steps: list[Callable[[], Result]] = [
+        lambda: evaluate("fetch", "gedit", tasks, "--from", source),
+        lambda: evaluate("edit", results, "--sources", tasks, "--lora", lora, "--device", "cpu"),
+    ]
+    for step in steps:
+        done = step()
+        assert done.exit_code == 0, done.output
+    assert (results / "fullset/subject-add/en/key1.png").is_file()
+    with ChatServer(marks) as server:
+        done = evaluate("score", results, "--sources", tasks, "--metrics", "viescore",
+                        "--judge", "j", "--endpoint", server.url)  # fmt: skip
+    assert done.exit_code == 0, done.output
+    rows = [line.split("|")[1:-1] for line in done.output.splitlines() if line.startswith("|")]
+    table = {row[0].strip(): [cell.strip() for cell in row[1:]] for row in rows}
+    assert table["subject-add"] == ["1", "8.000", "6.000", "6.000", "4.000", "4.899", "4.90"]
+    assert table["mean of groups"][5] == "4.899"
+    assert "of the intersection" in table
