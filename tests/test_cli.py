@@ -306,7 +306,7 @@ def test_a_video_preset_without_data_says_what_it_needs_and_what_runs_now(
     lines = result.stderr.splitlines()
     one, eight = (next(x for x in lines if f"time, {n} GPU" in x) for n in (1, 8))
     assert "H100" in one and "H100" in eight and "the paper's machine" in eight
-    assert lines[-1].endswith("this runs now: python -m byg_train --preset demo")
+    assert lines[-1].endswith("this runs now: python -m byg_train --preset demo_video")
 
 
 @pytest.mark.usefixtures("nothing_loads")

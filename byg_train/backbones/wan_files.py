@@ -136,11 +136,6 @@ def _named(name: str) -> str:
 
 
 def _located(name: str, revision: str | None, *, weights: bool) -> Path | str:
-    if name == "world" and not Path(_named(name)).exists():
-        raise ConfigError(
-            "model.path 'world': no base for clips ships with this version yet; `python -m "
-            f"byg_train.world.train_wan --output {_named(name)}` trains one"
-        )
     name = _named(name)
     folder = local_folder(name, revision)
     experts = PAIR if folder is None else _experts(folder)

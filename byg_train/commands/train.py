@@ -157,7 +157,7 @@ def _train(
             with atomic(output / "dropped.txt") as temporary:
                 temporary.write_text("".join(f"{p}\n" for p in data.problems), encoding="utf-8")
     try:
-        with full_disk_explained(output), out_of_memory_explained(LOWER):
+        with full_disk_explained(output, "with --resume"), out_of_memory_explained(LOWER):
             files = train(config, data, output, device=device, resume=resume)
     except TrainingError as error:
         typer.echo(f"error: {error}", err=True)
@@ -223,5 +223,6 @@ def _explain_needs(config: TrainConfig) -> None:
         soft_wrap=True,
     )
     console.print(plan(config, pixel_multiple(config.model), None))
-    command = "python -m byg_train --preset demo"
+    demo = {"flux": "demo", "wan": "demo_video"}[config.model.family]
+    command = f"python -m byg_train --preset {demo}"
     console.print(f"\nWithout any data, this runs now: {command}", markup=False, highlight=False)
