@@ -13,7 +13,7 @@ import av
 import numpy as np
 import pytest
 import tiny_wan
-from clip_files import clip, hdr_clip, uneven
+from clip_files import clip, hdr_clip, told, uneven
 from PIL import Image
 from rich.console import Console
 from typer.testing import CliRunner, Result
@@ -34,11 +34,6 @@ DATA = DataConfig(frames=5, fps=8, resolution=45, holdout=0)
 
 def byg(*words: object) -> Result:
     return CliRunner().invoke(app, [str(word) for word in words])
-
-
-def told(path: Path, caption: str = "a red fox runs") -> Path:
-    path.with_suffix(".txt").write_text(caption)
-    return path
 
 
 def at(root: Path, **changes: object) -> DataConfig:

@@ -167,6 +167,15 @@ def test_captions_from_a_file_give_a_picture_each(generate: Generate, tmp_path: 
     assert captions == ["a owl\n", "a bus\n"]
 
 
+def test_the_captions_of_one_style_are_drawn_in_another(generate: Generate, tmp_path: Path) -> None:
+    (tmp_path / "d" / "ink").mkdir(parents=True)
+    for name, caption in (("b", "a bus,\n at night"), ("a", "an owl")):
+        (tmp_path / "d" / "ink" / f"{name}.txt").write_text(caption)  # no line break at the end
+    assert generate(tmp_path / "d", "photo", "--captions", tmp_path / "d" / "ink").exit_code == 0
+    captions = [p.read_text() for p in sorted((tmp_path / "d" / "photo").glob("*.txt"))]
+    assert captions == ["an owl\n", "a bus, at night\n"]
+
+
 @pytest.mark.parametrize(
     ("words", "answer"),
     [

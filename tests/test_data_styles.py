@@ -16,7 +16,7 @@ from byg_train.cli import app
 from byg_train.config import DataConfig
 from byg_train.data.items import Dataset, load_items
 from byg_train.world.names import STYLE_PHRASE
-from byg_train.world.scenes import Scene, caption, draw, random_scene
+from byg_train.world.scenes import Scene, article, caption, draw, random_scene
 
 # What the tiny world calls its styles.
 WORLD_STYLES = """
@@ -72,6 +72,7 @@ def test_the_manifest_trains_as_the_folders_do(world: tuple[Path, dict[str, Scen
     before = load(root)
     result = byg("data", "styles", root, "--holdout", 2)
     assert result.exit_code == 0, result.output
+    assert "For other words" not in result.output  # it has its own
     after = load(root)
     assert uses(after) == uses(before)
     assert after.fingerprint == before.fingerprint
@@ -79,8 +80,15 @@ def test_the_manifest_trains_as_the_folders_do(world: tuple[Path, dict[str, Scen
     for row in rows(root):
         scene = scenes[row["file_name"]]
         assert row["src_caption"] == caption(scene)
-        targets = (caption(replace(scene, style=style)) for style in STYLE_PHRASE)
-        assert row["tgt_caption"] in targets
+        now, styles = STYLE_PHRASE[scene.style], set(STYLE_PHRASE) - {scene.style}
+        told = {
+            caption(replace(scene, style=style)): (
+                f"turn the {now} into {article(STYLE_PHRASE[style])}",
+                f"turn the {STYLE_PHRASE[style]} into {article(now)}",
+            )
+            for style in styles
+        }
+        assert told[row["tgt_caption"]] == (row["instruction"], row["reverse_instruction"])
 
 
 def test_every_direction_is_equally_frequent(world: tuple[Path, dict[str, Scene]]) -> None:
@@ -111,7 +119,8 @@ def test_missing_captions_are_listed_dropped_or_stood_in_for(
     (root / "ink" / "0.txt").write_text(" ")
     result = byg("data", "styles", root)
     assert result.exit_code == 2 and "Traceback" not in result.output
-    for word in ("2 problems", "3d/1.png: no caption", "0.txt is empty", "--drop", "--caption"):
+    stand_in = '--caption "a picture" stands in for 1 caption)'
+    for word in ("2 problems", "3d/1.png: no caption", "0.txt is empty", "--drop", stand_in):
         assert word in result.stderr
     assert not (root / "metadata.jsonl").exists()
     result = byg("data", "styles", root, "--drop")

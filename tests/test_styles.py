@@ -54,7 +54,7 @@ def test_the_built_in_texts(root: Path) -> None:
         "Turn the picture into 3d cartoon style",
         "Turn the picture into oil painting style",
     )
-    assert {item.edit_type for item in (cat, dog)} == {"style"}
+    assert {item.edit_type for item in (cat, dog)} == {"style_change"}
 
 
 OWN = """

@@ -11,6 +11,7 @@ from pathlib import Path
 import typer
 
 from ..config import ConfigError
+from ..data import counted
 from ..data.vlm.client import Endpoint, Model, ModelError
 from ..data.vlm.edit_types import Balance
 from ..data.vlm.folder import ClipStyles, Folder, Source, Tuple
@@ -18,6 +19,7 @@ from ..data.vlm.journal import Journal
 from ..data.vlm.local import LocalModel
 from ..data.vlm.pipeline import NO_OFFER, Captioner, is_done, next_question, ordered, rows_of
 from ..progress import CONSOLE, PLAIN_EVERY, Progress
+from .errors import full_disk_explained
 from .settings import resolve_device
 
 # Failures that are told one by one.
@@ -60,9 +62,8 @@ def run_caption(flags: CaptionFlags) -> None:
         _show_prompt(flags, folder, journal, styles)
         return
     model = _model(flags)
-    with journal:
-        sources = ordered(folder.to_ask(journal), flags.seed)[: flags.limit]
-        code = _ask(flags, model, folder, sources, journal, styles)
+    with full_disk_explained(flags.folder, "again"), journal:
+        code = _ask(flags, model, folder, journal, styles)
     if code:
         raise typer.Exit(code)
 
@@ -97,11 +98,12 @@ def _ask(
     flags: CaptionFlags,
     model: Model,
     folder: Folder,
-    sources: list[Source],
     journal: Journal,
     styles: ClipStyles | None,
 ) -> int:
     """Returns the exit code; metadata.jsonl is written however it ends."""
+    everything = ordered(folder.to_ask(journal), flags.seed)
+    sources = everything[: flags.limit]
     captioner = Captioner(
         model=model,
         journal=journal,
@@ -127,6 +129,9 @@ def _ask(
     typer.echo("\n".join(_summary(flags, folder, captioner, new, total)))
     if why:
         typer.echo(why, err=True)
+    else:
+        beyond = sum(source.name not in new for source in everything[len(sources) :])
+        typer.echo("\n".join(_outlook(flags, journal, len(new), beyond)))
     return code or (0 if total else 1)
 
 
@@ -167,16 +172,21 @@ def _show(progress: Progress, captioner: Captioner, flags: CaptionFlags) -> None
 
 def _bill(flags: CaptionFlags, journal: Journal) -> str:
     """Tokens, and what they cost, of all runs on this folder."""
-    asked, answered = journal.tokens["asked"], journal.tokens["answered"]
+    return _priced(flags, journal.tokens["asked"], journal.tokens["answered"])
+
+
+def _priced(flags: CaptionFlags, asked: float, answered: float) -> str:
     words = f"{_short(asked)} + {_short(answered)} tokens"
     if flags.price_in is None and flags.price_out is None:
         return words
-    cost = asked * (flags.price_in or 0) + answered * (flags.price_out or 0)
-    return f"{words}, cost {cost / 1e6:.2f}"
+    cost = (asked * (flags.price_in or 0) + answered * (flags.price_out or 0)) / 1e6
+    return f"{words}, cost {cost:.2f}" if cost >= 1 else f"{words}, cost {cost:.2g}"
 
 
-def _short(number: int) -> str:
-    return f"{number / 1e6:.2f} M" if number >= 1e6 else f"{number / 1e3:.1f} k"
+def _short(number: float) -> str:
+    if number >= 1e6:
+        return f"{number / 1e6:.2f} M"
+    return f"{number / 1e3:.1f} k" if number >= 1e4 else f"{number:.0f}"
 
 
 def _summary(
@@ -186,7 +196,7 @@ def _summary(
     new: dict[str, list[Tuple]],
     total: int,
 ) -> Iterator[str]:
-    yield f"{flags.folder / 'metadata.jsonl'}: {total} tuples"
+    yield f"{flags.folder / 'metadata.jsonl'}: {counted(total, 'tuple')}"
     kinds = Counter(row["edit_type"] for rows in new.values() for row in rows)
     if kinds:
         yield "edit types: " + ", ".join(f"{n} {kind}" for kind, n in kinds.most_common())
@@ -202,6 +212,16 @@ def _summary(
         if len(failed) > TOLD:
             yield f"  ... and {len(failed) - TOLD} more"
     yield from (f"left out: {problem}" for problem in folder.problems[:TOLD])
+
+
+def _outlook(flags: CaptionFlags, journal: Journal, known: int, beyond: int) -> Iterator[str]:
+    """What comes next; after a --limit, what the files beyond it will take by those so far."""
+    if known and beyond:
+        each = beyond / known
+        more = _priced(flags, journal.tokens["asked"] * each, journal.tokens["answered"] * each)
+        yield f"{counted(beyond, 'file')} beyond the --limit, by these about {more} more"
+    if known:
+        yield f"Check them:\n  python -m byg_train data check {flags.folder}"
 
 
 # ---------------------------------------------------------------- the dry run

@@ -85,7 +85,10 @@ def generate(
     root: Folder,
     style: Annotated[str, typer.Argument(metavar="STYLE", help="The style folder to fill.")],
     captions: Annotated[
-        Path | None, typer.Option(help="Text file: a caption, or template, on every line.")
+        Path | None,
+        typer.Option(
+            help="Text file: a caption, or template, on every line; or a folder of captions."
+        ),
     ] = None,
     template: Annotated[
         str | None, typer.Option(help="'a {cat|dog} in {place}': choices, and lists by name.")

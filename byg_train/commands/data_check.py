@@ -16,8 +16,18 @@ from rich.table import Column, Table
 from ..backbones import pixel_multiple
 from ..backbones.locate import local_folder
 from ..config import ConfigError, DataConfig, TrainConfig
-from ..data import DataError
-from ..data.check import ERROR, Finding, Report, Tokens, check, estimated, grouped, tokenized
+from ..data import DataError, counted
+from ..data.check import (
+    ERROR,
+    Finding,
+    Report,
+    Tokens,
+    check,
+    estimated,
+    grouped,
+    tokenized,
+    with_paths,
+)
 from ..data.kinds import CLIPS, PICTURES, Kind, expect_kind, found_kind, kind_of
 from ..data.manifest import find_manifest
 from ..data.repair import repair
@@ -79,7 +89,7 @@ def run_check(flags: CheckFlags) -> None:
     tokens, multiple, data = limits(root, flags.preset, flags.model)
     rows, problems = read_rows(root, flags.templates, kind_of(data))
     rows, problems, struck = without_struck(rows, problems, root)
-    number = len({row.fields.get("file_name") for row in rows})
+    number = len({path for _, path in with_paths(rows, root, kind_of(data))})
     with Progress(number, "checking") as progress:
         report = check(root, rows, problems, tokens, multiple, data, progress.advance)
     if flags.as_json:
@@ -154,11 +164,11 @@ def _show(report: Report, tokens: Tokens, struck: int, most: int | None) -> None
         console.print(_balance(report.kinds))
     levels = Counter(finding.level for finding in report.findings)
     files = len({row.fields.get("file_name") for row in report.rows})
-    told = f"{len(report.rows)} tuples of {files} {report.kind.many}"
+    told = f"{counted(len(report.rows), 'tuple')} of {counted(files, report.kind.one)}"
     told += f" ({struck} struck)" if struck else ""
-    told += f": {levels[ERROR]} errors, {levels['warning']} warnings"
-    counted = "estimated at four letters each" if tokens.estimated else "by the base's tokenizer"
-    console.print(f"{told}. Texts may have {tokens.limit} tokens, {counted}.", highlight=False)
+    told += f": {counted(levels[ERROR], 'error')}, {counted(levels['warning'], 'warning')}"
+    how = "estimated at four letters each" if tokens.estimated else "by the base's tokenizer"
+    console.print(f"{told}. Texts may have {tokens.limit} tokens, {how}.", highlight=False)
 
 
 def _table(groups: dict[Finding, list[Finding]], most: int | None) -> Table:

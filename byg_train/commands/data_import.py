@@ -11,7 +11,7 @@ from pathlib import Path
 import typer
 
 from ..config import ConfigError, nearest
-from ..data import DataError, Problem
+from ..data import DataError, Problem, counted
 from ..data.imports import READERS, Found, Options
 from ..data.kinds import found_kind
 from ..data.manifest import NAMES, write_manifest
@@ -152,11 +152,11 @@ def _farewell(root: Path, flags: ImportFlags, rows: list[dict]) -> str:
         there = root / flags.style
         preset, _ = PRESET[found_kind(there)]
         return (
-            f"{len(rows)} files with captions are in {there}. With a second style folder beside "
-            f"it, train:\n  python -m byg_train --preset {preset} --data {root}"
+            f"In {there}: {counted(len(rows), 'file')} with captions. With a second style folder "
+            f"beside it, train:\n  python -m byg_train --preset {preset} --data {root}"
         )
     lacking = sum(not all(row.get(name) for name in TEXTS) for row in rows)
-    told = f"{len(rows)} tuples are in {root / NAMES[0]}"
+    told = f"In {root / NAMES[0]}: {counted(len(rows), 'tuple')}"
     if lacking:
         return (
             f"{told}; {lacking} of them have a caption and lack the other texts, without which "

@@ -9,7 +9,7 @@ from pathlib import Path
 import typer
 
 from ..data import DataError
-from ..data.check import Report, check, check_loose
+from ..data.check import Report, check, check_loose, with_paths
 from ..data.kinds import kind_of
 from ..data.manifest import find_manifest
 from ..data.preview import inside, page
@@ -68,8 +68,10 @@ def _report(root: Path, flags: PreviewFlags) -> Report:
     names = kind.names(root)
     if not names:
         raise DataError(f"{root} holds no {kind.many}; wanted {kind.wanted} files")
-    with Progress(len(names), "looking") as progress:
-        if find_manifest(root) is None and len(style_folders(root, kind)[0]) < 2:
+    if find_manifest(root) is None and len(style_folders(root, kind)[0]) < 2:
+        with Progress(len(names), "looking") as progress:
             return check_loose(root, multiple, data, progress.advance)
-        rows, problems = read_rows(root, flags.templates, kind)
+    rows, problems = read_rows(root, flags.templates, kind)
+    number = len({path for _, path in with_paths(rows, root, kind)})
+    with Progress(number, "looking") as progress:
         return check(root, rows, problems, tokens, multiple, data, progress.advance)

@@ -10,13 +10,13 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from ..data import DataError, Problem
+from ..data import DataError, Problem, counted
 from ..data.items import Item, checked, expect_every_style, split
 from ..data.kinds import Kind, found_kind
 from ..data.manifest import NAMES, find_manifest, write_manifest
 from ..data.rows import data_folder, styled_rows
 from ..data.struck import without_struck
-from ..data.styles import balanced
+from ..data.styles import OWN, balanced
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,8 @@ def run_styles(flags: StylesFlags) -> None:
     items, more = checked(rows, root, kind, multiple=1)
     problems = [*problems, *more]
     if problems and not flags.drop:
-        raise DataError(f"{len(problems)} problems in {root} ({_hint(problems, kind)})", problems)
+        number = counted(len(problems), "problem")
+        raise DataError(f"{number} in {root} ({_hint(problems, kind)})", problems)
     train, test = split(items, flags.holdout, root, styled=True)
     expect_every_style(train, root, kind, problems)
     times = Counter(id(item) for item in balanced(train))
@@ -54,15 +55,18 @@ def run_styles(flags: StylesFlags) -> None:
         typer.echo(f"left out: {problem}", err=True)
     Console().print(_table(train, times, kind))
     typer.echo(
-        f"{len(train)} tuples to train on and {len(test)} held out, in {root / NAMES[0]}"
+        f"{counted(len(train), 'tuple')} to train on and {len(test)} held out, in {root / NAMES[0]}"
         + (f"; {struck} struck" if struck else "")
     )
+    if not flags.templates and not (root / OWN).is_file():
+        typer.echo(f"For other words, copy {kind.built_in} to {root / OWN} and change it there.")
 
 
 def _hint(problems: list[Problem], kind: Kind) -> str:
     hint = "repair them, or leave them out with --drop"
     lacking = sum(problem.found == "no caption" for problem in problems)
-    return f'{hint}; --caption "a {kind.one}" stands in for {lacking} captions' if lacking else hint
+    stand_in = f'; --caption "a {kind.one}" stands in for {counted(lacking, "caption")}'
+    return hint + stand_in if lacking else hint
 
 
 def _fields(item: Item, root: Path, times: int) -> dict:

@@ -132,7 +132,7 @@ def draw(
 ) -> None:
     """One at a time: what a seed gives depends on nothing that is drawn beside it."""
     advice = "close other programs that use it, or choose a smaller --size"
-    with full_disk_explained(folder), out_of_memory_explained(advice):
+    with full_disk_explained(folder, "again"), out_of_memory_explained(advice):
         backbone = load_backbone(config.model, device)
         # Training reads the same embeddings from the same cache.
         cache = Cache(cache_folder, backbone, config.data)

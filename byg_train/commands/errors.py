@@ -36,7 +36,7 @@ def interruption_explained() -> Iterator[None]:
 
 
 @contextmanager
-def full_disk_explained(output: Path) -> Iterator[None]:
+def full_disk_explained(output: Path, go_on: str) -> Iterator[None]:
     """A full disk says what is whole and how to go on."""
     try:
         yield
@@ -45,5 +45,5 @@ def full_disk_explained(output: Path) -> Iterator[None]:
             raise
         raise ConfigError(
             f"the disk is full ({error.filename or output}); every file written before is whole. "
-            "Make room and run the same command with --resume"
+            f"Make room and run the same command {go_on}"
         ) from None

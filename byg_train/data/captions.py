@@ -76,16 +76,26 @@ def read_list(assignment: str) -> tuple[str, list[str]]:
 
 
 def read_lines(file: Path) -> list[str]:
-    """The lines of a text file; empty ones and those that begin with # say nothing."""
-    if not file.is_file():
-        raise ConfigError(f"{file} does not exist; wanted a text file")
-    try:
-        lines = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines()]
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{file} is not UTF-8 text (at byte {error.start})") from None
+    """The lines of a text file; empty ones and those that begin with # say nothing.
+
+    Of a folder the .txt files, such as the captions beside a style's pictures, a line for each.
+    """
+    if file.is_dir():
+        lines = [" ".join(_text(path).split()) for path in sorted(file.glob("*.txt"))]
+    elif file.is_file():
+        lines = [line.strip() for line in _text(file).splitlines()]
+    else:
+        raise ConfigError(f"{file} does not exist; wanted a text file, or a folder of them")
     if not (told := [line for line in lines if line and not line.startswith("#")]):
         raise ConfigError(f"{file} is empty; wanted a line of text or more")
     return told
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{file} is not UTF-8 text (at byte {error.start})") from None
 
 
 class Shot(NamedTuple):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..config import DataConfig
-from . import Problem, Row
+from . import Problem, Row, counted
 from .alike import copies, look
 from .items import BROKEN, check_files
 from .kinds import Kind, kind_of
@@ -106,7 +106,7 @@ def check(
     """
     kind = kind_of(data)
     _, more = check_rows(rows, root, kind)
-    pairs = _with_paths(rows, root, kind)
+    pairs = with_paths(rows, root, kind)
     facts, broken = check_files(pairs, kind, multiple, data, lambda done, of: on_file())
     found = [*_told([*problems, *more, *broken], rows), *_worded(rows, tokens)]
     found += _copied(root, pairs, facts, kind)
@@ -129,7 +129,7 @@ def check_loose(
     return Report(root, rows, found, Counter(), _named(facts, root), kind)
 
 
-def _with_paths(rows: list[Row], root: Path, kind: Kind) -> list[tuple[Row, Path]]:
+def with_paths(rows: list[Row], root: Path, kind: Kind) -> list[tuple[Row, Path]]:
     """The rows that name a file of the folder, whatever else is wrong with them."""
     names = set(kind.names(root))
     keys = ((row, row_entry(row, root)) for row in rows)
@@ -239,7 +239,7 @@ def _unused(root: Path, rows: list[Row], kind: Kind) -> Iterable[Finding]:
     used |= {name for name, _ in read_struck(root)}
     unused = [name for name in kind.names(root) if file_key(name, root) not in used]
     if unused:
-        found = f"{len(unused)} {kind.many} in no tuple, such as {unused[0]}"
+        found = f"{counted(len(unused), kind.one)} in no tuple, such as {unused[0]}"
         yield Finding(SET, "unused", WARNING, found, "a tuple for each, or the files elsewhere")
 
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 # A data folder's own templates.
 OWN = "styles.toml"
+# What appendix D.1 calls an edit into another style.
+STYLE_CHANGE = "style_change"
 # What a template may speak of.
 FIELDS = {
     "phrase": (),
@@ -78,7 +80,9 @@ def style_rows(
             given = stand_in is None or beside.exists()
             caption = _caption(beside, name, problems) if given else stand_in
             if caption:
-                rows += [_row(name, caption, now, to) for to in styles if to is not now]
+                rows += [
+                    Row(name, restyled(name, caption, now, to)) for to in styles if to is not now
+                ]
     return rows, problems
 
 
@@ -122,16 +126,16 @@ def _caption(path: Path, name: str, problems: list[Problem]) -> str:
     return caption
 
 
-def _row(name: str, caption: str, now: Style, to: Style) -> Row:
-    fields = {
+def restyled(name: str, caption: str, now: Style, to: Style) -> dict[str, str]:
+    """The tuple of a file in style `now` that becomes style `to`."""
+    return {
         "file_name": name,
         "src_caption": now.tell(caption),
         "tgt_caption": to.tell(caption),
         "instruction": to.ask(now),
         "reverse_instruction": now.ask(to),
-        "edit_type": "style",
+        "edit_type": STYLE_CHANGE,
     }
-    return Row(name, fields)
 
 
 # ---------------------------------------------------------------- templates

@@ -11,7 +11,7 @@ from .. import DataError, Problem, Row
 from ..kinds import CLIPS, PICTURES, visible_files
 from ..manifest import find_manifest, manifest_line, manifest_rows, write_manifest
 from ..rows import TEXTS, data_folder
-from ..styles import Style, style_words
+from ..styles import restyled, style_words
 from .edit_types import is_photo
 from .journal import Journal
 
@@ -130,18 +130,7 @@ class ClipStyles:
     def tuples(self, name: str, caption: str, style: str) -> list[Tuple]:
         """A clip's tuples, one for each other style (D.2, step 3)."""
         now = self._styles[style]
-        return [_clip_row(name, caption, now, to) for to in self._styles.values() if to is not now]
-
-
-def _clip_row(name: str, caption: str, now: Style, to: Style) -> Tuple:
-    return {
-        "file_name": name,
-        "src_caption": now.tell(caption),
-        "tgt_caption": to.tell(caption),
-        "instruction": to.ask(now),
-        "reverse_instruction": now.ask(to),
-        "edit_type": "style_change",
-    }
+        return [restyled(name, caption, now, to) for to in self._styles.values() if to is not now]
 
 
 def _same(name: str, known: list[str]) -> bool:
