@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import shlex
 from collections.abc import Collection
 from pathlib import Path
@@ -18,6 +19,11 @@ from .naming import public_name
 from .networks import FLUX_DEV
 
 TEMPLATES = Path(__file__).parent / "templates"
+# The node pack's example of the embedded base, which is there wherever its nodes are.
+TINY = Path(__file__).parents[1] / "workflows" / "byg_tiny_image_edit.json"
+LOCAL = {"world": "`world`, the small base that ships with ByG"}
+# An instruction that says how its source is drawn, as the embedded world words it.
+DRAWN = re.compile(r"turn the (3d render|flat icon|ink drawing) into ")
 # ComfyUI's limits and steps of the widgets that are filled in.
 LEAST_MEGAPIXELS, BYPASS = 0.01, 4
 FLUX_FILE = "flux1-dev.safetensors"
@@ -36,19 +42,47 @@ def _loader_file(info: LoraInfo) -> str | None:
     return f"{last}.safetensors" if hub else None
 
 
-def has_workflow(info: LoraInfo, experts: Collection[str] = ALONE) -> bool:
+def has_workflow(info: LoraInfo) -> bool:
     """Whether ComfyUI can load the base, and nodes put the source where training had it.
 
-    For FLUX those are stock nodes; for Wan they are ByG's, and both experts need their LoRA.
+    For FLUX those are stock nodes; for Wan they are ByG's, and the base is Wan 2.2. The embedded
+    base comes with ByG's nodes alone, and so does the example that is filled in for it.
     """
     if info.family == "wan":
-        return base_files(info) is not None and set(experts) == set(BOTH)
+        return base_files(info) is not None
+    if info.base == "world":
+        return TINY.is_file()
     return info.reference_mode == "index" and _loader_file(info) is not None
 
 
 def workflow(info: LoraInfo, name: str, experts: Collection[str] = ALONE) -> dict[str, Any]:
     """The graph with this LoRA's file name, instruction and settings."""
-    return wan_workflow(info, name, experts) if info.family == "wan" else _stock(info, name)
+    if info.family == "wan":
+        return wan_workflow(info, name, experts)
+    return _tiny(info, name) if info.base == "world" else _stock(info, name)
+
+
+def _tiny(info: LoraInfo, name: str) -> dict[str, Any]:
+    """The embedded base with ByG's nodes; its example is drawn as the instruction says, if it does.
+
+    `ByG Loader` takes guidance and shift from the LoRA.
+    """
+    graph = json.loads(TINY.read_text(encoding="utf-8"))
+    nodes = {node["type"]: node["widgets_values"] for node in graph["nodes"]}
+    told = info.instructions[0] if info.instructions else ""
+    nodes["ByG_Loader"][0] = f"{name}.safetensors"
+    nodes["CLIPTextEncode"][0] = told
+    nodes["KSampler"][2] = info.sample_steps
+    nodes["SaveImage"][0] = f"ByG/{name}"
+    known = "\n".join(f"- {text}" for text in info.instructions[:8])
+    nodes["MarkdownNote"][0] = (
+        f"## {name}\n\nAn image-editing LoRA for the small base that ships with ByG. It needs the "
+        f"ByG nodes. Put `{name}.safetensors` into `models/loras`, choose an example, write what "
+        f"to change, press Run.\n\nInstructions it knows:\n{known}"
+    )
+    if drawn := DRAWN.match(told):
+        nodes["ByG_TinyWorld"][1] = drawn[1]
+    return graph
 
 
 def _stock(info: LoraInfo, name: str) -> dict[str, Any]:
@@ -139,7 +173,7 @@ def card(
         # JSON values are YAML values, whatever characters they hold.
         front_matter="\n".join(f"{k}: {json.dumps(v)}" for k, v in matter.items()),
         name=name,
-        base=f"[{base}](https://huggingface.co/{base})" if hub else f"`{base}`",
+        base=f"[{base}](https://huggingface.co/{base})" if hub else LOCAL.get(base, f"`{base}`"),
         preview=preview if has_preview else "",
         instructions="\n".join(f"- {text}" for text in info.instructions) or "- (none recorded)",
         file=shlex.quote(files[0]),
@@ -172,11 +206,16 @@ def _comfyui(info: LoraInfo, name: str, experts: Collection[str]) -> str:
     files = " and ".join(f"`{file}`" for file in lora_files(name, experts))
     put = f"put {files} into `models/loras`"
     node = "ByG Video Edit" if info.family == "wan" else "ByG Image Edit"
+    if info.base == "world" and has_workflow(info):
+        return (
+            f"{put} and drag `{name}.workflow.json`\nonto the canvas; it needs the ByG nodes, which"
+            " bring the base along."
+        )
     if info.base == "world":
         return (
             f"{put} and use the nodes *ByG Tiny World*,\n*ByG Loader* and *{node}* of the ByG pack."
         )
-    if info.family == "wan" and has_workflow(info, experts):
+    if info.family == "wan" and has_workflow(info):
         return (
             f"{put} and drag `{name}.workflow.json`\nonto the canvas; it needs the ByG nodes, which"
             " put the source beside the target."

@@ -12,9 +12,11 @@ from .backbones.wan_files import PAIR, expert_names
 from .lora_file import LoraInfo, expert_path
 from .naming import public_name
 
-TEMPLATE = Path(__file__).parent / "templates" / "wan.workflow.json"
-# Wan2.2-T2V-A14B in the names of hub repositories and folders.
+TEMPLATES = Path(__file__).parent / "templates"
+# Wan2.2-T2V-A14B and TI2V-5B in the names of hub repositories and folders.
 WAN_A14B = re.compile(r"wan[._-]?2[._-]?2[._-]t2v[._-]a?14b", re.IGNORECASE)
+WAN_5B = re.compile(r"wan[._-]?2[._-]?2[._-]ti2v[._-]5b", re.IGNORECASE)
+MULTIPLE_5B = 32  # pixels of a token with the 5B's VAE; with Wan 2.1's they are 16
 WAN22 = re.compile(r"wan[._-]?2[._-]?2", re.IGNORECASE)
 APACHE = {"license": "apache-2.0"}
 # The samplers by ComfyUI's names.
@@ -29,39 +31,38 @@ def lora_files(name: str, experts: Collection[str]) -> list[str]:
 def base_files(info: LoraInfo) -> dict[str, str] | None:
     """Expert -> the base's file for ComfyUI's loader; {}: those of the template.
 
-    None for a base of one network, and for folders in diffusers' layout, which no node loads.
+    None for folders in diffusers' layout, which no node loads, and for any other Wan.
     """
     last = public_name(info.base)[0].rsplit("/", 1)[-1]
-    names = expert_names(last)
-    if info.boundary is None:
+    names, alone = expert_names(last), info.boundary is None
+    if alone and info.multiple != MULTIPLE_5B:
         return None
-    if last.endswith(".safetensors") and names.keys() == PAIR.keys():
-        return names
-    return {} if WAN_A14B.search(last) else None
+    if last.endswith(".safetensors"):
+        return names if (names.keys() != PAIR.keys()) == alone else None
+    return {} if (WAN_5B if alone else WAN_A14B).search(last) else None
 
 
 def wan_workflow(info: LoraInfo, name: str, experts: Collection[str]) -> dict[str, Any]:
     """The graph of ByG's nodes with this LoRA's files, instruction and settings."""
-    graph = json.loads(TEMPLATE.read_text(encoding="utf-8"))
+    kind = "wan_5b" if info.boundary is None else "wan"
+    graph = json.loads((TEMPLATES / f"{kind}.workflow.json").read_text(encoding="utf-8"))
     nodes = {node.get("title") or node["type"]: node for node in graph["nodes"]}
     for expert, file in (base_files(info) or {}).items():
-        loader = nodes[f"{expert.title()}-noise model"]
+        loader = nodes["UNETLoader" if kind == "wan_5b" else f"{expert.title()}-noise model"]
         if loader["widgets_values"][0] != file:
             loader["widgets_values"][0] = file
             del loader["properties"]["models"]  # where to download another one
     files = lora_files(name, experts)
-    cfg = 1.0 if info.cfg is None else info.cfg
     filled: dict[str, dict[int, Any]] = {
         "ByG_Loader": {0: files[0]},
         "Instruction": {0: info.instructions[0] if info.instructions else ""},
         "Negative (for cfg above 1)": {0: info.negative or ""},
         "ByG_VideoEdit": {5: info.fps or 16.0},
-        "Steps of both together": {0: info.sample_steps},
-        "ByG_ExpertSplit": {2: info.boundary},
-        "High noise": {4: cfg, 5: SAMPLERS[info.sampler]},
-        "Low noise": {4: cfg if info.cfg_low is None else info.cfg_low, 5: SAMPLERS[info.sampler]},
         "Note": {0: _note(info, name, files)},
+        **_sampling(info),
     }
+    if info.expert is not None and len(files) == 1:
+        filled["ByG_Loader"][2] = "single expert"
     for title, values in filled.items():
         for place, value in values.items():
             nodes[title]["widgets_values"][place] = value
@@ -72,6 +73,19 @@ def wan_workflow(info: LoraInfo, name: str, experts: Collection[str]) -> dict[st
     return graph
 
 
+def _sampling(info: LoraInfo) -> dict[str, dict[int, Any]]:
+    """The values of the samplers' widgets, by title and place."""
+    cfg, sampler = 1.0 if info.cfg is None else info.cfg, SAMPLERS[info.sampler]
+    if info.boundary is None:
+        return {"KSampler": {2: info.sample_steps, 3: cfg, 4: sampler}}
+    return {
+        "Steps of both together": {0: info.sample_steps},
+        "ByG_ExpertSplit": {2: info.boundary},
+        "High noise": {4: cfg, 5: sampler},
+        "Low noise": {4: cfg if info.cfg_low is None else info.cfg_low, 5: sampler},
+    }
+
+
 def _note(info: LoraInfo, name: str, files: list[str]) -> str:
     known = "\n".join(f"- {text}" for text in info.instructions[:8])
     both = " and ".join(f"`{file}`" for file in files)
@@ -80,9 +94,17 @@ def _note(info: LoraInfo, name: str, files: list[str]) -> str:
         f"from unpaired clips. It needs the ByG nodes.\n\n1. Put {both} into `models/loras`.\n"
         "2. Choose a clip.\n3. Write what to change.\n4. Run.\n\n"
         f"Instructions it knows:\n{known}\n\nSize, length, rate and sound come back as they were. "
-        "*ByG Loader* finds the file of the second network beside the first. Strength 1 is as "
-        "trained; less keeps more of the source."
+        f"{_second(info, files)}Strength 1 is as trained; less keeps more of the source."
     )
+
+
+def _second(info: LoraInfo, files: list[str]) -> str:
+    """What the other network of a pair gets."""
+    if info.expert is None:
+        return ""
+    if len(files) > 1:
+        return "*ByG Loader* finds the file of the second network beside the first. "
+    return f"Only the {info.expert}-noise network has a LoRA: `lora_low_name` is *single expert*. "
 
 
 def wan_settings(info: LoraInfo, name: str, experts: Collection[str]) -> dict[str, object]:

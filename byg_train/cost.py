@@ -28,8 +28,8 @@ GPUS = {
 }
 # The share of the peak that a run is assumed to sustain.
 SUSTAINED = 0.4
-# Two cores with bf16 instructions on the embedded world.
-CPU_TFLOPS = 0.3
+# Two cores with bf16 instructions on the embedded world; 0.085 over a demo of 400 steps, 376 s.
+CPU_TFLOPS = 0.1
 
 # Tensors of a token's width that backward keeps per block, and that recomputing one block needs.
 KEPT_PER_BLOCK, RECOMPUTED = 25, 50
@@ -73,10 +73,10 @@ def step_cost(config: TrainConfig, r: float) -> StepCost:
 
 
 def look_cost(config: TrainConfig) -> float:
-    """Forwards (in F) of one held-out item in a look: edited, edited back, guessed in one step."""
+    """Forwards (in F) of one held-out item in a look: edits both ways, a guess, two measures."""
     s = config.sample
     guided = s.cfg != 1 or s.cfg_low not in (None, 1)
-    return 2 * s.steps * (2 if guided else 1) + config.rollout.steps + 2
+    return 2 * s.steps * (2 if guided else 1) + config.rollout.steps + 3
 
 
 class Compute(NamedTuple):

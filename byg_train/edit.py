@@ -99,6 +99,9 @@ def open_lora(
 def _read(path: Path) -> tuple[LoraFile, LoraInfo]:
     try:
         file = read_lora(path)
+    except ValueError as error:  # it names the file
+        raise ConfigError(f"--lora: {error}") from None
+    try:
         return file, LoraInfo.from_metadata(file.metadata)
     except ValueError as error:
         raise ConfigError(f"--lora {path}: {error}") from None

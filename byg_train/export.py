@@ -61,7 +61,7 @@ def export_run(
     experts = list(written)
     previews = [_copy(p, output / f"{name}{p.suffix}") for p in _previews(run, found.step)]
     others = list(previews)
-    if has_workflow(info, experts):
+    if has_workflow(info):
         graph = json.dumps(workflow(info, name, experts), indent=1, ensure_ascii=False)
         others.append(_write_text(output / f"{name}.workflow.json", graph))
     suffixes = [p.suffix for p in previews]

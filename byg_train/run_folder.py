@@ -182,10 +182,14 @@ def _from_anywhere(name: str) -> str:
 
 
 def _examples(kinds: list[str], texts: list[str]) -> list[str]:
-    """Of every kind of edit its most frequent text, then the second ones, and so on."""
+    """Of every kind of edit its most frequent text, then the second ones, and so on.
+
+    The kind that is trained most comes first: the first of these texts stands for the LoRA.
+    """
     groups: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for kind, text in zip(kinds, texts, strict=True):
         groups[kind][text] += 1
-    ranked = [sorted(groups[k], key=lambda t, k=k: (-groups[k][t], t)) for k in sorted(groups)]
+    kinds = sorted(groups, key=lambda k: (-groups[k].total(), k))
+    ranked = [sorted(groups[k], key=lambda t, k=k: (-groups[k][t], t)) for k in kinds]
     turns = [text for turn in zip_longest(*ranked) for text in turn if text is not None]
     return list(dict.fromkeys(turns))[:EXAMPLES]

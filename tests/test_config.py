@@ -318,9 +318,10 @@ def items(kind: str, *instructions: str) -> list[Item]:
 
 
 def test_a_loras_examples_show_every_kind_of_edit() -> None:
-    """In turns over the kinds, of each the most frequent first; no text twice."""
+    """In turns over the kinds, the largest first, of each the most frequent first; none twice."""
     many = [f"add {i:02}" for i in range(30)]
-    train = items("add", *many, "add 07") + items("remove", "cut", "drop", "drop", "add 07")
+    few = items("a few", "cut", "drop", "drop", "add 07")
+    train = few + items("many", *many, "add 07")
     data = Dataset(train=train, test=[], problems=[], fingerprint="f")
     info = lora_info(settings(Flags(preset="demo")), data, 16, 5)
     assert info.instructions[:5] == ["add 07", "drop", "add 00", "add 01", "cut"]

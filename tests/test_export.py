@@ -20,7 +20,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner, Result
 
-from byg_train.card import card, has_workflow, workflow
+from byg_train.card import TINY, card, has_workflow, workflow
 from byg_train.cli import app
 from byg_train.config import ConfigError, build_config
 from byg_train.data.items import load_items
@@ -358,6 +358,33 @@ def test_no_stock_node_shares_positions() -> None:
 
 
 @pytest.mark.parametrize(
+    ("told", "drawn"),
+    [
+        ("turn the 3d render into an ink drawing", "3d render"),
+        ("paint it red", None),  # may be said of the example as it is
+    ],
+)
+def test_the_embedded_base_comes_with_the_packs_own_example(told: str, drawn: str | None) -> None:
+    info = replace(FLUX, base="world", instructions=[told], sample_steps=7)
+    assert has_workflow(info) and "x.workflow.json" in card(info, "x", has_preview=True)
+    example, graph = nodes(json.loads(TINY.read_text(encoding="utf-8"))), nodes(workflow(info, "x"))
+    assert graph.keys() == example.keys()
+    changed = {
+        kind: [new for old, new in zip(was, now, strict=True) if new != old]
+        for kind in graph
+        if (was := example[kind]["widgets_values"]) != (now := graph[kind]["widgets_values"])
+    }
+    (note,) = changed.pop("MarkdownNote")
+    assert "x.safetensors" in note and f"- {told}" in note
+    assert changed == {
+        "ByG_Loader": ["x.safetensors"],
+        "CLIPTextEncode": [told],
+        "KSampler": [7],
+        "SaveImage": ["ByG/x"],
+    } | ({"ByG_TinyWorld": [drawn]} if drawn else {})
+
+
+@pytest.mark.parametrize(
     ("base", "file"),
     [
         ("black-forest-labs/FLUX.1-dev", "flux1-dev.safetensors"),
@@ -366,7 +393,6 @@ def test_no_stock_node_shares_positions() -> None:
         ("/models/flux1-dev.safetensors", "flux1-dev.safetensors"),
         ("somebody/flux-tuned", "flux-tuned.safetensors"),
         ("/models/flux-tuned", None),
-        ("world", None),
     ],
 )
 def test_the_graph_loads_the_base_that_it_was_trained_on(base: str, file: str | None) -> None:
@@ -421,12 +447,22 @@ def test_the_card() -> None:
     assert not re.search(r"\$[a-z_]+", body)  # every placeholder was filled
 
 
-def test_the_card_of_a_local_base_claims_no_hub_model(tmp_path: Path) -> None:
+def test_the_card_of_a_local_base_claims_no_hub_model() -> None:
     text = card(replace(FLUX, base="world"), "ink", has_preview=False)
     assert "base_model" not in text and "license:" not in text
     assert "ink.png" not in text and "`world`" in text
-    assert "workflow.json" not in text
-    assert "models/loras" in text and "*ByG Tiny World*" in text
+    assert "models/loras" in text and "ink.workflow.json" in text and "ByG nodes" in text
+
+
+def test_without_the_node_pack_the_embedded_base_has_no_workflow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a wheel, which holds byg_train alone."""
+    monkeypatch.setattr("byg_train.card.TINY", tmp_path / "gone.json")
+    info = replace(FLUX, base="world")
+    text = card(info, "ink", has_preview=False)
+    assert not has_workflow(info) and "workflow.json" not in text
+    assert "*ByG Tiny World*" in text
 
 
 @pytest.mark.parametrize("base", ["/m/flux1-dev.safetensors", "/m/flux1-dev-fp8.safetensors"])

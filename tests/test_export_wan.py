@@ -29,6 +29,7 @@ from byg_train.lora_file import LoraInfo, read_lora
 from byg_train.run_folder import write_config
 from tools.prompts import prompt_of
 
+TI2V = "Wan-AI/Wan2.2-TI2V-5B-Diffusers"
 A14B = "Wan-AI/Wan2.2-T2V-A14B-Diffusers"
 WAN = replace(
     INFO,
@@ -210,6 +211,34 @@ def test_the_graph_says_what_it_is() -> None:
         assert words in text
 
 
+def test_the_graph_of_the_5b() -> None:
+    """One network: one loader, one LoRA, one sampler."""
+    comfy_server = pytest.importorskip("comfy_server")
+    one = {"expert": None, "boundary": None, "multiple": 32, "fps": 24.0, "cfg": 5.0}
+    info = replace(WAN, base=TI2V, **one)
+    prompt = prompt_of(workflow(info, "ink"), comfy_server.server().get("/object_info"))
+    found = {node["class_type"]: node["inputs"] for node in prompt.values()}
+    assert found["ByG_Loader"]["lora_name"] == "ink.safetensors"
+    assert found["ByG_Loader"].keys() & {"model", "model_low"} == {"model"}
+    assert found["ByG_VideoEdit"]["fps"] == 24.0
+    sampler = found["KSampler"]
+    assert (sampler["steps"], sampler["cfg"], sampler["sampler_name"]) == (40, 5.0, "uni_pc")
+    assert found["UNETLoader"]["unet_name"] == "wan2.2_ti2v_5B_fp16.safetensors"
+    mine = workflow(replace(info, base="/m/my_5b.safetensors"), "ink")
+    assert titled(mine)["UNETLoader"]["widgets_values"][0] == "my_5b.safetensors"
+    (text,) = titled(mine)["Note"]["widgets_values"]
+    assert "`ink.safetensors`" in text and "second network" not in text
+
+
+@pytest.mark.parametrize("expert", ["high", "low"])
+def test_the_graph_of_one_trained_expert(expert: str) -> None:
+    graph = titled(workflow(replace(WAN, expert=expert), "ink", (expert,)))
+    name, _, partner, *_ = graph["ByG_Loader"]["widgets_values"]
+    assert (name, partner) == (f"ink_{expert}_noise.safetensors", "single expert")
+    (text,) = graph["Note"]["widgets_values"]
+    assert f"Only the {expert}-noise network" in text and text.count(".safetensors") == 1
+
+
 @pytest.mark.parametrize(
     ("base", "high"),
     [
@@ -232,20 +261,20 @@ def test_the_graph_loads_the_base_that_it_was_trained_on(base: str, high: str | 
 
 
 @pytest.mark.parametrize(
-    ("changes", "experts", "there"),
+    ("changes", "there"),
     [
-        ({}, BOTH, True),
-        ({}, ("high",), False),  # ByG Loader wants a LoRA for both
-        ({"base": "/models/Wan2.2-T2V-A14B"}, BOTH, True),
-        ({"base": "/models/my-wan"}, BOTH, False),
-        ({"base": "world"}, BOTH, False),
-        ({"expert": None, "boundary": None}, ("transformer",), False),
+        ({}, True),
+        ({"base": "/models/Wan2.2-T2V-A14B"}, True),
+        ({"base": "/models/my-wan"}, False),
+        ({"base": "world"}, False),
+        ({"expert": None, "boundary": None}, False),
+        ({"expert": None, "boundary": None, "base": TI2V, "multiple": 32}, True),
+        ({"expert": None, "boundary": None, "base": "/m/wan5b.safetensors", "multiple": 32}, True),
+        ({"expert": None, "boundary": None, "base": "/m/wan21.safetensors"}, False),
     ],
 )
-def test_where_there_is_a_workflow(
-    changes: dict[str, object], experts: tuple[str, ...], there: bool
-) -> None:
-    assert has_workflow(replace(WAN, **changes), experts) == there
+def test_where_there_is_a_workflow(changes: dict[str, object], there: bool) -> None:
+    assert has_workflow(replace(WAN, **changes)) == there
 
 
 # ---------------------------------------------------------------- the card

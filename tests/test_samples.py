@@ -13,7 +13,7 @@ from torch import Tensor
 from byg_train.config import build_config
 from byg_train.flow import at_rank
 from byg_train.grid import labelled_grid
-from byg_train.samples import HeldOut, Look, to_pictures
+from byg_train.samples import BLIND, HeldOut, Look, to_pictures
 from byg_train.step import EditBatch, Velocity
 
 # Channel 0 is an attribute, -1 in every source; a text is the value that it asks for.
@@ -86,7 +86,29 @@ def test_measures_of_a_perfect_editor() -> None:
     assert found.edit_distance == pytest.approx(4 / 3 / sources().var().item(), rel=1e-4)
     assert found.reconstruction == pytest.approx(0, abs=1e-6)
     assert found.identity == pytest.approx(0, abs=1e-6)
+    assert found.blindness == pytest.approx(0, abs=1e-6)
     assert found.warnings() == []
+
+
+def overdone(value: Tensor, source: Tensor) -> Tensor:
+    """What was asked, half as much again; the rest is kept."""
+    return edited(1.5 * value, source)
+
+
+def test_who_overdoes_an_edit_has_not_lost_the_source() -> None:
+    """Asked for what is there already, a good editor may go beyond it: a large identity loss."""
+    found, x = look(overdone), sources()
+    t = (torch.arange(COUNT) + 0.5) / COUNT
+    off, lost = 0.25 / 3, (x - x.flip(-2, -1)).square().flatten(1).mean(1)
+    assert found.identity == pytest.approx((off / t**2).mean().item(), rel=1e-4)
+    wrong = ((off + lost) / t**2).mean().item()
+    assert found.blindness == pytest.approx(found.identity / wrong, rel=1e-4)
+    assert found.identity > 1 and found.blindness < BLIND
+    assert found.warnings() == []
+
+
+def test_who_never_sees_the_source_is_blind() -> None:
+    assert look(blind).blindness == pytest.approx(1, rel=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import random
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image, ImageFilter
+from rich.console import Console
 
 from byg_train.evaluate.retrieval import rank
 from byg_train.evaluate.true_pairs import (
@@ -24,7 +26,7 @@ from byg_train.evaluate.true_pairs import (
     progress,
     style_statistics,
 )
-from byg_train.world.demo import prepare
+from byg_train.world.demo import _tables, prepare
 from byg_train.world.measure import KINDS, Recolour, attribute, measure, query
 from byg_train.world.names import HELD_OUT, KNOWN
 from byg_train.world.scenes import Edit, draw
@@ -208,3 +210,32 @@ def test_pairs_are_the_same_items_with_their_true_edits(tmp_path: Path) -> None:
 
 def _rows(folder: Path) -> list[dict]:
     return [json.loads(line) for line in (folder / "metadata.jsonl").read_text().splitlines()]
+
+
+def test_the_demos_table_shows_every_goal_and_whether_it_is_met() -> None:
+    """In 80 columns: retrieval, attribute and error of every method, marks for what was trained."""
+    rest = {"edit": 0.5, "keep": 0.5, "joint": 0.5, "miss": 0.1, "queries": 24}
+    rows = {
+        "ByG": Score(top5=0.91, attribute=0.70, error=0.098, **rest),
+        "copy": Score(top5=0.83, attribute=0.0, error=0.317, **rest),
+        "recoloured copy": Score(top5=0.92, attribute=0.93, error=0.086, **rest),
+        "true target, encoded": Score(top5=1.0, attribute=1.0, error=0.039, **rest),
+    }
+    goals = gate(rows["ByG"], rows["copy"], rows["recoloured copy"])
+    (table,) = _tables({"background": rows}, {"background": {"goals": goals}})
+    console = Console(width=80, file=StringIO())
+    console.print(table)
+    lines = [line.rstrip() for line in console.file.getvalue().splitlines()]
+    assert lines[0] == "background: 24 edits, top 5 of 150 alike"
+    heads, *body = (
+        [cell.strip() for cell in line.strip("┃│").replace("┃", "│").split("│")]
+        for line in lines
+        if line[:1] in "┃│"
+    )
+    assert heads == ["held-out names", "top 5", "attribute", "error", "edit", "keep", "joint"]
+    assert [row[0] for row in body] == list(rows)  # none is broken over two lines
+    assert body[0][1:4] == ["0.91 ✓", "0.70 ✗", "0.098 ✗"]
+    assert body[1][1:4] == ["0.83", "0.00", "0.317"]
+    said = " ".join(line for line in lines if line[:1].isalpha())
+    assert "attribute within a quarter" in said and "best recoloured copy" in said
+    assert "true counterpart" not in said and "nearer to the truth than a copy" not in said

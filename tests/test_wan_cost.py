@@ -64,10 +64,10 @@ def test_one_expert_alone_takes_half_of_the_adapter() -> None:
 
 
 def test_a_look_in_forwards() -> None:
-    """Two edits of 40 steps, twice each with guidance; the rollout, its guess, and identity."""
-    assert look_cost(preset("wan22_style")) == 2 * 40 * 2 + 10 + 2
-    assert look_cost(preset("wan22_style", sample={"cfg": 1.0, "cfg_low": None})) == 2 * 40 + 12
-    assert look_cost(preset("flux_edit")) == 2 * 20 + 12
+    """Two edits of 40 steps, twice each with guidance; the rollout, its guess, two measures."""
+    assert look_cost(preset("wan22_style")) == 2 * 40 * 2 + 10 + 3
+    assert look_cost(preset("wan22_style", sample={"cfg": 1.0, "cfg_low": None})) == 2 * 40 + 13
+    assert look_cost(preset("flux_edit")) == 2 * 20 + 13
 
 
 def test_sizes_come_from_a_folder() -> None:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ..config import ConfigError, ModelConfig
+from .flux_tokens import PATCH, one_frame, pack, position_ids, unpack
 from .locate import download, fingerprint, local_folder, locate
 from .quiet import without_bars
 
@@ -33,7 +34,7 @@ ENCODERS |= {"tokenizer": False, "tokenizer_2": False}
 WHOLE = {**ENCODERS, "transformer": True}
 # Beside a single-file transformer: of the folder's own one only the configuration.
 COMPONENTS = {**ENCODERS, "transformer": False}
-VAE_FACTOR, PATCH = 8, 2  # pixels per latent of FLUX.1's VAE, latents per token
+VAE_FACTOR = 8  # pixels per latent of FLUX.1's VAE
 
 
 class TextEncoders(NamedTuple):
@@ -144,7 +145,7 @@ class FluxBackbone:
         The posterior's mean, not a draw: a picture has one latent, in the cache, in `edit` and in
         ComfyUI, which takes the mean too.
         """
-        _one_frame(pixels)
+        one_frame(pixels)
         vae = self.vae.to(self.device)  # after `drop_encoders` a part of it may be elsewhere
         z = vae.encode(pixels[:, :, 0].to(self.device, vae.dtype)).latent_dist.mean
         return ((z - vae.config.shift_factor) * vae.config.scaling_factor)[:, :, None]
@@ -152,7 +153,7 @@ class FluxBackbone:
     @torch.no_grad()
     def decode_latents(self, latents: Tensor) -> Tensor:
         """Latents (B, C, 1, h, w) -> pixels (B, 3, 1, H, W), about [-1, 1], float32."""
-        _one_frame(latents)
+        one_frame(latents)
         z, vae = latents[:, :, 0].to(self.device, self.vae.dtype), self.vae.config
         return self.vae.decode(z / vae.scaling_factor + vae.shift_factor).sample[:, :, None]
 
@@ -218,12 +219,12 @@ class FluxBackbone:
         """v like x_t (B, C, 1, h, w), in float32 or better; t (B,) in [0, 1], 1 = noise."""
         self._place()
         transformer = self.experts["transformer"]
-        tokens, ids = _pack(x_t), _position_ids(x_t, first=0)
+        tokens, ids = pack(x_t), position_ids(x_t, first=0)
         seen = tokens.shape[1]
         if source is not None:
             first = 1 if self.config.reference_mode == "index" else 0
-            tokens = torch.cat([tokens, _pack(source.to(x_t))], dim=1)
-            ids = torch.cat([ids, _position_ids(source, first)])
+            tokens = torch.cat([tokens, pack(source.to(x_t))], dim=1)
+            ids = torch.cat([ids, position_ids(source, first)])
         embeds = {name: e.to(x_t) for name, e in text.items()}
         with self._precision():
             v = transformer(
@@ -237,7 +238,7 @@ class FluxBackbone:
                 return_dict=False,
             )[0][:, :seen]
         v = v.to(torch.promote_types(x_t.dtype, torch.float32))
-        return _unpack(v, x_t.shape[-2], x_t.shape[-1])
+        return unpack(v, x_t.shape[-2], x_t.shape[-1])
 
     def _guidance(self, x_t: Tensor, guidance: float | None) -> Tensor | None:
         if not self.experts["transformer"].config.guidance_embeds:
@@ -277,35 +278,3 @@ def _from_file(path: Path, folder: Path, dtype: torch.dtype) -> FluxTransformer2
             f"(first: {absent[0]})"
         )
     return transformer
-
-
-def _one_frame(x: Tensor) -> None:
-    if x.ndim != 5 or x.shape[2] != 1:
-        raise ValueError(f"FLUX takes images (B, C, 1, H, W), got {tuple(x.shape)}")
-
-
-def _pack(x: Tensor) -> Tensor:
-    """(B, C, 1, h, w) -> tokens (B, h/2 * w/2, 4C); a token is C x 2 x 2."""
-    _one_frame(x)
-    b, c, _, h, w = x.shape
-    if h % PATCH or w % PATCH:
-        raise ValueError(f"latents of {w} x {h} cannot be packed: FLUX needs even sizes")
-    x = x.reshape(b, c, h // PATCH, PATCH, w // PATCH, PATCH)
-    return x.permute(0, 2, 4, 1, 3, 5).reshape(b, (h // PATCH) * (w // PATCH), c * PATCH**2)
-
-
-def _unpack(tokens: Tensor, h: int, w: int) -> Tensor:
-    """The inverse of `_pack`."""
-    b, _, d = tokens.shape
-    x = tokens.reshape(b, h // PATCH, w // PATCH, d // PATCH**2, PATCH, PATCH)
-    return x.permute(0, 3, 1, 4, 2, 5).reshape(b, d // PATCH**2, 1, h, w)
-
-
-def _position_ids(x: Tensor, first: int) -> Tensor:
-    """(first, row, column) of every token, (N, 3). Float32: bf16 is exact up to 256 only."""
-    h, w = x.shape[-2] // PATCH, x.shape[-1] // PATCH
-    ids = torch.zeros(h, w, 3, device=x.device)
-    ids[..., 0] = first
-    ids[..., 1] = torch.arange(h, device=x.device)[:, None]
-    ids[..., 2] = torch.arange(w, device=x.device)
-    return ids.reshape(h * w, 3)

@@ -21,7 +21,7 @@ from ..data.manifest import write_manifest
 from ..evaluate.true_pairs import gate
 from ..files import atomic
 from ..grid import labelled_grid, save_picture
-from .measure import Editor, Method, Recolour, drawn, measure, query
+from .measure import GALLERY, Editor, Method, Recolour, drawn, measure, query
 from .scenes import Edit, caption, draw, training_edit
 
 # What the demo trains on: (edit type, source style, target style, share); None is any.
@@ -119,17 +119,23 @@ def report(run: Path, device: str = "cpu", queries: int = 16) -> dict:
 
 
 def _tables(scores: dict, result: dict) -> Iterator[Table]:
-    """A narrow table per edit type, so that 80 columns hold it."""
+    """A narrow table per edit type, so that 80 columns hold it; goals are marked."""
     for label, rows in scores.items():
         goals = result[label]["goals"]
         missed = [goal for goal, met in goals.items() if not met]
         caption = "all goals met" if not missed else f"missed: {'; '.join(missed)}"
-        table = Table(title=label, caption=caption, title_justify="left", caption_justify="left")
-        for heading in ("held-out names", "edit", "keep", "joint", "attribute", "error"):
-            table.add_column(heading, justify="left" if heading == "held-out names" else "right")
+        title = f"{label}: {rows['ByG'].queries} edits, top 5 of {GALLERY} alike"
+        table = Table(title=title, caption=caption, title_justify="left", caption_justify="left")
+        table.add_column("held-out names")
+        for heading in ("top 5", "attribute", "error", "edit", "keep", "joint"):
+            table.add_column(heading, justify="right")
+        found, changed, *nearer = goals.values()  # in the order of `gate`
         for name, s in rows.items():
-            cells = (s.edit, s.keep, s.joint, s.attribute)
-            table.add_row(name, *(f"{cell:.2f}" for cell in cells), f"{s.error:.3f}")
+            cells = [f"{s.top5:.2f}", f"{s.attribute:.2f}", f"{s.error:.3f}"]
+            if name == "ByG":  # the goals are for what was trained
+                met = (found, changed, all(nearer))
+                cells = [f"{c} {'✓' if m else '✗'}" for c, m in zip(cells, met, strict=True)]
+            table.add_row(name, *cells, *(f"{cell:.2f}" for cell in (s.edit, s.keep, s.joint)))
         yield table
 
 
