@@ -107,7 +107,7 @@ def write_lossless(path: Path, frames: np.ndarray) -> None:
 # ---------------------------------------------------------------- the report
 
 
-def report(run: Path, device: str = "cpu", queries: int = 24) -> dict:
+def report(run: Path, device: str = "cpu", queries: int = 16) -> dict:
     """Measure a run on held-out names; write report.json, .png and .mp4, print the tables."""
     editor, recolour = Editor(run / f"{run.name}.safetensors", device), Recolour()
     methods: dict[str, Method] = {
