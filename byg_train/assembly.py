@@ -41,6 +41,8 @@ def build_model(config: TrainConfig, device: str) -> Model:
     trained = {e: n for e, n in backbone.experts.items() if config.train.trains(e)}
     if not trained:
         raise ConfigError(one_network(config))
+    if bare := backbone.experts.keys() - trained.keys():
+        backbone.blind = bare
     bank = LoraBank(nn.ModuleDict(trained), config.lora, config.method.ema_decay, config.seed)
     for expert, path in warmup_files(config, list(trained)).items():
         bank.load_tensors(expert, read_lora(path).by_diffusers_names())

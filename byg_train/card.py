@@ -12,7 +12,7 @@ from string import Template
 from typing import Any
 from urllib.parse import quote
 
-from .card_wan import APACHE, WAN22, base_files, lora_files, wan_settings, wan_workflow
+from .card_wan import APACHE, TINY_CLIP, WAN22, base_files, lora_files, wan_settings, wan_workflow
 from .config import ConfigError
 from .lora_file import LoraInfo
 from .naming import public_name
@@ -48,10 +48,10 @@ def has_workflow(info: LoraInfo) -> bool:
     For FLUX those are stock nodes; for Wan they are ByG's, and the base is Wan 2.2. The embedded
     base comes with ByG's nodes alone, and so does the example that is filled in for it.
     """
+    if info.base == "world":
+        return (TINY_CLIP if info.family == "wan" else TINY).is_file()
     if info.family == "wan":
         return base_files(info) is not None
-    if info.base == "world":
-        return TINY.is_file()
     return info.reference_mode == "index" and _loader_file(info) is not None
 
 

@@ -13,12 +13,16 @@ from .lora_file import LoraInfo, expert_path
 from .naming import public_name
 
 TEMPLATES = Path(__file__).parent / "templates"
+# The node pack's example of the embedded pair, which is there wherever its nodes are.
+TINY_CLIP = Path(__file__).parents[1] / "workflows" / "byg_tiny_video_edit.json"
 # Wan2.2-T2V-A14B and TI2V-5B in the names of hub repositories and folders.
 WAN_A14B = re.compile(r"wan[._-]?2[._-]?2[._-]t2v[._-]a?14b", re.IGNORECASE)
 WAN_5B = re.compile(r"wan[._-]?2[._-]?2[._-]ti2v[._-]5b", re.IGNORECASE)
 MULTIPLE_5B = 32  # pixels of a token with the 5B's VAE; with Wan 2.1's they are 16
 WAN22 = re.compile(r"wan[._-]?2[._-]?2", re.IGNORECASE)
 APACHE = {"license": "apache-2.0"}
+# What the graphs that are filled in call their films.
+FILMS = re.compile(r"ByG/(?:tiny_)?clip")
 # The samplers by ComfyUI's names.
 SAMPLERS = {None: "euler", "euler": "euler", "unipc": "uni_pc"}
 
@@ -45,7 +49,8 @@ def base_files(info: LoraInfo) -> dict[str, str] | None:
 def wan_workflow(info: LoraInfo, name: str, experts: Collection[str]) -> dict[str, Any]:
     """The graph of ByG's nodes with this LoRA's files, instruction and settings."""
     kind = "wan_5b" if info.boundary is None else "wan"
-    graph = json.loads((TEMPLATES / f"{kind}.workflow.json").read_text(encoding="utf-8"))
+    file = TINY_CLIP if info.base == "world" else TEMPLATES / f"{kind}.workflow.json"
+    graph = json.loads(file.read_text(encoding="utf-8"))
     nodes = {node.get("title") or node["type"]: node for node in graph["nodes"]}
     for expert, file in (base_files(info) or {}).items():
         loader = nodes["UNETLoader" if kind == "wan_5b" else f"{expert.title()}-noise model"]
@@ -69,7 +74,7 @@ def wan_workflow(info: LoraInfo, name: str, experts: Collection[str]) -> dict[st
     for node in graph["nodes"]:
         if node["type"] == "SaveVideo":
             prefix = node["widgets_values"][0]
-            node["widgets_values"][0] = prefix.replace("ByG/clip", f"ByG/{name}")
+            node["widgets_values"][0] = FILMS.sub(lambda _: f"ByG/{name}", prefix)
     return graph
 
 
@@ -89,8 +94,11 @@ def _sampling(info: LoraInfo) -> dict[str, dict[int, Any]]:
 def _note(info: LoraInfo, name: str, files: list[str]) -> str:
     known = "\n".join(f"- {text}" for text in info.instructions[:8])
     both = " and ".join(f"`{file}`" for file in files)
+    base = f"**{public_name(info.base)[0]}**"
+    if info.base == "world":
+        base = "the small base that ships with ByG"
     return (
-        f"# {name}\n\nA video-editing LoRA for **{public_name(info.base)[0]}**, trained with ByG "
+        f"# {name}\n\nA video-editing LoRA for {base}, trained with ByG "
         f"from unpaired clips. It needs the ByG nodes.\n\n1. Put {both} into `models/loras`.\n"
         "2. Choose a clip.\n3. Write what to change.\n4. Run.\n\n"
         f"Instructions it knows:\n{known}\n\nSize, length, rate and sound come back as they were. "

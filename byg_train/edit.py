@@ -73,7 +73,7 @@ def open_lora(
     Args:
         lora: the file; of two experts either one, or their common name without `_high_noise`.
         model: the base, and `components` of a single file; None: those that it was trained on.
-        single_expert: the other expert has no LoRA, and runs without one.
+        single_expert: the other expert has no LoRA, and runs without one and without the source.
     """
     pair = expert_path(lora, "high")
     path = pair if not lora.exists() and pair.exists() else lora
@@ -223,6 +223,8 @@ def attach(editor: Editor, backbone: Backbone, strength: float) -> LoraBank:
     if unknown := files.keys() - backbone.experts.keys():
         has = " and ".join(backbone.experts)
         raise _misfit(editor, f"for {' and '.join(sorted(unknown))}, and this base has {has}")
+    if bare := backbone.experts.keys() - files.keys():
+        backbone.blind = bare
     names = {name for tensors in files.values() for name in tensors}
     modules = sorted({name.rsplit(".lora_", 1)[0] for name in names})
     settings = LoraSettings(rank=editor.info.rank, targets=modules)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..byg_train.grid import labelled_grid
 from .pictures import to_image, to_picture
-from .pixels import checked_images
+from .pixels import checked_images, even_sized
 from .sockets import found_by, named
 
 NAME = "ByG Compare"
@@ -57,15 +57,21 @@ class Compare(io.ComfyNode):
         with named(NAME):
             a, b = _paired(checked_images(a, "a"), checked_images(b, "b"))
         if mode == DIFFERENCE:
-            return io.NodeOutput(((a - b).abs() * 4).clamp(0, 1))
-        if mode == WIPE:
-            return io.NodeOutput(_wipe(a, b))
-        cell = max(READABLE, *a.shape[1:3])
-        sheets = [
-            labelled_grid([[to_picture(x), to_picture(y)]], [label_a, label_b], None, cell)
-            for x, y in zip(a, b, strict=True)
-        ]
-        return io.NodeOutput(torch.cat([to_image(sheet) for sheet in sheets]))
+            found = ((a - b).abs() * 4).clamp(0, 1)
+        elif mode == WIPE:
+            found = _wipe(a, b)
+        else:
+            found = _side_by_side(a, b, [label_a, label_b])
+        return io.NodeOutput(even_sized(found))
+
+
+def _side_by_side(a: Tensor, b: Tensor, labels: list[str]) -> Tensor:
+    cell = max(READABLE, *a.shape[1:3])
+    sheets = [
+        labelled_grid([[to_picture(x), to_picture(y)]], labels, None, cell)
+        for x, y in zip(a, b, strict=True)
+    ]
+    return torch.cat([to_image(sheet) for sheet in sheets])
 
 
 def _paired(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:

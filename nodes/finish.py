@@ -13,6 +13,7 @@ from .pixels import (
     checked_images,
     checked_mask,
     colour_matched,
+    even_sized,
     feathered,
     fitted,
     fitted_mask,
@@ -82,7 +83,10 @@ class Finish(io.ComfyNode):
             outputs=[
                 io.Image.Output("finished", display_name="images"),
                 io.Video.Output(
-                    "video", display_name="video", tooltip="The clip with its sound; for clips."
+                    "video",
+                    display_name="video",
+                    tooltip="The clip with its sound; for clips. An odd width or height gets one "
+                    "pixel more, as Save Video wants it.",
                 ),
             ],
         )
@@ -149,6 +153,7 @@ def _video(images: Tensor, fit: Restore, match_length: bool) -> Any | None:
     if fit.clip is None:
         return None
     rate = fit.clip.fps if match_length else Fraction(fit.clip.model_fps).limit_denominator(1001)
+    images = even_sized(images)
     parts = Types.VideoComponents(images=images, audio=fit.clip.audio, frame_rate=rate)
     return InputImpl.VideoFromComponents(parts)
 

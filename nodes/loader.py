@@ -3,35 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 from comfy_api.v0_0_2 import io, ui
 
-from ..byg_train.lora_file import LoraFile, LoraInfo, read_lora
+from ..byg_train.lora_file import LoraInfo
 from ..byg_train.schedule import flux_shift
 from .host import lora as host
 from .host.sampling import set_shift, show_text
-from .host.source import place_source
+from .host.source import leave_out_source, place_source
+from .lora_choice import ALONE, PAIR, SAME, Loaded, base_name, chosen, partner
 from .sockets import INFO, advanced, found_by, named, to_text
 
 NAME = "ByG Loader"
-PAIR, SAME = "auto pair", "same file"
 ERROR, WARN = "error", "warn"
-HIGH, LOW = "_high_noise", "_low_noise"
 POSITIONS = {"auto": None, "own index": "index", "shared with the target": "shared"}
 TRAINED, AS_IS = "as trained", "as the model is"
 # What the LoRA's file calls a sampler -> ComfyUI's name.
 SAMPLERS = {None: "euler", "euler": "euler", "unipc": "uni_pc"}
 # How many names of an overlong list a message shows.
 SHOWN = 3
-
-
-class Loaded(NamedTuple):
-    """A LoRA file that was checked against a model."""
-
-    name: str
-    file: LoraFile
-    info: LoraInfo
 
 
 class Loader(io.ComfyNode):
@@ -49,8 +40,8 @@ class Loader(io.ComfyNode):
             inputs=[
                 io.Model.Input(
                     "model",
-                    tooltip="The base model, from any loader: FLUX.1-dev, or Wan 2.2 T2V (of a "
-                    "pair the high-noise model). Other LoRAs may come before or after.",
+                    tooltip="The base model, from any loader: FLUX.1-dev, or Wan 2.2 (5B, or of a "
+                    "14B T2V pair the high-noise model). Other LoRAs may come before or after.",
                 ),
                 io.Combo.Input(
                     "lora_name",
@@ -74,10 +65,11 @@ class Loader(io.ComfyNode):
                 advanced(
                     io.Combo.Input(
                         "lora_low_name",
-                        options=[PAIR, SAME, *names],
+                        options=[PAIR, SAME, ALONE, *names],
                         default=PAIR,
                         tooltip="The LoRA of model_low. Auto pair swaps _high_noise for _low_noise "
-                        "in the file's name; a name without either serves both models.",
+                        "in the file's name; a name without either serves both models. Single "
+                        "expert: only one was trained; its file is lora_name, the other has none.",
                     )
                 ),
                 advanced(
@@ -134,8 +126,8 @@ class Loader(io.ComfyNode):
         schedule: str = TRAINED,
     ) -> list[tuple[str, int, int]]:
         """A file that was trained further and kept its name is loaded again."""
-        names = [lora_name] if lora_low_name == SAME else [lora_name, _partner(lora_name)]
-        names += [] if lora_low_name in (PAIR, SAME) else [lora_low_name]
+        low = partner(lora_name) if lora_low_name == PAIR else lora_low_name
+        names = [lora_name, *({low} - {lora_name, SAME, ALONE})]
         stats = [(n, host.lora_path(n).stat()) for n in names if n in host.lora_names()]
         return [(name, stat.st_mtime_ns, stat.st_size) for name, stat in stats]
 
@@ -152,98 +144,50 @@ class Loader(io.ComfyNode):
         schedule: str = TRAINED,
     ) -> io.NodeOutput:
         with named(NAME):
-            lora = _load(lora_name, model)
-            info = replace(
-                lora.info, reference_mode=POSITIONS[source_positions] or lora.info.reference_mode
-            )
+            high, low = chosen(lora_name, lora_low_name, model, model_low)
+            info = (high or low).info
+            info = replace(info, reference_mode=POSITIONS[source_positions] or info.reference_mode)
             shift = _shift(info) if schedule == TRAINED else None
             setup = (strength, info.reference_mode, shift, on_mismatch)
-            patched, lines = _patched(model, lora, *setup)
+            patched, lines = _patched(model, high, *setup)
             patched_low = None
             if model_low is not None:
-                low = _load(_low_name(lora_name, lora_low_name), model_low)
-                _check_experts(lora, low)
                 patched_low, more = _patched(model_low, low, *setup)
                 lines += more
-            report = to_text([*lines, *_facts(info)])
+            alone = model_low is not None and None in (high, low)
+            report = to_text([*lines, *_facts(info, alone)])
         show_text(report)
         return io.NodeOutput(patched, patched_low, info, report, ui=ui.PreviewText(report))
 
 
-def _partner(name: str) -> str:
-    """The other file of a pair; a name without a suffix is its own."""
-    for suffix, other in ((HIGH, LOW), (LOW, HIGH)):
-        if suffix in name:
-            return other.join(name.rsplit(suffix, 1))
-    return name
-
-
-def _low_name(name: str, choice: str) -> str:
-    if choice != PAIR:
-        return name if choice == SAME else choice
-    partner = _partner(name)
-    if partner not in host.lora_names():
-        raise ValueError(
-            f"lora_low_name: {name} has no partner {partner} beside it; copy that file too, or "
-            f"choose one for model_low"
-        )
-    return partner
-
-
-def _load(name: str, model: Any) -> Loaded:
-    """Read a LoRA and check it against the model, as far as its metadata goes."""
-    path = host.lora_path(name)
-    try:
-        file = read_lora(path)
-        info = LoraInfo.from_metadata(file.metadata)
-    except ValueError as error:
-        raise ValueError(
-            f"{error}. A LoRA that byg_train did not write goes into Load LoRA"
-        ) from None
-    kind = host.family(model)
-    if kind != info.family:
-        raise ValueError(
-            f"{name} edits with {_base(info)}, the model is {host.model_name(model)}; load that "
-            f"base model, or choose a LoRA of this one"
-        )
-    if kind == "flux" and host.has_guidance(model) != (info.guidance_sample is not None):
-        has = "has" if host.has_guidance(model) else "lacks"
-        raise ValueError(
-            f"{name} was trained on {_base(info)}; this FLUX model {has} the guidance input of "
-            f"FLUX.1-dev, so it is another one. Load {_base(info)}"
-        )
-    return Loaded(name, file, info)
-
-
-def _base(info: LoraInfo) -> str:
-    return "the tiny world's model (ByG Tiny World)" if info.base == "world" else info.base
-
-
-def _check_experts(high: Loaded, low: Loaded) -> None:
-    """Of a pair each network gets its own."""
-    for lora, slot, other in ((high, "lora_name", "low"), (low, "lora_low_name", "high")):
-        if lora.info.expert == other:
-            raise ValueError(
-                f"{slot}: {lora.name} was trained for the {other}-noise model; swap the two files, "
-                f"or the two models"
-            )
-
-
 def _patched(
-    model: Any, lora: Loaded, strength: float, mode: str, shift: float | None, on_mismatch: str
+    model: Any, lora: Loaded | None, strength: float, mode: str, shift: float | None, mismatch: str
 ) -> tuple[Any, list[str]]:
-    """A clone with the LoRA on it, its source in place and its schedule, and what to report."""
+    """A clone with its LoRA, its source in place and its schedule, and what to report.
+
+    Without a LoRA it is the base, and no source is for it.
+    """
+    if lora is None:
+        clone, lines = model.clone(), []
+        leave_out_source(clone)
+    else:
+        clone, lines = _applied(model, lora, strength, mismatch)
+        place_source(clone, mode)
+    if shift is not None:
+        set_shift(clone, shift)
+    return clone, lines
+
+
+def _applied(model: Any, lora: Loaded, strength: float, mismatch: str) -> tuple[Any, list[str]]:
+    """A clone with the LoRA on it, and what to report."""
     applied = host.apply_lora(model, lora.file, strength)
     matched = applied.total - len(applied.unknown) - len(applied.misfits)
     lines = [f"{lora.name}: {matched} of {applied.total} modules matched"]
     if matched < applied.total:
         problem = _problem(lora, applied, host.model_name(model))
-        if on_mismatch == ERROR:
+        if mismatch == ERROR:
             raise ValueError(problem)
         lines.append(f"WARNING: {problem}")
-    place_source(applied.model, mode)
-    if shift is not None:
-        set_shift(applied.model, shift)
     return applied.model, lines
 
 
@@ -256,7 +200,7 @@ def _problem(lora: Loaded, applied: host.Applied, model: str) -> str:
         texts.append(f"{len(sizes)} modules have another size: {_some(sizes)}")
     return (
         f"{lora.name} does not fit this {model} model ({'; '.join(texts)}). It was trained on "
-        f"{_base(lora.info)}: load that, or set on_mismatch to warn"
+        f"{base_name(lora.info)}: load that, or set on_mismatch to warn"
     )
 
 
@@ -272,7 +216,7 @@ def _shift(info: LoraInfo) -> float:
     return flux_shift((info.resolution // info.multiple) ** 2)
 
 
-def _facts(info: LoraInfo) -> list[str]:
+def _facts(info: LoraInfo, alone: bool) -> list[str]:
     """What an artist sets elsewhere, and what the LoRA was taught."""
     how = f"sample with {info.sample_steps} steps, {SAMPLERS[info.sampler]}, simple, {_cfg(info)}"
     if info.guidance_sample is not None:
@@ -285,6 +229,8 @@ def _facts(info: LoraInfo) -> list[str]:
         lines.append(f"negative: {info.negative}")
     if info.expert is not None:
         lines.append(f"expert {info.expert}, boundary {info.boundary}")
+    if alone:
+        lines.append("the other expert has no LoRA, and is not shown the source")
     if info.instructions:
         lines.append(f"it knows, for example: {'; '.join(info.instructions[:SHOWN])}")
     return lines

@@ -109,6 +109,14 @@ def colour_matched(images: Tensor, source: Tensor) -> Tensor:
     return ((images - mean) / spread.clamp(min=1e-4) * wide + wanted).clamp(0, 1)
 
 
+def even_sized(images: Tensor) -> Tensor:
+    """The same with sides of even lengths, as Save Video wants: its last row or column twice."""
+    odd_width, odd_height = images.shape[2] % 2, images.shape[1] % 2
+    if not odd_width and not odd_height:
+        return images
+    return F.pad(images.movedim(-1, 1), (0, odd_width, 0, odd_height), "replicate").movedim(1, -1)
+
+
 def _pixels(images: Tensor) -> Tensor:
     """(N, H, W, 3) -> (N, 3, 1, H, W)."""
     return images.movedim(-1, 1)[:, :, None]

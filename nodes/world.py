@@ -47,7 +47,8 @@ class TinyWorld(io.ComfyNode):
                     "subject",
                     options=sorted({*names.KNOWN, *names.HELD_OUT}),
                     default="fox",
-                    tooltip="Which emoji the example shows.",
+                    tooltip="Which emoji the example shows. The Wan pair knows a few of them, such "
+                    "as fox, penguin and rabbit.",
                 ),
             ],
             outputs=[

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from comfy_host import call
 from graphs import INSTRUCTION, SEED, SMALL, encoded, world
+from graphs_debug import pack
 from graphs_wan import wan
 from torch import Tensor
 
@@ -26,16 +27,30 @@ def load_wan(lora: str, low: bool = False, **widgets: object) -> tuple[str, list
     return report, [len(model.patches) for model in found if model is not None]
 
 
-def load_without_guidance(lora: str) -> str:
-    """On a FLUX model that has no guidance input, like FLUX.1-schnell."""
+def load_other_shape(kind: str, lora: str, changes: dict) -> str:
+    """On a relative of the base: FLUX.1-schnell or -Fill, Wan for image-to-video."""
     import copy
 
-    model = world()[0].clone()
+    model = {"flux": world()[0], "wan": wan()}[kind].clone()
     model.model = copy.copy(model.model)
     model.model.model_config = copy.copy(model.model.model_config)
     shape = model.model.model_config.unet_config
-    model.model.model_config.unet_config = {**shape, "guidance_embed": False}
+    model.model.model_config.unet_config = {**shape, **changes}
     return call("ByG_Loader", model=model, lora_name=lora)[3]
+
+
+def names() -> list[str]:
+    """The LoRAs to choose from."""
+    return pack("host.lora").lora_names()
+
+
+def shifts_and_positions(lora: str, low: str) -> list[tuple[float, str | None]]:
+    """Of both models of a pair: the shift of its schedule, where it places its source."""
+    pair = call("ByG_Loader", model=wan(), model_low=wan(1), lora_name=lora, lora_low_name=low)[:2]
+    return [
+        (model.get_model_object("model_sampling").shift, model.get_attachment("byg"))
+        for model in pair
+    ]
 
 
 def load_twice(first: str, second: str) -> int:

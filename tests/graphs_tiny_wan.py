@@ -62,33 +62,55 @@ def video_kind(folder: str) -> tuple[int, bool]:
     return host.pixel_multiple(found), host.of_wan_5b(found)
 
 
-def tiny_clip() -> tuple:
-    """What ByG Tiny World says of clips."""
-    return call("ByG_TinyWorld", media="clip")
+def tiny_clip() -> tuple[list[str], Tensor]:
+    """What ByG Tiny World gives of clips: the kinds of its models, the frames of its example."""
+    high, _, _, frames, low = call("ByG_TinyWorld", media="clip", style="3d render")
+    return [type(model.model).__name__ for model in (high, low)], frames
+
+
+def tiny_clip_elsewhere(folder: str) -> None:
+    """The same where the files are not."""
+    world = pack("world")
+    whole, world.WORLD = world.WORLD, Path(folder)
+    try:
+        tiny_clip()
+    finally:
+        world.WORLD = whole
 
 
 def edited_clip(
-    folder: str, lora: str, frames: Tensor, text: str, negative: str, boundary: float, fps: float
+    folder: str,
+    lora: str,
+    frames: Tensor,
+    text: str,
+    negative: str,
+    boundary: float,
+    fps: float,
+    steps: int | None = None,
+    **widgets: str,
 ) -> Tensor:
     """The graph of an artist, with two samplers; the frames at the end."""
     high, low, clip, vae = parts(folder)
-    models = call("ByG_Loader", model=high, model_low=low, lora_name=lora)
+    models = call("ByG_Loader", model=high, model_low=low, lora_name=lora, **widgets)
     info = models[2]
     words = (call("CLIPTextEncode", clip=clip, text=told)[0] for told in (text, negative))
     texts = dict(zip(("positive", "negative"), words, strict=True))
     *both, latent, _, fit, _, _ = call(
         "ByG_VideoEdit", **texts, vae=vae, frames=frames, info=info, source_fps=fps
     )
-    at = {"steps": info.sample_steps, "boundary": boundary}
+    steps = steps or info.sample_steps
+    cfg = 1.0 if info.cfg is None else info.cfg
+    cfg_low = cfg if info.cfg_low is None else info.cfg_low
+    at = {"steps": steps, "boundary": boundary}
     step = call("ByG_ExpertSplit", model=models[0], **at)[2]
-    common = {"noise_seed": SEED, "steps": info.sample_steps, "sampler_name": "euler"}
+    common = {"noise_seed": SEED, "steps": steps, "sampler_name": "euler"}
     common |= {"scheduler": "simple", "positive": both[0], "negative": both[1]}
     (noisy,) = call(
-        "KSamplerAdvanced", model=models[0], latent_image=latent, cfg=info.cfg, start_at_step=0,
+        "KSamplerAdvanced", model=models[0], latent_image=latent, cfg=cfg, start_at_step=0,
         end_at_step=step, add_noise="enable", return_with_leftover_noise="enable", **common,
     )  # fmt: skip
     (clean,) = call(
-        "KSamplerAdvanced", model=models[1], latent_image=noisy, cfg=info.cfg_low,
+        "KSamplerAdvanced", model=models[1], latent_image=noisy, cfg=cfg_low,
         start_at_step=step, end_at_step=10000, add_noise="disable",
         return_with_leftover_noise="disable", **common,
     )  # fmt: skip

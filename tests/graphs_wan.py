@@ -93,19 +93,25 @@ def _call_network(
 def wan_pair(
     shape: dict, files: list[str], lora: str, x: Tensor, source: Tensor, text: Tensor, times: list
 ) -> list[list[Tensor]]:
-    """v of two experts behind one ByG Loader, with and without a source, at times of each."""
+    """v of two experts behind one ByG Loader, with and without a source, at times of each.
+
+    Of one file: of the 5B's network.
+    """
     import comfy.supported_models
     from comfy.model_patcher import ModelPatcher
     from safetensors.torch import load_file
 
     models, cpu = [], torch.device("cpu")
+    known = comfy.supported_models
+    kind = known.WAN21_T2V if len(files) > 1 else known.WAN22_T2V
     for file in files:
-        config = comfy.supported_models.WAN21_T2V(dict(shape))
+        config = kind(dict(shape))
         config.set_inference_dtype(torch.float32, None)
         model = config.get_model({}, "")
         model.diffusion_model.load_state_dict(load_file(file))
         models.append(ModelPatcher(model, load_device=cpu, offload_device=cpu))
-    pair = call("ByG_Loader", model=models[0], model_low=models[1], lora_name=lora)[:2]
+    slots = dict(zip(("model", "model_low"), models, strict=False))
+    pair = call("ByG_Loader", lora_name=lora, **slots)[: len(models)]
     return [
         [_call_network(model, x, z, t, text) for z in (source, None)]
         for model, t in zip(pair, times, strict=True)
@@ -190,6 +196,20 @@ def video_shapes_with_mask(frames: Tensor, mask: Tensor) -> dict:
     return video_shapes(frames, mask=mask)
 
 
+def video_saved(frames: Tensor) -> dict[str, Tensor]:
+    """What ByG Finish gives of a clip, and its video from a file."""
+    import tempfile
+
+    from comfy_api.v0_0_2 import InputImpl
+
+    found = video_edit(frames)
+    finished, video = call("ByG_Finish", images=found["frames"], fit=found["fit"])
+    with tempfile.TemporaryDirectory() as folder:
+        video.save_to(f"{folder}/clip.mp4")
+        read = InputImpl.VideoFromFile(f"{folder}/clip.mp4").get_components().images
+    return {"finished": finished, "read": read}
+
+
 def video_notes(frames: Tensor) -> str:
     """What ByG Video Edit says in the node."""
     size = {"size_mode": "same area", "width": 32, "height": 32}
@@ -258,6 +278,19 @@ def two_stages(lora: str, frames: Tensor, mask: Tensor | None, ours: bool) -> tu
     second = {"add_noise": "disable", "return_with_leftover_noise": "disable"}
     two = _wan_sampled(model, {"start_at_step": 2, "end_at_step": 100}, texts, noisy, **second)
     return one["samples"], two["samples"], latent["samples"]
+
+
+def with_memory(lora: str, frames: Tensor, limit: int) -> Tensor:
+    """The latent of an edit on a device that has `limit` bytes."""
+    import comfy.model_management as management
+
+    model, found = call("ByG_Loader", model=wan(), lora_name=lora)[0], video_edit(frames)
+    texts, whole = (found["positive"], found["negative"]), {"start_at_step": 0, "end_at_step": 9}
+    real, management.get_total_memory = management.get_total_memory, lambda device: limit
+    try:
+        return _wan_sampled(model, whole, texts, found["latent"])["samples"]
+    finally:
+        management.get_total_memory = real
 
 
 def estimated_shapes(lora: str, frames: Tensor, windows: bool) -> tuple[float, float]:

@@ -1,10 +1,16 @@
-"""A custom node of the tests' server: a small Wan pair from a folder, like ByG Tiny World."""
+"""Custom nodes of the tests' server: small Wans, like those of ByG Tiny World."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import ClassVar
+from types import ModuleType
+from typing import Any, ClassVar
+
+
+def pack(name: str) -> ModuleType:
+    """A module of the node pack, whatever its folder is called."""
+    return next(m for n, m in sys.modules.items() if n.endswith(f".nodes.{name}"))
 
 
 class TestTinyWan:
@@ -20,10 +26,63 @@ class TestTinyWan:
         return {"required": {"folder": ("STRING", {})}}
 
     def load(self, folder: str) -> tuple:
-        loaded = (m for name, m in sys.modules.items() if name.endswith(".nodes.host.tiny_wan"))
-        host, path = next(loaded), Path(folder)
+        host, path = pack("host.tiny_wan"), Path(folder)
         high, low = host.load_models(path)
         return high, host.load_clip(path), host.load_vae(path), None, low
 
 
-NODE_CLASS_MAPPINGS = {"TestTinyWan": TestTinyWan}
+class TestTinyWan5B(TestTinyWan):
+    """The same of Wan 2.2 5B, which is one network: its classes at small sizes, random weights.
+
+    The folder, of a pair, gives the words and the sizes.
+    """
+
+    def load(self, folder: str) -> tuple:
+        import torch
+
+        torch.manual_seed(0)
+        path = Path(folder)
+        return _model_5b(path), pack("host.tiny_wan").load_clip(path), _vae_5b(), None, None
+
+
+def _model_5b(folder: Path) -> Any:
+    import comfy.model_management as management
+    import comfy.supported_models
+    import torch
+    from comfy.model_patcher import ModelPatcher
+
+    shape = pack("host.tiny_wan").network_shape(folder, "transformer")
+    config = comfy.supported_models.WAN22_T2V({**shape, "in_dim": 48, "out_dim": 48})
+    config.set_inference_dtype(torch.float32, None)
+    model = config.get_model({}, "")
+    _randomise(model.diffusion_model)
+    return ModelPatcher(model, management.get_torch_device(), management.unet_offload_device())
+
+
+def _vae_5b() -> Any:
+    """ComfyUI tells it by its weights and builds the full size; here that is a smaller one."""
+    import comfy.ldm.wan.vae2_2 as module
+    import comfy.sd
+
+    whole = module.WanVAE
+    module.WanVAE = lambda **config: whole(**{**config, "dim": 8, "dec_dim": 8})
+    try:
+        small = module.WanVAE(z_dim=48, temperal_downsample=[False, True, True])
+        _randomise(small)
+        return comfy.sd.VAE(sd=small.state_dict())
+    finally:
+        module.WanVAE = whole
+
+
+def _randomise(network: Any) -> None:
+    """Ones for norms, and matrices that keep the size of what goes through them."""
+    import torch
+
+    for name, weight in network.named_parameters():
+        if "norm" in name or name.endswith("gamma"):
+            torch.nn.init.ones_(weight)
+        else:
+            torch.nn.init.normal_(weight, std=max(1, weight[0].numel()) ** -0.5)
+
+
+NODE_CLASS_MAPPINGS = {"TestTinyWan": TestTinyWan, "TestTinyWan5B": TestTinyWan5B}

@@ -287,6 +287,7 @@ def test_the_table_says_what_is_used_and_what_is_not(tmp_path: Path) -> None:
         told(clip(good / f"{i}.mp4", 48, size=(192, 96)))
     told(clip(good / "uneven.mkv", 60, times=uneven(60), size=(96, 192)))
     told(hdr_clip(good / "hdr.mp4", 24))
+    told(clip(good / "wide.mp4", size=(400, 100)))
     told(clip(bad / "slow.mp4", 6, rate=4, size=(32, 32)))
     clip(bad / "bare.mp4")
     config = at(tmp_path, extraction="chunk", on_bad_item="drop")
@@ -302,5 +303,6 @@ def test_the_table_says_what_is_used_and_what_is_not(tmp_path: Path) -> None:
     notes = {row[1]: row[-1] for row in cells}
     assert notes["96x192"] == "variable rate, by its timestamps"
     assert notes["64x48"].startswith("HDR (PQ), brought to SDR")
+    assert notes["400x100"] == "cropped to 50%"
     assert notes["32x32"] == "slower than 8 fps: frames repeat; enlarged 1.5 times"
     assert ["photo-realistic/bare.mp4", "no caption", "a caption in bare.txt beside it"] in cells

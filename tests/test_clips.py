@@ -26,9 +26,11 @@ def numbers(path: Path, *of: float | None) -> list[int]:
 def test_what_a_clip_is(tmp_path: Path) -> None:
     facts = probe(clip(tmp_path / "a.mp4", 48, size=(66, 48)))
     assert (facts.width, facts.height, facts.frames, facts.duration) == (66, 48, 48, 2)
-    assert (facts.fps, facts.variable, facts.audio) == (24, False, False)
+    assert (facts.fps, facts.declared, facts.variable, facts.audio) == (24, 24, False, False)
     assert (facts.depth, facts.transfer, facts.interlaced) == (8, "sdr", False)
     assert probe(clip(tmp_path / "b.mp4", sound=True)).audio
+    # What is read of a closed file is the memory of something else, in long clips at the least.
+    assert probe(clip(tmp_path / "c.mp4", 160, rate=16, codec="libx264")).declared == 16
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from typer.testing import CliRunner, Result
 from byg_train import edit_clip as edit_clip_module
 from byg_train.cli import app
 from byg_train.config import ConfigError
-from byg_train.edit import Editor, Wishes, open_lora
+from byg_train.edit import Editor, Wishes, attach, open_lora
 from byg_train.edit_clip import EditedClip, edit_clip, longest
 from byg_train.fit import Fit, Frames
 from byg_train.footage import open_footage
@@ -379,16 +379,21 @@ def test_mistakes_are_found_before_a_model_is_loaded(
 
 
 def test_one_expert_may_be_meant(lora: Path, clip: Path, tmp_path: Path) -> None:
-    """The other one runs without a LoRA, as if its own were zero."""
+    """The other one is the base, which is not shown the source."""
     alone = tmp_path / "alone_high_noise.safetensors"
     alone.write_bytes(lora.read_bytes())
     editor = open_lora(alone, None, single_expert=True)
     assert editor.files.keys() == {"high"}
-    pair = open_lora(lora, None)
-    low = pair.files["low"]
-    zero = low._replace(tensors={k: v * 0 for k, v in low.tensors.items()})
-    wanted = edited(pair._replace(files={**pair.files, "low": zero}), clip)[0]
-    assert np.array_equal(edited(editor, clip)[0], wanted)
+    backbone, bare = tiny_wan.load(tiny_wan.base()), tiny_wan.load(tiny_wan.base())
+    attach(editor, backbone, strength=1.0)
+    x, source, text = tiny_wan.latents(1), tiny_wan.latents(7), tiny_wan.text(2)
+    with torch.no_grad():
+        low, plain = (b.velocity(x, tiny_wan.LOW, text, source) for b in (backbone, bare))
+        wanted = bare.velocity(x, tiny_wan.LOW, text)
+        high = [backbone.velocity(x, tiny_wan.HIGH, text, z) for z in (source, None)]
+    assert torch.equal(low, wanted) and not torch.equal(low, plain)
+    assert not torch.equal(*high)
+    assert not np.array_equal(edited(editor, clip)[0], edited(lora, clip)[0])
 
 
 def test_a_pair_on_a_base_of_one_network(lora: Path, clip: Path) -> None:

@@ -205,6 +205,27 @@ def test_the_graph_has_the_loras_settings() -> None:
     assert all(node["filename_prefix"].startswith("ByG/ink") for node in found["SaveVideo"])
 
 
+def test_the_graph_of_the_embedded_pair() -> None:
+    """The pack's own example, with this LoRA's files, instruction and settings in it."""
+    comfy_server = pytest.importorskip("comfy_server")
+    info = replace(WAN, base="world", fps=8.0, sample_steps=12, sampler="euler", cfg=2.0)
+    graph = workflow(info, "ink", BOTH)
+    prompt = prompt_of(graph, comfy_server.server().get("/object_info"))
+    found = {node["class_type"]: node["inputs"] for node in prompt.values()}
+    assert found["ByG_TinyWorld"]["media"] == "clip" and "UNETLoader" not in found
+    loader = found["ByG_Loader"]
+    assert loader["lora_name"] == "ink_high_noise.safetensors"
+    assert loader["lora_low_name"] == "auto pair"
+    assert found["ByG_VideoEdit"]["fps"] == 8.0 and found["PrimitiveInt"]["value"] == 12
+    samplers = [n["inputs"] for n in prompt.values() if n["class_type"] == "KSamplerAdvanced"]
+    assert {(n["cfg"], n["sampler_name"]) for n in samplers} == {(2.0, "euler"), (3.5, "euler")}
+    assert WAN.instructions[0] in titled(graph)["Instruction"]["widgets_values"]
+    films = [n["inputs"] for n in prompt.values() if n["class_type"] == "SaveVideo"]
+    assert all(film["filename_prefix"].startswith("ByG/ink") for film in films)
+    (text,) = titled(graph)["Note"]["widgets_values"]
+    assert "small base that ships with ByG" in text
+
+
 def test_the_graph_says_what_it_is() -> None:
     (text,) = titled(workflow(WAN, "ink", BOTH))["Note"]["widgets_values"]
     for words in ("# ink", "ink_high_noise", "ink_low_noise", A14B, *WAN.instructions):
@@ -266,9 +287,9 @@ def test_the_graph_loads_the_base_that_it_was_trained_on(base: str, high: str | 
         ({}, True),
         ({"base": "/models/Wan2.2-T2V-A14B"}, True),
         ({"base": "/models/my-wan"}, False),
-        ({"base": "world"}, False),
         ({"expert": None, "boundary": None}, False),
         ({"expert": None, "boundary": None, "base": TI2V, "multiple": 32}, True),
+        ({"base": "world"}, True),
         ({"expert": None, "boundary": None, "base": "/m/wan5b.safetensors", "multiple": 32}, True),
         ({"expert": None, "boundary": None, "base": "/m/wan21.safetensors"}, False),
     ],
@@ -300,9 +321,14 @@ def test_the_card() -> None:
     assert words[words.index("--instruction") + 1] == WAN.instructions[0]
 
 
-def test_the_cards_of_other_bases() -> None:
+def test_the_cards_of_other_bases(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     world = card(replace(WAN, base="world"), "ink", has_preview=False, experts=BOTH)
-    assert "*ByG Tiny World*" in world and "*ByG Video Edit*" in world and ".mp4)" not in world
+    assert "`ink.workflow.json`" in world and "bring the base along" in world
+    assert ".mp4)" not in world
+    with monkeypatch.context() as installed:  # without the node pack's files
+        installed.setattr("byg_train.card.TINY_CLIP", tmp_path / "gone.json")
+        world = card(replace(WAN, base="world"), "ink", has_preview=False, experts=BOTH)
+    assert "*ByG Tiny World*" in world and "*ByG Video Edit*" in world
     small = replace(
         WAN, base="Wan-AI/Wan2.2-TI2V-5B-Diffusers", fps=24.0, frames=121, cfg=None, cfg_low=None
     )

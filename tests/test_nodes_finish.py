@@ -99,6 +99,7 @@ def test_side_by_side_holds_both() -> None:
     a, b = _smooth(3), _smooth(3).flip(2)
     found = in_host(graphs.compare, a, b, "side by side")
     assert len(found) == 3 and found.shape[2] > 2 * 192
+    assert found.shape[1] % 2 == found.shape[2] % 2 == 0  # else no clip of it could be saved
     assert found[0].std() > 0.05
 
 
@@ -123,7 +124,7 @@ def test_a_wipe_runs_from_b_to_a(frames: int) -> None:
 
 def test_one_goes_with_all_and_sizes_are_made_equal() -> None:
     found = in_host(graphs.compare, _smooth(1), _smooth(4, 25, 38), "difference x4")
-    assert found.shape == (4, 50, 77, 3)
+    assert found.shape == (4, 50, 78, 3) and torch.equal(found[:, :, 76], found[:, :, 77])
     with pytest.raises(ValueError, match=r"ByG Compare: a has 2 pictures and b 3"):
         in_host(graphs.compare, _smooth(2), _smooth(3), "wipe")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import comfy_host
@@ -81,6 +82,7 @@ def test_the_report_tells_how_a_pair_samples() -> None:
 
 def test_what_ships_for_the_examples_can_be_loaded() -> None:
     assert "modules matched" in in_host(graphs_loader.load, "ByG tiny world: demo")
+    assert not [name for name in in_host(graphs_loader.names) if "warmup" in name]
 
 
 # ---------------------------------------------------------------- what it refuses
@@ -128,7 +130,7 @@ def test_a_lora_of_another_family(lora: str) -> None:
 
 def test_a_flux_that_takes_no_guidance(lora: str) -> None:
     with pytest.raises(ValueError, match=r"ByG Loader: .*lacks the guidance input"):
-        in_host(graphs_loader.load_without_guidance, lora)
+        in_host(graphs_loader.load_other_shape, "flux", lora, {"guidance_embed": False})
     name = _write("unguided", replace(INFO, guidance_sample=None), **{Q: (192, 192)})
     with pytest.raises(ValueError, match=r"ByG Loader: .*has the guidance input"):
         in_host(graphs_loader.load, name)
@@ -178,8 +180,40 @@ def test_the_partner_of_a_pair_is_found() -> None:
 
 def test_a_pair_whose_partner_is_missing() -> None:
     alone = _write("alone_high_noise", replace(WAN, expert="high"), **WAN_Q)
-    with pytest.raises(ValueError, match=r"lora_low_name: .*no partner alone_low_noise"):
+    words = r"lora_low_name: .*no partner alone_low_noise.*'single expert'"
+    with pytest.raises(ValueError, match=words):
         in_host(graphs_loader.load_wan, alone, True)
+
+
+@pytest.mark.parametrize(("expert", "patched"), [("high", [2, 0]), ("low", [0, 2])])
+def test_a_pair_with_one_trained_expert(expert: str, patched: list[int]) -> None:
+    """Its file goes to its own model; the other has the schedule alone."""
+    alone = _write(f"one_{expert}_noise", replace(WAN, expert=expert), **WAN_Q)
+    graph = partial(graphs_loader.load_wan, lora_low_name="single expert")
+    report, found = in_host(graph, alone, True)
+    assert found == patched and report.count("modules matched") == 1
+    assert "the other expert has no LoRA" in report
+    pair = in_host(graphs_loader.shifts_and_positions, alone, "single expert")
+    places = {"high": ["shared", None], "low": [None, "shared"]}[expert]
+    assert pair == [(12.0, place) for place in places]
+    assert "other expert" not in in_host(graph, alone, False)[0]
+
+
+def test_one_trained_network_is_no_expert() -> None:
+    graph = partial(graphs_loader.load_wan, lora_low_name="single expert")
+    with pytest.raises(ValueError, match=r"lora_low_name: .*not trained for one expert.*same file"):
+        in_host(graph, _write("no_expert", WAN, **WAN_Q), True)
+
+
+def test_models_that_take_more_than_noise_are_refused(lora: str) -> None:
+    """Their blocks have the sizes of the base's, so that all of the LoRA would match."""
+    with pytest.raises(ValueError, match=r"ByG Loader: .*this Flux wants a picture or mask beside"):
+        in_host(graphs_loader.load_other_shape, "flux", lora, {"in_channels": 96})
+    name = _write("on_i2v", WAN, **WAN_Q)
+    with pytest.raises(
+        ValueError, match=r"ByG Loader: .*this WAN21 wants .*image-to-video.*Load W"
+    ):
+        in_host(graphs_loader.load_other_shape, "wan", name, {"in_dim": 36})
 
 
 def test_one_file_serves_both_models() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import comfy_host
@@ -16,13 +17,16 @@ import test_edit_clip
 import test_wan_lora
 import tiny_wan
 import torch
-from comfy_host import ROOT, in_host
+from comfy_host import in_host
 from graphs import SEED
 from PIL import Image
 
 from byg_train.backbones.wan import WanBackbone
+from byg_train.edit import open_lora
 from byg_train.lora import LoraBank
+from byg_train.world import clips
 
+EXAMPLE = clips.Clip("fox", "3d", "blue", "right")
 LONG = "a red fox runs over the snow in cartoon style turn video to photo-realistic a red fox"
 
 
@@ -97,22 +101,31 @@ def test_both_experts_have_the_trainers_velocity(
     assert (found[0][0] - found[1][0]).abs().max() > 1e-2  # the experts differ
 
 
-def test_edit_draws_the_same_clip(folder: str, tmp_path: Path) -> None:
-    """By Euler, whose steps are the same on both sides; both have a UniPC of their own."""
+@pytest.mark.parametrize("trained", ["both", "high", "low"])
+def test_edit_draws_the_same_clip(trained: str, folder: str, tmp_path: Path) -> None:
+    """By Euler, whose steps are the same on both sides; both have a UniPC of their own.
+
+    Of a pair with one trained expert the other has no LoRA, on both sides.
+    """
     drawn, clip = films.drawn(5), tmp_path / "clip"
     clip.mkdir()
     for i, frame in enumerate(drawn):
         Image.fromarray(frame).save(clip / f"{i}.png")
     info = {"sampler": "euler", "sample_steps": 4, "sample_shift": 5.0}
     lora = test_edit_clip.write_pair(tmp_path, **info)
+    alone = trained != "both"
     for path in tmp_path.glob("*.safetensors"):
-        shutil.copy(path, comfy_host.loras())
-    (wanted,) = test_edit_clip.edited(lora, clip, seeds=[SEED], strength=1.0)
+        shutil.copy(path, comfy_host.loras() / f"{trained}_{path.name}")
+    if alone:
+        lora = lora.with_name(f"toon_{trained}_noise.safetensors")
+    editor = open_lora(lora, None, single_expert=alone)
+    (wanted,) = test_edit_clip.edited(editor, clip, seeds=[SEED], strength=1.0)
     frames = torch.from_numpy(drawn).float() / 255
     texts = (test_edit_clip.TEXT, test_edit_clip.NEGATIVE)
-    found = in_host(
-        graphs_tiny_wan.edited_clip, folder, lora.name, frames, *texts, tiny_wan.BOUNDARY, 16.0
-    )
+    widgets = {"lora_low_name": "single expert"} if alone else {}
+    graph = partial(graphs_tiny_wan.edited_clip, **widgets)
+    name = f"{trained}_{lora.name}"
+    found = in_host(graph, folder, name, frames, *texts, tiny_wan.BOUNDARY, 16.0)
     assert found.shape == wanted.shape == drawn.shape
     levels = (found * 255).round().numpy().astype(int)
     apart = np.abs(levels - wanted.astype(int))
@@ -121,20 +134,12 @@ def test_edit_draws_the_same_clip(folder: str, tmp_path: Path) -> None:
     assert np.abs(levels - drawn.astype(int)).mean() > 5
 
 
-def test_clips_of_the_tiny_world_need_their_files() -> None:
-    """Where the small Wan is not there, one sentence says so."""
-    if (ROOT / "byg_train" / "world" / "base_wan" / "model_index.json").exists():
-        model, _, _, frames, low = in_host(_kinds)
-        assert (model, low) == ("WAN21", "WAN21") and frames[0] % 4 == 1
-    else:
-        with pytest.raises(
-            ValueError, match=r"ByG Tiny World: the files of its clip model .*base_w"
-        ):
-            in_host(graphs_tiny_wan.tiny_clip)
+def test_the_tiny_world_gives_the_shipped_pair() -> None:
+    models, frames = in_host(graphs_tiny_wan.tiny_clip)
+    assert models == ["WAN21", "WAN21"]
+    assert np.array_equal((frames * 255).round().numpy(), clips.draw(EXAMPLE))
 
 
-def _kinds() -> tuple:
-    """The clip's parts as something that travels between processes."""
-    model, clip, vae, frames, low = graphs_tiny_wan.tiny_clip()
-    kinds = type(model.model).__name__, type(low.model).__name__
-    return kinds[0], None, None, tuple(frames.shape), kinds[1]
+def test_an_installation_without_the_pair_is_told() -> None:
+    with pytest.raises(ValueError, match=r"ByG Tiny World: the files of its clip model .*base_w"):
+        in_host(graphs_tiny_wan.tiny_clip_elsewhere, "nowhere")

@@ -95,6 +95,28 @@ def test_both_experts_have_the_trainers_velocity(tmp_path: Path) -> None:
         assert (ours[0] - ours[1]).abs().max() > 1e-2
 
 
+def test_the_5b_has_the_trainers_velocity(tmp_path: Path) -> None:
+    backbone, bank = test_wan_lora.trained("one")
+    info = replace(test_wan_lora.INFO, expert=None, boundary=None)
+    path = comfy_host.loras() / "parity_5b.safetensors"
+    kind = {"metadata": info.to_metadata(), "dtype": torch.float32}
+    test_wan_lora.write(bank, "transformer", path, **kind)
+    file = tmp_path / "5b.safetensors"
+    part = tiny_wan.base("one") / "transformer" / test_wan_lora.WEIGHTS
+    save_file(test_wan_lora.original(load_file(part)), file)
+    x, source, text, t = tiny_wan.latents(1), tiny_wan.latents(7), tiny_wan.text(2), 0.6
+    with torch.no_grad():
+        time = torch.full((len(x),), t)
+        wanted = [backbone.velocity(x, time, text, z) for z in (source, None)]
+    ((ours, alone),) = in_host(
+        graphs_wan.wan_pair, test_wan_lora.COMFY, [str(file)], path.name, x, source,
+        text["prompt_embeds"], [t],
+    )  # fmt: skip
+    for found, v in zip((ours, alone), wanted, strict=True):
+        assert (found - v).abs().max() < 1e-4
+    assert (ours - alone).abs().max() > 1e-2
+
+
 def test_the_bare_model_is_unchanged_to_the_bit(lora: str) -> None:
     x = _latent(3)
     before = in_host(graphs_wan.wan_plain, x)
@@ -112,6 +134,12 @@ def test_windows_cut_the_source_as_they_cut_the_target(lora: str) -> None:
 def test_memory_is_asked_for_the_source_too(windows: bool, lora: str) -> None:
     without, both = in_host(graphs_wan.estimated_shapes, lora, _frames(13), windows)
     assert both >= 2 * without
+
+
+def test_a_clip_beyond_the_memory_is_refused(lora: str) -> None:
+    assert torch.isfinite(in_host(graphs_wan.with_memory, lora, _frames(5), 1 << 40)).all()
+    with pytest.raises(ValueError, match=r"ByG Loader: .* with their source need.*Video Edit"):
+        in_host(graphs_wan.with_memory, lora, _frames(5), 1 << 16)
 
 
 def test_a_noise_mask_on_the_5b_is_refused(lora: str) -> None:
@@ -155,6 +183,13 @@ def test_frames_are_padded_and_come_back() -> None:
     assert (found["finished"] - frames).abs().mean() < 0.1
     assert found["same_source"] and found["audio"] is None
     assert (found["rate"], found["model_length"]) == (16.0, 6)
+
+
+def test_an_odd_size_comes_back_and_can_be_saved() -> None:
+    """Exact as pictures; as a video of even sides, since H.264's usual form has no others."""
+    found = in_host(graphs_wan.video_saved, _frames(5, 21, 35))
+    assert found["finished"].shape == (5, 21, 35, 3)
+    assert found["read"].shape == (5, 22, 36, 3)
 
 
 def test_another_rate_is_seen_at_the_models_and_comes_back() -> None:

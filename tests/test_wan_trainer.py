@@ -441,6 +441,7 @@ def test_a_video_run_from_the_command_line(clips: Path, tmp_path: Path) -> None:
     high, low = (tmp_path / "mine" / f"mine_{e}_noise.safetensors" for e in ("high", "low"))
     assert f"The LoRA is {high} and {low};" in result.stdout
     assert f"edit --lora {high} --input clip.mp4" in result.stdout
+    assert "step-000002.mp4." in result.stdout and "--single-expert" not in result.stdout
     looks = sorted(path.name for path in (tmp_path / "mine" / "samples").iterdir())
     assert looks == [f"step-00000{i}.{kind}" for i in (0, 2) for kind in ("mp4", "png")]
     info = LoraInfo.from_metadata(read_lora(low).metadata)
@@ -455,3 +456,6 @@ def test_a_video_run_from_the_command_line(clips: Path, tmp_path: Path) -> None:
         m["step"] for m in metrics(tmp_path / "mine") if m["kind"] in ("warmup", "full", "identity")
     ]
     assert taken == [1, 2, 3]
+    command[command.index("--output") + 1] = str(tmp_path / "one")
+    alone = CliRunner().invoke(app, [*command, "--steps", "1", "--set", "train.expert=low"])
+    assert "--output edited.mp4 --single-expert" in alone.stdout, alone.output

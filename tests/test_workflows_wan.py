@@ -1,4 +1,4 @@
-"""The Wan workflows in a real ComfyUI, with a small random pair in place of Wan 2.2 14B."""
+"""The Wan workflows in a real ComfyUI, with small random models in place of Wan 2.2's."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ import av
 import numpy as np
 import pytest
 import test_wan_lora
-from comfy_server import Prompt, Server, server
+from comfy_server import Done, Prompt, Server, server
 from test_nodes_tiny_wan import folder_of
 
 from byg_train.world import clips
+from byg_train.world.measure_clips import STRAY, attribute
+from byg_train.world.motion import motion_error
 from tools.kits import TINY_CLIP_KIT, WAN_KIT
 from tools.prompts import (
     BLUEPRINTS,
-    ROOT,
     of_class,
     on_tiny_world,
     prompt_of,
@@ -25,7 +26,7 @@ from tools.prompts import (
     with_inputs,
 )
 
-LORA = "pair_high_noise.safetensors"
+LORA, LORA_5B = "pair_high_noise.safetensors", "small.safetensors"
 # Ten frames of 64 x 48 pixels, 12 per second, with a second of sound.
 CLIP, FRAMES, RATE, HERTZ = "clip.mp4", 10, 12, 8000
 TEXT = "turn video to cartoon style"
@@ -44,6 +45,10 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Server:
         path = found.base / "models" / "loras" / "pair.safetensors"
         metadata = replace(info, expert=expert).to_metadata()
         test_wan_lora.write(bank, expert, path, metadata=metadata)
+    bank = test_wan_lora.trained("one")[1]
+    alone = replace(info, expert=None, boundary=None, multiple=32, fps=24.0, resolution=64)
+    path = found.base / "models" / "loras" / LORA_5B
+    test_wan_lora.write(bank, "transformer", path, metadata=alone.to_metadata())
     _write_clip(found.base / "input" / CLIP)
     return found
 
@@ -75,7 +80,8 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> dict:
 
 
 def _few_steps(prompt: Prompt) -> Prompt:
-    for kind, name in (("PrimitiveInt", "value"), ("ByG_ExpertSplit", "steps")):
+    steps = (("PrimitiveInt", "value"), ("ByG_ExpertSplit", "steps"), ("KSampler", "steps"))
+    for kind, name in steps:
         for node in of_class(prompt, kind):
             if not isinstance(prompt[node]["inputs"][name], list):
                 prompt[node]["inputs"][name] = 6
@@ -105,7 +111,37 @@ def _sound(path: Path) -> float:
 
 def test_a_video_edit(host: Server, pair: dict) -> None:
     prompt = shipped("byg_wan22_video_edit", host.get("/object_info"))
+    done = _is_a_video_edit(host, _few_steps(on_tiny_world(prompt, LORA, WORDS, pair)))
+    (loader,) = of_class(prompt, "ByG_Loader")
+    assert done.outputs[loader]["text"][0].count("modules matched") == 2
+
+
+def test_a_video_edit_with_one_trained_expert(host: Server, pair: dict) -> None:
+    """The same graph with one widget changed."""
+    prompt = shipped("byg_wan22_video_edit", host.get("/object_info"))
     prompt = _few_steps(on_tiny_world(prompt, LORA, WORDS, pair))
+    prompt = with_inputs(prompt, "ByG_Loader", lora_low_name="single expert")
+    done = _is_a_video_edit(host, prompt)
+    (loader,) = of_class(prompt, "ByG_Loader")
+    said = done.outputs[loader]["text"][0]
+    assert said.count("modules matched") == 1 and "the other expert has no LoRA" in said
+
+
+def test_a_video_edit_with_the_5b(host: Server, pair: dict) -> None:
+    prompt = shipped("byg_wan22_5b_video_edit", host.get("/object_info"))
+    small = {**pair, "class_type": "TestTinyWan5B"}
+    prompt = _few_steps(on_tiny_world(prompt, LORA_5B, WORDS, small))
+    _is_a_video_edit(host, prompt)
+    (edit,) = of_class(prompt, "ByG_VideoEdit")
+    prompt[edit]["inputs"]["mask"] = ["in", 0]
+    size = {"width": 64, "height": 48, "value": 1.0}
+    prompt["in"] = {"class_type": "SolidMask", "inputs": size}
+    done = host.wait(host.queue(prompt))
+    assert done.error.startswith("ValueError: ByG Video Edit: mask: Wan 2.2 5B would give")
+
+
+def _is_a_video_edit(host: Server, prompt: Prompt) -> Done:
+    """Clip, sound and comparison of a graph that saves all three."""
     done = host.run(prompt)
     first, second = of_class(prompt, "SaveVideo")
     _is_an_edit(*host.clip(done, first))
@@ -114,8 +150,7 @@ def test_a_video_edit(host: Server, pair: dict) -> None:
     assert wipe.shape == _source().shape and rate == RATE
     # It begins with the edit and ends with the source.
     assert np.abs(wipe[-1].astype(float) - _source()[-1]).mean() < 8
-    (loader,) = of_class(prompt, "ByG_Loader")
-    assert done.outputs[loader]["text"][0].count("modules matched") == 2
+    return done
 
 
 def test_a_video_debug(host: Server, pair: dict) -> None:
@@ -145,18 +180,18 @@ def test_the_all_in_one_box(host: Server, pair: dict) -> None:
 
 
 def test_the_tiny_worlds_clips(host: Server) -> None:
-    """As it is opened; where the small Wan is not there, the artist is told."""
+    """As it is opened."""
     prompt = shipped("byg_tiny_video_edit", host.get("/object_info"))
-    if not (ROOT / "byg_train" / "world" / "base_wan" / "model_index.json").exists():
-        prompt = with_inputs(prompt, "ByG_Loader", lora_name=LORA)
-        done = host.wait(host.queue(prompt))
-        assert done.error.startswith("ValueError: ByG Tiny World: the files of its clip model")
-        return
     done = host.run(prompt)
     frames, rate = host.clip(done, of_class(prompt, "SaveVideo")[0])
     source = clips.Clip("fox", "ink", "blue", "right")
-    before = clips.draw(source) / 255
-    truth = clips.draw(replace(source, style="3d", tint="red")) / 255
+    target = replace(source, style="3d", tint="red")
+    before, truth = (clips.draw(clip) / 255 for clip in (source, target))
     assert frames.shape == before.shape and rate == clips.FPS
+    assert frames.std() > 20 and np.abs(frames / 255 - before).mean() > 0.02
     assert TINY_CLIP_KIT.instruction in str(prompt)
+    # Nearer to the true counterpart, most of the way to its style, and moving as the source does.
     assert np.abs(frames / 255 - truth).mean() < 0.85 * np.abs(before - truth).mean()
+    edit = clips.ClipEdit("style", source, target, TINY_CLIP_KIT.instruction, "")
+    assert attribute(edit, (frames / 255).astype(np.float32))[0] > 0.5
+    assert motion_error(frames / 255, truth) < STRAY

@@ -6,7 +6,7 @@ from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
 from .canvas import OURS, PROJECT, Canvas, Placed, Socket
-from .clip_graphs import CFG, NEGATIVE, SAMPLER
+from .clip_graphs import NEGATIVE, SAMPLER
 from .kits import FLUX_KIT, WAN_KIT, Kit
 
 INPUT, OUTPUT = -10, -20  # the frontend's ids of a subgraph's two ends
@@ -178,13 +178,14 @@ def video_box(c: Canvas, title: str) -> dict[str, Any]:
         sides = {name: edit[name] for name in ("positive", "negative")}
         common = {**sides, "noise_seed": seed["INT"], "steps": steps["INT"], **SAMPLER}
         stages = (
-            ("model", "high", edit["latent"], {"end_at_step": split}, "enable", "enable"),
-            ("model_low", "low", None, {"start_at_step": split}, "disable", "disable"),
+            ("model", 0, edit["latent"], {"end_at_step": split}, "enable", "enable"),
+            ("model_low", 1, None, {"start_at_step": split}, "disable", "disable"),
         )
         latent = None
-        for model, side, start, part, noise, leftover in stages:
+        for model, expert, start, part, noise, leftover in stages:
             how = {"add_noise": noise, "return_with_leftover_noise": leftover}
-            ends = {"model": loader[model], "latent_image": start or latent, "cfg": CFG[side]}
+            ends = {"model": loader[model], "latent_image": start or latent}
+            ends["cfg"] = WAN_KIT.cfg[expert]
             latent = c.add("KSamplerAdvanced", {**common, **how, **ends, **part})["LATENT"]
         images = c.add("VAEDecode", {"samples": latent, "vae": base.vae})["IMAGE"]
         finish = c.add("ByG_Finish", {"images": images, "fit": edit["fit"]})

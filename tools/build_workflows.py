@@ -1,6 +1,6 @@
 """Write `workflows/*.json` and `subgraphs/*.json`, asking a running ComfyUI with ByG for its nodes.
 
-And the template that `export` fills in for a LoRA of Wan: the workflow `byg_wan22_video_edit`.
+And the templates that `export` fills in for a LoRA of Wan: the workflows that edit a clip.
 
 python -m tools.build_workflows [--server http://127.0.0.1:8188]
 """
@@ -19,11 +19,15 @@ import byg_train
 from . import clip_graphs, notes, picture_graphs
 from .blueprints import BOXES
 from .canvas import Canvas, Info
-from .kits import FLUX_KIT, TINY_CLIP_KIT, TINY_KIT, WAN_KIT, Kit
+from .kits import FLUX_KIT, TINY_CLIP_KIT, TINY_KIT, WAN_5B_KIT, WAN_KIT, Kit
 from .parts import Note
 
 ROOT = Path(__file__).parents[1]
-TEMPLATE, FILLED_IN = "byg_train/templates/wan.workflow.json", "workflows/byg_wan22_video_edit.json"
+# Template of `export` -> the workflow that it is.
+TEMPLATES = {
+    "byg_train/templates/wan.workflow.json": "workflows/byg_wan22_video_edit.json",
+    "byg_train/templates/wan_5b.workflow.json": "workflows/byg_wan22_5b_video_edit.json",
+}
 
 
 class Workflow(NamedTuple):
@@ -42,6 +46,7 @@ WORKFLOWS = {
     "byg_flux_cycle_check": Workflow(picture_graphs.cycle_check, FLUX_KIT, notes.CYCLE, 490),
     "byg_flux_debug": Workflow(picture_graphs.debug, FLUX_KIT, notes.DEBUG, 480),
     "byg_wan22_video_edit": Workflow(clip_graphs.video_edit, WAN_KIT, notes.VIDEO, 500),
+    "byg_wan22_5b_video_edit": Workflow(clip_graphs.video_edit_5b, WAN_5B_KIT, notes.VIDEO_5B, 470),
     "byg_wan22_debug": Workflow(clip_graphs.video_debug, WAN_KIT, notes.VIDEO_DEBUG, 480),
     "byg_tiny_image_edit": Workflow(picture_graphs.image_edit, TINY_KIT, notes.TINY_IMAGE, 240),
     "byg_tiny_debug": Workflow(picture_graphs.debug, TINY_KIT, notes.TINY_DEBUG, 220),
@@ -61,8 +66,7 @@ def build(infos: dict[str, Info]) -> dict[str, dict[str, Any]]:
     for title, box in BOXES.items():
         canvas = Canvas(infos, title, byg_train.__version__)
         files[f"subgraphs/{title}.json"] = box(canvas, title)
-    files[TEMPLATE] = files[FILLED_IN]
-    return files
+    return files | {template: files[workflow] for template, workflow in TEMPLATES.items()}
 
 
 def text(content: dict[str, Any]) -> str:

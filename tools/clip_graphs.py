@@ -1,4 +1,4 @@
-"""Example graphs for clips: two experts, one after the other."""
+"""Example graphs for clips: two experts, one after the other, or one network."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from .parts import (
 )
 
 SAMPLER = {"sampler_name": "uni_pc", "scheduler": "simple"}
-CFG = {"high": 4.0, "low": 3.0}  # Wan's own
 NEGATIVE = "Negative (for cfg above 1)"
 
 
@@ -31,7 +30,7 @@ def _clip(c: Canvas, base: Base) -> dict[str, Socket]:
 def _video_edit(c: Canvas, kit: Kit, base: Base, loader: Placed, clip: dict) -> Placed:
     texts = {"positive": add_text(c, base, kit.instruction)}
     texts["negative"] = add_text(c, base, kit.negative, NEGATIVE)
-    given = {**texts, "vae": base.vae, "info": loader["info"], **clip}
+    given = {**texts, "vae": base.vae, "info": loader["info"], "fps": kit.fps, **clip}
     return c.add("ByG_VideoEdit", given)
 
 
@@ -44,6 +43,14 @@ def _compared_clip(c: Canvas, kit: Kit, finished: Placed, edit: Placed) -> None:
     frames = c.add("ByG_Compare", given)["image"]
     video = c.add("CreateVideo", {"images": frames, "fps": edit["fps"]})["VIDEO"]
     c.add("SaveVideo", {"video": video, "filename_prefix": f"{kit.prefix}_compare"}, height=380)
+
+
+def _saved_and_compared(c: Canvas, kit: Kit, finished: Placed, edit: Placed, stage: int) -> None:
+    with c.stage(f"{stage}  Result", 440):
+        given = {"video": finished["video"], "filename_prefix": kit.prefix}
+        c.add("SaveVideo", given, height=560)
+    with c.stage(f"{stage + 1}  Beside the source", 440):
+        _compared_clip(c, kit, finished, edit)
 
 
 def video_edit(c: Canvas, kit: Kit, note: Note) -> None:
@@ -59,16 +66,31 @@ def video_edit(c: Canvas, kit: Kit, note: Note) -> None:
         steps = c.add("PrimitiveInt", {"value": kit.steps}, title="Steps of both together")["INT"]
         split = c.add("ByG_ExpertSplit", {"model": loader["model"], "steps": steps})
     with c.stage("5  High noise, then low", 340):
-        latent = _two_experts(c, loader, edit, steps, split["split_step"])
+        latent = _two_experts(c, kit, loader, edit, steps, split["split_step"])
         finished = add_finish(c, base, latent, edit)
-    with c.stage("6  Result", 440):
-        given = {"video": finished["video"], "filename_prefix": kit.prefix}
-        c.add("SaveVideo", given, height=560)
-    with c.stage("7  Beside the source", 440):
-        _compared_clip(c, kit, finished, edit)
+    _saved_and_compared(c, kit, finished, edit, 6)
 
 
-def _two_experts(c: Canvas, loader: Placed, edit: Placed, steps: Socket, at: Socket) -> Socket:
+def video_edit_5b(c: Canvas, kit: Kit, note: Note) -> None:
+    """A clip through the one network of the 5B."""
+    add_note(c, note)
+    base = kit.load(c)
+    with c.stage(f"2  {kit.yours}", 360, to_set=True):
+        loader = add_loader(c, kit, base)
+        clip = _clip(c, base)
+    with c.stage("3  What to change", 380, to_set=True):
+        edit = _video_edit(c, kit, base, loader, clip)
+    with c.stage("4  Sample", 340):
+        texts = {name: edit[name] for name in ("positive", "negative")}
+        how = {"seed": SEED, "steps": kit.steps, "cfg": kit.cfg[0], **SAMPLER}
+        given = {"model": loader["model"], "latent_image": edit["latent"], **texts, **how}
+        finished = add_finish(c, base, c.add("KSampler", given)["LATENT"], edit)
+    _saved_and_compared(c, kit, finished, edit, 5)
+
+
+def _two_experts(
+    c: Canvas, kit: Kit, loader: Placed, edit: Placed, steps: Socket, at: Socket
+) -> Socket:
     common = {
         "noise_seed": SEED,
         "steps": steps,
@@ -80,7 +102,7 @@ def _two_experts(c: Canvas, loader: Placed, edit: Placed, steps: Socket, at: Soc
         "model": loader["model"],
         "latent_image": edit["latent"],
         "add_noise": "enable",
-        "cfg": CFG["high"],
+        "cfg": kit.cfg[0],
         "start_at_step": 0,
         "end_at_step": at,
         "return_with_leftover_noise": "enable",
@@ -90,7 +112,7 @@ def _two_experts(c: Canvas, loader: Placed, edit: Placed, steps: Socket, at: Soc
         "model": loader["model_low"],
         "latent_image": noisy,
         "add_noise": "disable",
-        "cfg": CFG["low"],
+        "cfg": kit.cfg[1],
         "start_at_step": at,
         "end_at_step": 10000,
         "return_with_leftover_noise": "disable",
@@ -112,10 +134,10 @@ def video_debug(c: Canvas, kit: Kit, note: Note) -> None:
         split = c.add("ByG_ExpertSplit", {"model": loader["model"], "steps": kit.steps})
         texts = {name: edit[name] for name in ("positive", "negative")}
         high, low = (
-            c.add("CFGGuider", {"model": loader[name], **texts, "cfg": CFG[side]}, title=title)
-            for name, side, title in (
-                ("model", "high", "High noise"),
-                ("model_low", "low", "Low noise"),
+            c.add("CFGGuider", {"model": loader[name], **texts, "cfg": cfg}, title=title)
+            for name, cfg, title in (
+                ("model", kit.cfg[0], "High noise"),
+                ("model_low", kit.cfg[1], "Low noise"),
             )
         )
         parts = add_noise_and_sampler(c, SAMPLER["sampler_name"])

@@ -1,9 +1,9 @@
-"""What a graph edits with: FLUX.1-dev, Wan 2.2 14B, or the tiny world that needs no download."""
+"""What a graph edits with: FLUX.1-dev, Wan 2.2 14B or 5B, or the tiny world: no download."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .canvas import Canvas, Model, Socket
 
@@ -39,6 +39,8 @@ def _wan(name: str, directory: str) -> Model:
 WAN_HIGH = _wan("wan2.2_t2v_high_noise_14B_fp8_scaled.safetensors", "diffusion_models")
 WAN_LOW = _wan("wan2.2_t2v_low_noise_14B_fp8_scaled.safetensors", "diffusion_models")
 WAN_VAE = _wan("wan_2.1_vae.safetensors", "vae")
+WAN_5B = _wan("wan2.2_ti2v_5B_fp16.safetensors", "diffusion_models")
+WAN_5B_VAE = _wan("wan2.2_vae.safetensors", "vae")
 UMT5_NAME = "umt5_xxl_fp8_e4m3fn_scaled.safetensors"
 UMT5 = Model(
     UMT5_NAME,
@@ -71,6 +73,8 @@ class Kit:
     prefix: str  # of saved files
     yours: str  # what the artist brings
     steps: int = 20
+    cfg: tuple[float, float] = (1.0, 1.0)  # of clips; of a pair at high noise and at low
+    fps: float = 16.0  # of clips, as the model works
     small: bool = False  # pictures of the tiny world's size
     negative: str = ""  # what cfg leads away from
 
@@ -95,6 +99,15 @@ def _wan_pair(c: Canvas) -> Base:
         clip = c.add("CLIPLoader", names, models=(UMT5,))
         vae = c.add("VAELoader", {"vae_name": WAN_VAE.name}, models=(WAN_VAE,))
     return Base(high["MODEL"], clip["CLIP"], vae["VAE"], model_low=low["MODEL"])
+
+
+def _wan_5b(c: Canvas) -> Base:
+    with c.stage("1  Models", 400):
+        model = c.add("UNETLoader", {"unet_name": WAN_5B.name}, models=(WAN_5B,))
+        names = {"clip_name": UMT5.name, "type": "wan"}
+        clip = c.add("CLIPLoader", names, models=(UMT5,))
+        vae = c.add("VAELoader", {"vae_name": WAN_5B_VAE.name}, models=(WAN_5B_VAE,))
+    return Base(model["MODEL"], clip["CLIP"], vae["VAE"])
 
 
 def _tiny_picture(c: Canvas) -> Base:
@@ -130,7 +143,18 @@ WAN_KIT = Kit(
     prefix="ByG/clip",
     yours="Your LoRA pair and clip",
     steps=40,
+    cfg=(4.0, 3.0),  # Wan's own
     negative=WAN_NEGATIVE,
+)
+WAN_5B_KIT = replace(
+    WAN_KIT,
+    load=_wan_5b,
+    files=(WAN_5B, UMT5, WAN_5B_VAE),
+    lora="my_style.safetensors",
+    yours="Your LoRA and clip",
+    steps=50,
+    cfg=(5.0, 5.0),  # Wan's own
+    fps=24.0,
 )
 TINY_KIT = Kit(
     load=_tiny_picture,
@@ -156,4 +180,5 @@ TINY_CLIP_KIT = Kit(
     prefix="ByG/tiny_clip",
     yours="Their LoRAs",
     small=True,
+    fps=8.0,
 )

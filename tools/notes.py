@@ -17,9 +17,9 @@ KNOBS = """**Too weak?** `strength` 1.1 to 1.3, or another seed.
 `cfg` stays 1, `denoise` stays 1: guidance, size and schedule come from the LoRA."""
 WAN_KNOBS = """**Too weak?** `strength` 1.1 to 1.3, or another seed.
 **Out of memory?** A smaller `length` first, then a smaller size: the source doubles the work.
-**Longer than 81 frames?** *Wan Context Windows* behind both models."""
+**Longer than 81 frames?** *Wan Context Windows* behind every model."""
 TINY_WARNING = (
-    "It is a toy of 7 million parameters: it shows how the nodes work, not how well ByG edits. "
+    "It is a toy of a few million parameters: it shows how the nodes work, not how well ByG edits. "
     "Pictures are 48 pixels wide."
 )
 
@@ -88,12 +88,26 @@ VIDEO = f"""# Edit a clip with Wan 2.2 14B
 
 1. **Models**: both networks; links are below.
 2. **LoRA**: copy **both** files that `byg_train` wrote, `..._high_noise` and `..._low_noise`, \
-into `models/loras`, press **R**, choose the high one. *ByG Loader* finds the other.
+into `models/loras`, press **R**, choose the high one. *ByG Loader* finds the other. Only one was \
+trained? Choose that, and `lora_low_name` *single expert*.
 3. **Clip**: choose it in *Load Video*. Size, length, rate and sound come back as they were.
 4. **Instruction**: {SAY}
 5. **Run.** *ByG Expert Split* gives both samplers the step at which the second network takes over.
 
 {WAN_KNOBS}"""
+
+VIDEO_5B = f"""# Edit a clip with Wan 2.2 5B
+
+The small Wan is one network, so there is one LoRA and one sampler.
+
+1. **Models**: choose the files; links are below. This Wan has a VAE of its own.
+2. **LoRA**: {LORA_STEP}
+3. **Clip**: choose it in *Load Video*. Size, length, rate and sound come back as they were.
+4. **Instruction**: {SAY}
+5. **Run.**
+
+{WAN_KNOBS}
+**A mask?** Connect it to *ByG Finish*: this Wan cannot sample inside one."""
 
 VIDEO_DEBUG = f"""# Look over Wan's shoulder
 

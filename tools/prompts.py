@@ -133,6 +133,11 @@ def of_class(prompt: Prompt, kind: str) -> list[str]:
     return [name for name, node in prompt.items() if node["class_type"] == kind]
 
 
+def without(prompt: Prompt, *kinds: str) -> Prompt:
+    """The same without the nodes of some classes."""
+    return {name: node for name, node in prompt.items() if node["class_type"] not in kinds}
+
+
 def with_inputs(prompt: Prompt, kind: str, **inputs: Any) -> Prompt:
     """The same with inputs of all nodes of a class changed."""
     changed = dict(prompt)

@@ -18,18 +18,30 @@ from urllib.request import Request, urlopen
 
 from PIL import Image, ImageChops, ImageDraw, ImageOps
 
-from byg_train.world import scenes
+from byg_train.world import clips, scenes
+from byg_train.world.clips import Clip
 from byg_train.world.scenes import Scene
 
 from .canvas import Info
-from .kits import FLUX_KIT, TINY_KIT
-from .prompts import ROOT, Prompt, of_class, on_tiny_world, shipped, tiny_world, with_inputs
+from .kits import FLUX_KIT, TINY_CLIP_KIT, TINY_KIT, WAN_KIT
+from .prompts import (
+    ROOT,
+    TINY,
+    Prompt,
+    of_class,
+    on_tiny_world,
+    shipped,
+    tiny_world,
+    with_inputs,
+    without,
+)
 
 SIZE = (512, 384)
 DARK = (32, 28, 44)
 LINE = (255, 255, 255)
 LORA = TINY_KIT.lora
 RENDER = "turn the ink drawing into a 3d render with a {} subject"
+RENDER_CLIP = "turn the video into a 3d render with a {} subject"
 SOURCE = "byg_thumbnail.png"
 # Subjects that come out well, and the colour they get.
 OWL, BUTTERFLY, PENGUIN = ("owl", "orange"), ("butterfly", "purple"), ("penguin", "orange")
@@ -194,25 +206,41 @@ def _film(comfy: Comfy, subject: str, colour: str) -> list[list[Image.Image]]:
     prompt = shipped("byg_tiny_video_edit", comfy.infos)
     prompt = with_inputs(prompt, "ByG_TinyWorld", subject=subject)
     words, _ = of_class(prompt, "CLIPTextEncode")
-    text = f"turn the video into a 3d render with a {colour} subject"
-    prompt[words]["inputs"]["text"] = text
+    prompt[words]["inputs"]["text"] = RENDER_CLIP.format(colour)
     rows, (edited, source) = [], of_class(prompt, "ByG_Finish")
     for node in (source, edited):
         inputs = {"images": [node, 0]}
         prompt[f"frames of {node}"] = {"class_type": "PreviewImage", "inputs": inputs}
-    for name in of_class(prompt, "SaveVideo"):
-        del prompt[name]
-    shown = comfy.pictures(prompt)
+    shown = comfy.pictures(without(prompt, "SaveVideo"))
     for node in (source, edited):
         frames = shown[f"frames of {node}"]
         rows.append([frames[i * (len(frames) - 1) // 3] for i in range(4)])
     return rows
 
 
+def _looked_at_clip(comfy: Comfy, subject: str, colour: str) -> Image.Image:
+    """The grid of ByG Debug for a clip."""
+    source = Clip(subject, "ink", "blue", "right")
+    wanted = replace(source, style="3d", tint=colour)
+    words = (RENDER_CLIP.format(colour), *map(clips.caption, (source, wanted)))
+    texts = dict(zip((WAN_KIT.instruction, *WAN_KIT.captions), words, strict=True))
+    texts[WAN_KIT.negative] = TINY_CLIP_KIT.negative
+    prompt = shipped("byg_wan22_debug", comfy.infos)
+    prompt = on_tiny_world(prompt, TINY_CLIP_KIT.lora, texts, tiny_world("clip"))
+    prompt = with_inputs(prompt, "ByG_TinyWorld", subject=subject)
+    (edit,) = of_class(prompt, "ByG_VideoEdit")
+    del prompt[edit]["inputs"]["video"]
+    prompt[edit]["inputs"]["frames"] = [TINY, 3]
+    prompt = with_inputs(prompt, "ByG_ExpertSplit", steps=TINY_CLIP_KIT.steps)
+    prompt = with_inputs(prompt, "CFGGuider", cfg=TINY_CLIP_KIT.cfg[0])
+    prompt = with_inputs(prompt, "ByG_Debug", at=LEVELS, cell_size=192)
+    (grid,) = of_class(prompt, "PreviewImage")
+    return _whole(comfy.pictures(without(prompt, "LoadVideo", "SaveVideo"))[grid][0])
+
+
 def draw(comfy: Comfy) -> dict[str, Image.Image]:
     """Workflow -> its picture."""
     folder = [(_ink(subject), _rendered(comfy, subject, colour)) for subject, colour in FOLDER]
-    film = _film(comfy, "rabbit", "orange")
     return {
         "byg_flux_image_edit": _halves(_ink(OWL[0]), _rendered(comfy, *OWL)),
         "byg_flux_mask_edit": _sheet([_masked(comfy, *OWL)]),
@@ -221,9 +249,11 @@ def draw(comfy: Comfy) -> dict[str, Image.Image]:
         "byg_flux_debug": _looked_at(comfy, *OWL),
         "byg_tiny_image_edit": _halves(*folder[2]),
         "byg_tiny_debug": _looked_at(comfy, *PENGUIN),
-        "byg_tiny_video_edit": _sheet(film),
+        "byg_tiny_video_edit": _sheet(_film(comfy, "rabbit", "orange")),
         "byg_wan22_video_edit": _sheet(_film(comfy, "fox", "red")),
-        "byg_wan22_debug": _sheet([film[1][:2], film[1][2:]]),
+        # The tiny world has a pair alone.
+        "byg_wan22_5b_video_edit": _sheet(_film(comfy, "penguin", "purple")),
+        "byg_wan22_debug": _looked_at_clip(comfy, "rabbit", "orange"),
     }
 
 

@@ -8,7 +8,7 @@ words.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
@@ -88,6 +88,8 @@ class WanBackbone:
         self.spans = {"transformer": (0.0, 1.0)}
         if base.boundary is not None:
             self.spans = {"high": (base.boundary, 1.0), "low": (0.0, base.boundary)}
+        # Experts without a LoRA: they are the base, which has never seen a source.
+        self.blind: Collection[str] = ()
         for network in base.networks.values():
             self._prepare(network)
         self.experts = nn.ModuleDict(base.networks)
@@ -235,8 +237,9 @@ class WanBackbone:
         frames, height, width = x_t.shape[2:]
         if height % PATCH or width % PATCH:
             raise ValueError(f"latents of {width} x {height}: Wan needs even sizes")
-        network, positions = self._turns.take(self.expert(t)), nullcontext()
-        if source is not None:
+        expert, positions = self.expert(t), nullcontext()
+        network = self._turns.take(expert)
+        if source is not None and expert not in self.blind:
             if source.shape != x_t.shape:
                 raise ValueError(
                     f"a source of {tuple(source.shape)} beside a target of {tuple(x_t.shape)}: "

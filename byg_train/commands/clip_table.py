@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from rich.console import Group
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from ..config import DataConfig
 from ..data import SHOWN
@@ -19,6 +19,10 @@ from ..progress import CONSOLE, Progress
 
 if TYPE_CHECKING:
     from ..data.pictures import Facts
+
+
+# A clip is told to be enlarged from this factor on, and to be cropped below this share of its area.
+ENLARGED, WHOLE = 1.05, 0.9
 
 
 class Like(NamedTuple):
@@ -70,7 +74,7 @@ def _used(
 ) -> Table:
     seconds = config.frames / config.fps
     table = Table(
-        "clips", "size", "trained at", "fps", "stretches", "used", "mind",
+        "clips", "size", "trained at", "fps", "stretches", Column("used", no_wrap=True), "mind",
         title=f"Clips: {config.frames} frames at {config.fps:g} fps ({seconds:.1f} s), "
         f"extraction {config.extraction}",
         title_justify="left",
@@ -94,13 +98,15 @@ def _used(
 def _notes(facts: Facts, like: Like, config: DataConfig) -> list[str]:
     """What is done to a clip, or had better be done before."""
     clip = facts.clip
-    scale = max(like.bucket.width / facts.width, like.bucket.height / facts.height)
+    scales = like.bucket.width / facts.width, like.bucket.height / facts.height
+    scale, seen = max(scales), min(scales) / max(scales)
     told = {
         "variable rate, by its timestamps": clip.variable,
         f"HDR ({clip.transfer.upper()}), brought to SDR": clip.transfer != "sdr",
         "interlaced: comb-like edges; deinterlace it before": clip.interlaced,
         f"slower than {config.fps:g} fps: frames repeat": clip.fps < 0.9 * config.fps,
-        f"enlarged {scale:.1f} times": scale > 1,
+        f"enlarged {scale:.1f} times": scale >= ENLARGED,
+        f"cropped to {seen:.0%}": seen < WHOLE,
     }
     return [note for note, holds in told.items() if holds]
 

@@ -174,15 +174,17 @@ def _farewell(config: TrainConfig, files: list[Path], output: Path) -> str:
     here = output.relative_to(Path.cwd()) if output.is_relative_to(Path.cwd()) else output
     samples = here / newest_samples(output).relative_to(output)
     loras = [shlex.quote(str(here / file.name)) for file in files]
-    folder, grid = (shlex.quote(str(path)) for path in (here, samples))
     a_picture, photo, edited = "a picture", "photo.png", "edited.png"
     if config.model.family == "wan":
         a_picture, photo, edited = "a clip", "clip.mp4", "edited.mp4"
+        samples = samples.with_suffix(".mp4")
+    folder, shown = (shlex.quote(str(path)) for path in (here, samples))
+    alone = "" if config.train.expert == "both" else " --single-expert"
     return (
-        f"\nThe LoRA is {' and '.join(loras)}; what it does to held-out items is in {grid}.\n"
+        f"\nThe LoRA is {' and '.join(loras)}; what it does to held-out items is in {shown}.\n"
         f"Edit {a_picture}, or pack the LoRA for ComfyUI:\n"
         f"  python -m byg_train edit --lora {loras[0]} --input {photo} \\\n"
-        f"      --instruction '...' --output {edited}\n"
+        f"      --instruction '...' --output {edited}{alone}\n"
         f"  python -m byg_train export {folder}"
     )
 

@@ -75,6 +75,7 @@ def probe(path: Path) -> ClipFacts:
         frame = first.frame
         width, height = upright_size(frame, stream)
         transfer = transfer_of(stream)
+        declared = stream.average_rate  # of a closed file it is any number
     if len(times) == 1:
         raise ClipError("it has 1 frame: a picture, not a clip")
     duration = times[-1] - times[0] + tail
@@ -86,7 +87,7 @@ def probe(path: Path) -> ClipFacts:
         height=height,
         frames=len(times),
         duration=duration,
-        declared=stream.average_rate and Fraction(stream.average_rate),
+        declared=declared and Fraction(declared),
         variable=max(gaps) - min(gaps) > UNEVEN * duration / len(times),
         audio=audio,
         depth=max(component.bits for component in frame.format.components),

@@ -14,6 +14,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
@@ -108,7 +109,7 @@ def write_lossless(path: Path, frames: np.ndarray) -> None:
 
 
 def report(run: Path, device: str = "cpu", queries: int = 16) -> dict:
-    """Measure a run on held-out names; write report.json, .png and .mp4, print the tables."""
+    """Measure a run on held-out names; write report.json, .png, .mp4 and .gif, print the tables."""
     editor, recolour = Editor(run / f"{run.name}.safetensors", device), Recolour()
     methods: dict[str, Method] = {
         "ByG": editor.edit,
@@ -131,6 +132,7 @@ def report(run: Path, device: str = "cpu", queries: int = 16) -> dict:
     film = _film(shown)
     save_picture(run / "report.png", film.strip())
     write_film(run / "report.mp4", film.frames(), film.fps)
+    _save_gif(run / "report.gif", _film(shown, per_kind=1))
     for table in _tables(scores, result):
         Console().print(table)
     return result
@@ -165,6 +167,15 @@ def _film(shown: dict[str, list[Example]], per_kind: int = 2) -> Film:
         for e in examples
     ]
     return Film(clips, list(columns), [e.edit.instruction for e in examples], Fraction(FPS))
+
+
+def _save_gif(path: Path, film: Film) -> None:
+    """What a README can show: an endless loop, at half size."""
+    first, *others = (Image.fromarray(frame).reduce(2) for frame in film.frames())
+    with atomic(path) as temporary:
+        first.save(
+            temporary, "GIF", save_all=True, append_images=others, duration=1000 // FPS, loop=0
+        )
 
 
 def main() -> None:

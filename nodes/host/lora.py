@@ -16,6 +16,8 @@ from ...byg_train.lora_file import LoraFile
 FAMILIES = {"Flux": "flux", "WAN21": "wan", "WAN22": "wan"}
 SUFFIXES = (".safetensors", ".sft")
 SHIPPED = Path(__file__).parents[2] / "byg_train" / "world"
+# The LoRAs that edit; what lies beside them is what their trainings started from.
+EDITORS = "demo*.safetensors"
 # What ships for the examples stands behind the artist's own files.
 SHIPPED_NAME = "ByG tiny world: {}"
 
@@ -23,12 +25,12 @@ SHIPPED_NAME = "ByG tiny world: {}"
 def lora_names() -> list[str]:
     """The LoRA files that ComfyUI knows of, then those of the tiny world."""
     own = [n for n in folder_paths.get_filename_list("loras") if n.endswith(SUFFIXES)]
-    return own + [SHIPPED_NAME.format(path.stem) for path in sorted(SHIPPED.glob("*.safetensors"))]
+    return own + [SHIPPED_NAME.format(path.stem) for path in sorted(SHIPPED.glob(EDITORS))]
 
 
 def lora_path(name: str) -> Path:
     """The file behind one of `lora_names`."""
-    for path in SHIPPED.glob("*.safetensors"):
+    for path in SHIPPED.glob(EDITORS):
         if name == SHIPPED_NAME.format(path.stem):
             return path
     found = folder_paths.get_full_path("loras", name)
@@ -50,6 +52,13 @@ def model_name(model: ModelPatcher) -> str:
 def has_guidance(model: ModelPatcher) -> bool:
     """Whether a FLUX model takes guidance as an input, as FLUX.1-dev does and -schnell does not."""
     return bool(model.model.model_config.unet_config.get("guidance_embed"))
+
+
+def takes_more(model: ModelPatcher) -> bool:
+    """Whether a model's input is more than the noisy latent: image-to-video, fill, control."""
+    shape = model.model.model_config.unet_config
+    kinds = (("in_channels", "out_channels"), ("in_dim", "out_dim"))
+    return any(shape[a] != shape[b] for a, b in kinds if a in shape and b in shape)
 
 
 class Applied(NamedTuple):

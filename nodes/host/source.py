@@ -104,6 +104,12 @@ def place_source(model: ModelPatcher, mode: str) -> None:
         model.set_model_post_input_patch(_flux_shared)
 
 
+def leave_out_source(model: ModelPatcher) -> None:
+    """Patch a clone of the expert that has no LoRA: the base, which has never seen a source."""
+    model.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, _sample)  # masks over two samplers
+    model.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, KEY, _wan_blind)
+
+
 def _flux_shared(args: dict[str, Tensor]) -> dict[str, Tensor]:
     """The first axis of the positions tells target from source; without it they share them."""
     ids = args["img_ids"].clone()
@@ -124,6 +130,19 @@ def _wan_checked(
             "mask off the latent and connect it to ByG Finish"
         )
     return executor(x, timestep, *args, **kw)
+
+
+def _wan_blind(
+    executor: WrapperExecutor,
+    x: Tensor,
+    timestep: Tensor,
+    context: Tensor,
+    clip_fea: Tensor | None = None,
+    time_dim_concat: Tensor | None = None,
+    *args: Any,
+    **kw: Any,
+) -> Tensor:
+    return executor(x, timestep, context, clip_fea, None, *args, **kw)
 
 
 def _wan_shared(

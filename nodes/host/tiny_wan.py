@@ -76,9 +76,10 @@ def load_models(folder: Path) -> tuple[ModelPatcher, ModelPatcher]:
     return tuple(_load_model(folder, part) for part in ("transformer", "transformer_2"))
 
 
-def _load_model(folder: Path, part: str) -> ModelPatcher:
+def network_shape(folder: Path, part: str) -> Config:
+    """A transformer's sizes in ComfyUI's words."""
     c = read_config(folder, part)
-    shape = {
+    return {
         "image_model": "wan2.1",
         "model_type": "t2v",
         "dim": c["num_attention_heads"] * c["attention_head_dim"],
@@ -96,7 +97,10 @@ def _load_model(folder: Path, part: str) -> ModelPatcher:
         "text_dim": c["text_dim"],
         "text_len": token_limit(folder, "tokenizer"),
     }
-    config = comfy.supported_models.WAN21_T2V(shape)
+
+
+def _load_model(folder: Path, part: str) -> ModelPatcher:
+    config = comfy.supported_models.WAN21_T2V(network_shape(folder, part))
     config.latent_format = _latent_format(read_config(folder, "vae"))
     config.set_inference_dtype(torch.float32, None)
     model = config.get_model({}, "")

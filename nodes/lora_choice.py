@@ -1,0 +1,108 @@
+"""Which LoRA file goes onto which MODEL, and whether it was trained on such a one."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from ..byg_train.lora_file import LoraFile, LoraInfo, read_lora
+from .host import lora as host
+
+# Choices for the second model of a pair, beside the names of files.
+PAIR, SAME, ALONE = "auto pair", "same file", "single expert"
+HIGH, LOW = "_high_noise", "_low_noise"
+
+
+class Loaded(NamedTuple):
+    """A LoRA file and what it says of itself."""
+
+    name: str
+    file: LoraFile
+    info: LoraInfo
+
+
+def chosen(name: str, choice: str, model: Any, model_low: Any) -> tuple[Loaded | None, ...]:
+    """The LoRA of `model` and that of `model_low`; None: it has none."""
+    lora = _load(name)
+    _check_base(lora, model)
+    if model_low is None:
+        return lora, None
+    if choice == ALONE:
+        _check_base(lora, model_low)
+        if lora.info.expert is None:
+            raise ValueError(
+                f"lora_low_name: {name} was not trained for one expert of a pair; choose {SAME!r} "
+                f"for both models, or disconnect model_low"
+            )
+        return (lora, None) if lora.info.expert == "high" else (None, lora)
+    low = _load(_low_name(name, choice))
+    _check_base(low, model_low)
+    _check_experts(lora, low)
+    return lora, low
+
+
+def partner(name: str) -> str:
+    """The other file of a pair; a name without a suffix is its own."""
+    for suffix, other in ((HIGH, LOW), (LOW, HIGH)):
+        if suffix in name:
+            return other.join(name.rsplit(suffix, 1))
+    return name
+
+
+def _low_name(name: str, choice: str) -> str:
+    if choice != PAIR:
+        return name if choice == SAME else choice
+    other = partner(name)
+    if other not in host.lora_names():
+        raise ValueError(
+            f"lora_low_name: {name} has no partner {other} beside it; copy that file too, or, if "
+            f"only this one was trained, choose {ALONE!r}"
+        )
+    return other
+
+
+def _load(name: str) -> Loaded:
+    """Read a LoRA and its metadata."""
+    try:
+        file = read_lora(host.lora_path(name))
+        return Loaded(name, file, LoraInfo.from_metadata(file.metadata))
+    except ValueError as error:
+        raise ValueError(
+            f"{error}. A LoRA that byg_train did not write goes into Load LoRA"
+        ) from None
+
+
+def _check_base(lora: Loaded, model: Any) -> None:
+    """Whether the LoRA was trained on such a model, as far as its metadata goes."""
+    info, kind, base = lora.info, host.family(model), base_name(lora.info)
+    name = host.model_name(model)
+    if kind != info.family:
+        raise ValueError(
+            f"{lora.name} edits with {base}, the model is {name}; load that base model, or choose "
+            f"a LoRA of this one"
+        )
+    if host.takes_more(model):
+        raise ValueError(
+            f"{lora.name} edits with {base}; this {name} wants a picture or mask beside the noise, "
+            f"as models for image-to-video, fill and control do. Load {base}"
+        )
+    if kind == "flux" and host.has_guidance(model) != (info.guidance_sample is not None):
+        has = "has" if host.has_guidance(model) else "lacks"
+        raise ValueError(
+            f"{lora.name} was trained on {base}; this FLUX model {has} the guidance input of "
+            f"FLUX.1-dev, so it is another one. Load {base}"
+        )
+
+
+def base_name(info: LoraInfo) -> str:
+    """The model that a LoRA was trained on, in a person's words."""
+    return "the tiny world's model (ByG Tiny World)" if info.base == "world" else info.base
+
+
+def _check_experts(high: Loaded, low: Loaded) -> None:
+    """Of a pair each network gets its own."""
+    for lora, slot, other in ((high, "lora_name", "low"), (low, "lora_low_name", "high")):
+        if lora.info.expert == other:
+            raise ValueError(
+                f"{slot}: {lora.name} was trained for the {other}-noise model; swap the two files, "
+                f"or the two models"
+            )
