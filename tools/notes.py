@@ -12,6 +12,7 @@ SAY = (
     'Say what to **do**, as in training ("Turn the picture into ..."), not what the result shows. '
     "After a run the report under *ByG Loader* lists examples."
 )
+SAY_OF_CLIPS = SAY.replace("Turn the picture into", "Turn the video to")
 KNOBS = """**Too weak?** `strength` 1.1 to 1.3, or another seed.
 **Source lost?** `strength` 0.8.
 `cfg` stays 1, `denoise` stays 1: guidance, size and schedule come from the LoRA."""
@@ -91,7 +92,7 @@ VIDEO = f"""# Edit a clip with Wan 2.2 14B
 into `models/loras`, press **R**, choose the high one. *ByG Loader* finds the other. Only one was \
 trained? Choose that, and `lora_low_name` *single expert*.
 3. **Clip**: choose it in *Load Video*. Size, length, rate and sound come back as they were.
-4. **Instruction**: {SAY}
+4. **Instruction**: {SAY_OF_CLIPS}
 5. **Run.** *ByG Expert Split* gives both samplers the step at which the second network takes over.
 
 {WAN_KNOBS}"""
@@ -103,7 +104,7 @@ The small Wan is one network, so there is one LoRA and one sampler.
 1. **Models**: choose the files; links are below. This Wan has a VAE of its own.
 2. **LoRA**: {LORA_STEP}
 3. **Clip**: choose it in *Load Video*. Size, length, rate and sound come back as they were.
-4. **Instruction**: {SAY}
+4. **Instruction**: {SAY_OF_CLIPS}
 5. **Run.**
 
 {WAN_KNOBS}
