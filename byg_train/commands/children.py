@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -47,6 +46,6 @@ class Children:
             self._stopped = True
             running = list(self._running)
         for child in running:
-            child.send_signal(signal.SIGINT)
+            child.terminate()  # not Ctrl-C's signal, which background jobs ignore
         for child in running:
             child.wait()
