@@ -7,15 +7,24 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from byg_train.config import DataConfig
 from byg_train.data.clips import frames, probe
 from byg_train.data.items import load_items
 from byg_train.world.clips import FPS, FRAMES, SIZE, Clip, ClipEdit, draw
-from byg_train.world.demo_video import SHARES, _training_edit, prepare, write_lossless
+from byg_train.world.demo_video import (
+    SHARES,
+    _film,
+    _save_gif,
+    _training_edit,
+    prepare,
+    write_lossless,
+)
 from byg_train.world.measure_clips import (
     KINDS,
     ClipScore,
+    Example,
     Frames,
     Recolour,
     drawn,
@@ -53,7 +62,7 @@ def scores() -> dict[str, dict[str, ClipScore]]:
     methods = {
         "truth": truths,
         "copy": copies,
-        "recoloured": recolour,
+        "recoloured": lambda label, edits: [recolour(label, e) for e in edits],
         "frozen": frozen,
         "stranger": strangers,
     }
@@ -103,7 +112,7 @@ def test_queries_are_of_held_out_names(label: str) -> None:
 
 def test_a_recoloured_copy_knows_colours_and_nothing_else() -> None:
     edit = query(random.Random(0), "colour")
-    out = Recolour()("colour", [edit])[0]
+    out = Recolour()("colour", edit)
     source, target = drawn(edit.source), drawn(edit.target)
     assert np.abs(out - target).mean() < 0.5 * np.abs(source - target).mean()
     # One colour of the source, one of the result, wherever it is.
@@ -142,3 +151,12 @@ def test_the_training_set_is_unpaired_and_of_known_names(tmp_path: Path) -> None
     edit = _training_edit(random.Random(0), "background", None, None)  # the first item
     first = min(folder.glob("*.mp4"))
     assert np.array_equal(np.stack(list(frames(first, FPS))), draw(edit.source))
+
+
+def test_a_readme_can_show_the_report_as_an_endless_loop(tmp_path: Path) -> None:
+    edit = query(random.Random(0), "background")
+    outs = dict.fromkeys(("ByG", "text-to-video", "true target"), drawn(edit.target))
+    _save_gif(tmp_path / "report.gif", _film({"background": [Example(edit, outs)]}))
+    with Image.open(tmp_path / "report.gif") as shown:
+        assert (shown.n_frames, shown.info["loop"]) == (FRAMES, 0)
+        assert shown.info["duration"] == pytest.approx(1000 / FPS, abs=10)  # GIF counts in 10 ms

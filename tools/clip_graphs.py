@@ -53,8 +53,8 @@ def _saved_and_compared(c: Canvas, kit: Kit, finished: Placed, edit: Placed, sta
         _compared_clip(c, kit, finished, edit)
 
 
-def video_edit(c: Canvas, kit: Kit, note: Note) -> None:
-    """A clip through both experts."""
+def _asked(c: Canvas, kit: Kit, note: Note) -> tuple[Base, Placed, Placed]:
+    """Note, models, LoRA, clip and instruction: how every edit begins."""
     add_note(c, note)
     base = kit.load(c)
     with c.stage(f"2  {kit.yours}", 360, to_set=True):
@@ -62,6 +62,12 @@ def video_edit(c: Canvas, kit: Kit, note: Note) -> None:
         clip = _clip(c, base)
     with c.stage("3  What to change", 380, to_set=True):
         edit = _video_edit(c, kit, base, loader, clip)
+    return base, loader, edit
+
+
+def video_edit(c: Canvas, kit: Kit, note: Note) -> None:
+    """A clip through both experts."""
+    base, loader, edit = _asked(c, kit, note)
     with c.stage("4  Steps for each expert", 360):
         steps = c.add("PrimitiveInt", {"value": kit.steps}, title="Steps of both together")["INT"]
         split = c.add("ByG_ExpertSplit", {"model": loader["model"], "steps": steps})
@@ -73,13 +79,7 @@ def video_edit(c: Canvas, kit: Kit, note: Note) -> None:
 
 def video_edit_5b(c: Canvas, kit: Kit, note: Note) -> None:
     """A clip through the one network of the 5B."""
-    add_note(c, note)
-    base = kit.load(c)
-    with c.stage(f"2  {kit.yours}", 360, to_set=True):
-        loader = add_loader(c, kit, base)
-        clip = _clip(c, base)
-    with c.stage("3  What to change", 380, to_set=True):
-        edit = _video_edit(c, kit, base, loader, clip)
+    base, loader, edit = _asked(c, kit, note)
     with c.stage("4  Sample", 340):
         texts = {name: edit[name] for name in ("positive", "negative")}
         how = {"seed": SEED, "steps": kit.steps, "cfg": kit.cfg[0], **SAMPLER}

@@ -58,8 +58,8 @@ def _compared(c: Canvas, a: Socket, b: Socket, height: int, **widgets: str) -> N
     c.add("PreviewImage", {"images": image}, height=height)
 
 
-def image_edit(c: Canvas, kit: Kit, note: Note) -> None:
-    """A picture, an instruction, a result."""
+def _asked(c: Canvas, kit: Kit, note: Note) -> tuple[Base, Placed, Socket, Placed]:
+    """Note, models, LoRA, picture and instruction: how every edit begins."""
     add_note(c, note)
     base = kit.load(c)
     with c.stage(f"2  {kit.yours}", 340, to_set=True):
@@ -67,6 +67,12 @@ def image_edit(c: Canvas, kit: Kit, note: Note) -> None:
         image, _ = _picture(c, base)
     with c.stage("3  What to change", 380, to_set=True):
         edit = _edit(c, base, loader, kit.instruction, image)
+    return base, loader, image, edit
+
+
+def image_edit(c: Canvas, kit: Kit, note: Note) -> None:
+    """A picture, an instruction, a result."""
+    base, loader, image, edit = _asked(c, kit, note)
     with c.stage("4  Sample", 320):
         images = _sampled(c, kit, base, loader["model"], edit)
     with c.stage("5  Result", 440):
@@ -113,13 +119,7 @@ def folder_style(c: Canvas, kit: Kit, note: Note) -> None:
 
 def cycle_check(c: Canvas, kit: Kit, note: Note) -> None:
     """Edited, edited back, and compared with the source."""
-    add_note(c, note)
-    base = kit.load(c)
-    with c.stage(f"2  {kit.yours}", 340, to_set=True):
-        loader = add_loader(c, kit, base)
-        image, _ = _picture(c, base)
-    with c.stage("3  What to change", 380, to_set=True):
-        edit = _edit(c, base, loader, kit.instruction, image)
+    base, loader, image, edit = _asked(c, kit, note)
     with c.stage("There", 320):
         there = _sampled(c, kit, base, loader["model"], edit)
     with c.stage("4  The way back", 380, to_set=True):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
@@ -21,7 +21,16 @@ from ..data.manifest import write_manifest
 from ..evaluate.true_pairs import gate
 from ..files import atomic
 from ..grid import labelled_grid, save_picture
-from .measure import GALLERY, Editor, Method, Recolour, drawn, measure, query
+from .measure import (
+    GALLERY,
+    Editor,
+    Method,
+    Recolour,
+    between_styles,
+    drawn,
+    measure,
+    query,
+)
 from .scenes import Edit, caption, draw, training_edit
 
 # What the demo trains on: (edit type, source style, target style, share); None is any.
@@ -64,16 +73,18 @@ def prepare(folder: Path, items: int = ITEMS, seed: int = 0, *, pairs: bool = Fa
 
 
 def _training_edit(rng: random.Random, kind: str, before: str | None, after: str | None) -> Edit:
-    while True:
-        edit = training_edit(rng, kind)
-        if before in (None, edit.source.style) and after in (None, edit.target.style):
-            return edit
+    return between_styles(lambda: training_edit(rng, kind), before, after)
 
 
 def write_item(folder: Path, index: int, edit: Edit, split: str = "train") -> dict[str, str]:
     """Save the source's picture; returns the manifest's row."""
     name = f"{index:05d}.png"
     Image.fromarray(draw(edit.source)).save(folder / name)
+    return manifest_row(name, edit, caption, split)
+
+
+def manifest_row(name: str, edit: Edit, caption: Callable, split: str) -> dict[str, str]:
+    """The five texts of an edit, of a picture or of a clip, beside its file."""
     return {
         "file_name": name,
         "src_caption": caption(edit.source),

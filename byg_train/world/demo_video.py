@@ -24,6 +24,8 @@ from ..film import write_film
 from ..grid import save_picture
 from ..samples import Film
 from .clips import FPS, KNOWN, ClipEdit, caption, draw, random_edit, training_edit
+from .demo import manifest_row
+from .measure import between_styles
 from .measure_clips import Editor, Example, Method, Recolour, drawn, goals, measure, query
 from .names import HELD_OUT, SUBJECTS
 
@@ -67,26 +69,19 @@ def _training_edit(
     rng: random.Random, kind: str, before: str | None, after: str | None
 ) -> ClipEdit:
     """Grounds and colours need no knowledge of the subject, and any subject teaches to keep it."""
-    while True:
+
+    def lot() -> ClipEdit:
         strange = kind != "style" and rng.random() < 0.5
-        edit = random_edit(rng, kind, STRANGE) if strange else training_edit(rng, kind)
-        if before in (None, edit.source.style) and after in (None, edit.target.style):
-            return edit
+        return random_edit(rng, kind, STRANGE) if strange else training_edit(rng, kind)
+
+    return between_styles(lot, before, after)
 
 
 def write_item(folder: Path, index: int, edit: ClipEdit, split: str = "train") -> dict[str, str]:
     """Save the source's clip; returns the manifest's row."""
     name = f"{index:05d}.mp4"
     write_lossless(folder / name, draw(edit.source))
-    return {
-        "file_name": name,
-        "src_caption": caption(edit.source),
-        "tgt_caption": caption(edit.target),
-        "instruction": edit.instruction,
-        "reverse_instruction": edit.reverse_instruction,
-        "edit_type": edit.edit_type,
-        "split": split,
-    }
+    return manifest_row(name, edit, caption, split)
 
 
 def write_lossless(path: Path, frames: np.ndarray) -> None:
@@ -114,7 +109,7 @@ def report(run: Path, device: str = "cpu", queries: int = 16) -> dict:
     methods: dict[str, Method] = {
         "ByG": editor.edit,
         "copy": lambda label, edits: [drawn(e.source) for e in edits],
-        "recoloured copy": recolour,
+        "recoloured copy": lambda label, edits: [recolour(label, e) for e in edits],
         "text-to-video": editor.text_to_video,
         "true target, encoded": editor.reconstruct,
         "true target": lambda label, edits: [drawn(e.target) for e in edits],

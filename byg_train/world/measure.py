@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
-from dataclasses import fields, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -52,6 +52,10 @@ VALUES = {
 }
 
 
+E = TypeVar("E")  # an edit of a picture or of a clip
+S = TypeVar("S", bound=Score)
+
+
 class Query(NamedTuple):
     """An edit, and the pictures (N, H, W, 3) that its result is told from."""
 
@@ -65,10 +69,15 @@ def query(
     rng: random.Random, label: str, subjects: tuple[str, ...] = HELD_OUT, **fixed: object
 ) -> Edit:
     """A random edit of one of `KINDS`, by default of a held-out name."""
-    kind, source, target = KINDS[label]
+    kind, before, after = KINDS[label]
+    return between_styles(lambda: random_edit(rng, kind, subjects, **fixed), before, after)
+
+
+def between_styles(lot: Callable[[], E], before: str | None, after: str | None) -> E:
+    """Draw lots until an edit leads from one style to another; None is any."""
     while True:
-        edit = random_edit(rng, kind, subjects, **fixed)
-        if source in (None, edit.source.style) and target in (None, edit.target.style):
+        edit = lot()
+        if before in (None, edit.source.style) and after in (None, edit.target.style):
             return edit
 
 
@@ -92,9 +101,17 @@ def attribute(edit: Edit, out: np.ndarray) -> tuple[float, float]:
 
 
 class Recolour:
-    """The best global colour map per asked attribute, fitted on 30 true pairs of known subjects."""
+    """The best global colour map per asked attribute, fitted on true pairs of known subjects."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        query: Callable = query,
+        drawn: Callable = drawn,
+        known: tuple = KNOWN,
+        pairs: int = 30,
+    ) -> None:
+        """The functions and names are the world's, of pictures or of clips."""
+        self.query, self.drawn, self.known, self.pairs = query, drawn, known, pairs
         self.maps: dict[tuple, ColourMap] = {}
 
     def __call__(self, label: str, edit: Edit) -> np.ndarray:
@@ -107,11 +124,11 @@ class Recolour:
         key = (label, *before.values(), *after.values())
         if key not in self.maps:
             rng = random.Random(str(key))
-            pairs = [query(rng, label, KNOWN) for _ in range(30)]
-            sources = np.stack([drawn(replace(e.source, **before)) for e in pairs])
-            targets = np.stack([drawn(replace(e.target, **after)) for e in pairs])
+            pairs = [self.query(rng, label, self.known) for _ in range(self.pairs)]
+            sources = np.stack([self.drawn(replace(e.source, **before)) for e in pairs])
+            targets = np.stack([self.drawn(replace(e.target, **after)) for e in pairs])
             self.maps[key] = ColourMap(sources, targets)
-        return self.maps[key](drawn(edit.source))
+        return self.maps[key](self.drawn(edit.source))
 
 
 def _query(rng: random.Random, label: str, edit: Edit, recolour: Recolour) -> Query:
@@ -171,9 +188,11 @@ def _score(query: Query, out: np.ndarray) -> Score:
     )
 
 
-def _mean(scores: list[Score]) -> Score:
-    means = {f.name: float(np.mean([getattr(s, f.name) for s in scores])) for f in fields(Score)}
-    return Score(**{**means, "queries": len(scores)})
+def mean(scores: list[S]) -> S:
+    """Of the scores of single edits."""
+    rows = [asdict(score) for score in scores]
+    means = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+    return type(scores[0])(**means | {"queries": len(scores)})
 
 
 def measure(
@@ -200,7 +219,7 @@ def measure(
             asked = _query(rng, label, edit, recolour)  # hundreds of pictures: one at a time
             for name, out in results.items():
                 each[name].append(_score(asked, out))
-        scores[label] = {name: _mean(some) for name, some in each.items()}
+        scores[label] = {name: mean(some) for name, some in each.items()}
     return scores, shown
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,7 +20,6 @@ from ..edit import open_lora
 from ..evaluate.flicker import temporal_flicker
 from ..evaluate.retrieval import rank
 from ..evaluate.true_pairs import (
-    ColourMap,
     Score,
     edit_score,
     error,
@@ -33,6 +32,7 @@ from ..evaluate.true_pairs import (
     style_statistics,
 )
 from ..methods import Methods
+from . import measure as measure_pictures
 from .clips import (
     EDITED,
     GROUNDS,
@@ -45,6 +45,7 @@ from .clips import (
     object_mask,
     random_edit,
 )
+from .measure import GALLERY, between_styles, mean
 from .motion import motion_error
 from .names import HELD_OUT, STYLES, SUBJECTS, TINTS
 
@@ -55,7 +56,6 @@ KINDS = {
     "style ink → 3d": ("style", "ink", "3d"),
     "colour": ("colour", None, None),
 }
-GALLERY = 150
 # Every attribute of a clip but its subject, and its values.
 VALUES = {"style": STYLES, "ground": GROUNDS, "tint": TINTS, "motion": tuple(MOTIONS)}
 # How far, in pixels, a subject may stray from the true motion. A frame further it has moved by one,
@@ -84,11 +84,8 @@ class Example(NamedTuple):
 
 def query(rng: random.Random, label: str, subjects: tuple[str, ...] = HELD_OUT) -> ClipEdit:
     """A random edit of one of `KINDS`, by default of a held-out name."""
-    kind, source, target = KINDS[label]
-    while True:
-        edit = random_edit(rng, kind, subjects)
-        if source in (None, edit.source.style) and target in (None, edit.target.style):
-            return edit
+    kind, before, after = KINDS[label]
+    return between_styles(lambda: random_edit(rng, kind, subjects), before, after)
 
 
 def drawn(clip: Clip) -> Frames:
@@ -114,30 +111,11 @@ def attribute(edit: ClipEdit, out: Frames) -> tuple[float, float]:
     return progress(*values), miss(*values)
 
 
-class Recolour:
-    """The best global colour map per asked attribute, fitted on 20 true pairs of known subjects."""
+class Recolour(measure_pictures.Recolour):
+    """The same of clips: a map of the colours of all frames."""
 
     def __init__(self) -> None:
-        self.maps: dict[tuple, ColourMap] = {}
-
-    def __call__(self, label: str, edits: list[ClipEdit]) -> list[Frames]:
-        """Recolour the sources as well as a map can that knows both values of the attribute."""
-        return [self._recoloured(label, edit) for edit in edits]
-
-    def _recoloured(self, label: str, edit: ClipEdit) -> Frames:
-        field = EDITED[edit.edit_type]
-        before = {field: getattr(edit.source, field)}
-        after = {field: getattr(edit.target, field)}
-        if edit.source.style == "ink" and edit.edit_type == "style":
-            after["tint"] = edit.target.tint
-        key = (label, *before.values(), *after.values())
-        if key not in self.maps:
-            rng = random.Random(str(key))
-            pairs = [query(rng, label, KNOWN) for _ in range(20)]
-            sources = np.stack([drawn(replace(e.source, **before)) for e in pairs])
-            targets = np.stack([drawn(replace(e.target, **after)) for e in pairs])
-            self.maps[key] = ColourMap(sources, targets)
-        return self.maps[key](tall(drawn(edit.source))).reshape(drawn(edit.source).shape)
+        super().__init__(query, drawn, KNOWN, pairs=20)
 
 
 class Query(NamedTuple):
@@ -157,7 +135,7 @@ def queries(label: str, number: int, seed: int, recolour: Recolour) -> Iterator[
         alike = [replace(edit.target, subject=name) for name in names]
         before = [replace(edit.source, subject=name) for name in names]
         strange = [*alike, *before, *_otherwise(edit.source, edit), *_otherwise(edit.target, edit)]
-        recoloured = recolour(label, [edit])[0]
+        recoloured = recolour(label, edit)
         undone = [edit.source, *_other_edits(edit)]
         yield Query(
             edit, _stacked(alike), np.stack([*_stacked(undone), tall(recoloured)]),
@@ -209,12 +187,6 @@ def _score(asked: Query, out: Frames) -> ClipScore:
     )
 
 
-def _mean(scores: list[ClipScore]) -> ClipScore:
-    rows = [asdict(score) for score in scores]
-    means = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
-    return ClipScore(**means | {"queries": len(scores)})
-
-
 def goals(ours: ClipScore, copy: ClipScore, recoloured: ClipScore) -> dict[str, bool]:
     """The goals for an edit type; all must hold. Copies, which never edit, fail by construction."""
     kept = {f"motion kept (within {STRAY:g} px)": ours.motion <= STRAY}
@@ -247,7 +219,7 @@ def measure(
         ):
             for name, out in example.outs.items():
                 single[name].append(_score(asked, out))
-        scores[label] = {name: _mean(found) for name, found in single.items()}
+        scores[label] = {name: mean(found) for name, found in single.items()}
     return scores, shown
 
 
