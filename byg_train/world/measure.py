@@ -258,12 +258,13 @@ class Editor:
 
     def reconstruct(self, label: str, edits: list[Edit]) -> list[np.ndarray]:
         """The true targets through the VAE: the best that any edit of latents could reach."""
-        return self._pictures(self._latents([e.target for e in edits]))
+        return self._pictures(self.latents([e.target for e in edits]))
 
     def _sources(self, edits: list[Edit]) -> Tensor:
-        return self._latents([e.source for e in edits])
+        return self.latents([e.source for e in edits])
 
-    def _latents(self, scenes: list[Scene]) -> Tensor:
+    def latents(self, scenes: list[Scene]) -> Tensor:
+        """What the VAE makes of scenes, (B, C, 1, h, w)."""
         pixels = torch.stack([_tensor(draw(scene)) for scene in scenes])
         return self.methods.backbone.encode_pixels(pixels)
 

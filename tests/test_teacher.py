@@ -1,0 +1,46 @@
+"""What the base teaches: its direction from caption to caption, against the true change."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from byg_train.world.ablation import WARMUP
+from byg_train.world.measure import KINDS, Editor
+from byg_train.world.names import HELD_OUT, KNOWN
+from byg_train.world.teacher import TIMES, edits, told, truth_of_direction
+
+
+@pytest.fixture(scope="module")
+def editor() -> Editor:
+    return Editor(WARMUP)
+
+
+def test_grounds_are_taught_and_the_way_back_is_the_opposite(editor: Editor) -> None:
+    some = edits("background", 4, held_out=False)
+    back = [replace(e, source=e.target, target=e.source) for e in some]
+    crossed = [replace(e, target=replace(e.source, subject="cookie")) for e in some]
+    (there,) = truth_of_direction(editor, some, [0.8])
+    (home,) = truth_of_direction(editor, back, [0.8])
+    assert there > 0.9
+    assert home > 0.9
+    assert truth_of_direction(editor, crossed, [0.8])[0] < there
+
+
+def test_edits_are_of_the_kind_and_of_the_names_asked_for() -> None:
+    for label, (kind, before, after) in KINDS.items():
+        for held_out, names in ((True, HELD_OUT), (False, KNOWN)):
+            some = edits(label, 3, held_out=held_out)
+            assert some == edits(label, 3, held_out=held_out)
+            for edit in some:
+                assert edit.edit_type == kind
+                assert edit.source.subject in names
+                assert before in (None, edit.source.style)
+                assert after in (None, edit.target.style)
+
+
+def test_the_table_has_a_row_for_each_kind(editor: Editor) -> None:
+    table = told(editor, 1, held_out=True)
+    assert all(f"| {label} " in table for label in KINDS)
+    assert all(f"t = {t:g}" in table for t in TIMES)
