@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -57,12 +57,22 @@ S = TypeVar("S", bound=Score)
 
 
 class Query(NamedTuple):
-    """An edit, and the pictures (N, H, W, 3) that its result is told from."""
+    """An edit, and the pictures (N, H, W, 3) that its result is told from.
 
-    edit: Edit
+    The frames of a clip, below each other, count as one picture.
+    """
+
+    edit: Any  # of a picture or of a clip
     alike: np.ndarray  # like the truth in all but the subject
     undone: np.ndarray  # the source, recoloured too, and truths of other edits of the kind
     strange: np.ndarray  # the scene before and after, but for one thing that should stay
+
+
+class Example(NamedTuple):
+    """An edit and what every method made of it."""
+
+    edit: Any
+    outs: dict[str, np.ndarray]
 
 
 def query(
@@ -131,15 +141,22 @@ class Recolour:
         return self.maps[key](self.drawn(edit.source))
 
 
-def _query(rng: random.Random, label: str, edit: Edit, recolour: Recolour) -> Query:
+def asked(rng: random.Random, label: str, edit: Any, recolour: Recolour, judge: Judge) -> Query:
+    """What the result of an edit is told from; by lot which of the other names."""
     names = rng.sample([n for n in SUBJECTS if n != edit.target.subject], GALLERY - 1)
     alike = [replace(edit.target, subject=name) for name in names]
     before = [replace(edit.source, subject=name) for name in names]
-    undone = [drawn(edit.source), recolour(label, edit), *map(drawn, _other_edits(edit))]
-    strange = [*alike, *before, *_otherwise(edit.source, edit), *_otherwise(edit.target, edit)]
-    return Query(edit, *(np.stack(some) for some in (
-        [drawn(scene) for scene in alike], undone, [drawn(scene) for scene in strange]
-    )))  # fmt: skip
+    changed = [*judge.otherwise(edit.source, edit), *judge.otherwise(edit.target, edit)]
+
+    def stacked(scenes: list) -> np.ndarray:
+        return np.stack([judge.flat(judge.drawn(scene)) for scene in scenes])
+
+    recoloured = judge.flat(recolour(label, edit))[None]
+    undone = stacked([edit.source, *judge.other_edits(edit)])
+    return Query(
+        edit, stacked(alike), np.concatenate([undone, recoloured]),
+        stacked([*alike, *before, *changed]),
+    )  # fmt: skip
 
 
 def _changed(edit: Edit) -> set[str]:
@@ -170,20 +187,35 @@ def _otherwise(scene: Scene, edit: Edit) -> Iterator[Scene]:
 Method = Callable[[str, list[Edit]], list[np.ndarray]]
 
 
-def _score(query: Query, out: np.ndarray) -> Score:
-    """Of one edit."""
-    edit, truth = query.edit, drawn(query.edit.target)
-    made = edit_score(out, truth, query.undone)
-    kept = keep_score(out, np.stack([drawn(edit.source), truth]), query.strange)
-    went, left = attribute(edit, out)
+class Judge(NamedTuple):
+    """What pictures and clips measure in their own way."""
+
+    labels: Iterable[str]
+    query: Callable[[random.Random, str], Any]  # a random edit of a label
+    drawn: Callable[[Any], np.ndarray]  # of a scene or a clip
+    flat: Callable[[np.ndarray], np.ndarray]  # a clip's frames become one picture
+    attribute: Callable[[Any, np.ndarray], tuple[float, float]]  # progress and miss
+    other_edits: Callable[[Any], Iterable]  # of the same type
+    otherwise: Callable[[Any, Any], Iterable]  # with one thing changed that should stay
+    score: Callable[[Query, np.ndarray], Score]
+
+
+def judged(asked: Query, out: np.ndarray, judge: Judge) -> Score:
+    """The score of one result."""
+    edit = asked.edit
+    source, truth = (judge.flat(judge.drawn(side)) for side in (edit.source, edit.target))
+    picture = judge.flat(out)
+    made = edit_score(picture, truth, asked.undone)
+    kept = keep_score(picture, np.stack([source, truth]), asked.strange)
+    went, left = judge.attribute(edit, out)
     return Score(
         edit=made,
         keep=kept,
         joint=joint_score(made, kept),
-        top5=float(rank(out, truth, query.alike) < 5),
+        top5=float(rank(picture, truth, asked.alike) < 5),
         attribute=went,
         miss=left,
-        error=error(out, truth),
+        error=error(picture, truth),
         queries=1,
     )
 
@@ -195,30 +227,48 @@ def mean(scores: list[S]) -> S:
     return type(scores[0])(**means | {"queries": len(scores)})
 
 
+PICTURES = Judge(
+    labels=KINDS,
+    query=query,
+    drawn=drawn,
+    flat=lambda picture: picture,
+    attribute=attribute,
+    other_edits=_other_edits,
+    otherwise=_otherwise,
+    score=lambda asked, out: judged(asked, out, PICTURES),
+)
+
+
 def measure(
-    methods: dict[str, Method], queries: int, seed: int = 1, recolour: Recolour | None = None
+    methods: dict[str, Callable],
+    queries: int,
+    seed: int = 1,
+    recolour: Recolour | None = None,
+    judge: Judge = PICTURES,
 ) -> tuple[dict, dict]:
-    """Scores {label: {method: Score}} and the pictures {label: [(edit, {method: picture})]}.
+    """Scores {label: {method: Score}} and results {label: [(edit, {method: picture})]}.
 
     Args:
         methods: by name.
         queries: random edits of held-out names per label, the same for the same seed.
         seed: of the queries.
         recolour: if there is one already, with what it has learned.
+        judge: of pictures or of clips.
     """
     scores, shown, recolour = {}, {}, recolour or Recolour()
-    for label in KINDS:
+    for label in judge.labels:
         rng = random.Random(f"{seed} {label}")
-        edits = [query(rng, label) for _ in range(queries)]
+        edits = [judge.query(rng, label) for _ in range(queries)]
         outs = {name: method(label, edits) for name, method in methods.items()}
         shown[label] = [
-            (e, {name: pictures[i] for name, pictures in outs.items()}) for i, e in enumerate(edits)
+            Example(e, {name: results[i] for name, results in outs.items()})
+            for i, e in enumerate(edits)
         ]
         each: dict[str, list[Score]] = {name: [] for name in methods}
         for edit, results in shown[label]:
-            asked = _query(rng, label, edit, recolour)  # hundreds of pictures: one at a time
+            told = asked(rng, label, edit, recolour, judge)  # hundreds of pictures: one at a time
             for name, out in results.items():
-                each[name].append(_score(asked, out))
+                each[name].append(judge.score(told, out))
         scores[label] = {name: mean(some) for name, some in each.items()}
     return scores, shown
 

@@ -6,10 +6,9 @@ Measured as pictures are, on all frames at once, and by what only clips have: mo
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -18,14 +17,9 @@ from torch import Tensor
 
 from ..edit import open_lora
 from ..evaluate.flicker import temporal_flicker
-from ..evaluate.retrieval import rank
 from ..evaluate.true_pairs import (
     Score,
-    edit_score,
-    error,
     gate,
-    joint_score,
-    keep_score,
     mean_colour,
     miss,
     progress,
@@ -45,9 +39,9 @@ from .clips import (
     object_mask,
     random_edit,
 )
-from .measure import GALLERY, between_styles, mean
+from .measure import Example, Judge, Query, between_styles, judged
 from .motion import motion_error
-from .names import HELD_OUT, STYLES, SUBJECTS, TINTS
+from .names import HELD_OUT, STYLES, TINTS
 
 # What the report measures: label -> (edit type, source style, target style).
 KINDS = {
@@ -73,13 +67,6 @@ class ClipScore(Score):
 
     motion: float  # RMS distance from the true motion, pixels
     flicker: float  # VBench's score of temporal flicker: 1 = a frozen clip
-
-
-class Example(NamedTuple):
-    """A query and what every method made of it."""
-
-    edit: ClipEdit
-    outs: dict[str, Frames]
 
 
 def query(rng: random.Random, label: str, subjects: tuple[str, ...] = HELD_OUT) -> ClipEdit:
@@ -118,35 +105,6 @@ class Recolour(measure_pictures.Recolour):
         super().__init__(query, drawn, KNOWN, pairs=20)
 
 
-class Query(NamedTuple):
-    """An edit, and the clips, as tall pictures (N, F H, W, 3), that its result is told from."""
-
-    edit: ClipEdit
-    alike: NDArray  # like the truth in all but the subject
-    undone: NDArray  # the source, recoloured too, and truths of other edits of the kind
-    strange: NDArray  # the clip before and after, but for one thing that should stay
-
-
-def queries(label: str, number: int, seed: int, recolour: Recolour) -> Iterator[Query]:
-    """Random edits of held-out names; the same for the same arguments. One at a time: large."""
-    rng = random.Random(f"{seed} {label}")
-    for edit in [query(rng, label) for _ in range(number)]:
-        names = rng.sample([n for n in SUBJECTS if n != edit.target.subject], GALLERY - 1)
-        alike = [replace(edit.target, subject=name) for name in names]
-        before = [replace(edit.source, subject=name) for name in names]
-        strange = [*alike, *before, *_otherwise(edit.source, edit), *_otherwise(edit.target, edit)]
-        recoloured = recolour(label, edit)
-        undone = [edit.source, *_other_edits(edit)]
-        yield Query(
-            edit, _stacked(alike), np.stack([*_stacked(undone), tall(recoloured)]),
-            _stacked(strange),
-        )  # fmt: skip
-
-
-def _stacked(clips: list[Clip]) -> NDArray:
-    return np.stack([tall(drawn(clip)) for clip in clips])
-
-
 def _other_edits(edit: ClipEdit) -> list[Clip]:
     """The clip after other edits of the type: every other value of what is asked for."""
     field = EDITED[edit.edit_type]
@@ -167,24 +125,24 @@ def _otherwise(clip: Clip, edit: ClipEdit) -> list[Clip]:
 
 
 def _score(asked: Query, out: Frames) -> ClipScore:
-    """Measure one result."""
-    edit, truth = asked.edit, drawn(asked.edit.target)
-    picture, wanted = tall(out), tall(truth)
-    made = edit_score(picture, wanted, asked.undone)
-    kept = keep_score(picture, np.stack([tall(drawn(edit.source)), wanted]), asked.strange)
-    went, left = attribute(edit, out)
+    """What a picture has, and what only a clip has."""
     return ClipScore(
-        edit=made,
-        keep=kept,
-        joint=joint_score(made, kept),
-        top5=float(rank(picture, wanted, asked.alike) < 5),
-        attribute=went,
-        miss=left,
-        error=error(picture, wanted),
-        queries=1,
-        motion=motion_error(out, truth),
+        **asdict(judged(asked, out, CLIPS)),
+        motion=motion_error(out, drawn(asked.edit.target)),
         flicker=temporal_flicker((out * 255).round()),
     )
+
+
+CLIPS = Judge(
+    labels=KINDS,
+    query=query,
+    drawn=drawn,
+    flat=tall,
+    attribute=attribute,
+    other_edits=_other_edits,
+    otherwise=_otherwise,
+    score=_score,
+)
 
 
 def goals(ours: ClipScore, copy: ClipScore, recoloured: ClipScore) -> dict[str, bool]:
@@ -194,33 +152,10 @@ def goals(ours: ClipScore, copy: ClipScore, recoloured: ClipScore) -> dict[str, 
 
 
 def measure(
-    methods: dict[str, Method], number: int, recolour: Recolour, seed: int = 1
+    methods: dict[str, Method], queries: int, recolour: Recolour, seed: int = 1
 ) -> tuple[dict[str, dict[str, ClipScore]], dict[str, list[Example]]]:
-    """Scores {label: {method: score}}, and what was scored, {label: examples}.
-
-    Args:
-        methods: by name.
-        number: of queries per label.
-        recolour: what it has learned already is used.
-        seed: of the queries.
-    """
-    scores, shown = {}, {}
-    for label in KINDS:
-        rng = random.Random(f"{seed} {label}")
-        edits = [query(rng, label) for _ in range(number)]
-        outs = {name: method(label, edits) for name, method in methods.items()}
-        shown[label] = [
-            Example(edit, {name: clips[i] for name, clips in outs.items()})
-            for i, edit in enumerate(edits)
-        ]
-        single: dict[str, list[ClipScore]] = {name: [] for name in methods}
-        for asked, example in zip(
-            queries(label, number, seed, recolour), shown[label], strict=True
-        ):
-            for name, out in example.outs.items():
-                single[name].append(_score(asked, out))
-        scores[label] = {name: mean(found) for name, found in single.items()}
-    return scores, shown
+    """As pictures are measured: scores {label: {method: score}}, examples {label: [...]}."""
+    return measure_pictures.measure(methods, queries, seed, recolour, CLIPS)
 
 
 # ---------------------------------------------------------------- methods
