@@ -55,19 +55,47 @@ def scores(edit: float, keep: float) -> dict:
 
 
 def test_seeds_become_means_and_standard_errors() -> None:
-    result = ablation.result(ablation.ROWS["full"], [scores(0.2, 0.5), scores(0.6, 0.5)])
+    result = ablation.result(ablation.ROWS["full"], {0: scores(0.2, 0.5), 1: scores(0.6, 0.5)})
     assert result.all["edit"].mean == pytest.approx(0.7)  # of 0.6 and 0.8
     assert result.all["edit"].sem == pytest.approx(0.1)
     assert result.all["keep"].sem == 0
     assert result.kinds["background"]["edit"].mean == pytest.approx(0.4)
-    table = ablation.markdown([result])
+    table = ablation.markdown({"full": result})
     assert "0.700 ± 0.100" in table and "0.500 ± 0.000" in table
     assert "- **ByG (full)**: Algorithm 1 as it is." in table
+    assert "Less the full method" not in table
+
+
+def test_rows_differ_from_the_full_method_seed_by_seed() -> None:
+    """Seeds that both have: what a seed does to all rows alike is no difference."""
+    full = ablation.result(ablation.ROWS["full"], {0: scores(0.2, 0.5), 2: scores(0.6, 0.9)})
+    runs = {0: scores(0.4, 0.5), 1: scores(0.0, 0.0), 2: scores(0.8, 0.7)}
+    row = ablation.result(ablation.ROWS["no-cycle"], runs)
+    less = ablation.against(row, full)
+    assert less["edit"].mean == pytest.approx(0.1) and less["edit"].sem == pytest.approx(0)
+    assert less["keep"].mean == pytest.approx(-0.1) and less["keep"].n == 2
+    table = ablation.markdown({"full": full, "no-cycle": row})
+    assert "| w/o cycle loss | +0.100 ± 0.000 | -0.100 ± 0.100 |" in table
+
+
+def test_kept_scores_are_of_this_very_lora_and_of_these_measures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, lora = tmp_path / "scores.json", tmp_path / "lora.safetensors"
+    lora.write_bytes(ablation.WARMUP.read_bytes())
+    ablation.score_run(file, lora, 1, 0, "cpu")
+    assert ablation.read_scores(file, lora, 1) is not None
+    assert ablation.read_scores(file, lora, 2) is None
+    with monkeypatch.context() as patch:
+        patch.setattr(ablation, "SCORING", ablation.SCORING + 1)
+        assert ablation.read_scores(file, lora, 1) is None
+    lora.write_bytes(b"trained again")
+    assert ablation.read_scores(file, lora, 1) is None
 
 
 def test_the_plot_is_a_picture(tmp_path: Path) -> None:
-    one = ablation.result(ablation.ROWS["full"], [scores(0.2, 0.5), scores(0.6, 0.6)])
-    other = ablation.result(ablation.BASELINES["copy"], [scores(0.0, 1.0)])  # no standard error
+    one = ablation.result(ablation.ROWS["full"], {0: scores(0.2, 0.5), 1: scores(0.6, 0.6)})
+    other = ablation.result(ablation.BASELINES["copy"], {0: scores(0.0, 1.0)})  # no standard error
     plot([(one, "full"), (other, "baseline")], tmp_path / "plot.png")
     with Image.open(tmp_path / "plot.png") as picture:
         assert picture.width > 600

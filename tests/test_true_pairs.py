@@ -99,7 +99,7 @@ def _blurred(edit: Edit) -> np.ndarray:
 @pytest.fixture(scope="module")
 def scores() -> dict[str, dict[str, Score]]:
     """Six edits of every kind by what is no editor, and by what could be a good one."""
-    recolour, rng = Recolour(), np.random.default_rng(0)
+    recolour, other, rng = Recolour(), Recolour(lot="row "), np.random.default_rng(0)
 
     def noisy(edit: Edit) -> np.ndarray:
         picture = _picture(edit.target)
@@ -108,6 +108,7 @@ def scores() -> dict[str, dict[str, Score]]:
     methods = {
         "copy": lambda label, edits: [_picture(e.source) for e in edits],
         "recoloured": lambda label, edits: [recolour(label, e) for e in edits],
+        "recoloured, other pairs": lambda label, edits: [other(label, e) for e in edits],
         "overlaid": lambda label, edits: [_overlay(e) for e in edits],
         "other subject": lambda label, edits: [
             _picture(replace(e.target, subject="apple")) for e in edits
@@ -140,6 +141,7 @@ def test_what_makes_no_edit_and_what_keeps_nothing_has_no_joint_score(
     assert (rows["copy"].edit, rows["copy"].keep) == (0, 1)
     assert rows["recoloured"].edit == rows["overlaid"].edit == 0
     assert rows["other subject"].keep == 0
+    assert rows["recoloured, other pairs"].edit <= 1 / 6  # a map that was not in the gallery
     for name in ("copy", "recoloured", "overlaid", "other subject"):
         assert rows[name].joint == 0, name
     # An edit need not be exact to count.

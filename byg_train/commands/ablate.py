@@ -161,7 +161,8 @@ def _expect_plots() -> None:
 
 
 def _scored(job: Job, flags: AblateFlags) -> dict | None:
-    return ablation.read_scores(job.folder / SCORES, flags.queries)
+    lora = job.lora if job.training else None
+    return ablation.read_scores(job.folder / SCORES, lora, flags.queries)
 
 
 # ---------------------------------------------------------------- doing it
@@ -210,15 +211,16 @@ def _write(flags: AblateFlags, jobs: list[Job]) -> None:
     """Table and plot of all that is scored."""
     from ..world.ablation_plot import plot
 
-    runs: dict[str, list[dict]] = {}
+    runs: dict[str, dict[int, dict]] = {}
     for job in jobs:
         for method, scores in (_scored(job, flags) or {}).items():
-            runs.setdefault(job.row if method == ablation.TRAINED else method, []).append(scores)
+            row = job.row if method == ablation.TRAINED else method
+            runs.setdefault(row, {})[job.seed] = scores
     rows = {**ablation.ROWS, **ablation.BASELINES}
-    shown = [(name, ablation.result(rows[name], runs[name])) for name in rows if name in runs]
+    shown = {name: ablation.result(rows[name], runs[name]) for name in rows if name in runs}
     if not shown:
         return
-    results = [result for _, result in shown]
+    full = shown.get("full")
     config = next((job.config for job in jobs if job.config), None)
     told = {
         "base": ablation.base_digest(),
@@ -226,13 +228,13 @@ def _write(flags: AblateFlags, jobs: list[Job]) -> None:
         "steps": config and config.train.steps,
         "batch": config and config.train.global_batch,
         "queries per type of edit": flags.queries,
-        "rows": {name: _told(result) for name, result in shown},
+        "rows": {name: _told(result, full) for name, result in shown.items()},
     }
     with atomic(flags.output / ABOUT) as temporary:
         temporary.write_text(json.dumps(told, indent=1, ensure_ascii=False), encoding="utf-8")
     with atomic(flags.output / TABLE) as temporary:
-        temporary.write_text(ablation.markdown(results), encoding="utf-8")
-    plot([(result, _part(name)) for name, result in shown], flags.output / PLOT)
+        temporary.write_text(ablation.markdown(shown), encoding="utf-8")
+    plot([(result, _part(name)) for name, result in shown.items()], flags.output / PLOT)
 
 
 def _part(name: str) -> str:
@@ -242,7 +244,7 @@ def _part(name: str) -> str:
     return "ablation" if trained else "baseline"
 
 
-def _told(result: ablation.Result) -> dict:
+def _told(result: ablation.Result, full: ablation.Result | None) -> dict:
     def numbers(summaries: dict) -> dict:
         return {
             name: {"mean": s.mean, "sem": s.sem if s.n > 1 else None, "seeds": s.n}
@@ -253,5 +255,7 @@ def _told(result: ablation.Result) -> dict:
         "title": result.title,
         "about": result.about,
         **numbers(result.all),
+        "each seed": result.seeds,
+        "less full": numbers(ablation.against(result, full)) if full else None,
         "kinds": {label: numbers(measures) for label, measures in result.kinds.items()},
     }

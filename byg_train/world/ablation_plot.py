@@ -10,7 +10,6 @@ from .ablation import Result
 
 # Full, what is left out of it, and what it is compared with.
 COLOURS = {"full": "#c0392b", "ablation": "#2c6fbb", "baseline": "#7f8c8d"}
-CURVES = (0.2, 0.4, 0.6, 0.8)
 
 
 def plot(results: Sequence[tuple[Result, str]], path: Path) -> None:
@@ -21,7 +20,6 @@ def plot(results: Sequence[tuple[Result, str]], path: Path) -> None:
     figure = Figure(figsize=(7.5, 6), dpi=130)
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    _curves(axes)
     for result, part in results:
         keep, edit = result.all["keep"], result.all["edit"]
         axes.errorbar(
@@ -41,14 +39,6 @@ def plot(results: Sequence[tuple[Result, str]], path: Path) -> None:
     figure.tight_layout()
     with atomic(path) as temporary:
         figure.savefig(temporary)
-
-
-def _curves(axes: object) -> None:
-    """Where the geometric mean of both is the same."""
-    for level in CURVES:
-        x = [level**2 + (1 - level**2) * i / 100 for i in range(101)]
-        axes.plot(x, [level**2 / each for each in x], color="#dddddd", lw=0.8, zorder=0)
-        axes.annotate(f"{level:g}", (x[0], 1.0), fontsize=7, color="#aaaaaa")
 
 
 def _length(sem: float) -> float:

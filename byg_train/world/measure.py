@@ -119,9 +119,11 @@ class Recolour:
         drawn: Callable = drawn,
         known: tuple = KNOWN,
         pairs: int = 30,
+        lot: str = "",
     ) -> None:
-        """The functions and names are the world's, of pictures or of clips."""
+        """The functions and names are the world's, of pictures or of clips; `lot` draws pairs."""
         self.query, self.drawn, self.known, self.pairs = query, drawn, known, pairs
+        self.lot = lot
         self.maps: dict[tuple, ColourMap] = {}
 
     def __call__(self, label: str, edit: Edit) -> np.ndarray:
@@ -133,7 +135,7 @@ class Recolour:
             after["tint"] = edit.target.tint
         key = (label, *before.values(), *after.values())
         if key not in self.maps:
-            rng = random.Random(str(key))
+            rng = random.Random(f"{self.lot}{key}")
             pairs = [self.query(rng, label, self.known) for _ in range(self.pairs)]
             sources = np.stack([self.drawn(replace(e.source, **before)) for e in pairs])
             targets = np.stack([self.drawn(replace(e.target, **after)) for e in pairs])
