@@ -278,7 +278,7 @@ def measure(
 # ---------------------------------------------------------------- methods
 
 # FLUX.1-dev's numbers, but for the guidance, which suits the tiny base: the best of eight settings
-# on known names.
+# on known names (benchmarks/flowedit_settings.py).
 FLOWEDIT = FlowEditSettings(guidance_src=1.0, guidance_tgt=2.0)
 
 
@@ -300,12 +300,14 @@ class Editor:
         like = self._sources(edits)
         return self._pictures(self.methods.text_to_image(like, words, self.seed))
 
-    def flowedit(self, label: str, edits: list[Edit]) -> list[np.ndarray]:
+    def flowedit(
+        self, label: str, edits: list[Edit], settings: FlowEditSettings = FLOWEDIT
+    ) -> list[np.ndarray]:
         """FlowEdit on the base, from the source's caption to the target's."""
         before, after = (
             [caption(getattr(e, side)) for e in edits] for side in ("source", "target")
         )
-        y = self.methods.flowedit(self._sources(edits), before, after, self.seed, FLOWEDIT)
+        y = self.methods.flowedit(self._sources(edits), before, after, self.seed, settings)
         return self._pictures(y)
 
     def reconstruct(self, label: str, edits: list[Edit]) -> list[np.ndarray]:
