@@ -46,6 +46,16 @@ def evaluate(*arguments: object) -> Result:
     return CliRunner().invoke(app, ["evaluate", *map(str, arguments)])
 
 
+def score(root: Path, *arguments: object) -> tuple[Result, dict]:
+    """Both methods: what the command says, and its JSON."""
+    out = root / "out.json"
+    done = evaluate(
+        "score", root / "first", root / "second", "--sources", root / "tasks",
+        "--json", out, "--device", "cpu", *arguments,
+    )  # fmt: skip
+    return done, json.loads(out.read_text()) if out.exists() else {}
+
+
 def marks(asked: Asked, before: int) -> Answer:
     """Two pictures: success 8, kept 6; one: 9 and 4."""
     pair = [8, 6] if len(asked.pictures) == 2 else [9, 4]

@@ -1,4 +1,4 @@
-"""`evaluate score` on real folders, with tiny networks and a real server for a judge."""
+"""`evaluate score` on real folders, with tiny networks."""
 
 from __future__ import annotations
 
@@ -10,12 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from chat_server import Answer, Asked, ChatServer
-from edit_folders import NAMES, evaluate, make_tasks, marks, picture
+from edit_folders import NAMES, evaluate, make_tasks, picture, score
 from PIL import Image
 from safetensors.numpy import save_file
 from test_metrics_networks import clip_folder, dino_folder  # noqa: F401
-from typer.testing import Result
 
 from byg_train.commands.evaluate_score import _labels
 from byg_train.config import ConfigError
@@ -27,18 +25,6 @@ from byg_train.film import write_film
 def root(tmp_path: Path) -> Path:
     make_tasks(tmp_path)
     return tmp_path
-
-
-def score(root: Path, *arguments: object) -> tuple[Result, dict]:
-    out = root / "out.json"
-    done = evaluate(
-        "score", root / "first", root / "second", "--sources", root / "tasks",
-        "--json", out, "--device", "cpu", *arguments,
-    )  # fmt: skip
-    return done, json.loads(out.read_text()) if out.exists() else {}
-
-
-# ---------------------------------------------------------------- metrics that look
 
 
 def test_one_table_of_means_errors_and_missing_values(
@@ -69,7 +55,16 @@ def test_one_table_of_means_errors_and_missing_values(
     assert groups["add"]["psnr"]["mean"] == pytest.approx(np.mean(values[1:]))
     mean_of_groups = (values[0] + np.mean(values[1:])) / 2
     assert told["first"]["macro_mean"]["psnr"] == pytest.approx(mean_of_groups)
-    assert "of the intersection" in done.output
+    intersection = told["first"]["intersection"]  # of it is the first edit alone
+    assert intersection["macro_mean"]["psnr"] == pytest.approx(values[0])
+    assert list(intersection["groups"]) == ["style"]
+    assert intersection["groups"]["style"]["psnr"]["n"] == 1
+    rows = [line for line in done.output.splitlines() if line.startswith("| of the intersection")]
+    assert any(f"{values[0]:.3f}" in row for row in rows)
+    flags = {name: (edit["group"], edit["intersection"]) for name, edit in edits.items()}
+    assert flags == {"a": ("style", True), "b": ("add", False), "sub/c": ("add", False)}
+    lacking = told["second"]["edits"]["sub/c"]
+    assert lacking["group"] == "add" and lacking["psnr"] is None
 
 
 def test_a_copy_is_told_from_an_edit(root: Path, dino_folder: Path) -> None:  # noqa: F811
@@ -79,9 +74,13 @@ def test_a_copy_is_told_from_an_edit(root: Path, dino_folder: Path) -> None:  # 
                     "dino,psnr,retrieval", "--truths", root / "tasks", "--dino", dino_folder,
                     "--json", root / "o.json", "--device", "cpu")  # fmt: skip
     assert done.exit_code == 0, done.output
-    told = json.loads((root / "o.json").read_text())["copy"]["all"]
+    everything = json.loads((root / "o.json").read_text(), parse_constant=pytest.fail)["copy"]
+    told = everything["all"]
     assert told["dino"]["mean"] == pytest.approx(1)
-    assert told["psnr"]["mean"] is None and told["psnr"]["n"] == 3  # infinite is no number in JSON
+    # Infinite is no number in JSON, and not missing.
+    assert told["psnr"] == {"mean": "inf", "sem": None, "n": 3, "missing": 0}
+    assert everything["macro_mean"]["psnr"] == everything["edits"]["a"]["psnr"] == "inf"
+    assert float("inf") == float(told["psnr"]["mean"])
     assert told["recall@1"]["mean"] == 1
 
 
@@ -102,6 +101,21 @@ def test_clips(tmp_path: Path, dino_folder: Path) -> None:  # noqa: F811
     done = evaluate("score", tmp_path / "results", "--sources", tmp_path / "tasks",
                     "--instruction", "x", "--metrics", "flicker")  # fmt: skip
     assert done.exit_code == 2 and "has 4 frames, its source" in done.stderr
+
+
+@pytest.mark.parametrize(("rate", "fits"), [("24000/1001", True), ("25", False), ("12", False)])
+def test_clips_are_compared_at_one_rate(tmp_path: Path, rate: str, fits: bool) -> None:
+    frames = [np.full((16, 16, 3), 40 * i, np.uint8) for i in range(5)]
+    write_film(tmp_path / "tasks/clip.mp4", iter(frames), fps=Fraction(24))
+    write_film(tmp_path / "results/clip.mp4", iter(frames), fps=Fraction(rate))
+    done = evaluate("score", tmp_path / "results", "--sources", tmp_path / "tasks",
+                    "--instruction", "x", "--metrics", "flicker")  # fmt: skip
+    if fits:
+        assert done.exit_code == 0, done.output
+    else:
+        assert done.exit_code == 2
+        assert f"results/clip.mp4 has {rate}.00 frames a second, its source" in done.stderr
+        assert "tasks/clip.mp4 has 24.00; wanted the same rate" in done.stderr
 
 
 def test_a_network_that_cannot_be_had_is_explained(root: Path) -> None:
@@ -179,93 +193,3 @@ def test_metrics_are_listed() -> None:
     done = evaluate("metrics")
     assert done.exit_code == 0
     assert all(name in done.output for name in ("clip_dir", "recall@1", "imgedit", "viescore"))
-
-
-# ---------------------------------------------------------------- metrics that ask
-
-
-def ask(root: Path, server: ChatServer, *arguments: object) -> tuple[Result, dict]:
-    return score(root, "--metrics", "viescore", "--judge", "j", "--endpoint", server.url,
-                 *arguments)  # fmt: skip
-
-
-def test_viescore_by_group_as_in_table_3(root: Path) -> None:
-    with ChatServer(marks) as server:
-        done, told = ask(root, server)
-        assert done.exit_code == 0, done.output
-        assert len(server.asked) == 10  # two questions about each of five results
-        again, _ = ask(root, server)
-        assert len(server.asked) == 10 and again.stdout == done.stdout
-    first = told["first"]["all"]
-    means = {column: first[column]["mean"] for column in first}
-    assert means == {"success": 8, "kept": 6, "SC": 6, "PQ": 4, "overall": pytest.approx(24**0.5)}
-    assert (told["second"]["all"]["overall"]["n"], first["overall"]["n"]) == (2, 3)
-    table_3 = done.output.split("overall, higher is better")[1]
-    assert all(
-        line in table_3 for line in ("add", "style", "mean of groups", "of the intersection")
-    )
-
-
-def test_a_judge_that_stops_is_gone_on_with(root: Path) -> None:
-    """What was answered before the server broke is kept, and not asked again."""
-    broken = True
-
-    def answer(asked: Asked, before: int) -> Answer:
-        late = len(server.asked) > 1
-        return Answer(status=400, raw="{}") if broken and late else marks(asked, before)
-
-    with ChatServer(answer) as server:
-        done, told = ask(root, server, "--concurrency", 1)
-        assert done.exit_code == 2 and not told
-        assert "got no answer" in done.stderr and "judge.jsonl" in done.stderr
-        assert "The same command goes on from here" in done.stderr
-        broken, before = False, len(server.asked)
-        done, told = ask(root, server)
-        assert done.exit_code == 0, done.output
-        assert len(server.asked) - before == 9
-    assert told["first"]["all"]["overall"]["missing"] == 0
-
-
-def test_answers_that_were_cut_are_told(root: Path) -> None:
-    finish = "length"
-
-    def answer(asked: Asked, before: int) -> Answer:
-        if len(asked.pictures) == 2:
-            return Answer("<think>Well, the first", finish=finish)
-        return marks(asked, before)
-
-    with ChatServer(answer) as server:
-        done, told = ask(root, server)
-        assert "first: 6 answers were too long, and cut" in done.output  # two tries for each edit
-        assert "higher --max-tokens" in done.output
-        assert told["first"]["all"]["success"]["missing"] == 3
-        before, finish = len(server.asked), "stop"
-        done, _ = ask(root, server, "--max-tokens", 4096)
-        assert "were too long" not in done.output
-        assert [len(each.pictures) for each in server.asked[before:]] == [2] * 10
-
-
-def test_a_judge_that_cannot_be_reached(root: Path) -> None:
-    with ChatServer(marks) as server:
-        pass  # closed again
-    done, _ = ask(root, server)
-    assert done.exit_code == 2 and "cannot be reached" in done.stderr
-
-
-def test_answers_that_cannot_be_read_are_missing(root: Path) -> None:
-    with ChatServer(lambda a, n: marks(a, n) if len(a.pictures) == 1 else Answer("hm")) as server:
-        done, told = ask(root, server)
-    assert done.exit_code == 0
-    assert told["first"]["all"]["success"]["missing"] == 3
-    assert told["first"]["all"]["PQ"]["mean"] == 4
-    assert told["first"]["all"]["overall"]["mean"] is None
-    assert "of 3 edits without a value: success 3, kept 3, SC 3, overall 3" in done.output
-
-
-def test_imgedit_asks_by_type(root: Path) -> None:
-    said = "It is.\nPrompt compliance: 5\nVisual seamlessness: 4\nDetail fidelity: 3"
-    with ChatServer(lambda a, n: Answer(said)) as server:
-        done, told = score(root, "--metrics", "imgedit", "--judge", "j", "--endpoint", server.url)
-    assert done.exit_code == 0, done.output
-    assert told["first"]["all"]["imgedit"]["mean"] == 4
-    assert sum("whole picture is in the style" in each.prompt for each in server.asked) == 2

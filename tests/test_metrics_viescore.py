@@ -127,6 +127,12 @@ def test_marks_are_read_from_what_models_say(answer: str) -> None:
         '{"score": [NaN, 3]}',
         '{"marks": {"a": 7}}',
         '<think>{"score": [7, 3]} and then</think>',
+        '<think>{"score": [7, 3]} and then',
+        "<think>Both marks go from 0 to 10, so [0, 10] is the range. The edit",
+        '{"score": "10"}',
+        '{"score": "73"}',
+        '{"score": {"7": 1, "3": 2}}',
+        '{"score": [true, false]}',
         "[FIRST, SECOND]",
     ],
 )

@@ -80,7 +80,10 @@ class ScoreFlags:
 
 
 def run_score(flags: ScoreFlags) -> None:
-    """Check what was typed, measure, ask, print, write."""
+    """Check what was typed and whom to ask, measure, ask, print, write.
+
+    A judge that stops on the way raises DataError at the end: what was measured is told before.
+    """
     tasks, truths = _tasks(flags), _truths(flags)
     names = choose(flags.metrics, list(tasks.values()), _given(flags, tasks))
     if not names:
@@ -89,19 +92,23 @@ def run_score(flags: ScoreFlags) -> None:
         )
     found = {folder: find_results(folder, tasks) for folder in flags.results}
     labels = _labels(flags.results)
-    made = measures(names, _networks(flags), truths)
+    asked = [name for name in names if "judge" in METRICS[name].needs]
+    networks = _networks(flags)
+    model = _checked_model(flags) if asked else None
+    made = measures(names, networks, truths)
     methods = [Scores(labels[folder], list(tasks.values())) for folder in found]
     for scores, results in zip(methods, found.values(), strict=True):
         if made:
             with Progress(len(tasks), f"measuring {scores.name}") as progress:
                 measure(scores, results, truths, made, progress.advance)
-    if asked := [name for name in names if "judge" in METRICS[name].needs]:
-        _judge(flags, asked, list(found.items()), methods)
+    stopped = _judge(flags, model, asked, list(found.items()), methods) if model else None
     columns = [column for name in names for column in METRICS[name].columns]
     for text in (*tables(methods, columns), *missing_lines(methods, columns)):
         typer.echo(f"{text}\n")
     if flags.output:
         write_json(flags.output, to_json(methods, columns))
+    if stopped:
+        raise stopped
 
 
 def show_metrics() -> None:
@@ -174,31 +181,44 @@ def _networks(flags: ScoreFlags) -> Networks:
 # ---------------------------------------------------------------- judging
 
 
+def _checked_model(flags: ScoreFlags) -> Model:
+    """The judge; raises ModelError if it is plain already that it will not answer."""
+    model = _model(flags)
+    asyncio.run(model.check())
+    return model
+
+
 def _judge(
     flags: ScoreFlags,
+    model: Model,
     names: list[str],
     found: list[tuple[Path, dict[str, Path]]],
     methods: list[Scores],
-) -> None:
+) -> DataError | None:
+    """Fill the judge's columns; where it stops, those that it came to, and what to say of it."""
     try:
-        asyncio.run(_ask_all(flags, names, found, methods))
+        asyncio.run(_ask_all(flags, model, names, found, methods))
     except ModelError as error:
         kept = ", ".join(str(folder / SAID) for folder, _ in found if (folder / SAID).exists())
         where = f"; what was answered is kept in {kept}" if kept else ""
-        raise DataError(f"{error}{where}. The same command goes on from here") from None
+        there = f"printed and in {flags.output}" if flags.output else "printed"
+        return DataError(
+            f"the judge stopped: {error}. What was measured before is {there}, with marks "
+            f"missing{where}. The same command goes on from here"
+        )
+    return None
 
 
 async def _ask_all(
     flags: ScoreFlags,
+    model: Model,
     names: list[str],
     found: list[tuple[Path, dict[str, Path]]],
     methods: list[Scores],
 ) -> None:
-    model = _model(flags)
     # One model in this process does one thing after the other.
     concurrency = 1 if flags.judge.vlm else flags.judge.concurrency
     try:
-        await model.check()
         for (folder, results), scores in zip(found, methods, strict=True):
             one = judge.Judge(model, folder / SAID)
             with Progress(len(scores.tasks), f"judging {scores.name}") as progress:

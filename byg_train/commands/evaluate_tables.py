@@ -73,6 +73,6 @@ def _groups_of_all(methods: Sequence[Scores], column: str) -> str:
 def _macro(scores: Scores, columns: Sequence[str]) -> Iterator[tuple[str, list[float]]]:
     """Means over groups, each counted alike; for GEdit-Bench also of its intersection."""
     yield "mean of groups", [macro_mean(scores.groups(c)) for c in columns]
-    if any(task.intersection for task in scores.tasks):
+    if scores.has_intersection:
         means = [macro_mean(scores.groups(c, intersection=True)) for c in columns]
         yield "of the intersection", means

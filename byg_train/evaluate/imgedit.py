@@ -11,6 +11,7 @@ import re
 
 from PIL import Image
 
+from ..data.vlm.answers import spoken
 from .judge import Ask
 
 # Type -> what the first mark is given for, and what the edit may not touch.
@@ -86,8 +87,11 @@ async def judge_edit(
 
 
 def read_marks(answer: str) -> tuple[int, ...] | None:
-    """The numbers of the last three lines `Name: number`; None unless all are 1 to 5."""
-    answer = answer.rpartition("</think>")[2]
+    """The numbers of the last three lines `Name: number`; None unless all are 1 to 5.
+
+    What stands among thoughts is no mark.
+    """
+    answer = spoken(answer)
     marks_of = r"^[^\w\n]*[A-Za-z][A-Za-z &]*[^\w\n]*:[^\w\n]*(\d+)(?: */ *5)?[^\w\n]*$"
     marks = tuple(int(mark) for mark in re.findall(marks_of, answer, re.MULTILINE)[-MARKS:])
     return marks if len(marks) == MARKS and all(1 <= mark <= 5 for mark in marks) else None

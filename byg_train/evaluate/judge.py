@@ -45,7 +45,7 @@ class Judge:
             self._read(line)
 
     async def ask(self, pictures: Sequence[Image.Image], question: str) -> str | None:
-        """The answer, from the file or else from the model; None where it gives none.
+        """The answer, from the file or else from the model; None where it gives none, or half.
 
         Raises ModelError if it is likely that no question will be answered.
         """
@@ -57,9 +57,9 @@ class Judge:
                 self._lose_patience(error)
                 return None
             self._in_a_row = 0
-            if reply.cut:
+            if reply.cut:  # half an answer may hold numbers that are no marks
                 self.cut += 1
-                return reply.text
+                return None
             self._keep(key, reply.text)
         return self._said[key]
 

@@ -16,11 +16,16 @@ from .media import MEDIA, Film, at_size_of, read_film
 from .models import Frames
 from .summary import Summary, macro_mean, summarise
 from .tasks import Task, named_files
+from .viescore import geometric
 
 # Column -> value; None and NaN are missing.
 Values = dict[str, float | None]
 # The source that GEdit-Bench's scripts put beside every result.
 SOURCE_COPY = "_SRCIMG"
+# Share by which two clips' rates differ; files round times (23.98 and 24 are one, 24 and 25 two).
+RATES_DIFFER = 0.02
+# What JSON calls the number that Table 2 prints: the root of the means' product.
+ROOT = "sqrt(SC*PQ)"
 
 
 class Case(NamedTuple):
@@ -56,6 +61,11 @@ class Scores:
             group: self.column(column, [t for t in chosen if t.group == group])
             for group in sorted({task.group for task in chosen})
         }
+
+    @property
+    def has_intersection(self) -> bool:
+        """Whether any edit of a group is of GEdit's intersection."""
+        return any(task.intersection and task.group for task in self.tasks)
 
 
 def find_results(folder: Path, tasks: Mapping[str, Task]) -> dict[str, Path]:
@@ -118,7 +128,7 @@ async def judge(
 
 
 def load_case(task: Task, result: Path, truth: Path | None) -> Case:
-    """Read an edit; DataError where lengths differ, for then frames have no counterparts."""
+    """Read an edit; DataError where lengths or rates differ: frames then have no counterparts."""
     source, edited = read_film(task.source), read_film(result)
     true = read_film(truth) if truth else None
     for path, film in ((result, edited), (truth, true)):
@@ -126,6 +136,12 @@ def load_case(task: Task, result: Path, truth: Path | None) -> Case:
             raise DataError(
                 f"{path} has {len(film.frames)} frames, its source {task.source} has "
                 f"{len(source.frames)}; wanted as many"
+            )
+        if film and film.fps and source.fps and abs(film.fps / source.fps - 1) > RATES_DIFFER:
+            raise DataError(
+                f"{path} has {film.fps:.2f} frames a second, its source {task.source} has "
+                f"{source.fps:.2f}; wanted the same rate: write it anew at the source's (a GIF as "
+                "MP4: GIFs cannot hold every rate)"
             )
     frames = at_size_of(edited.frames, source.frames)
     return Case(task, source, frames, true and at_size_of(true.frames, source.frames))
@@ -135,27 +151,55 @@ def load_case(task: Task, result: Path, truth: Path | None) -> Case:
 
 
 def to_json(methods: Sequence[Scores], columns: Sequence[str]) -> dict[str, Any]:
-    """All summaries and every value; NaN becomes null."""
+    """All that the tables print and every value: missing ones as null, infinite ones as "inf"."""
+    return {scores.name: _method(scores, columns) for scores in methods}
 
-    def told(summary: Summary) -> dict[str, Any]:
-        return {name: _finite(value) for name, value in summary._asdict().items()}
 
-    return {
-        scores.name: {
-            "all": {c: told(scores.column(c)) for c in columns},
-            "groups": {
-                group: {c: told(scores.groups(c)[group]) for c in columns}
-                for group in scores.groups(columns[0])
-            },
-            "macro_mean": {c: _finite(macro_mean(scores.groups(c) or {"": scores.column(c)}))
-                           for c in columns},
-            "edits": {
-                name: {c: _finite(values.get(c)) for c in columns}
-                for name, values in scores.values.items()
-            },
+def _method(scores: Scores, columns: Sequence[str]) -> dict[str, Any]:
+    told = {
+        "all": {c: _summary(scores.column(c)) for c in columns},
+        **_by_group(scores, columns, intersection=False),
+    }
+    if scores.has_intersection:
+        told["intersection"] = _by_group(scores, columns, intersection=True)
+    if "SC" in columns:
+        semantic, quality = scores.groups("SC"), scores.groups("PQ")
+        told[ROOT] = {
+            "all": _root(scores.column("SC"), scores.column("PQ")),
+            "groups": {group: _root(semantic[group], quality[group]) for group in semantic},
         }
-        for scores in methods
-    }  # fmt: skip
+    told["edits"] = {task.name: _edit(task, scores, columns) for task in scores.tasks}
+    return told
+
+
+def _by_group(scores: Scores, columns: Sequence[str], *, intersection: bool) -> dict[str, Any]:
+    by_column = {c: scores.groups(c, intersection=intersection) for c in columns}
+    return {
+        "groups": {
+            group: {c: _summary(by_column[c][group]) for c in columns}
+            for group in by_column[columns[0]]
+        },
+        "macro_mean": {
+            c: _number(macro_mean(by_column[c] or {"": scores.column(c)})) for c in columns
+        },
+    }
+
+
+def _edit(task: Task, scores: Scores, columns: Sequence[str]) -> dict[str, Any]:
+    values = scores.values.get(task.name, {})
+    return {
+        "group": task.group,
+        "intersection": task.intersection,
+        **{c: _number(values.get(c)) for c in columns},
+    }
+
+
+def _summary(summary: Summary) -> dict[str, float | str | None]:
+    return {name: _number(value) for name, value in summary._asdict().items()}
+
+
+def _root(semantic: Summary, quality: Summary) -> float | str | None:
+    return _number(geometric(semantic.mean, quality.mean))
 
 
 def write_json(path: Path, result: dict[str, Any]) -> None:
@@ -165,5 +209,8 @@ def write_json(path: Path, result: dict[str, Any]) -> None:
         temporary.write_text(text + "\n", encoding="utf-8")
 
 
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None
+def _number(value: float | None) -> float | str | None:
+    """As strict JSON can hold it; `float` reads an infinity's text."""
+    if value is None or math.isnan(value):
+        return None
+    return value if math.isfinite(value) else str(value)

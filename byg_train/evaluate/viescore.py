@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from PIL import Image
 
+from ..data.vlm.answers import spoken
 from .judge import Ask
 
 _ANSWER = """
@@ -99,9 +100,10 @@ def read_marks(answer: str) -> tuple[float, float] | None:
     """The two marks in an answer, in whatever it wraps them; None if they are not to be found.
 
     Looked for in this order: a JSON object with `score`, the text after `score` where the JSON is
-    broken, a bare list. Numbers beyond 0 to 10 or not two of them are no marks.
+    broken, a bare list. Numbers beyond 0 to 10 or not a list of two are no marks, and neither is
+    what stands among thoughts.
     """
-    answer = answer.rpartition("</think>")[2]
+    answer = spoken(answer)
     if match := re.search(r"\{.*\}", answer, re.DOTALL):
         with suppress(ValueError):
             return _two(json.loads(match.group()).get("score"))
@@ -122,6 +124,8 @@ async def _marks(
 
 
 def _two(found: object) -> tuple[float, float] | None:
+    if not isinstance(found, list) or any(isinstance(mark, bool) for mark in found):
+        return None
     try:
         first, second = (float(mark) for mark in found)
     except (TypeError, ValueError):

@@ -70,7 +70,7 @@ def read_fields(text: str, cut: bool, names: Sequence[str]) -> dict[str, str]:
 
     The last, because models correct themselves, and some repeat the question first.
     """
-    said = _spoken(text)
+    said = spoken(text)
     candidates = [_named(found) for found in _objects(said)]
     whole = [found for found in candidates if all(name in found for name in names)]
     if not whole and not cut:
@@ -87,7 +87,7 @@ def read_fields(text: str, cut: bool, names: Sequence[str]) -> dict[str, str]:
     raise AnswerError(f"the JSON object lacks {lacking}")
 
 
-def _spoken(text: str) -> str:
+def spoken(text: str) -> str:
     """What is said once the thoughts are over; their beginning may stand in the prompt."""
     for tag in ("think", "thinking"):
         text = text.rpartition(f"</{tag}>")[2].partition(f"<{tag}>")[0]

@@ -92,20 +92,22 @@ class Endpoint:
         self._limit = {"max_tokens": max_tokens}
         options = {"temperature": temperature, "seed": seed}
         self._options = {name: value for name, value in options.items() if value is not None}
-        self._client = openai.AsyncOpenAI(
-            base_url=url,
+        self._server = {
+            "base_url": url,
             # Local servers take any key, and the library insists on one.
-            api_key=os.environ.get(key_variable) or "none",
-            max_retries=retries,
-            timeout=openai.Timeout(timeout, connect=CONNECT_TIMEOUT),
-        )
+            "api_key": os.environ.get(key_variable) or "none",
+            "timeout": openai.Timeout(timeout, connect=CONNECT_TIMEOUT),
+        }
+        self._client = openai.AsyncOpenAI(**self._server, max_retries=retries)
 
     async def check(self) -> None:
         """Raise ModelError, at once, if nobody listens at the address."""
         import openai
 
         try:
-            await self._client.with_options(max_retries=0).models.list()
+            # A connection belongs to its event loop, and questions may be asked in a later one.
+            async with openai.AsyncOpenAI(**self._server, max_retries=0) as client:
+                await client.models.list()
         except openai.APITimeoutError:
             pass  # it is there, and busy
         except openai.APIConnectionError as error:
