@@ -13,13 +13,15 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor, nn
 
-from .backbones import Backbone, load_backbone
-from .config import ConfigError, LoraSettings, ModelConfig, build_config
+from .backbones import Backbone, load_backbone, pixel_multiple
+from .config import ConfigError, LoraSettings, ModelConfig, build_config, load_preset, merged
+from .data.items import Dataset
 from .data.pictures import rgb
 from .fit import Fit
 from .lora import LoraBank
 from .lora_file import LoraFile, LoraInfo, expert_path, read_lora
 from .networks import network
+from .run_folder import lora_info
 from .sampler import Sampling
 from .samples import to_pictures
 from .step import Velocity
@@ -31,7 +33,7 @@ class Editor(NamedTuple):
     """A LoRA, what it says of itself, and the base it is to run on."""
 
     path: Path
-    files: dict[str, LoraFile]  # expert -> its file: "transformer", or "high" and "low"
+    files: dict[str, LoraFile]  # expert -> its file: "transformer", or "high" and "low"; or none
     info: LoraInfo
     model: ModelConfig
 
@@ -94,6 +96,20 @@ def open_lora(
     if why := wrong_width(file, editor.model):
         raise _misfit(editor, why)
     return editor
+
+
+def open_base(model: str, components: str | None = None) -> Editor:
+    """A FLUX base without a LoRA, for baselines; it samples as its preset says.
+
+    Args:
+        model: hub id, folder or file, or "world"; and `components` of a single file.
+    """
+    preset = load_preset("demo" if model == "world" else "flux_edit")
+    base = {"model": {"path": model, "components": components}}
+    config = build_config(merged(preset, base))
+    nothing = Dataset(train=[], test=[], problems=[], fingerprint="")
+    info = lora_info(config, nothing, pixel_multiple(config.model), steps=0)
+    return Editor(Path(model), {}, info, config.model)
 
 
 def _read(path: Path) -> tuple[LoraFile, LoraInfo]:

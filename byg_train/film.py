@@ -1,4 +1,4 @@
-"""Films: MP4s that every player opens, folders of frames, and films side by side."""
+"""Films: MP4s, folders of frames, and films side by side."""
 
 from __future__ import annotations
 
@@ -51,9 +51,10 @@ def write_film(
 ) -> None:
     """An MP4 (H.264, BT.709) of frames (H, W, 3), uint8, of one size; atomically.
 
-    Chroma is halved (yuv420p), as all players expect it; of an odd width or height it cannot be, so
-    that such a film keeps its size and its whole chroma. Sound is copied where MP4s hold its kind.
-    A comment is kept among the file's metadata.
+    Chroma is halved (yuv420p), as all players expect it. Of an odd width or height it cannot be:
+    such a film keeps its size and its whole chroma (yuv444p), which players on desks decode and
+    some browsers, above all on phones, do not. Sound is copied where MP4s hold its kind. A comment
+    is kept among the file's metadata.
     """
     import av
 

@@ -26,9 +26,18 @@ class FlowEditSettings(NamedTuple):
     guidance_src: float = 1.5  # of the guidance embedding
     guidance_tgt: float = 5.5
 
+    @classmethod
+    def of_steps(cls, steps: int | None) -> FlowEditSettings:
+        """So many steps, the published share of which counts; None: those published."""
+        published = cls()
+        if steps is None:
+            return published
+        n_max = round(steps * published.n_max / published.steps)
+        return published._replace(steps=steps, n_max=n_max)
+
 
 class Methods:
-    """A LoRA on its base, loaded once; latents in, latents out, all of one size per call.
+    """A LoRA on its base, or a bare base, loaded once; latents in and out, of one size per call.
 
     Texts are encoded once each, ahead by `learn`, so that encoders need not come back for every
     edit. Noise is drawn on the CPU from a seed, the same for every item of a call's shape.

@@ -18,8 +18,11 @@ from test_edit_clip import clip  # noqa: F401
 from test_edit_clip import lora as wan_lora  # noqa: F401
 from typer.testing import Result
 
+from byg_train.config import load_preset
+from byg_train.edit import open_base
 from byg_train.evaluate.media import read_film
 from byg_train.film import write_film
+from byg_train.methods import FlowEditSettings
 
 
 @pytest.fixture
@@ -29,8 +32,12 @@ def root(tmp_path: Path) -> Path:
 
 
 def edit(root: Path, lora: Path, *arguments: object) -> Result:  # noqa: F811
-    return evaluate("edit", root / "out", "--sources", root / "tasks", "--lora", lora,
-                    "--device", "cpu", *arguments)  # fmt: skip
+    return bare(root, "--lora", lora, *arguments)
+
+
+def bare(root: Path, *arguments: object) -> Result:
+    return evaluate("edit", root / "out", "--sources", root / "tasks", "--device", "cpu",
+                    *arguments)  # fmt: skip
 
 
 def images(folder: Path) -> dict[str, np.ndarray]:
@@ -49,6 +56,81 @@ def test_every_task_is_edited_at_its_size(root: Path, lora: Path, method: str) -
     assert {a.shape for a in found.values()} == {(16, 24, 3)}
     same = [np.array_equal(found[name], sources[name]) for name in found]
     assert all(same) if method == "copy" else not any(same)
+
+
+@pytest.mark.parametrize("method", ["flowedit", "text-to-image"])
+def test_baselines_need_no_lora(root: Path, tiny_base: Path, method: str) -> None:
+    done = bare(root, "--method", method, "--model", tiny_base, "--steps", 2, "--resolution", 16)
+    assert done.exit_code == 0, done.output
+    found, sources = images(root / "out"), images(root / "tasks")
+    assert found.keys() == sources.keys()
+    assert not any(np.array_equal(found[name], sources[name]) for name in found)
+    assert json.loads((root / "out/edits.json").read_text())["made"]["lora"] is None
+
+
+def test_a_bare_base_samples_as_its_preset_says(tiny_base: Path) -> None:
+    for model, name in ((str(tiny_base), "flux_edit"), ("world", "demo")):
+        editor, preset = open_base(model), load_preset(name)
+        info, wanted = editor.info, preset["sample"]
+        assert (editor.model.path, info.base) == (model, model)
+        assert (info.sample_steps, info.sample_shift) == (wanted["steps"], wanted["shift"])
+        assert info.guidance_sample == preset["guidance"]["sample"]
+        assert info.resolution == preset["data"]["resolution"]
+        assert editor.model.text_len == preset["model"]["text_len"]
+
+
+def test_a_copy_needs_no_model_and_takes_whatever_there_is(root: Path) -> None:
+    films = iter([np.zeros((16, 16, 3), np.uint8)] * 5)
+    write_film(root / "tasks/d.mp4", films, fps=Fraction(8))
+    row = json.dumps({"file_name": "d.mp4", "instruction": "x"})
+    manifest = root / "tasks/metadata.jsonl"
+    manifest.write_text(f"{manifest.read_text()}\n{row}")
+    done = bare(root, "--method", "copy")
+    assert done.exit_code == 0, done.output
+    for name in ("a.png", "sub/c.png", "d.mp4"):
+        assert (root / "out" / name).read_bytes() == (root / "tasks" / name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "--lora is missing"),
+        (["--model", "world"], "--lora is missing"),
+        (["--method", "flowedit"], "pass --model with one of FLUX, or --lora"),
+    ],
+)
+def test_what_cannot_do_without_a_lora(root: Path, arguments: list[str], message: str) -> None:
+    done = bare(root, *arguments)
+    assert done.exit_code == 2 and message in done.stderr
+    assert not (root / "out").exists()
+
+
+def test_text_to_image_asks_for_no_other_text(root: Path, lora: Path) -> None:  # noqa: F811
+    manifest = root / "tasks/metadata.jsonl"
+    rows = [json.loads(line) for line in manifest.read_text().splitlines()]
+    for row in rows:
+        del row["src_caption"]
+    manifest.write_text("\n".join(map(json.dumps, rows)))
+    done = edit(root, lora, "--method", "text-to-image", "--steps", 1)
+    assert done.exit_code == 0, done.output
+    del rows[1]["tgt_caption"]
+    manifest.write_text("\n".join(map(json.dumps, rows)))
+    done = edit(root, lora, "--method", "text-to-image", "--steps", 1)
+    assert "b has none: write tgt_caption into" in done.stderr
+
+
+def test_flowedit_takes_as_many_steps_as_it_is_told(root: Path, lora: Path) -> None:  # noqa: F811
+    manifest, found = root / "tasks/metadata.jsonl", []
+    manifest.write_text(manifest.read_text().splitlines()[0])
+    for steps in (2, 4):
+        done = edit(root, lora, "--method", "flowedit", "--steps", steps)
+        assert done.exit_code == 0, done.output
+        found.append(images(root / "out")["a.png"])
+        shutil.rmtree(root / "out")
+    assert not np.array_equal(*found)
+    counts = {n: FlowEditSettings.of_steps(n).n_max for n in (1, 7, 14, 28, 50)}
+    assert counts == {1: 1, 7: 6, 14: 12, 28: 24, 50: 43}
+    assert FlowEditSettings.of_steps(28) == FlowEditSettings.of_steps(None) == FlowEditSettings()
 
 
 def test_the_instruction_matters_and_editing_goes_on_where_it_was(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import tarfile
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -81,7 +82,7 @@ def test_gedit_as_tasks(tmp_path: Path) -> None:
     source = gedit_folder(tmp_path / "gedit")
     number = published.write_tasks(published.gedit(str(source), "en"), tmp_path / "tasks")
     tasks = tasks_in(tmp_path / "tasks")
-    assert number == len(tasks) == 3
+    assert number.total() == len(tasks) == 3
     one = tasks["fullset/subject-add/en/key1"]  # as the benchmark's own scorer calls results
     assert (one.instruction, one.group, one.intersection) == ("en subject-add", "subject-add", True)
     assert not tasks["fullset/text_change/en/key2"].intersection
@@ -174,6 +175,49 @@ def test_what_is_not_imgedit(tmp_path: Path) -> None:
     (tmp_path / "a.tar").write_text("no tar")
     with pytest.raises(DataError, match="is no tar file"):
         next(published.imgedit(str(tmp_path / "a.tar")))
+
+
+# ---------------------------------------------------------------- whole or not
+
+
+def test_what_the_published_benchmarks_hold() -> None:
+    """The numbers of their data cards and lists."""
+    gedit, imgedit = published.WHOLE_GEDIT, published.WHOLE_IMGEDIT
+    assert (gedit.edits, len(gedit.groups)) == (606, 11)
+    assert (imgedit.edits, len(imgedit.groups)) == (737, 9)
+    assert sum(imgedit.groups.values()) == imgedit.edits
+
+
+def test_a_whole_benchmark_is_not_complained_of() -> None:
+    imgedit = Counter(published.WHOLE_IMGEDIT.groups)
+    assert published.unlike(published.WHOLE_IMGEDIT, imgedit) is None
+    gedit = Counter(dict.fromkeys(published.WHOLE_GEDIT.groups, 50))  # the numbers are not known
+    gedit["ps_human"] += 56
+    assert published.unlike(published.WHOLE_GEDIT, gedit) is None
+
+
+def test_what_differs_from_a_benchmark_is_told_by_task() -> None:
+    imgedit = Counter(published.WHOLE_IMGEDIT.groups)
+    imgedit["style"] -= 1
+    imgedit["magic"] = 1
+    told = published.unlike(published.WHOLE_IMGEDIT, imgedit)  # 737 all the same
+    assert "(style 99 of 100, magic 1 of 0)" in told
+    gedit = Counter(dict.fromkeys(published.WHOLE_GEDIT.groups, 50))
+    assert published.unlike(published.WHOLE_GEDIT, gedit).startswith(
+        "GEdit-Bench has 606 edits, and here are 550: scores"
+    )
+
+
+def test_fetch_warns_of_half_a_benchmark(tmp_path: Path) -> None:
+    source = gedit_folder(tmp_path / "gedit")
+    done = fetch("gedit", tmp_path / "tasks", "--from", source)
+    assert done.exit_code == 0 and "3 tasks in" in done.output
+    assert "GEdit-Bench has 606 edits, and here are 3 (color_alter 0 of some, " in done.stderr
+    assert "subject-add" not in done.stderr
+    source = imgedit_folder(tmp_path / "imgedit")
+    done = fetch("imgedit", tmp_path / "more", "--from", source)
+    assert done.exit_code == 0 and "3 tasks in" in done.output
+    assert "737 edits, and here are 3 (extract 0 of 117, style 1 of 100, add" in done.stderr
 
 
 # ---------------------------------------------------------------- style folders

@@ -128,7 +128,7 @@ def test_one_key_is_one_vote(page: Page, study: StudyServer) -> None:
     """Also where it is held down, or comes twice before the answer."""
     begin(page, study)
     held: list[Route] = []
-    page.route("**/api/vote", lambda route: held.append(route))
+    page.route("**/api/vote*", lambda route: held.append(route))
     page.keyboard.press("ArrowLeft")
     page.keyboard.down("ArrowLeft")
     page.keyboard.down("ArrowLeft")
@@ -223,15 +223,55 @@ def test_a_broken_picture_is_told_and_cannot_win(
     assert study.ballot.votes.all() == []
 
 
+def test_what_a_browser_cannot_show_is_skipped(
+    page: Page, tmp_path: Path, study: StudyServer
+) -> None:
+    (tmp_path / "second/pictures/1.png").write_bytes(b"no picture")
+    page.goto(study.address)
+    page.fill("#name", "Ann")
+    page.keyboard.press("Enter")
+    for _ in range(3):
+        page.wait_for_selector(".choice:enabled, #skip:visible")
+        if page.is_visible("#skip"):
+            assert page.locator(".choice:enabled").count() == 0
+            with page.expect_response("**/api/next*"):
+                page.keyboard.press("s")
+        else:
+            with page.expect_response("**/api/vote*"):
+                page.keyboard.press("ArrowLeft")
+        page.wait_for_selector("#skip", state="hidden")
+    page.wait_for_selector("#thanks:visible")
+    assert "still open" in page.inner_text("#thanks")
+    assert {vote.item for vote in study.ballot.votes.all()} == {"pictures/0", "pictures/2"}
+
+
+def test_nobody_waits_for_ever(page: Page, study: StudyServer) -> None:
+    """Also where a browser tells of no error; and what comes late after all can be voted on."""
+    page.clock.install()
+    held: list[Route] = []
+    page.route("**/media/*/right*", lambda route: held.append(route))
+    page.goto(study.address)
+    page.fill("#name", "Ann")
+    page.keyboard.press("Enter")
+    page.wait_for_function("() => document.querySelector('[data-slot=right] img')")
+    page.clock.fast_forward(3_000)
+    assert page.is_hidden("#skip")
+    page.clock.fast_forward(18_000)
+    page.wait_for_selector("#skip:visible")
+    held[0].continue_()
+    ready(page)
+    assert page.is_hidden("#skip")
+
+
 def test_a_server_that_stopped_is_told_and_may_come_back(
     page: Page, tmp_path: Path, study: StudyServer
 ) -> None:
     begin(page, study)
-    page.route("**/api/vote", lambda route: route.abort())
+    page.route("**/api/vote*", lambda route: route.abort())
     page.keyboard.press("ArrowLeft")
     page.wait_for_selector("#problem:visible")
     assert "does not answer" in page.inner_text("#problem")
-    page.unroute("**/api/vote")
+    page.unroute("**/api/vote*")
     page.keyboard.press("ArrowLeft")
     answered(page, 1)
     assert page.is_hidden("#problem")

@@ -9,16 +9,19 @@ import socket
 import subprocess
 import sys
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import numpy as np
 import pytest
 from study_folders import items_of, make_folders
 from typer.testing import CliRunner
 
 from byg_train.cli import app
 from byg_train.commands import study as study_module
+from byg_train.film import write_film
 from byg_train.study.votes import VoteFile
 
 ROOT = Path(__file__).parents[1]
@@ -57,6 +60,24 @@ def test_mistakes_are_one_sentence(root: Path, monkeypatch: pytest.MonkeyPatch) 
         taken.listen()
         port = taken.getsockname()[1]
         refused(byg("study", "first", "second", *where, "--port", port), f"--port {port}")
+
+
+def test_clips_that_phones_may_not_show_are_told(tmp_path: Path) -> None:
+    for method in ("sources", "first", "second"):
+        for name, size in (("even", (16, 16)), ("odd", (17, 16))):
+            pixels = np.full((*size, 3), len(method), np.uint8)
+            (tmp_path / method).mkdir(exist_ok=True)
+            write_film(tmp_path / method / f"{name}.mp4", [pixels] * 2, Fraction(8))
+    (tmp_path / "first/even.mp4").write_bytes(b"no clip")
+    folders = (tmp_path / "first", tmp_path / "second", "--sources", tmp_path / "sources")
+    told = byg("study", *folders, "--instruction", "x", "--votes", tmp_path / "v", "--port", 99999)
+    refused(told, "--port 99999")  # what is told before anything is served
+    text = told.stderr
+    assert "4 clips whose pixels are not yuv420p" in text and "ffmpeg -i" in text
+    for method in ("sources", "first", "second"):
+        assert f"{tmp_path / method / 'odd.mp4'}: yuv444p" in text
+    assert f"{tmp_path / 'first/even.mp4'}: nothing that can be read" in text
+    assert text.count("even.mp4") == 1
 
 
 def start(root: Path, *more: str) -> tuple[subprocess.Popen[str], str, list[str]]:

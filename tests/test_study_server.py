@@ -73,6 +73,21 @@ def test_a_rater_goes_through_the_study(root: Path) -> None:
         assert {vote.seconds for vote in votes.all()} == {1.5}
 
 
+def test_what_is_skipped_is_not_asked_and_not_done(root: Path) -> None:
+    with served(root) as server:
+        browser = Browser(server)
+        first = browser.json("api/next?rater=ann")["item"]["id"]
+        told = browser.json(f"api/next?rater=ann&skipped={first}")
+        for done in (1, 2, 3):
+            item = told["item"]["id"]
+            assert item != first
+            vote = {"rater": "ann", "item": item, "side": "left", "seconds": 1}
+            told = browser.json(f"api/vote?skipped=nothing,{first}", vote)
+            assert (told["done"], told["total"]) == (done, 4)
+        assert told["item"] is None
+        assert browser.json("api/next?rater=ann")["item"]["id"] == first  # another browser
+
+
 def test_nothing_tells_the_methods_apart(root: Path) -> None:
     with served(root) as server:
         browser = Browser(server)

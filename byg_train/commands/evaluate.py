@@ -44,7 +44,10 @@ def fetch(
 def edit(
     output: Annotated[Path, typer.Argument(metavar="RESULTS", help="Folder of one method.")],
     sources: Sources,
-    lora: Annotated[Path, typer.Option(help="A LoRA file that byg_train wrote.")],
+    lora: Annotated[
+        Path | None,
+        typer.Option(help="A LoRA file that byg_train wrote; baselines can do with --model."),
+    ] = None,
     method: Annotated[
         str, typer.Option(help="lora, or a baseline on its base: flowedit, text-to-image, copy.")
     ] = "lora",
@@ -56,7 +59,9 @@ def edit(
         str | None, typer.Option(help="For a single-file base: its VAE and encoders.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the noise, for every edit.", min=0)] = 0,
-    steps: Annotated[int | None, typer.Option(help="As trained if not given.", min=1)] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="As trained if not given; flowedit: 28.", min=1)
+    ] = None,
     resolution: Annotated[
         int | None, typer.Option(help="Pixels squared; as trained if not given.", min=16)
     ] = None,

@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from torch import Tensor
 from ..backbones import resolve_base
 from ..config import ConfigError
 from ..data import DataError, clips, pictures
-from ..edit import Editor, Wishes, finished, fitted, open_lora
+from ..edit import Editor, Wishes, finished, fitted, open_base, open_lora
 from ..edit_clip import WAN_FPS, EditedClip, seen_by_model, seen_pixels
 from ..evaluate.media import MEDIA
 from ..evaluate.tasks import Task, read_tasks
@@ -26,13 +27,19 @@ from ..files import atomic
 from ..film import write_film
 from ..footage import open_footage
 from ..grid import save_picture
-from ..methods import Methods
+from ..methods import FlowEditSettings, Methods
 from ..progress import Progress
 from ..samples import to_pictures
 from .errors import out_of_memory_explained
 from .settings import resolve_device
 
-METHODS = ("lora", "flowedit", "text-to-image", "copy")
+# Method -> the fields of a task that it is told.
+METHODS = {
+    "lora": ("instruction",),
+    "flowedit": ("src_caption", "tgt_caption"),
+    "text-to-image": ("tgt_caption",),
+    "copy": (),
+}
 # The file in a folder of results that says how they were made.
 ABOUT = "edits.json"
 
@@ -44,7 +51,7 @@ class EditAllFlags:
     output: Path
     sources: Path
     instruction: str | None
-    lora: Path
+    lora: Path | None
     method: str
     model: str | None
     components: str | None
@@ -63,38 +70,55 @@ def run_edit_all(flags: EditAllFlags) -> None:
     """Edit what has no result yet."""
     if flags.method not in METHODS:
         raise ConfigError(f"--method {flags.method}: wanted {', '.join(METHODS)}")
-    editor = open_lora(flags.lora, flags.model, flags.components)
+    editor = None if flags.method == "copy" else _editor(flags)
     tasks = _tasks(flags, editor)
     targets = {task.name: _target(flags, task) for task in tasks}
     left = [task for task in tasks if not targets[task.name].exists()]
     _expect_same(flags, tasks, {task.name for task in left})
-    if left and flags.method == "copy":
+    if left and editor:
+        _edit_all(flags, editor, left, targets, len(tasks))
+    elif left:
         for task in left:
             with atomic(targets[task.name]) as temporary:
                 shutil.copyfile(task.source, temporary)
-    elif left:
-        _edit_all(flags, editor, left, targets, len(tasks))
     typer.echo(f"{len(tasks)} results in {flags.output}, {len(left)} of them new")
 
 
-def _tasks(flags: EditAllFlags, editor: Editor) -> list[Task]:
+def _editor(flags: EditAllFlags) -> Editor:
+    """The LoRA on its base; of a baseline, the bare base will do."""
+    if flags.lora:
+        return open_lora(flags.lora, flags.model, flags.components)
+    if flags.method == "lora":
+        raise ConfigError("--lora is missing: the file to edit with")
+    if not flags.model:
+        raise ConfigError(
+            f"--method {flags.method} runs on a base: pass --model with one of FLUX, or --lora "
+            "for the base, and the sampling, of that LoRA"
+        )
+    return open_base(flags.model, flags.components)
+
+
+def _tasks(flags: EditAllFlags, editor: Editor | None) -> list[Task]:
+    """What is to be edited, by a model if there is one; ConfigError for what it cannot edit."""
     problems = []
     tasks = list(read_tasks(flags.sources, MEDIA, flags.instruction, problems).values())
     if problems or not tasks:
         raise DataError(f"{flags.sources} cannot be used as tasks", problems)
+    if editor is None:
+        return tasks
     films = editor.info.family == "wan"
     suffixes, wanted = (clips.SUFFIXES, "clips") if films else (pictures.SUFFIXES, "pictures")
     for task in tasks:
         if task.source.suffix.lower() not in suffixes:
-            raise ConfigError(f"{task.source}: {flags.lora} edits {wanted}")
-    if flags.method in ("flowedit", "text-to-image"):
-        told = (task.name for task in tasks if not (task.src_caption and task.tgt_caption))
-        without = next(told, None)
-        if without:
-            raise ConfigError(
-                f"--method {flags.method} needs captions, and {without} has none: write "
-                f"src_caption and tgt_caption into {flags.sources / 'metadata.jsonl'}"
-            )
+            by = flags.lora or f"{flags.model}, taken as FLUX without --lora,"
+            raise ConfigError(f"{task.source}: {by} edits {wanted}")
+    fields = METHODS[flags.method]
+    without = next((task.name for task in tasks if not all(_said(flags.method, task))), None)
+    if without is not None:
+        raise ConfigError(
+            f"--method {flags.method} needs captions, and {without} has none: write "
+            f"{' and '.join(fields)} into {flags.sources / 'metadata.jsonl'}"
+        )
     if flags.method == "flowedit" and films:
         raise ConfigError("--method flowedit is for FLUX: its settings for Wan are not published")
     return tasks
@@ -128,7 +152,7 @@ def _made(flags: EditAllFlags) -> dict[str, Any]:
     """All that decides what comes out of the same task."""
     if flags.method == "copy":
         return {"method": "copy"}
-    lora = hashlib.sha256(flags.lora.read_bytes()).hexdigest()[:16]
+    lora = flags.lora and hashlib.sha256(flags.lora.read_bytes()).hexdigest()[:16]
     names = ("method", "model", "seed", "steps", "resolution")
     return {"lora": lora, **{name: getattr(flags, name) for name in names}}
 
@@ -157,12 +181,7 @@ def _edit_all(
 
 def _said(method: str, task: Task) -> list[str]:
     """The texts that a method is told."""
-    return {
-        "lora": [task.instruction],
-        "flowedit": [task.src_caption, task.tgt_caption],
-        "text-to-image": [task.tgt_caption],
-        "copy": [],
-    }[method]
+    return [getattr(task, field) for field in METHODS[method]]
 
 
 def _apply(flags: EditAllFlags, methods: Methods, task: Task, pixels: Tensor) -> Tensor:
@@ -171,7 +190,7 @@ def _apply(flags: EditAllFlags, methods: Methods, task: Task, pixels: Tensor) ->
     said = [[text] for text in _said(flags.method, task)]
     how = {
         "lora": methods.edit,
-        "flowedit": methods.flowedit,
+        "flowedit": partial(methods.flowedit, settings=FlowEditSettings.of_steps(flags.steps)),
         "text-to-image": methods.text_to_image,
     }[flags.method]
     return methods.backbone.decode_latents(how(x, *said, seed=flags.seed)).cpu().clamp(-1, 1)

@@ -48,6 +48,11 @@ def _written(flags: FetchFlags) -> int:
         return write_style_tasks(root, flags.folder, through=flags.through, to=flags.to)
     if flags.benchmark == "gedit":
         tasks = published.gedit(flags.source or published.GEDIT, flags.language)
+        whole = published.WHOLE_GEDIT
     else:
         tasks = published.imgedit(flags.source or published.IMGEDIT)
-    return published.write_tasks(tasks, flags.folder)
+        whole = published.WHOLE_IMGEDIT
+    found = published.write_tasks(tasks, flags.folder)
+    if told := published.unlike(whole, found):
+        typer.echo(f"warning: {told}. Is the download whole?", err=True)
+    return found.total()

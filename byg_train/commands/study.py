@@ -15,12 +15,15 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from ..config import ConfigError
-from ..data import DataError
+from ..data import DataError, counted
 from ..evaluate.summary import Summary
 from ..study.ballot import Ballot
-from ..study.items import find_items
+from ..study.items import find_items, may_not_play
 from ..study.server import LOOPBACK, StudyServer
 from ..study.votes import Cast, VoteFile
+
+# Files that a warning names before it only counts.
+NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,7 @@ def _server(flags: StudyFlags) -> StudyServer:
     if a.resolve() == b.resolve():
         raise ConfigError(f"{a} is compared with itself; wanted the results of two methods")
     items = find_items(a, b, flags.sources, flags.instruction)
+    _warn_of(may_not_play(items))
     votes = VoteFile.begin(flags.votes, short_names(a, b), items)
     ballot = Ballot(items, votes, flags.per_rater)
     try:
@@ -73,6 +77,23 @@ def _server(flags: StudyFlags) -> StudyServer:
     except (OSError, OverflowError) as error:
         why = error.strerror if isinstance(error, OSError) else error
         raise ConfigError(f"--host {flags.host} --port {flags.port}: {why}") from None
+
+
+def _warn_of(clips: dict[Path, str]) -> None:
+    """Name what not every rater will see; the page lets them pass over it."""
+    if not clips:
+        return
+    named = [f"  {path}: {pixels}" for path, pixels in list(clips.items())[:NAMED]]
+    more = [f"  ... and {len(clips) - NAMED} more"] if len(clips) > NAMED else []
+    lines = [
+        f"warning: {counted(len(clips), 'clip')} whose pixels are not yuv420p. Some browsers, "
+        "above all on phones, do not show them, and raters there have to skip them:",
+        *named,
+        *more,
+        "Encode these anew, and the other two clips of each comparison alike:",
+        "  ffmpeg -i IN.mp4 -vf crop=trunc(iw/2)*2:trunc(ih/2)*2 -pix_fmt yuv420p -crf 16 OUT.mp4",
+    ]
+    typer.echo("\n".join(lines), err=True)
 
 
 def short_names(a: Path, b: Path) -> tuple[str, str]:

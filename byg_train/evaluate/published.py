@@ -2,13 +2,14 @@
 
 Either is read from the hub or from what somebody downloaded before. What is written has the
 layout that `tasks.read_tasks` wants; names of results are those that the benchmarks' own scripts
-expect.
+expect. (GEdit-Bench's also want the sources, which lie among the tasks, beside the results.)
 """
 
 from __future__ import annotations
 
 import json
 import tarfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path, PurePosixPath
@@ -30,6 +31,36 @@ GEDIT_COLUMNS = {"task_type", "key", "instruction", "instruction_language", "inp
 ROWS = 16  # of a parquet file, in memory at once
 
 
+class Whole(NamedTuple):
+    """What a benchmark holds when nothing of it is missing."""
+
+    name: str
+    edits: int  # of one language
+    groups: dict[str, int | None]  # edits of each; None where only their sum is published
+
+
+# 1212 rows in two languages, as the data card says; the tasks as the benchmark's own scorer
+# (github.com/stepfun-ai/Step1X-Edit, GEdit-Bench) lists them, which tells no numbers.
+WHOLE_GEDIT = Whole(
+    "GEdit-Bench",
+    606,
+    dict.fromkeys((
+        "background_change", "color_alter", "material_alter", "motion_change", "ps_human",
+        "style_change", "subject-add", "subject-remove", "subject-replace", "text_change",
+        "tone_transfer",
+    )),
+)  # fmt: skip
+# As the list in the authors' repository has them (github.com/PKU-YuanGroup/ImgEdit).
+WHOLE_IMGEDIT = Whole(
+    "ImgEdit-Bench",
+    737,
+    {
+        "extract": 117, "style": 100, "add": 95, "adjust": 94, "background": 94, "replace": 92,
+        "remove": 86, "action": 36, "compose": 23,
+    },
+)  # fmt: skip
+
+
 class Published(NamedTuple):
     """One task, and the bytes of its source picture."""
 
@@ -47,8 +78,8 @@ class Published(NamedTuple):
         return {**told, "group": self.group, "intersection": self.intersection}
 
 
-def write_tasks(tasks: Iterator[Published], folder: Path) -> int:
-    """Write a new folder of tasks, all or nothing; returns how many."""
+def write_tasks(tasks: Iterator[Published], folder: Path) -> Counter[str]:
+    """Write a new folder of tasks, all or nothing; returns how many of each group."""
     if folder.exists():
         raise DataError(f"{folder} exists; choose a new folder, or use what is in it")
     rows, written = [], set()
@@ -63,7 +94,23 @@ def write_tasks(tasks: Iterator[Published], folder: Path) -> int:
         if not rows:
             raise DataError(f"no tasks for {folder}")
         write_manifest(temporary, rows)
-    return len(rows)
+    return Counter(row["group"] for row in rows)
+
+
+def unlike(whole: Whole, found: Counter[str]) -> str | None:
+    """Where the edits of each group differ from the published benchmark's; None if they do not."""
+    told = []
+    for group in dict.fromkeys((*whole.groups, *found)):
+        number, wanted = found[group], whole.groups.get(group, 0)
+        if number != wanted and (wanted is not None or not number):
+            told.append(f"{group} {number} of {'some' if wanted is None else wanted}")
+    if found.total() == whole.edits and not told:
+        return None
+    by_group = f" ({', '.join(told)})" if told else ""
+    return (
+        f"{whole.name} has {whole.edits} edits, and here are {found.total()}{by_group}: scores of "
+        "these are not the benchmark's"
+    )
 
 
 def _checked(data: bytes, name: str) -> bytes:

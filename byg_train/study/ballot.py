@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
 
@@ -44,11 +45,19 @@ class Ballot:
         """How many of the items this rater has voted on."""
         return len(self.votes.by(rater).keys() & self.items.keys())
 
-    def next(self, rater: str) -> Question | None:
-        """One of the items with the fewest votes, in a rater's own order; None at the end."""
+    def next(self, rater: str, skipped: Collection[str] = ()) -> Question | None:
+        """One of the items with the fewest votes, in a rater's own order; None at the end.
+
+        Args:
+            rater: who is asked.
+            skipped: ids of what this rater's browser cannot show; they are not counted as done.
+        """
         voted = self.votes.by(rater)
         left = self.items.keys() - voted.keys()
         if len(self.items) - len(left) >= self.quota:
+            return None
+        left -= {self._names[id_] for id_ in skipped if id_ in self._names}
+        if not left:
             return None
         counts = self.votes.counts()
 

@@ -19,6 +19,8 @@ PICTURES = {
 }
 VIDEOS = {".mp4": "video/mp4", ".m4v": "video/mp4", ".mov": "video/mp4", ".webm": "video/webm"}
 TYPES = PICTURES | VIDEOS
+# Of an MP4, what every browser decodes: chroma of half the size, 8 bits. The latter is full range.
+PLAYS = ("yuv420p", "yuvj420p")
 SHOWN = Formats(TYPES, "png, jpg, webp, gif, mp4, mov or webm")
 
 
@@ -33,10 +35,15 @@ class Item:
     a: Path
     b: Path
 
+    @property
+    def paths(self) -> tuple[Path, Path, Path]:
+        """All that is shown."""
+        return self.source, self.a, self.b
+
     def digest(self) -> str:
         """Names the contents, instruction included: votes on other contents are other votes."""
         state = hashlib.sha256(self.instruction.encode())
-        for path in (self.source, self.a, self.b):
+        for path in self.paths:
             state.update(hashlib.sha256(path.read_bytes()).digest())
         return state.hexdigest()
 
@@ -66,3 +73,21 @@ def find_items(a: Path, b: Path, sources: Path, instruction: str | None) -> list
         Item(name, e.instruction, e.group, e.source, results_a[name], results_b[name])
         for name, e in ((name, edits[name]) for name in both)
     ]
+
+
+def may_not_play(items: list[Item]) -> dict[Path, str]:
+    """MP4s that some browsers, above all on phones, do not show -> how their pixels are kept."""
+    import av
+
+    found = {}
+    for path in sorted({path for item in items for path in item.paths}):
+        if TYPES[path.suffix.lower()] != "video/mp4":
+            continue
+        try:
+            with av.open(str(path)) as clip:
+                pixels = clip.streams.video[0].pix_fmt
+        except (av.FFmpegError, IndexError):
+            pixels = "nothing that can be read"
+        if pixels not in PLAYS:
+            found[path] = str(pixels)
+    return found

@@ -68,7 +68,10 @@ class StudyServer(ThreadingHTTPServer):
 
 
 class Handler(BaseHTTPRequestHandler):
-    """GET the page, `api/next`, `api/again`, `media/ID/SLOT`; POST `api/vote`. No more is there."""
+    """GET the page, `api/next`, `api/again`, `media/ID/SLOT`; POST `api/vote`. No more is there.
+
+    `skipped=ID,ID` with `api/next` and `api/vote`: what the browser cannot show is not asked next.
+    """
 
     server: StudyServer
     protocol_version = "HTTP/1.1"
@@ -100,7 +103,7 @@ class Handler(BaseHTTPRequestHandler):
         rater = _rater(query.get("rater", ""))
         match parts:
             case ["api", "next"]:
-                self._send_question(rater, self.server.ballot.next(rater))
+                self._send_next(rater, query)
             case ["api", "again"]:
                 question = self.server.ballot.again(rater, query.get("item", ""))
                 if question is None:
@@ -117,7 +120,7 @@ class Handler(BaseHTTPRequestHandler):
             self.close_connection = True  # what was sent is left unread
             raise Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"wanted at most {LONGEST} bytes")
         body = self.rfile.read(int(length))
-        parts, _ = self._asked()
+        parts, query = self._asked()
         if parts != ["api", "vote"]:
             raise Refusal(HTTPStatus.NOT_FOUND, "there is nothing here")
         # A form of another site cannot send this type without asking first, and is never allowed.
@@ -128,7 +131,7 @@ class Handler(BaseHTTPRequestHandler):
             self.server.ballot.vote(rater, item, side, seconds)
         except ValueError as error:
             raise Refusal(HTTPStatus.BAD_REQUEST, str(error)) from None
-        self._send_question(rater, self.server.ballot.next(rater))
+        self._send_next(rater, query)
 
     def _asked(self) -> tuple[list[str], dict[str, str]]:
         """The path behind the token, and the query; Refusal for whoever does not know the token."""
@@ -140,6 +143,10 @@ class Handler(BaseHTTPRequestHandler):
             raise Refusal(HTTPStatus.NOT_FOUND, "there is nothing here; open the whole address")
         query = {name: values[-1] for name, values in parse_qs(asked).items()}
         return [unquote(part) for part in parts], query
+
+    def _send_next(self, rater: str, query: dict[str, str]) -> None:
+        skipped = query.get("skipped", "").split(",")
+        self._send_question(rater, self.server.ballot.next(rater, skipped))
 
     def _send_question(self, rater: str, question: Question | None) -> None:
         ballot = self.server.ballot

@@ -6,6 +6,8 @@ const buttons = [...document.querySelectorAll(".choice")];
 const KEYS = { ArrowLeft: "left", a: "left", ArrowRight: "right", b: "right" };
 // Seconds that clips may drift apart; each correction is a small jump.
 const DRIFT = 0.08;
+// Milliseconds until one may go on without what does not load; some browsers tell of no error.
+const PATIENCE = 20000;
 
 let rater = "";
 let current = null; // the question on the page
@@ -13,6 +15,7 @@ let previous = null; // the id of what was voted on before it
 let shownAt = 0;
 let busy = false;
 let paused = false;
+const skipped = new Set(); // ids that this page is not to be asked again
 
 // ------------------------------------------------ talking to the server
 
@@ -50,7 +53,8 @@ async function go(path, body) {
 }
 
 const who = () => `rater=${encodeURIComponent(rater)}`;
-const next = () => go(`api/next?${who()}`);
+const without = () => `skipped=${[...skipped].join(",")}`;
+const next = () => go(`api/next?${who()}&${without()}`);
 
 function back() {
   if (previous) go(`api/again?${who()}&item=${previous}`);
@@ -59,7 +63,13 @@ function back() {
 function vote(side) {
   if (!current || buttons[0].disabled) return;
   const seconds = (performance.now() - shownAt) / 1000;
-  go("api/vote", { rater, item: current.id, side, seconds });
+  go(`api/vote?${without()}`, { rater, item: current.id, side, seconds });
+}
+
+function skip() {
+  if (busy || !current || $("skip").hidden) return;
+  skipped.add(current.id);
+  next();
 }
 
 // ------------------------------------------------ showing a question
@@ -73,6 +83,9 @@ function show(told) {
   $("welcome").hidden = true;
   $("thanks").hidden = Boolean(current);
   $("compare").hidden = !current;
+  $("left").hidden = told.done >= told.total;
+  $("review").hidden = !previous;
+  $("skip").hidden = true;
   frames.forEach((frame) => frame.replaceChildren());
   if (!current) return;
   $("instruction").textContent = current.instruction;
@@ -90,11 +103,15 @@ function show(told) {
 
 // Nobody can vote before everything is there to be seen.
 async function fill(question) {
+  const offerToSkip = () => question === current && ($("skip").hidden = false);
+  const waiting = setTimeout(offerToSkip, PATIENCE);
   const loading = frames.map((frame) => {
     const { slot } = frame.dataset;
     const media = question.media[slot] === "video" ? clip() : new Image();
     const ready = new Promise((resolve, reject) => {
-      for (const event of ["load", "canplaythrough", "playing"]) media.addEventListener(event, resolve);
+      // A clip without a width is one of which only the sound can be played.
+      const seen = () => (sizeOf(media)[0] ? resolve() : reject());
+      for (const event of ["load", "canplaythrough", "playing"]) media.addEventListener(event, seen);
       media.addEventListener("error", reject);
     });
     media.src = `media/${question.id}/${slot}?${who()}`;
@@ -104,11 +121,14 @@ async function fill(question) {
       const sorry = document.createElement("p");
       sorry.textContent = "This browser cannot show it.";
       frame.replaceChildren(sorry);
+      offerToSkip();
       throw new Error();
     });
   });
   const done = await Promise.allSettled(loading);
+  clearTimeout(waiting);
   if (question !== current || done.some((one) => one.status === "rejected")) return;
+  $("skip").hidden = true;
   arrange();
   restart();
   shownAt = performance.now();
@@ -183,6 +203,7 @@ function enlarge(index) {
 
 frames.forEach((frame, i) => frame.addEventListener("click", () => enlarge(i)));
 buttons.forEach((button) => button.addEventListener("click", () => vote(button.dataset.side)));
+$("skip").addEventListener("click", skip);
 $("back").addEventListener("click", back);
 $("review").addEventListener("click", back);
 window.addEventListener("resize", arrange);
@@ -192,6 +213,7 @@ document.addEventListener("keydown", (event) => {
   if (event.key === " " && event.target.tagName === "BUTTON") return; // presses it
   const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
   if (key in KEYS) vote(KEYS[key]);
+  else if (key === "s") skip();
   else if ("123".includes(key)) enlarge(Number(key) - 1);
   else if (key === "Escape") enlarge(-1);
   else if (key === "Backspace") back();
