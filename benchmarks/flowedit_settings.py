@@ -8,6 +8,7 @@ Prints the means over the types of edit for every setting; `world.measure.FLOWED
 from __future__ import annotations
 
 import argparse
+import random
 from collections.abc import Callable
 from itertools import product
 
@@ -33,7 +34,7 @@ def by(editor: Editor, settings: FlowEditSettings) -> Callable:
     return lambda label, edits: editor.flowedit(label, edits, settings)
 
 
-def known(rng: object, label: str) -> Edit:
+def known(rng: random.Random, label: str) -> Edit:
     """A random edit of a name that the base was trained on."""
     return query(rng, label, KNOWN)
 
@@ -47,7 +48,7 @@ def main() -> None:
     scores, _ = measure(methods, args.queries, judge=PICTURES._replace(query=known))
     rows = []
     for i, s in enumerate(TRIED):
-        of = [rows_[str(i)] for rows_ in scores.values()]
+        of = [by_method[str(i)] for by_method in scores.values()]
         means = [np.mean([getattr(score, name) for score in of]) for name in MEASURES]
         told = [str(s.n_max), f"{s.guidance_src:g}", f"{s.guidance_tgt:g}"]
         rows.append([*told, *(f"{mean:.3f}" for mean in means)])

@@ -76,6 +76,10 @@ def test_rows_differ_from_the_full_method_seed_by_seed() -> None:
     assert less["keep"].mean == pytest.approx(-0.1) and less["keep"].n == 2
     table = ablation.markdown({"full": full, "no-cycle": row})
     assert "| w/o cycle loss | +0.100 ± 0.000 | -0.100 ± 0.100 |" in table
+    alone = ablation.result(ablation.ROWS["no-cycle"], {1: scores(0.0, 0.0)})
+    assert ablation.against(alone, full)["edit"].n == 0
+    table = ablation.markdown({"full": full, "no-cycle": alone})
+    assert "| w/o cycle loss |            - |           - |     - |" in table
 
 
 def test_kept_scores_are_of_this_very_lora_and_of_these_measures(

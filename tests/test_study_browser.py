@@ -106,12 +106,18 @@ def test_instructions_are_words(page: Page, study: StudyServer) -> None:
     assert page.locator("#instruction b").count() == 0
 
 
-def test_nobody_votes_on_what_is_not_there_yet(page: Page, study: StudyServer) -> None:
+def right_side_held(page: Page, study: StudyServer) -> list[Route]:
+    """Begin, with the right sides on their way until their routes are continued."""
     held: list[Route] = []
     page.route("**/media/*/right*", lambda route: held.append(route))
     page.goto(study.address)
     page.fill("#name", "Ann")
     page.keyboard.press("Enter")
+    return held
+
+
+def test_nobody_votes_on_what_is_not_there_yet(page: Page, study: StudyServer) -> None:
+    held = right_side_held(page, study)
     page.wait_for_function("() => document.querySelector('[data-slot=left] img')?.complete")
     page.wait_for_function("() => document.querySelector('[data-slot=right] img')")
     page.keyboard.press("ArrowLeft")
@@ -248,11 +254,7 @@ def test_what_a_browser_cannot_show_is_skipped(
 def test_nobody_waits_for_ever(page: Page, study: StudyServer) -> None:
     """Also where a browser tells of no error; and what comes late after all can be voted on."""
     page.clock.install()
-    held: list[Route] = []
-    page.route("**/media/*/right*", lambda route: held.append(route))
-    page.goto(study.address)
-    page.fill("#name", "Ann")
-    page.keyboard.press("Enter")
+    held = right_side_held(page, study)
     page.wait_for_function("() => document.querySelector('[data-slot=right] img')")
     page.clock.fast_forward(3_000)
     assert page.is_hidden("#skip")

@@ -247,7 +247,11 @@ def _part(name: str) -> str:
 def _told(result: ablation.Result, full: ablation.Result | None) -> dict:
     def numbers(summaries: dict) -> dict:
         return {
-            name: {"mean": s.mean, "sem": s.sem if s.n > 1 else None, "seeds": s.n}
+            name: {
+                "mean": s.mean if s.n else None,
+                "sem": s.sem if s.n > 1 else None,
+                "seeds": s.n,
+            }
             for name, s in summaries.items()
         }
 

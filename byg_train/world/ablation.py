@@ -227,6 +227,8 @@ def _cells(measures: Mapping[str, Summary], form: str = ".3f") -> list[str]:
 
 
 def _cell(summary: Summary, form: str = ".3f") -> str:
+    if not summary.n:
+        return "-"  # no seed in common with the full method
     sem = f" ± {summary.sem:.3f}" if summary.n > 1 else ""
     return f"{summary.mean:{form}}{sem}"
 
