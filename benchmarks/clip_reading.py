@@ -38,7 +38,7 @@ from clip_files import clip  # noqa: E402
 from byg_train.config import DataConfig  # noqa: E402
 from byg_train.data.cache import Cache  # noqa: E402
 from byg_train.data.items import load_items  # noqa: E402
-from byg_train.data.stretches import Stretch, content_digest, read_stretch  # noqa: E402
+from byg_train.data.segments import Stretch, content_digest, read_stretch  # noqa: E402
 
 FRAMES, FPS, SIZE = 81, 16, (576, 320)
 

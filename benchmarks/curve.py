@@ -17,9 +17,9 @@ from pathlib import Path
 
 from byg_train.config import TrainConfig, build_config, load_preset, merged
 from byg_train.data.items import load_items
-from byg_train.run_folder import CONFIG, check_output, write_config
-from byg_train.stopping import Interrupted
-from byg_train.trainer import train
+from byg_train.training.run_folder import CONFIG, check_output, write_config
+from byg_train.training.stopping import Interrupted
+from byg_train.training.trainer import train
 from byg_train.world.demo import prepare
 from byg_train.world.measure import Editor, measure
 

@@ -14,8 +14,8 @@ from itertools import product
 
 import numpy as np
 
+from byg_train.editing.methods import FlowEditSettings
 from byg_train.evaluate.markdown import table
-from byg_train.methods import FlowEditSettings
 from byg_train.world.ablation import WARMUP
 from byg_train.world.measure import PICTURES, Editor, measure, query
 from byg_train.world.names import KNOWN

@@ -24,18 +24,18 @@ import diffusers
 import torch
 from torch import Tensor, nn
 
-from byg_train.backbones import Backbone, Text
-from byg_train.backbones.flux import FluxBackbone
-from byg_train.backbones.wan import WanBackbone
-from byg_train.backbones.wan_files import Base
 from byg_train.config import TrainConfig, build_config, load_preset, merged
-from byg_train.cost import memory
-from byg_train.lora import LoraBank
-from byg_train.microbatches import MicroBatch, gradients
-from byg_train.networks import network
-from byg_train.optimizer import build_optimizer
-from byg_train.schedule import Draw, draw_t_within, time_grid
-from byg_train.step import EditBatch, Weights
+from byg_train.core.schedule import Draw, draw_t_within, time_grid
+from byg_train.core.step import EditBatch, Weights
+from byg_train.models.backbone import Backbone, Text
+from byg_train.models.flux.backbone import FluxBackbone
+from byg_train.models.lora import LoraBank
+from byg_train.models.networks import network
+from byg_train.models.wan.backbone import WanBackbone
+from byg_train.models.wan.files import Base
+from byg_train.training.cost import memory
+from byg_train.training.microbatches import MicroBatch, gradients
+from byg_train.training.optimizer import build_optimizer
 
 COMMAND = "python benchmarks/full_size.py"
 # Wan2.2-T2V-A14B's model_index.json.

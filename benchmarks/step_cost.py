@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import typer
 
-from byg_train.bench import markdown, run
+from byg_train.training.bench import markdown, run
 
 
 def main(

@@ -1,5 +1,5 @@
 """`python -m byg_train`."""
 
-from .cli import main
+from .cli.app import main
 
 main()

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from comfy_api.v0_0_2 import io
 from torch import Tensor
 
-from ..byg_train.grid import labelled_grid
+from ..byg_train.media.grid import labelled_grid
 from .pictures import to_image, to_picture
 from .pixels import checked_images, even_sized
 from .sockets import found_by, named

@@ -7,7 +7,7 @@ from typing import Any
 from comfy_api.v0_0_2 import io, ui
 from torch import Tensor
 
-from ..byg_train.lora_file import LoraInfo
+from ..byg_train.models.lora_file import LoraInfo
 from .host import sampling as host
 from .host.source import Conditioning, text_tokens, with_source, zeroed
 from .sockets import INFO

@@ -8,8 +8,8 @@ from typing import Any
 from comfy_api.v0_0_2 import io
 from torch import Tensor
 
-from ..byg_train.fit import Size
-from ..byg_train.lora_file import LoraInfo
+from ..byg_train.media.fit import Size
+from ..byg_train.models.lora_file import LoraInfo
 from .edit import (
     EXACT,
     INFO_IN,

@@ -7,8 +7,8 @@ from typing import Any
 
 from comfy_api.v0_0_2 import io, ui
 
-from ..byg_train.lora_file import LoraInfo
-from ..byg_train.schedule import flux_shift
+from ..byg_train.core.schedule import flux_shift
+from ..byg_train.models.lora_file import LoraInfo
 from .host import lora as host
 from .host.sampling import set_shift, show_text
 from .host.source import leave_out_source, place_source

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from ..byg_train.grid import PAPER, labelled_grid
+from ..byg_train.media.grid import PAPER, labelled_grid
 from . import readings
 from .host import sampling as host
 from .pictures import to_image, to_picture

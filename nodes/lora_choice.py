@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from ..byg_train.lora_file import LoraFile, LoraInfo, read_lora
+from ..byg_train.models.lora_file import LoraFile, LoraInfo, read_lora
 from .host import lora as host
 
 # Choices for the second model of a pair, beside the names of files.

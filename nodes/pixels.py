@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..byg_train.fit import Fit, Size
+from ..byg_train.media.fit import Fit, Size
 
 # The size of the black mask that Load Image gives for a picture without transparency.
 NO_MASK = (64, 64)

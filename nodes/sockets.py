@@ -11,9 +11,9 @@ from typing import Any
 from comfy_api.v0_0_2 import io
 from torch import Tensor
 
-from ..byg_train.fit import Fit, Frames
+from ..byg_train.media.fit import Fit, Frames
 
-# A `byg_train.lora_file.LoraInfo`: what the LoRA's file says of its training.
+# A `byg_train.models.lora_file.LoraInfo`: what the LoRA's file says of its training.
 INFO = io.Custom("BYG_INFO")
 # A `Restore`: how ByG Finish undoes what ByG Image Edit or ByG Video Edit did.
 FIT = io.Custom("BYG_FIT")

@@ -11,7 +11,7 @@ from chat_server import ChatServer
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from byg_train.cli import app
+from byg_train.cli.app import app
 from byg_train.config import DataConfig
 from byg_train.data.items import Item, load_items
 

@@ -10,7 +10,7 @@ from chat_server import Answer, Asked
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from byg_train.cli import app
+from byg_train.cli.app import app
 
 NAMES = ("a", "b", "sub/c")
 

@@ -9,7 +9,7 @@ import torch
 from comfy_host import call
 from torch import Tensor
 
-from byg_train.lora_file import LoraInfo
+from byg_train.models.lora_file import LoraInfo
 
 SEED = 7
 # The world's own size; a model as small as this one does not run at a megapixel.

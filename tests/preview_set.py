@@ -11,7 +11,7 @@ from PIL import Image
 
 from byg_train.config import DataConfig
 from byg_train.data.check import Report, check, estimated
-from byg_train.data.kinds import PICTURES
+from byg_train.data.media_kind import PICTURES
 from byg_train.data.rows import read_rows
 
 NASTY = "a </script><script>alert(1)</script> & \u2028 'ball' 🦊 \\u003c"

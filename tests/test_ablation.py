@@ -12,10 +12,9 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from byg_train.cli import app
-from byg_train.commands import ablate
-from byg_train.commands.children import Children
-from byg_train.commands.settings import Flags, settings
+from byg_train.cli.app import ablate, app
+from byg_train.cli.settings import Flags, settings
+from byg_train.cli.subprocesses import Children
 from byg_train.world import ablation
 from byg_train.world.ablation_plot import plot
 from byg_train.world.demo import prepare

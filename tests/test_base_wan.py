@@ -13,12 +13,12 @@ import torch
 from diffusers import UniPCMultistepScheduler, WanPipeline
 from safetensors import safe_open
 
-from byg_train.backbones.wan import WanBackbone
 from byg_train.config import build_config, load_preset
-from byg_train.edit import attach, open_lora
-from byg_train.flow import noised
-from byg_train.losses import velocity_mse
-from byg_train.schedule import draw_t_within
+from byg_train.core.flow import noised
+from byg_train.core.losses import velocity_mse
+from byg_train.core.schedule import draw_t_within
+from byg_train.editing.editor import attach, open_lora
+from byg_train.models.wan.backbone import WanBackbone
 from byg_train.world.clips import KNOWN, Clip, caption, draw, random_clip, random_edit
 from byg_train.world.measure_clips import drawn
 from byg_train.world.names import HELD_OUT

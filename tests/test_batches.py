@@ -13,7 +13,7 @@ from torch import Tensor
 
 from byg_train.data.batches import Batches, collate, to_device
 from byg_train.data.items import Item
-from byg_train.fit import Size
+from byg_train.media.fit import Size
 
 
 class Shelf:

@@ -8,8 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from byg_train import bench
-from byg_train.bench import (
+from byg_train.config import ConfigError, TrainConfig
+from byg_train.core.schedule import Draw
+from byg_train.core.step import EditBatch, Roles, Text, Velocity, Weights
+from byg_train.training import bench
+from byg_train.training.bench import (
     BASE_FORWARDS,
     GRADIENT_PASSES,
     GRAPHS,
@@ -22,9 +25,6 @@ from byg_train.bench import (
     table,
     works,
 )
-from byg_train.config import ConfigError, TrainConfig
-from byg_train.schedule import Draw
-from byg_train.step import EditBatch, Roles, Text, Velocity, Weights
 
 # Two repetitions; the second ran on a machine twice as slow.
 MADE_UP = Report(

@@ -24,8 +24,8 @@ from byg_train.config import DataConfig
 from byg_train.data import DataError, cache
 from byg_train.data.cache import AT_ONCE, STALE, Cache
 from byg_train.data.items import Item
-from byg_train.data.pictures import inspect, read_pixels
-from byg_train.fit import cover
+from byg_train.media.fit import cover
+from byg_train.media.pictures import inspect, read_pixels
 
 CONFIG = DataConfig(resolution=32)
 

@@ -9,13 +9,7 @@ from chat_server import UNUSABLE, USABLE, Asked, good_fields
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from byg_train.data.vlm.answers import (
-    EDIT_FIELDS,
-    AnswerError,
-    read_clip,
-    read_edit,
-    read_fields,
-)
+from byg_train.data.vlm.answers import EDIT_FIELDS, AnswerError, read_clip, read_edit, read_fields
 from byg_train.data.vlm.edit_types import EDIT_TYPES, Offer, known_type
 
 OFFER = Offer(("color_change", "background_change", "style_change"), ())

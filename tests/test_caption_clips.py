@@ -14,9 +14,9 @@ from chat_server import Answer, Asked, ChatServer, plain
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from byg_train.cli import app
-from byg_train.data.pictures import PictureError
+from byg_train.cli.app import app
 from byg_train.data.vlm.media import FRAMES, clip_jpegs
+from byg_train.media.pictures import PictureError
 
 
 def clip(path: Path, frames: int, size: tuple[int, int] = (64, 32), key_every: int = 12) -> Path:

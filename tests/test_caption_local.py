@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from byg_train.cli import app
+from byg_train.cli.app import app
 from byg_train.data import DataError
 from byg_train.data.vlm.local import LocalModel
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from byg_train.checkpoint import (
+from byg_train.files import atomic
+from byg_train.training.checkpoint import (
     checkpoints,
     load_checkpoint,
     load_optimizer_state,
@@ -17,7 +18,6 @@ from byg_train.checkpoint import (
     prune,
     save_checkpoint,
 )
-from byg_train.files import atomic
 
 
 def _stepped(steps: int) -> tuple[torch.nn.Linear, torch.optim.Optimizer]:

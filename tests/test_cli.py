@@ -18,17 +18,17 @@ import torch
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
-from byg_train import assembly, bench, trainer
-from byg_train.backbones.flux import FluxBackbone
-from byg_train.cli import app
-from byg_train.commands import plan as plan_module
-from byg_train.commands import train as train_module
-from byg_train.commands.plan import shapes
+from byg_train.cli.app import app
+from byg_train.cli.app import train as train_module
 from byg_train.config import PRESETS, TrainConfig, build_config, load_preset
 from byg_train.data.items import load_items
-from byg_train.lora_file import write_lora
-from byg_train.run_folder import read_config
-from byg_train.trainer import Interrupted, TrainingError
+from byg_train.models.flux.backbone import FluxBackbone
+from byg_train.models.lora_file import write_lora
+from byg_train.training import assembly, bench, trainer
+from byg_train.training import plan as plan_module
+from byg_train.training.plan import shapes
+from byg_train.training.run_folder import read_config
+from byg_train.training.trainer import Interrupted, TrainingError
 
 SMALL = (
     "model.text_len=24",

@@ -15,7 +15,7 @@ from byg_train.data import cache as cache_module
 from byg_train.data.batches import Batches
 from byg_train.data.cache import Cache
 from byg_train.data.items import Dataset, load_items
-from byg_train.data.stretches import read_stretch
+from byg_train.data.segments import read_stretch
 
 STYLES = ("cartoon", "photo-realistic")
 

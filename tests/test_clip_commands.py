@@ -18,16 +18,16 @@ from PIL import Image
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
-from byg_train.cli import app
-from byg_train.commands.clip_table import clip_tables
+from byg_train.cli.app import app
+from byg_train.cli.clip_table import clip_tables
 from byg_train.config import DataConfig
 from byg_train.data.check import check_loose
-from byg_train.data.clips import frames, probe
 from byg_train.data.items import load_items
-from byg_train.data.kinds import CLIPS
-from byg_train.data.preview_server import PreviewServer
-from byg_train.data.small import FULL, THUMB, small_copy
-from byg_train.data.words import slips
+from byg_train.data.media_kind import CLIPS
+from byg_train.data.preview.server import PreviewServer
+from byg_train.data.text_rules import slips
+from byg_train.data.thumbnails import FULL, THUMB, small_copy
+from byg_train.media.clips import frames, probe
 
 DATA = DataConfig(frames=5, fps=8, resolution=45, holdout=0)
 

@@ -15,9 +15,9 @@ from PIL import Image
 
 from byg_train.config import ConfigError, DataConfig, build_config
 from byg_train.data import DataError
-from byg_train.data.clips import frames
 from byg_train.data.items import load_items
-from byg_train.data.stretches import Stretch, content_digest, read_stretch, stretches
+from byg_train.data.segments import Stretch, content_digest, read_stretch, stretches
+from byg_train.media.clips import frames
 
 STYLES = ("cartoon", "photo-realistic")
 

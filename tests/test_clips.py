@@ -11,9 +11,9 @@ import pytest
 from clip_files import clip, cut_short, damage, hdr_clip, number, picture, uneven
 from PIL import Image
 
-from byg_train.data import clips, upright
-from byg_train.data.clips import ClipError, frames, moments, probe, verify
-from byg_train.fit import Frames
+from byg_train.media import clips, upright
+from byg_train.media.clips import ClipError, frames, moments, probe, verify
+from byg_train.media.fit import Frames
 
 
 def numbers(path: Path, *of: float | None) -> list[int]:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from byg_train.commands.settings import Flags, settings
+from byg_train.cli.settings import Flags, settings
 from byg_train.config import (
     PRESETS,
     ConfigError,
@@ -20,8 +20,8 @@ from byg_train.config import (
     read_settings,
 )
 from byg_train.data.items import Dataset, Item
-from byg_train.fit import buckets, nearest_bucket
-from byg_train.run_folder import (
+from byg_train.media.fit import buckets, nearest_bucket
+from byg_train.training.run_folder import (
     check_output,
     differences,
     lora_info,

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from byg_train.config import TrainConfig, build_config
-from byg_train.cost import compute, disk, memory, step_cost
-from byg_train.networks import Network, download_size, network
+from byg_train.models.networks import Network, download_size, network
+from byg_train.training.cost import compute, disk, memory, step_cost
 
 FLUX = Network()
 

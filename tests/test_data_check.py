@@ -11,12 +11,12 @@ from PIL import Image, ImageFilter
 
 from byg_train.config import DataConfig
 from byg_train.data import DataError
-from byg_train.data.alike import copies, look
 from byg_train.data.check import Report, check, estimated
+from byg_train.data.excluded import write_struck
 from byg_train.data.items import load_items
-from byg_train.data.kinds import PICTURES
+from byg_train.data.media_kind import PICTURES
+from byg_train.data.near_duplicates import copies, look
 from byg_train.data.rows import read_rows
-from byg_train.data.struck import write_struck
 from byg_train.world.demo import prepare
 
 

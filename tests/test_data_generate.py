@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from byg_train.cli import app
+from byg_train.cli.app import app
 from byg_train.config import ConfigError, DataConfig
-from byg_train.data.captions import parse_template, read_templates, shots
 from byg_train.data.items import load_items
+from byg_train.data.prompt_templates import parse_template, read_templates, shots
 
 Generate = Callable[..., Result]
 SMALL = (

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from byg_train.cli import app
+from byg_train.cli.app import app
 from byg_train.config import DataConfig
 from byg_train.data.items import load_items
 

@@ -15,13 +15,13 @@ from PIL import Image
 from preview_set import NASTY, data_of, make_set, report, save
 from typer.testing import CliRunner, Result
 
-from byg_train.cli import app
+from byg_train.cli.app import app
 from byg_train.config import DataConfig
 from byg_train.data.check import check_loose
-from byg_train.data.kinds import PICTURES
-from byg_train.data.preview import PAGE, page, pictures
-from byg_train.data.small import THUMB, small_copy
-from byg_train.data.struck import HEAD, write_struck
+from byg_train.data.excluded import HEAD, write_struck
+from byg_train.data.media_kind import PICTURES
+from byg_train.data.preview.page import PAGE, page, pictures
+from byg_train.data.thumbnails import THUMB, small_copy
 
 
 def byg(*words: object) -> Result:

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from byg_train.cli import app
+from byg_train.cli.app import app
 from byg_train.config import DataConfig
 from byg_train.data.items import Dataset, load_items
 from byg_train.world.names import STYLE_PHRASE

@@ -10,18 +10,18 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from byg_train import edit as edit_module
-from byg_train.backbones import load_backbone
-from byg_train.cli import app
+from byg_train.cli.app import app
 from byg_train.config import ConfigError, LoraSettings, ModelConfig
-from byg_train.edit import Wishes, edit_image, open_lora
-from byg_train.fit import Fit
-from byg_train.flow import integrate
-from byg_train.lora import LoraBank
-from byg_train.lora_file import LoraInfo, read_lora, write_lora
-from byg_train.sampler import Sampling
-from byg_train.samples import to_pictures
-from byg_train.schedule import time_grid
+from byg_train.core.flow import integrate
+from byg_train.core.schedule import time_grid
+from byg_train.editing import editor as edit_module
+from byg_train.editing.editor import Wishes, edit_image, open_lora
+from byg_train.media.fit import Fit
+from byg_train.models.backbone import load_backbone
+from byg_train.models.lora import LoraBank
+from byg_train.models.lora_file import LoraInfo, read_lora, write_lora
+from byg_train.models.sampler import Sampling
+from byg_train.training.validation import to_pictures
 
 TEXT = "paint the thing blue"
 # Each changes an edit.

@@ -17,15 +17,15 @@ from films import drawn, heard, pictures
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from byg_train import edit_clip as edit_clip_module
-from byg_train.cli import app
+from byg_train.cli.app import app
 from byg_train.config import ConfigError
-from byg_train.edit import Editor, Wishes, attach, open_lora
-from byg_train.edit_clip import EditedClip, edit_clip, longest
-from byg_train.fit import Fit, Frames
-from byg_train.footage import open_footage
-from byg_train.lora_file import PREFIX, LoraInfo, expert_path, read_lora, write_lora
-from byg_train.sampler import unipc
+from byg_train.editing import clip as edit_clip_module
+from byg_train.editing.clip import EditedClip, edit_clip, longest
+from byg_train.editing.editor import Editor, Wishes, attach, open_lora
+from byg_train.media.fit import Fit, Frames
+from byg_train.media.footage import open_footage
+from byg_train.models.lora_file import PREFIX, LoraInfo, expert_path, read_lora, write_lora
+from byg_train.models.sampler import unipc
 
 TEXT, NEGATIVE = "turn video to cartoon style", "photo-realistic snow"
 WAN = PREFIX["wan"]

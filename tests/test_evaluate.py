@@ -15,10 +15,10 @@ from PIL import Image
 from safetensors.numpy import save_file
 from test_metrics_networks import clip_folder, dino_folder  # noqa: F401
 
-from byg_train.commands.evaluate_score import _labels
+from byg_train.cli.evaluate_score import _labels
 from byg_train.config import ConfigError
 from byg_train.evaluate.psnr import psnr
-from byg_train.film import write_film
+from byg_train.media.film import write_film
 
 
 @pytest.fixture

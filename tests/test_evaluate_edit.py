@@ -19,10 +19,10 @@ from test_edit_clip import lora as wan_lora  # noqa: F401
 from typer.testing import Result
 
 from byg_train.config import load_preset
-from byg_train.edit import open_base
+from byg_train.editing.editor import open_base
+from byg_train.editing.methods import FlowEditSettings
 from byg_train.evaluate.media import read_film
-from byg_train.film import write_film
-from byg_train.methods import FlowEditSettings
+from byg_train.media.film import write_film
 
 
 @pytest.fixture

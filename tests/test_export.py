@@ -20,15 +20,15 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner, Result
 
-from byg_train.card import TINY, card, has_workflow, workflow
-from byg_train.cli import app
+from byg_train.cli.app import app
 from byg_train.config import ConfigError, build_config
+from byg_train.core.schedule import flux_shift
 from byg_train.data.items import load_items
-from byg_train.export import export_run
-from byg_train.lora_file import LoraInfo, read_lora, write_lora
-from byg_train.run_folder import write_config
-from byg_train.schedule import flux_shift
-from byg_train.trainer import train
+from byg_train.export.card import TINY, card, has_workflow, workflow
+from byg_train.export.run import export_run
+from byg_train.models.lora_file import LoraInfo, read_lora, write_lora
+from byg_train.training.run_folder import write_config
+from byg_train.training.trainer import train
 
 FLUX = LoraInfo(
     base="black-forest-labs/FLUX.1-dev",
@@ -458,7 +458,7 @@ def test_without_the_node_pack_the_embedded_base_has_no_workflow(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As in a wheel, which holds byg_train alone."""
-    monkeypatch.setattr("byg_train.card.TINY", tmp_path / "gone.json")
+    monkeypatch.setattr("byg_train.export.card.TINY", tmp_path / "gone.json")
     info = replace(FLUX, base="world")
     text = card(info, "ink", has_preview=False)
     assert not has_workflow(info) and "workflow.json" not in text

@@ -20,13 +20,13 @@ from safetensors.torch import save_file
 from test_edit_clip import INFO, NEGATIVE, TEXT, write_pair
 from typer.testing import CliRunner, Result
 
-from byg_train import export as export_module
-from byg_train.card import BOTH, card, has_workflow, workflow
-from byg_train.cli import app
+from byg_train.cli.app import app
 from byg_train.config import build_config
-from byg_train.edit import open_lora
-from byg_train.lora_file import LoraInfo, read_lora
-from byg_train.run_folder import write_config
+from byg_train.editing.editor import open_lora
+from byg_train.export import run as export_module
+from byg_train.export.card import BOTH, card, has_workflow, workflow
+from byg_train.models.lora_file import LoraInfo, read_lora
+from byg_train.training.run_folder import write_config
 from tools.prompts import prompt_of
 
 TI2V = "Wan-AI/Wan2.2-TI2V-5B-Diffusers"
@@ -326,7 +326,7 @@ def test_the_cards_of_other_bases(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     assert "`ink.workflow.json`" in world and "bring the base along" in world
     assert ".mp4)" not in world
     with monkeypatch.context() as installed:  # without the node pack's files
-        installed.setattr("byg_train.card.TINY_CLIP", tmp_path / "gone.json")
+        installed.setattr("byg_train.export.card.TINY_CLIP", tmp_path / "gone.json")
         world = card(replace(WAN, base="world"), "ink", has_preview=False, experts=BOTH)
     assert "*ByG Tiny World*" in world and "*ByG Video Edit*" in world
     small = replace(

@@ -14,8 +14,8 @@ import pytest
 from films import HERTZ, drawn, heard, pictures, tone
 from PIL import Image
 
-from byg_train.film import Sound, film_strip, side_by_side, write_film, write_frames
-from byg_train.grid import labelled_grid
+from byg_train.media.film import Sound, film_strip, side_by_side, write_film, write_frames
+from byg_train.media.grid import labelled_grid
 
 
 @pytest.mark.parametrize("fps", [Fraction(16), Fraction(30000, 1001), Fraction(100, 3)])

@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from byg_train.fit import Fit, Size, buckets, cover, nearest_bucket
+from byg_train.media.fit import Fit, Size, buckets, cover, nearest_bucket
 
 sides = st.integers(1, 47)
 multiples = st.sampled_from([1, 2, 8, 16])

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from byg_train.flow import integrate, noised, one_step, rollout, route_gradient
+from byg_train.core.flow import integrate, noised, one_step, rollout, route_gradient
 
 SHAPES = [(3, 4, 5, 6), (3, 2, 4, 3, 2)]  # ComfyUI's 4-D image latents, our 5-D ones
 

@@ -10,9 +10,9 @@ import tiny_flux
 import torch
 from torch import Tensor
 
-from byg_train.evaluate.flowedit import flowedit
-from byg_train.flow import integrate
-from byg_train.schedule import time_grid
+from byg_train.core.flow import integrate
+from byg_train.core.schedule import time_grid
+from byg_train.editing.flowedit import flowedit
 
 STEPS = 12
 GRID = time_grid(STEPS, 3.0)

@@ -13,8 +13,8 @@ from tiny_flux import HEIGHT, TEXT_LEN, WIDTH, T, exact_rotary, latents, load, t
 from torch import Tensor, nn
 
 from byg_train.config import ConfigError
-from byg_train.flow import integrate
-from byg_train.schedule import flux_shift, time_grid
+from byg_train.core.flow import integrate
+from byg_train.core.schedule import flux_shift, time_grid
 
 WORDS = ["a red fox on a blue ground", "an owl on a green ground", "change the ground to red"]
 WEIGHTS = "transformer/diffusion_pytorch_model.safetensors"

@@ -12,7 +12,7 @@ from films import drawn, numbers
 from PIL import Image
 
 from byg_train.config import ConfigError
-from byg_train.footage import Footage, open_footage
+from byg_train.media.footage import Footage, open_footage
 
 
 def opened(path: Path, fps: float | None = None) -> Footage:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFont
 
-from byg_train.grid import PAPER, _wrapped, labelled_grid, save_picture
+from byg_train.media.grid import PAPER, _wrapped, labelled_grid, save_picture
 
 RED, BLUE = (255, 0, 0), (0, 0, 255)
 LONG = "Turn the whole picture into a hand-painted watercolour on rough paper, with the cat kept"

@@ -19,87 +19,61 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "byg_train"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 
-# Part of the package -> the parts it may import. A part is a file or a folder of byg_train.
-SHARED = {"files", "fit", "flow", "grid", "lora_file", "schedule"}  # with the ComfyUI nodes
-MODEL = SHARED | {"backbones", "config", "lora", "losses", "networks", "sampler", "step"}
-RUN = MODEL | {"checkpoint", "cost", "data", "film", "progress", "run_folder", "samples"}
-EDIT = {"edit", "edit_clip", "footage"}
-LOOP = {"assembly", "gradients", "metrics", "microbatches", "optimizer", "state", "stopping"}
-EDGES = {
+# Room of the package (a folder, or a file beside them) -> the rooms it may import from.
+BASICS = {"config", "files", "progress"}
+ROOMS = {
     "__init__": set(),
     "files": set(),
-    "fit": set(),
-    "flow": set(),
-    "schedule": set(),
-    "grid": {"files"},
-    "lora_file": {"files"},
-    "losses": set(),
-    "step": {"flow", "losses", "schedule"},
-    "sections": set(),
-    "config": {"sections"},
-    "lora": {"config", "step"},
-    "backbones": {"config"},
-    "data": {"backbones", "config", "files", "fit", "step"},
-    "networks": {"config"},
-    "cost": {"config", "networks"},
     "progress": set(),
-    "checkpoint": {"files", "lora"},
-    "state": {"config", "progress"},
-    "run_folder": {"config", "data", "files", "lora_file"},
-    "gradients": {"schedule", "step"},
-    "microbatches": {"backbones", "schedule", "step"},
-    "metrics": {"files"},
-    "optimizer": {"config"},
-    "stopping": set(),
-    "sampler": {"backbones", "flow", "schedule", "step"},
-    "film": {"files", "grid"},
-    "footage": {"config", "data", "film", "fit"},
-    "samples": MODEL | {"data", "film"},
-    "evaluate": SHARED | {"config", "data"},
+    "core": set(),
+    "config": set(),
+    "media": {"config", "files"},
+    "models": {"config", "core", "files"},
+    "data": {"config", "core", "files", "media", "models"},
+    "training": BASICS | {"core", "data", "media", "models"},
+    "evaluate": {"config", "data", "files", "media"},
+    "editing": {"config", "core", "data", "media", "models", "training"},
+    "export": {"config", "data", "files", "models", "training"},
     "study": {"data", "evaluate", "files"},
-    "assembly": (RUN | {"optimizer"}) - {"checkpoint", "cost", "run_folder"},
-    "trainer": (RUN | LOOP) - {"cost"},
-    "bench": MODEL,
-    "edit": RUN,
-    "edit_clip": RUN | {"edit", "footage"},
-    "methods": RUN | {"edit", "evaluate"},
-    "naming": {"backbones"},
-    "card_wan": {"backbones", "lora_file", "naming"},
-    "card": {"card_wan", "config", "lora_file", "naming", "networks"},
-    "export": RUN | {"card", "naming"},
-    "world": RUN | {"edit", "evaluate", "methods"},
-    "commands": RUN
-    | EDIT
-    | {"assembly", "evaluate", "export", "methods", "stopping", "study", "trainer", "world"},
-    "cli": {"bench", "commands", "config", "data", "export", "progress"},
+    "world": BASICS | {"core", "data", "editing", "evaluate", "media", "models", "training"},
+    "cli": BASICS
+    | {"data", "editing", "evaluate", "export", "media", "models", "study", "training", "world"},
     "__main__": {"cli"},
 }
+# Files that ComfyUI's nodes share.
+SHARED = {"core.flow", "core.schedule", "media.fit", "media.grid", "models.lora_file"}
 # Third-party package -> the parts that may import it; nothing else is restricted.
 HEAVY = {
-    "accelerate": {"metrics", "trainer"},
-    "diffusers": {"backbones", "sampler", "world"},
-    "transformers": {"backbones", "data", "evaluate", "world"},
-    "peft": {"lora"},
-    "typer": {"cli", "commands"},
+    "accelerate": {"training"},
+    "diffusers": {"models", "world"},
+    "transformers": {"models", "data", "evaluate", "world"},
+    "peft": {"models"},
+    "typer": {"cli"},
 }
-# The parts that ComfyUI loads, and the maths: what they may import beside the standard library.
+# Files that ComfyUI loads, and the maths: what they may import beside the standard library.
 PURE = {
     "files": set(),
-    "fit": {"torch"},
-    "flow": {"torch"},
-    "schedule": {"torch"},
-    "losses": {"torch"},
-    "step": {"torch"},
-    "grid": {"PIL"},
-    "lora_file": {"torch", "safetensors"},
-    "sections": {"pydantic"},
+    "core.flow": {"torch"},
+    "core.schedule": {"torch"},
+    "core.losses": {"torch"},
+    "core.step": {"torch"},
+    "media.fit": {"torch"},
+    "media.grid": {"PIL"},
+    "models.lora_file": {"torch", "safetensors"},
     "config": {"pydantic", "tomli"},
+    "config.sections": {"pydantic"},
 }
 
 
-def part(path: Path) -> str:
+def room(path: Path) -> str:
     """The part of the package that a file belongs to."""
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def dotted(path: Path) -> str:
+    """A file's name inside the package: core.flow, or config for config/__init__.py."""
+    name = ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+    return name.removesuffix(".__init__")
 
 
 def imports(path: Path) -> Iterator[tuple[str, int]]:
@@ -112,30 +86,47 @@ def imports(path: Path) -> Iterator[tuple[str, int]]:
             base = package[: len(package) - node.level + 1] if node.level else []
             module = ".".join([*base, *([node.module] if node.module else [])])
             for alias in node.names:
-                yield (f"{module}.{alias.name}" if module == "byg_train" else module), node.lineno
+                submodule = PACKAGE.joinpath(*module.split(".")[1:], alias.name)
+                is_module = submodule.with_suffix(".py").is_file() or submodule.is_dir()
+                inside = module.split(".")[0] == "byg_train" and is_module
+                yield (f"{module}.{alias.name}" if inside else module), node.lineno
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_imports_run_one_way(path: Path) -> None:
-    here = part(path)
-    assert here in EDGES, f"new part {here}: say in EDGES what it may import"
+    here, file = room(path), dotted(path)
+    assert here in ROOMS, f"new room {here}: say in ROOMS what it may import"
     for module, line in imports(path):
         head, *rest = module.split(".")
         if head == "byg_train" and rest and rest[0] != here:
-            assert rest[0] in EDGES[here], f"{path.name}:{line}: {here} may not import {rest[0]}"
+            assert rest[0] in ROOMS[here], f"{path.name}:{line}: {here} may not import {rest[0]}"
         if head in HEAVY:
             assert here in HEAVY[head], f"{path.name}:{line}: {here} may not import {head}"
-        if here in PURE and head not in ("byg_train", "__future__"):
-            known = sys.stdlib_module_names | PURE[here]
-            assert head in known, f"{path.name}:{line}: {here} may not import {head}"
+        if file in PURE and head not in ("byg_train", "__future__"):
+            known = sys.stdlib_module_names | PURE[file]
+            assert head in known, f"{path.name}:{line}: {file} may not import {head}"
 
 
-def test_the_edges_have_no_cycle() -> None:
-    done: set[str] = set()
-    while len(done) < len(EDGES):
-        ready = {name for name, edges in EDGES.items() if edges <= done} - done
-        assert ready, f"a cycle among {sorted(set(EDGES) - done)}"
-        done |= ready
+def assert_no_circle(edges: dict[str, set[str]]) -> None:
+    """Take away what imports nothing that is left; what remains imports itself in the end."""
+    left = dict(edges)
+    while ready := {name for name, targets in left.items() if not targets & left.keys() - {name}}:
+        left = {name: targets for name, targets in left.items() if name not in ready}
+    assert not left, f"a circle among {sorted(left)}"
+
+
+def test_there_is_no_circle_between_rooms() -> None:
+    assert_no_circle(ROOMS)
+
+
+@pytest.mark.xfail(strict=True, reason="families, style folders and edit still have one each")
+def test_there_is_no_circle_between_files() -> None:
+    names = {dotted(path) for path in SOURCES}
+    edges = {}
+    for path in SOURCES:
+        found = {module.removeprefix("byg_train.") for module, _ in imports(path)}
+        edges[dotted(path)] = found & names
+    assert_no_circle(edges)
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(PACKAGE)))
@@ -163,7 +154,7 @@ def test_importing_the_package_imports_nothing() -> None:
 
 
 def test_the_command_line_starts_without_torch() -> None:
-    loaded = imported_by("import byg_train.cli")
+    loaded = imported_by("import byg_train.cli.app")
     assert "typer" in loaded
     assert not loaded & {"torch", "diffusers", "transformers", "peft", "accelerate"}
 
@@ -296,7 +287,7 @@ def test_nodes_import_only_what_comfyui_has(path: Path) -> None:
             inside = [*folder[: len(folder) - node.level + 1], *(node.module or "").split(".")]
             if inside[:1] == ["byg_train"]:
                 names = [".".join([*inside[1:], alias.name]) for alias in node.names]
-                known = inside[1] in SHARED - {"files"} or set(names) <= FROM_WORLD
+                known = ".".join(inside[1:3]) in SHARED or set(names) <= SHARED | FROM_WORLD
                 assert known, f"{path.name}:{node.lineno}: {names}"
             else:
                 assert inside[0] == "nodes", f"{path.name}:{node.lineno}: {inside}"

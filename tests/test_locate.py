@@ -13,9 +13,9 @@ from safetensors.torch import load_file, save_file
 from tiny_flux import HEIGHT, TEXT_LEN, WIDTH, T, config, latents, load, text
 from torch import Tensor
 
-from byg_train.backbones import locate
-from byg_train.backbones.flux import pixel_multiple, resolve_base, token_counts
 from byg_train.config import ConfigError, ModelConfig
+from byg_train.models import locate
+from byg_train.models.flux.backbone import pixel_multiple, resolve_base, token_counts
 
 WEIGHTS = "transformer/diffusion_pytorch_model.safetensors"
 

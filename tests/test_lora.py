@@ -13,7 +13,7 @@ from tiny_flux import T, latents, load, make_bank, make_roles, randomise, text, 
 from torch import Tensor
 
 from byg_train.config import ConfigError, LoraSettings
-from byg_train.lora import LoraBank
+from byg_train.models.lora import LoraBank
 
 # ---------------------------------------------------------------- what is adapted, and its start
 

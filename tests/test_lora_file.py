@@ -20,9 +20,9 @@ from tiny_flux import TEXT_LEN, T, config, latents, load, make_bank, randomise, 
 from torch import Tensor
 
 from byg_train import files
-from byg_train.backbones.flux import FluxBackbone
-from byg_train.lora import LoraBank
-from byg_train.lora_file import LoraInfo, read_lora, write_lora
+from byg_train.models.flux.backbone import FluxBackbone
+from byg_train.models.lora import LoraBank
+from byg_train.models.lora_file import LoraInfo, read_lora, write_lora
 
 INFO = LoraInfo(
     base="world", family="flux", reference_mode="index", text_len=TEXT_LEN,

@@ -10,11 +10,11 @@ import torch
 from tiny_flux import T, edit_batch, exact_rotary, latents, load, make_bank, make_roles, randomise
 from torch import Tensor
 
-from byg_train.flow import noised
-from byg_train.gradients import term_gradients
-from byg_train.lora import LoraBank
-from byg_train.schedule import Draw, time_grid
-from byg_train.step import Roles, Weights, byg_step, identity_step, staged_step
+from byg_train.core.flow import noised
+from byg_train.core.schedule import Draw, time_grid
+from byg_train.core.step import Roles, Weights, byg_step, identity_step, staged_step
+from byg_train.models.lora import LoraBank
+from byg_train.training.gradients import term_gradients
 
 W = Weights(cycle=0.7, prior=1.3, identity=0.4, alpha=0.6)
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.autograd import gradcheck
 
-from byg_train.losses import EPS, directional_loss, prior_loss, velocity_mse
+from byg_train.core.losses import EPS, directional_loss, prior_loss, velocity_mse
 
 SHAPES = [(2, 3, 4, 4), (2, 3, 2, 4, 4)]
 

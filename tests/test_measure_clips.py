@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from byg_train.config import DataConfig
-from byg_train.data.clips import frames, probe
 from byg_train.data.items import load_items
+from byg_train.media.clips import frames, probe
 from byg_train.world.clips import FPS, FRAMES, SIZE, Clip, ClipEdit, draw
 from byg_train.world.demo_video import (
     SHARES,

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from byg_train.commands.evaluate_tables import missing_lines, tables
+from byg_train.cli.evaluate_tables import missing_lines, tables
 from byg_train.evaluate.scoring import Scores
 from byg_train.evaluate.tasks import Task
 from byg_train.evaluate.viescore import Marks, geometric, judge_edit, read_marks

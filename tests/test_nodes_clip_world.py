@@ -17,11 +17,11 @@ from graphs import SEED
 from PIL import Image
 from tiny_wan import BOUNDARY
 
-from byg_train.backbones.wan import WanBackbone
-from byg_train.edit import Wishes, attach, open_lora
-from byg_train.edit_clip import edit_clip
-from byg_train.footage import open_footage
-from byg_train.lora_file import LoraInfo, read_lora
+from byg_train.editing.clip import edit_clip
+from byg_train.editing.editor import Wishes, attach, open_lora
+from byg_train.media.footage import open_footage
+from byg_train.models.lora_file import LoraInfo, read_lora
+from byg_train.models.wan.backbone import WanBackbone
 from byg_train.world import clips
 from byg_train.world.measure_clips import query
 from byg_train.world.names import HELD_OUT

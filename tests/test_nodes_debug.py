@@ -10,7 +10,7 @@ from comfy_host import in_host
 from torch import Tensor
 from world_lora import trained, write
 
-from byg_train.lora_file import write_lora
+from byg_train.models.lora_file import write_lora
 
 LORA, WAN_LORA = "debug.safetensors", "debug_wan.safetensors"
 IMAGE = torch.rand(1, 48, 48, 3, generator=torch.Generator().manual_seed(0))

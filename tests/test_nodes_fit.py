@@ -10,8 +10,8 @@ from graphs import INFO
 from hypothesis import given
 from hypothesis import strategies as st
 
-from byg_train.fit import Fit, Frames, Size
-from byg_train.lora_file import LoraInfo
+from byg_train.media.fit import Fit, Frames, Size
+from byg_train.models.lora_file import LoraInfo
 
 
 @given(st.integers(1, 200))

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from world_lora import trained, write
 
-from byg_train.lora_file import LoraInfo, write_lora
+from byg_train.models.lora_file import LoraInfo, write_lora
 
 NAME = "loader.safetensors"
 IMAGE = torch.rand(1, 48, 48, 3, generator=torch.Generator().manual_seed(0))

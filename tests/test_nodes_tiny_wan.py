@@ -21,9 +21,9 @@ from comfy_host import in_host
 from graphs import SEED
 from PIL import Image
 
-from byg_train.backbones.wan import WanBackbone
-from byg_train.edit import open_lora
-from byg_train.lora import LoraBank
+from byg_train.editing.editor import open_lora
+from byg_train.models.lora import LoraBank
+from byg_train.models.wan.backbone import WanBackbone
 from byg_train.world import clips
 
 EXAMPLE = clips.Clip("fox", "3d", "blue", "right")

@@ -16,7 +16,7 @@ from graphs import INFO
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from byg_train.lora_file import write_lora
+from byg_train.models.lora_file import write_lora
 
 WAN = replace(
     INFO, base="Wan-AI/Wan2.2-T2V-A14B", family="wan", reference_mode="shared", text_len=512,

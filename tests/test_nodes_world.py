@@ -15,10 +15,10 @@ from PIL import Image
 from torch import Tensor
 from world_lora import in_float32, trained, write
 
-import byg_train.edit
-from byg_train.backbones.flux import FluxBackbone
+import byg_train.editing.editor
 from byg_train.config import ModelConfig
-from byg_train.lora import LoraBank
+from byg_train.models.flux.backbone import FluxBackbone
+from byg_train.models.lora import LoraBank
 from byg_train.world import scenes
 
 LORA = {"index": "parity_index", "shared": "parity_shared"}
@@ -105,7 +105,7 @@ def test_edit_and_the_graph_draw_the_same_picture(
 ) -> None:
     in_float32(monkeypatch)
     photo, path = _photo(*size), comfy_host.loras() / f"{LORA['index']}.safetensors"
-    (wanted,) = byg_train.edit.edit_image(
+    (wanted,) = byg_train.editing.editor.edit_image(
         path, photo, INSTRUCTION, model=None, strength=1.0, seeds=[SEED], device="cpu"
     )
     image = torch.from_numpy(np.asarray(photo, np.float32) / 255)[None]

@@ -13,13 +13,13 @@ from PIL import Image
 from test_trainer import SMALL
 from typer.testing import CliRunner
 
-from byg_train.cli import app
+from byg_train.cli.app import app
 from byg_train.config import TrainConfig, build_config, merged
-from byg_train.cost import step_cost
 from byg_train.data import DataError
 from byg_train.data.items import Dataset, load_items
 from byg_train.data.pairs import for_objective
-from byg_train.trainer import Trainer
+from byg_train.training.cost import step_cost
+from byg_train.training.trainer import Trainer
 
 SUPERVISED = {"method": {"objective": "supervised"}, "warmup": {"min_steps": 0, "max_steps": 0}}
 

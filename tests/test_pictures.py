@@ -11,7 +11,7 @@ import torch
 from data_sets import save
 from PIL import Image
 
-from byg_train.data.pictures import PictureError, inspect, read_pixels
+from byg_train.media.pictures import PictureError, inspect, read_pixels
 
 
 def shown(path: Path) -> np.ndarray:

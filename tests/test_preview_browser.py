@@ -11,9 +11,9 @@ import browsers
 import pytest
 from preview_set import make_set, report
 
-from byg_train.data.preview import inside, page
-from byg_train.data.preview_server import PreviewServer
-from byg_train.data.struck import read_struck
+from byg_train.data.excluded import read_struck
+from byg_train.data.preview.page import inside, page
+from byg_train.data.preview.server import PreviewServer
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page

@@ -15,9 +15,9 @@ from PIL import Image
 from preview_set import data_of, make_set, report
 
 from byg_train.config import DataConfig
+from byg_train.data.excluded import read_struck
 from byg_train.data.items import load_items
-from byg_train.data.preview_server import PreviewServer
-from byg_train.data.struck import read_struck
+from byg_train.data.preview.server import PreviewServer
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from byg_train.cli import app
+from byg_train.cli.app import app
 from byg_train.data import DataError
 from byg_train.evaluate import published
 from byg_train.evaluate.media import MEDIA

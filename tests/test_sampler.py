@@ -9,9 +9,9 @@ from diffusers.pipelines.wan import pipeline_wan
 from tiny_wan import BOUNDARY, FRAMES, HEIGHT, TEXT_LEN, WIDTH, base, latents, load
 from torch import Tensor
 
-from byg_train.flow import Field, integrate
-from byg_train.sampler import Sampling, sampling_grid
-from byg_train.schedule import flux_shift, time_grid
+from byg_train.core.flow import Field, integrate
+from byg_train.core.schedule import flux_shift, time_grid
+from byg_train.models.sampler import Sampling, sampling_grid
 
 TEXTS = ["a red fox runs over the snow", "turn video to cartoon style in the a red fox snow"]
 NEGATIVE = "the snow"

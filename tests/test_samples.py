@@ -11,10 +11,10 @@ from PIL import ImageChops
 from torch import Tensor
 
 from byg_train.config import build_config
-from byg_train.flow import at_rank
-from byg_train.grid import labelled_grid
-from byg_train.samples import BLIND, HeldOut, Look, to_pictures
-from byg_train.step import EditBatch, Velocity
+from byg_train.core.flow import at_rank
+from byg_train.core.step import EditBatch, Velocity
+from byg_train.media.grid import labelled_grid
+from byg_train.training.validation import BLIND, HeldOut, Look, to_pictures
 
 # Channel 0 is an attribute, -1 in every source; a text is the value that it asks for.
 COUNT, VALUES = 3, {"c": 1.0, "c_inv": -1.0}

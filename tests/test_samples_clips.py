@@ -16,10 +16,10 @@ from PIL import Image, ImageChops
 from torch import Tensor
 
 from byg_train.config import build_config
-from byg_train.film import film_strip, side_by_side
-from byg_train.sampler import Sampling
-from byg_train.samples import CELL, Film, HeldOut, Look, one_by_one
-from byg_train.step import EditBatch
+from byg_train.core.step import EditBatch
+from byg_train.media.film import film_strip, side_by_side
+from byg_train.models.sampler import Sampling
+from byg_train.training.validation import CELL, Film, HeldOut, Look, one_by_one
 
 COUNT, FRAMES, HEIGHT, WIDTH = 2, 5, 24, 36
 CAPTIONS = ["turn it blue", "turn it red"]

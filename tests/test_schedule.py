@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from byg_train.schedule import TimeDistribution, draw_t, flux_shift, shifted, time_grid
+from byg_train.core.schedule import TimeDistribution, draw_t, flux_shift, shifted, time_grid
 
 COUNT = 200_000
 BOTH: list[TimeDistribution] = ["uniform", "logit_normal"]

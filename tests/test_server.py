@@ -14,8 +14,8 @@ from graphs import INFO, INSTRUCTION, SEED
 from PIL import Image
 from world_lora import in_float32, trained, write
 
-import byg_train.edit
-from byg_train import card
+import byg_train.editing.editor
+from byg_train.export.run import card
 from byg_train.world import scenes
 from tools.prompts import (
     Prompt,
@@ -121,7 +121,7 @@ def test_edit_draws_the_same(host: Server, monkeypatch: pytest.MonkeyPatch) -> N
     in_float32(monkeypatch)
     lora = host.base / "models" / "loras" / LORA
     photo = Image.open(host.base / "input" / "fox.png").convert("RGB")
-    (wanted,) = byg_train.edit.edit_image(
+    (wanted,) = byg_train.editing.editor.edit_image(
         lora, photo, INSTRUCTION, model=None, strength=1.0, seeds=[SEED], device="cpu"
     )
     found = _picture(host, _edit(host)).astype(int)

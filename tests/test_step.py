@@ -11,11 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
 
-from byg_train.bench import peak_saved_bytes
-from byg_train.flow import noised, rollout
-from byg_train.losses import velocity_mse
-from byg_train.schedule import Draw
-from byg_train.step import (
+from byg_train.core.flow import noised, rollout
+from byg_train.core.losses import velocity_mse
+from byg_train.core.schedule import Draw
+from byg_train.core.step import (
     Backward,
     EditBatch,
     Roles,
@@ -26,6 +25,7 @@ from byg_train.step import (
     staged_step,
     supervised_step,
 )
+from byg_train.training.bench import peak_saved_bytes
 
 WEIGHTS = Weights(cycle=1.3, prior=0.7, identity=0.4, alpha=0.25)
 GRID = torch.tensor([1.0, 0.8, 0.5, 0.3, 0.0], dtype=torch.float64)

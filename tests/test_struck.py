@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from byg_train.config import DataConfig
 from byg_train.data import DataError
+from byg_train.data.excluded import read_struck, write_struck
 from byg_train.data.items import load_items
-from byg_train.data.struck import read_struck, write_struck
 
 names = st.text(string.ascii_letters + "#. é", min_size=1, max_size=9).filter(
     lambda name: name.strip(" .") == name

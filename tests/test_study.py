@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from study_folders import items_of, make_folders, picture
 
-from byg_train.commands.study import short_names
+from byg_train.cli.study import short_names
 from byg_train.data import DataError
 from byg_train.study.ballot import Ballot, rater_name
 from byg_train.study.items import find_items

@@ -13,7 +13,7 @@ from edit_folders import evaluate
 
 from byg_train.evaluate.motion_fidelity import motion_fidelity
 from byg_train.evaluate.trackers import GRID, load_cotracker, load_raft
-from byg_train.film import write_film
+from byg_train.media.film import write_film
 
 # A repository as torch.hub wants it, with a tracker whose tracks are known: everything moves by the
 # brightness of the frame.

@@ -16,18 +16,18 @@ import torch
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from byg_train.checkpoint import checkpoints
 from byg_train.config import ConfigError, TrainConfig, build_config, merged
+from byg_train.core.flow import at_rank
+from byg_train.core.schedule import Draw
+from byg_train.core.step import EditBatch, byg_step
 from byg_train.data.cache import Cache, Turn
 from byg_train.data.items import load_items
-from byg_train.flow import at_rank
-from byg_train.gradients import STAGES
-from byg_train.optimizer import learning_rate
-from byg_train.schedule import Draw
-from byg_train.state import State
-from byg_train.step import EditBatch, byg_step
-from byg_train.stopping import Interrupted
-from byg_train.trainer import Trainer, TrainingError, train
+from byg_train.training.checkpoint import checkpoints
+from byg_train.training.gradients import STAGES
+from byg_train.training.optimizer import learning_rate
+from byg_train.training.state import State
+from byg_train.training.stopping import Interrupted
+from byg_train.training.trainer import Trainer, TrainingError, train
 
 SMALL = {
     "model": {"dtype": "float32", "text_len": 24, "gradient_checkpointing": False},

@@ -26,8 +26,8 @@ from tiny_wan import (
 )
 from torch import Tensor, nn
 
-from byg_train.backbones.wan import WanBackbone
-from byg_train.flow import integrate
+from byg_train.core.flow import integrate
+from byg_train.models.wan.backbone import WanBackbone
 
 TEXTS = ["a red fox runs over the snow", "", "turn video to cartoon style in the a red fox snow"]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from tiny_wan import base, config
 
-from byg_train.backbones.wan_files import token_counts
 from byg_train.config import ModelConfig, TrainConfig, build_config, load_preset, merged
-from byg_train.cost import compute, disk, look_cost, memory, trained_experts
-from byg_train.networks import WAN_5B, WanNetwork, network
+from byg_train.models.networks import WAN_5B, WanNetwork, network
+from byg_train.models.wan.files import token_counts
+from byg_train.training.cost import compute, disk, look_cost, memory, trained_experts
 
 WAN = {"family": "wan", "reference_mode": "shared", "text_len": 512}
 A14B = ModelConfig(path="Wan-AI/Wan2.2-T2V-A14B-Diffusers", **WAN)

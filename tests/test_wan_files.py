@@ -13,15 +13,10 @@ from safetensors.torch import load_file, save_file
 from tiny_wan import HIGH, LOW, base, config, load, velocity
 from torch import Tensor
 
-from byg_train.backbones import load_backbone
-from byg_train.backbones.wan import WanBackbone
-from byg_train.backbones.wan_files import (
-    expert_files,
-    pixel_multiple,
-    resolve_base,
-    token_counts,
-)
 from byg_train.config import ConfigError, ModelConfig, build_config
+from byg_train.models.backbone import load_backbone
+from byg_train.models.wan.backbone import WanBackbone
+from byg_train.models.wan.files import expert_files, pixel_multiple, resolve_base, token_counts
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 NAMES = {

@@ -17,10 +17,8 @@ from safetensors.torch import load_file, save_file
 from test_wan_files import WEIGHTS, original
 from tiny_wan import HIGH, LOW, base, config, latents, load, make_bank, randomise, text, velocity
 
-from byg_train.backbones.wan import WanBackbone
-from byg_train.backbones.wan_files import Base
-from byg_train.lora import LoraBank
-from byg_train.lora_file import (
+from byg_train.models.lora import LoraBank
+from byg_train.models.lora_file import (
     PREFIX,
     LoraInfo,
     expert_path,
@@ -28,6 +26,8 @@ from byg_train.lora_file import (
     read_lora,
     write_lora,
 )
+from byg_train.models.wan.backbone import WanBackbone
+from byg_train.models.wan.files import Base
 
 comfyui = test_lora_file.comfyui
 PARTS = {"high": "transformer", "low": "transformer_2"}

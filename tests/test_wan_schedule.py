@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from byg_train.schedule import draw_span, draw_t, draw_t_within, middles_of_t, share
+from byg_train.core.schedule import draw_span, draw_t, draw_t_within, middles_of_t, share
 
 SPANS = {"high": (0.875, 1.0), "low": (0.0, 0.875)}
 

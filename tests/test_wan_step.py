@@ -19,10 +19,10 @@ from tiny_wan import (
 )
 from torch import Tensor
 
-from byg_train.backbones.wan import WanBackbone
-from byg_train.lora import LoraBank
-from byg_train.schedule import Draw, time_grid
-from byg_train.step import Weights, byg_step, dream, dream_together, identity_step, staged_step
+from byg_train.core.schedule import Draw, time_grid
+from byg_train.core.step import Weights, byg_step, dream, dream_together, identity_step, staged_step
+from byg_train.models.lora import LoraBank
+from byg_train.models.wan.backbone import WanBackbone
 
 WEIGHTS = Weights(cycle=0.7, prior=1.3, identity=0.4, alpha=0.3)
 TIMES = {"high": HIGH, "low": LOW}

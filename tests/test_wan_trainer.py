@@ -23,16 +23,16 @@ from torch import Tensor
 from typer.testing import CliRunner
 from wan_run import FPS, settings, write_clips
 
-from byg_train.assembly import warmup_files
-from byg_train.checkpoint import checkpoints
-from byg_train.cli import app
+from byg_train.cli.app import app
 from byg_train.config import ConfigError, TrainConfig, merged, parse_set
+from byg_train.core.step import EditBatch, byg_step
 from byg_train.data.items import load_items
-from byg_train.gradients import STAGES
-from byg_train.lora_file import LoraInfo, expert_path, read_lora
-from byg_train.step import EditBatch, byg_step
-from byg_train.stopping import Interrupted
-from byg_train.trainer import Trainer, train
+from byg_train.models.lora_file import LoraInfo, expert_path, read_lora
+from byg_train.training.assembly import warmup_files
+from byg_train.training.checkpoint import checkpoints
+from byg_train.training.gradients import STAGES
+from byg_train.training.stopping import Interrupted
+from byg_train.training.trainer import Trainer, train
 
 comfyui = test_wan_lora.comfyui
 NO_WARMUP = {"warmup": {"min_steps": 0, "max_steps": 0}}

@@ -7,7 +7,7 @@ from data_sets import TEXTS
 from hypothesis import given
 from hypothesis import strategies as st
 
-from byg_train.data.words import RULES, slips
+from byg_train.data.text_rules import RULES, slips
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,10 @@ import torch
 from diffusers.models.transformers import transformer_flux
 from torch import Tensor
 
-from byg_train.backbones.flux import FluxBackbone
 from byg_train.config import LoraSettings, ModelConfig
-from byg_train.lora import LoraBank
-from byg_train.step import EditBatch, Roles
+from byg_train.core.step import EditBatch, Roles
+from byg_train.models.flux.backbone import FluxBackbone
+from byg_train.models.lora import LoraBank
 
 TEXT_LEN = 8
 # Latents of 6 x 4 are 24 x 16 pixels and 3 x 2 tokens.

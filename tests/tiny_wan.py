@@ -17,10 +17,10 @@ from diffusers import (
 from torch import Tensor
 from transformers import T5TokenizerFast, UMT5Config, UMT5EncoderModel
 
-from byg_train.backbones.wan import WanBackbone
 from byg_train.config import LoraSettings, ModelConfig
-from byg_train.lora import LoraBank
-from byg_train.step import EditBatch
+from byg_train.core.step import EditBatch
+from byg_train.models.lora import LoraBank
+from byg_train.models.wan.backbone import WanBackbone
 
 TEXT_LEN, BOUNDARY = 8, 0.875
 # Clips of 5 x 32 x 64: latents of 2 x 4 x 8 and 16 tokens, in the 5B's VAE 2 x 2 x 4 and 4.

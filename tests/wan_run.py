@@ -10,7 +10,7 @@ import numpy as np
 from tiny_wan import FRAMES, HEIGHT, TEXT_LEN, WIDTH, base
 
 from byg_train.config import TrainConfig, build_config, merged
-from byg_train.film import write_film
+from byg_train.media.film import write_film
 
 FPS = 8
 SMALL = {

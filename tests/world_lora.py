@@ -9,11 +9,11 @@ import pytest
 import torch
 from graphs import INFO
 
-import byg_train.edit
-from byg_train.backbones.flux import FluxBackbone
+import byg_train.editing.editor
 from byg_train.config import LoraSettings, ModelConfig
-from byg_train.lora import LoraBank
-from byg_train.lora_file import LoraInfo, write_lora
+from byg_train.models.flux.backbone import FluxBackbone
+from byg_train.models.lora import LoraBank
+from byg_train.models.lora_file import LoraInfo, write_lora
 
 
 def trained(mode: str = "index") -> tuple[FluxBackbone, LoraBank]:
@@ -41,10 +41,10 @@ def write(bank: LoraBank, name: str, info: LoraInfo = INFO, *, folder: Path | No
 
 def in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make `byg_train edit` compute as ComfyUI does with the tiny world."""
-    opened = byg_train.edit.open_lora
+    opened = byg_train.editing.editor.open_lora
 
-    def changed(*arguments: object) -> byg_train.edit.Editor:
+    def changed(*arguments: object) -> byg_train.editing.editor.Editor:
         editor = opened(*arguments)
         return editor._replace(model=editor.model.model_copy(update={"dtype": "float32"}))
 
-    monkeypatch.setattr(byg_train.edit, "open_lora", changed)
+    monkeypatch.setattr(byg_train.editing.editor, "open_lora", changed)

@@ -25,8 +25,8 @@ from .parts import Note
 ROOT = Path(__file__).parents[1]
 # Template of `export` -> the workflow that it is.
 TEMPLATES = {
-    "byg_train/templates/wan.workflow.json": "workflows/byg_wan22_video_edit.json",
-    "byg_train/templates/wan_5b.workflow.json": "workflows/byg_wan22_5b_video_edit.json",
+    "byg_train/export/templates/wan.workflow.json": "workflows/byg_wan22_video_edit.json",
+    "byg_train/export/templates/wan_5b.workflow.json": "workflows/byg_wan22_5b_video_edit.json",
 }
 
 

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..backbones import Text
-from ..fit import Size
-from ..step import EditBatch
+from ..core.step import EditBatch
+from ..media.fit import Size
+from ..models.backbone import Text
 from .cache import Cache
 from .items import Item
 

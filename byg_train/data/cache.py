@@ -23,14 +23,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, save
 from torch import Tensor
 
-from ..backbones import Backbone, Text
 from ..config import DataConfig
-from ..fit import Size, buckets, cover, nearest_bucket
+from ..media.clips import ClipError
+from ..media.fit import Size, buckets, cover, nearest_bucket
+from ..media.pictures import PictureError, read_pixels
+from ..models.backbone import Backbone, Text
 from . import DataError
-from .clips import ClipError
 from .items import WORKERS, Item
-from .pictures import PictureError, read_pixels
-from .stretches import read_stretch
+from .segments import read_stretch
 
 # Part of every name: raise it when the same file would give other pixels.
 VERSION = "1"

@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..config import DataConfig
+from ..media.pictures import Facts
 from . import Problem, Row, counted
-from .alike import copies, look
+from .excluded import file_key, read_struck, row_entry
 from .items import BROKEN, check_files
-from .kinds import Kind, kind_of
 from .manifest import find_manifest
-from .pictures import Facts
+from .media_kind import Kind, kind_of
+from .near_duplicates import copies, look
 from .rows import EQUAL, TEXTS, check_rows
-from .struck import file_key, read_struck, row_entry
-from .words import ERROR, WARNING, slips
+from .text_rules import ERROR, WARNING, slips
 
 SET = "the set"
 # Rules about what training refuses, by the beginning of its words.

@@ -19,14 +19,14 @@ from pathlib import Path
 from typing import Any
 
 from ..config import DataConfig
+from ..media.clips import ClipError
+from ..media.pictures import Facts, PictureError, inspect
 from . import DataError, Problem, Row, counted
-from .clips import ClipError
-from .kinds import CLIPS, Kind, expect_kind, kind_of
+from .excluded import STRUCK, without_struck
 from .manifest import find_manifest
-from .pictures import Facts, PictureError, inspect
+from .media_kind import CLIPS, Kind, expect_kind, kind_of
 from .rows import TEXTS, check_rows, data_folder, optional, read_rows
-from .stretches import Stretch, inspect_clip, stretches
-from .struck import STRUCK, without_struck
+from .segments import Stretch, inspect_clip, stretches
 from .styles import balanced, style_folders
 
 log = logging.getLogger("byg_train")

@@ -8,13 +8,13 @@ from dataclasses import replace
 from pathlib import Path, PureWindowsPath
 
 from ..config import TrainConfig
+from ..media.clips import ClipError
+from ..media.pictures import PictureError, inspect
 from . import DataError, Problem, counted
-from .clips import ClipError
 from .items import Dataset, Item
-from .kinds import CLIPS, Kind, kind_of
-from .pictures import PictureError, inspect
+from .media_kind import CLIPS, Kind, kind_of
 from .rows import TEXTS, data_folder
-from .stretches import inspect_clip
+from .segments import inspect_clip
 
 FIELD = "target_file_name"
 

@@ -8,9 +8,9 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from .excluded import file_key
 from .manifest import manifest_line, write_lines
 from .rows import TEXTS
-from .struck import file_key
 
 # Names that other tools give the two splits.
 SPLIT_NAMES = {

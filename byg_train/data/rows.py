@@ -7,8 +7,8 @@ from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from . import DataError, Problem, Row, counted
-from .kinds import Kind
 from .manifest import find_manifest, manifest_rows
+from .media_kind import Kind
 from .styles import style_folders, style_rows
 
 TEXTS = ("src_caption", "tgt_caption", "instruction", "reverse_instruction")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..config import nearest, read_toml
 from . import DataError, Problem, Row
-from .kinds import Kind, style_files
+from .media_kind import Kind, style_files
 
 if TYPE_CHECKING:
     from .items import Item

@@ -8,7 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from ..data import DataError, clips, pictures
+from ..data import DataError
+from ..media import clips, pictures
 from .models import Frames
 from .tasks import Formats
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from ..config import nearest
 from ..data import DataError
-from ..data.kinds import found_kind, style_files
 from ..data.manifest import write_manifest
+from ..data.media_kind import found_kind, style_files
 from ..data.styles import OWN, Style, load_styles, style_folders
 from ..files import atomic
 

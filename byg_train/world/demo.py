@@ -20,17 +20,8 @@ from rich.table import Table
 from ..data.manifest import write_manifest
 from ..evaluate.true_pairs import gate
 from ..files import atomic
-from ..grid import labelled_grid, save_picture
-from .measure import (
-    GALLERY,
-    Editor,
-    Method,
-    Recolour,
-    between_styles,
-    drawn,
-    measure,
-    query,
-)
+from ..media.grid import labelled_grid, save_picture
+from .measure import GALLERY, Editor, Method, Recolour, between_styles, drawn, measure, query
 from .scenes import Edit, caption, draw, training_edit
 
 # What the demo trains on: (edit type, source style, target style, share); None is any.

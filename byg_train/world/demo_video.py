@@ -20,9 +20,9 @@ from rich.table import Table
 
 from ..data.manifest import write_manifest
 from ..files import atomic
-from ..film import write_film
-from ..grid import save_picture
-from ..samples import Film
+from ..media.film import write_film
+from ..media.grid import save_picture
+from ..training.validation import Film
 from .clips import FPS, KNOWN, ClipEdit, caption, draw, random_edit, training_edit
 from .demo import manifest_row
 from .measure import between_styles

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..edit import open_lora
+from ..editing.editor import open_lora
+from ..editing.methods import FlowEditSettings, Methods
 from ..evaluate.retrieval import rank
 from ..evaluate.true_pairs import (
     ColourMap,
@@ -26,7 +27,6 @@ from ..evaluate.true_pairs import (
     progress,
     style_statistics,
 )
-from ..methods import FlowEditSettings, Methods
 from .names import COLOURS, CORNERS, EXTRAS, HELD_OUT, KNOWN, PATTERNS, STYLES, SUBJECTS, TINTS
 from .scenes import EDITED, Edit, Scene, caption, draw, object_mask, random_edit
 

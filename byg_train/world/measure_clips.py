@@ -15,17 +15,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..edit import open_lora
+from ..editing.editor import open_lora
+from ..editing.methods import Methods
 from ..evaluate.flicker import temporal_flicker
-from ..evaluate.true_pairs import (
-    Score,
-    gate,
-    mean_colour,
-    miss,
-    progress,
-    style_statistics,
-)
-from ..methods import Methods
+from ..evaluate.true_pairs import Score, gate, mean_colour, miss, progress, style_statistics
 from . import measure as measure_pictures
 from .clips import (
     EDITED,

@@ -17,7 +17,7 @@ from PIL import Image
 
 from ..evaluate.retrieval import rank
 from ..evaluate.true_pairs import mean_colour, style_statistics
-from ..grid import labelled_grid, save_picture
+from ..media.grid import labelled_grid, save_picture
 from .names import COLOURS, KNOWN, STYLES
 from .scenes import Scene, base_scene, caption, draw, object_mask, random_scene, withheld
 

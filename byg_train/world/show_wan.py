@@ -17,18 +17,8 @@ from PIL import Image
 
 from ..evaluate.retrieval import rank
 from ..evaluate.true_pairs import style_statistics
-from ..grid import labelled_grid, save_picture
-from .clips import (
-    FRAMES,
-    GROUNDS,
-    KNOWN,
-    MOTIONS,
-    SIZE,
-    Clip,
-    base_clip,
-    caption,
-    object_mask,
-)
+from ..media.grid import labelled_grid, save_picture
+from .clips import FRAMES, GROUNDS, KNOWN, MOTIONS, SIZE, Clip, base_clip, caption, object_mask
 from .measure_clips import Frames, drawn, tall
 from .motion import ground_colour, motion_error
 from .names import COLOURS, STYLES

@@ -18,9 +18,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .. import flow
-from ..backbones import Text
+from ..core import flow
 from ..evaluate.markdown import table
+from ..models.backbone import Text
 from .ablation import WARMUP
 from .measure import KINDS, Editor, between_styles, query
 from .scenes import CANVASES, Edit, caption, training_edit

@@ -29,8 +29,8 @@ from diffusers import (
 from torch import Tensor, nn
 from transformers import T5TokenizerFast, UMT5Config, UMT5EncoderModel
 
-from ..flow import noised
-from ..schedule import Span, draw_t_within
+from ..core.flow import noised
+from ..core.schedule import Span, draw_t_within
 from .clips import EDIT_TYPES, base_clip, caption, draw, random_edit
 from .train_vae import update_average
 from .train_wan_vae import LATENT_CHANNELS, to_pixels, train_vae

@@ -10,7 +10,7 @@ import folder_paths
 import torch
 from comfy.model_patcher import ModelPatcher
 
-from ...byg_train.lora_file import LoraFile
+from ...byg_train.models.lora_file import LoraFile
 
 # ComfyUI's class of a model -> our name of its family; their subclasses are other models.
 FAMILIES = {"Flux": "flux", "WAN21": "wan", "WAN22": "wan"}

@@ -7,7 +7,7 @@ from pathlib import Path, PureWindowsPath
 from typing import Any, NamedTuple
 
 from .. import DataError, Problem
-from ..kinds import CLIPS, PICTURES
+from ..media_kind import CLIPS, PICTURES
 
 SUFFIXES = (*PICTURES.suffixes, *CLIPS.suffixes)
 WANTED = f"{PICTURES.wanted}; {CLIPS.wanted}"

@@ -10,8 +10,8 @@ from typing import Any
 from PIL import Image
 
 from .. import DataError, Problem
-from ..kinds import PICTURES
 from ..manifest import FIELDS, find_manifest, manifest_rows
+from ..media_kind import PICTURES
 from ..repair import SPLIT_NAMES
 from .common import Found, Options, described, inside, present, relative
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ..words import ERROR, slips
+from ..text_rules import ERROR, slips
 from .edit_types import Offer, known_type
 
 EDIT_FIELDS = ("edit_type", "src_caption", "instruction", "tgt_caption", "reverse_instruction")

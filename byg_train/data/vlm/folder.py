@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from .. import DataError, Problem, Row
-from ..kinds import CLIPS, PICTURES, visible_files
 from ..manifest import find_manifest, manifest_line, manifest_rows, write_manifest
+from ..media_kind import CLIPS, PICTURES, visible_files
 from ..rows import TEXTS, data_folder
 from ..styles import restyled, style_words
 from .edit_types import is_photo

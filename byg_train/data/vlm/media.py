@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from ..pictures import PictureError, rgb
+from ...media.pictures import PictureError, rgb
 
 if TYPE_CHECKING:
     from av import VideoFrame

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..pictures import PictureError
+from ...media.pictures import PictureError
 from .answers import AnswerError, read_clip, read_edit
 from .client import Model, ModelError, NoAnswerError, RefusedError, Reply
 from .edit_types import Balance, Offer

@@ -1,0 +1,98 @@
+"""`data generate`: a style folder of what the base model draws from templated captions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import typer
+
+from ..config import ConfigError, TrainConfig
+from ..data.media_kind import PICTURES, Kind, found_kind, kind_of
+from ..data.prompt_templates import Shot, Template, parse_template, read_list, read_templates, shots
+from ..data.styles import style_words
+from ..media.fit import Size, buckets, nearest_bucket
+from ..models.backbone import pixel_multiple, resolve_base
+from .data_check import base_settings
+from .drawing import draw, is_drawn, recipe_of
+from .settings import resolve_device
+
+# What is drawn of a --template when --count is not given.
+COUNT = 20
+# The shape of clips for which no size is given.
+WIDE = (16, 9)
+
+
+@dataclass(frozen=True)
+class GenerateFlags:
+    """The options of `data generate`."""
+
+    root: Path
+    style: str
+    captions: Path | None
+    template: str | None
+    lists: list[str]
+    count: int | None
+    seed: int
+    size: str | None
+    templates: Path | None
+    preset: str | None
+    model: str | None
+    assignments: list[str]
+    device: str
+
+
+def run_generate(flags: GenerateFlags) -> None:
+    """Check everything, then draw what is not there yet."""
+    if not flags.style or Path(flags.style).name != flags.style or flags.style.startswith("."):
+        raise ConfigError(f"style {flags.style!r}: wanted the name of a folder, such as photo")
+    usual = found_kind(flags.root) if flags.root.is_dir() else PICTURES
+    config = base_settings(flags.preset, flags.model, flags.assignments, usual)
+    kind = kind_of(config.data)
+    size = _size(flags.size, config, kind)
+    words = style_words(flags.root, flags.style, flags.templates, kind)
+    wanted = _shots(flags)
+    recipes = {shot: recipe_of(shot, words, size, config) for shot in wanted}
+    todo = [shot for shot in wanted if not is_drawn(words.folder, shot, recipes[shot])]
+    if len(todo) < len(wanted):
+        typer.echo(f"{len(wanted) - len(todo)} of {len(wanted)} are there already", err=True)
+    if todo:
+        device = resolve_device(flags.device)
+        resolve_base(config.model)
+        cache = config.data.cache or flags.root / ".byg_cache"
+        draw(words.folder, {shot: recipes[shot] for shot in todo}, config, size, cache, device)
+    typer.echo(
+        f"{len(wanted)} {kind.many} with captions are in {words.folder}. Look through them:\n"
+        f"  python -m byg_train data preview {flags.root}"
+    )
+
+
+def _shots(flags: GenerateFlags) -> list[Shot]:
+    if (flags.captions is None) == (flags.template is None):
+        raise ConfigError("wanted either --captions FILE or --template TEXT, one of them")
+    lists = dict(map(read_list, flags.lists))
+    templates: list[Template]
+    if flags.captions:
+        templates, count = read_templates(flags.captions, lists), flags.count
+        count = len(templates) if count is None else count
+    else:
+        templates = [parse_template(flags.template, lists, "--template")]
+        count = COUNT if flags.count is None else flags.count
+    if count < 1:
+        raise ConfigError(f"--count {count}: wanted 1 or more")
+    return shots(templates, count, flags.style, flags.seed)
+
+
+def _size(text: str | None, config: TrainConfig, kind: Kind) -> Size:
+    """`768x512`; else the preset's square, of clips its bucket of 16:9."""
+    multiple = pixel_multiple(config.model)
+    if text is None:
+        aspect = 1.0 if kind is PICTURES else config.data.max_aspect
+        return nearest_bucket(*WIDE, buckets(config.data.resolution, multiple, aspect))
+    width, _, height = text.lower().partition("x")
+    if not width.isdecimal() or not height.isdecimal():
+        raise ConfigError(f"--size {text!r}: wanted WIDTHxHEIGHT in pixels, such as 768x512")
+    size = Size(int(width), int(height))
+    if any(side < multiple or side % multiple for side in size):
+        raise ConfigError(f"--size {text}: wanted multiples of {multiple} pixels")
+    return size

@@ -1,0 +1,49 @@
+"""Faults of the machine in the words of a person: what happened, and what to do."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import typer
+
+from ..config import ConfigError
+from ..training.stopping import Interrupted
+
+
+@contextmanager
+def out_of_memory_explained(advice: str) -> Iterator[None]:
+    """A full GPU is one sentence and exit code 1."""
+    import torch
+
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        typer.echo(f"error: the GPU's memory is full; {advice}", err=True)
+        raise typer.Exit(1) from None
+
+
+@contextmanager
+def interruption_explained() -> Iterator[None]:
+    """Being stopped is a message, and the exit code that shells expect of it."""
+    try:
+        yield
+    except Interrupted as stop:
+        typer.echo(str(stop), err=True)
+        raise typer.Exit(stop.code) from None
+
+
+@contextmanager
+def full_disk_explained(output: Path, go_on: str) -> Iterator[None]:
+    """A full disk says what is whole and how to go on."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise ConfigError(
+            f"the disk is full ({error.filename or output}); every file written before is whole. "
+            f"Make room and run the same command {go_on}"
+        ) from None

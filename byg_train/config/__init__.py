@@ -1,0 +1,168 @@
+"""What a run is: its sections together. Presets are TOML files of them, with "null" for nothing."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError, model_validator
+
+from .sections import (
+    DataConfig,
+    GuidanceConfig,
+    LoraSettings,
+    MethodConfig,
+    ModelConfig,
+    OptimizerConfig,
+    RolloutConfig,
+    SampleConfig,
+    Section,
+    TimeConfig,
+    TrainSection,
+    WarmupConfig,
+)
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+PRESET_FOLDER = Path(__file__).parents[1] / "presets"
+# TOML has no null; a setting without a value is written, and read, as this word.
+NULL = "null"
+
+
+class ConfigError(ValueError):
+    """A setting that cannot be used; the message says which, what was found and what is known."""
+
+
+class TrainConfig(Section):
+    """One run."""
+
+    preset: str = "custom"
+    """Name of the preset this came from."""
+    description: str = ""
+    """What the preset is for, in a sentence."""
+    source: str = ""
+    """Where its numbers come from."""
+    seed: int = 0
+    """Seeds everything: weights, order, noise, times."""
+    model: ModelConfig = ModelConfig()
+    guidance: GuidanceConfig = GuidanceConfig()
+    data: DataConfig = DataConfig()
+    method: MethodConfig = MethodConfig()
+    rollout: RolloutConfig = RolloutConfig()
+    time: TimeConfig = TimeConfig()
+    warmup: WarmupConfig = WarmupConfig()
+    lora: LoraSettings = LoraSettings()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    train: TrainSection = TrainSection()
+    sample: SampleConfig = SampleConfig()
+
+    @model_validator(mode="after")
+    def _of_the_family(self) -> TrainConfig:
+        if self.model.family == "flux":
+            for name, found, only in (
+                ("train.expert", self.train.expert, "both"),
+                ("data.frames", self.data.frames, 1),
+            ):
+                if found != only:
+                    raise ValueError(
+                        f"{name} is {found!r}, which is for Wan alone: family 'flux' takes {only!r}"
+                    )
+        return self
+
+
+PRESETS = {p.stem: p for p in sorted(PRESET_FOLDER.glob("*.toml"))}
+
+
+def nearest(word: str, known: list[str]) -> str:
+    """`; did you mean 'x'?`, or nothing."""
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def load_preset(name: str) -> dict[str, Any]:
+    """The tables of a preset file."""
+    if name not in PRESETS:
+        raise ConfigError(
+            f"unknown preset {name!r}{nearest(name, list(PRESETS))} (known: {', '.join(PRESETS)})"
+        )
+    return {**read_settings(PRESETS[name]), "preset": name}
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """The tables of a configuration file, with "null" for settings without a value."""
+    return replaced(read_toml(path), NULL, None)
+
+
+def replaced(tables: dict[str, Any], old: str | None, new: str | None) -> dict[str, Any]:
+    """The same tables with one value for another, wherever it stands."""
+
+    def one(value: Any) -> Any:
+        if isinstance(value, dict):
+            return replaced(value, old, new)
+        return new if value == old else value
+
+    return {key: one(value) for key, value in tables.items()}
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The tables of a user's configuration file."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"configuration file {path} does not exist") from None
+    except OSError as error:  # a folder, or a file that may not be read
+        raise ConfigError(f"configuration file {path}: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not UTF-8 text (at byte {error.start})") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}") from None
+
+
+def merged(tables: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """`over` laid over `tables`, section by section."""
+    result = dict(tables)
+    for key, value in over.items():
+        both = isinstance(value, dict) and isinstance(result.get(key), dict)
+        result[key] = merged(result[key], value) if both else value
+    return result
+
+
+def parse_set(assignment: str) -> dict[str, Any]:
+    """`section.key=value` -> nested tables; the value is TOML, or a bare string, or null."""
+    name, equals, text = assignment.partition("=")
+    if not equals or not name.strip():
+        raise ConfigError(f"--set {assignment!r}: wanted section.key=value")
+    text = text.strip()
+    try:
+        value = None if text in ("null", "none", "None") else tomllib.loads(f"v = {text}")["v"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    for part in reversed(name.strip().split(".")):
+        value = {part: value}
+    return value
+
+
+def build_config(tables: dict[str, Any]) -> TrainConfig:
+    """Validate; a wrong or unknown setting is named with what is known beside it."""
+    try:
+        return TrainConfig.model_validate(tables)
+    except ValidationError as error:
+        raise ConfigError("; ".join(_explain(e) for e in error.errors())) from None
+
+
+def _explain(error: dict[str, Any]) -> str:
+    where = ".".join(str(part) for part in error["loc"])
+    if error["type"] != "extra_forbidden":
+        found = "" if isinstance(error["input"], dict) else f" (found {error['input']!r})"
+        return f"{where}: {error['msg']}{found}".removeprefix(": ")
+    model: Any = TrainConfig
+    for part in error["loc"][:-1]:
+        model = model.model_fields[part].annotation
+    known = list(model.model_fields)
+    hint = nearest(str(error["loc"][-1]), known)
+    return f"unknown setting {where}{hint} (known: {', '.join(known)})"

@@ -1,0 +1,161 @@
+"""The page on which a set is looked through: files, texts, problems, and what is struck.
+
+One HTML file without anything from elsewhere. It takes its files from the server that shows it, or
+carries them inside.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ..check import UNREADABLE, Finding, Report
+from ..excluded import HEAD, Entry, file_key
+from ..media_kind import CLIPS
+from ..rows import TEXTS
+from ..thumbnails import THUMB, small_copy
+
+PAGE = Path(__file__).with_name("preview.html")
+# Nothing from anywhere else, and no script but the page's own, whatever a caption holds.
+POLICY = (
+    "default-src 'none'; img-src 'self' data:; media-src 'self' data:; "
+    "style-src 'unsafe-inline'; connect-src 'self'; base-uri 'none'; script-src 'sha256-{hash}'"
+)
+
+
+def pictures(report: Report) -> list[dict[str, Any]]:
+    """Every file of a set with its tuples and what is wrong with either."""
+    by_file: dict[str, dict[str, Any]] = {}
+    tuples: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in report.rows:
+        name = row.fields.get("file_name")
+        if not isinstance(name, str) or not name.strip():
+            continue
+        key = file_key(name, report.root)
+        own = by_file.setdefault(key, {"file": key, "problems": [], "edits": []})
+        texts = {n: text for n in TEXTS if isinstance(text := row.fields.get(n), str)}
+        edit = {
+            "texts": texts,
+            "kind": str(row.fields.get("edit_type") or ""),
+            "split": str(row.fields.get("split") or "train"),
+            "problems": [],
+        }
+        if texts:
+            own["edits"].append(edit)
+            tuples.setdefault((row.where, texts.get("instruction", "")), []).append(edit)
+    for finding in report.findings:
+        _attach(finding, by_file.get(file_key(finding.file_name, report.root)), tuples)
+    return list(by_file.values())
+
+
+def _attach(
+    finding: Finding,
+    picture: dict[str, Any] | None,
+    tuples: dict[tuple[str, str], list[dict[str, Any]]],
+) -> None:
+    """To its tuple; what is about a file, to the file."""
+    if not finding.file_name or picture is None:
+        return
+    edits = tuples.get((finding.where, finding.instruction), [])
+    about_picture = finding.rule in (UNREADABLE, "duplicate")
+    problem = {
+        name: getattr(finding, name) for name in ("rule", "level", "found", "wanted", "field")
+    }
+    if finding.length and edits:
+        text = edits[0]["texts"][finding.field]
+        # JavaScript counts the halves of letters beyond the first 65,536.
+        problem["at"] = _utf16(text[: finding.at])
+        problem["length"] = _utf16(text[finding.at : finding.at + finding.length])
+    if finding.other:
+        problem["other"] = finding.other
+    for owner in [picture] if about_picture or not edits else edits:
+        if problem not in owner["problems"]:
+            owner["problems"].append(problem)
+
+
+def _utf16(text: str) -> int:
+    return len(text.encode("utf-16-le", errors="surrogatepass")) // 2
+
+
+def page(
+    report: Report,
+    struck: set[Entry],
+    *,
+    served: bool,
+    addresses: Callable[[int, str], dict[str, str]],
+) -> str:
+    """The whole page.
+
+    Args:
+        report: the set with its findings, struck tuples too.
+        struck: what is struck so far.
+        served: whether a server takes the decisions; otherwise the page offers them as a download.
+        addresses: index and name of a file that opens -> its `thumb` and `full` addresses.
+    """
+    shown = pictures(report)
+    told = {p["file"] for p in shown}
+    for index, picture in enumerate(shown):
+        if facts := report.facts.get(picture["file"]):
+            picture.update(width=facts.width, height=facts.height)
+            if facts.clip:
+                picture["length"] = f"{float(facts.clip.duration):.1f} s, {facts.clip.fps:.4g} fps"
+            picture.update(addresses(index, picture["file"]))
+    data = {
+        "title": report.root.resolve().name,
+        "root": report.root.name,
+        "many": report.kind.many,
+        "moving": report.kind is CLIPS,
+        "served": served,
+        "head": HEAD,
+        "struck": sorted(name if text is None else f"{name}\t{text}" for name, text in struck),
+        "notes": [
+            {"where": f.where, "found": f.found, "wanted": f.wanted}
+            for f in report.findings
+            if file_key(f.file_name, report.root) not in told
+        ],
+        "pictures": shown,
+    }
+    # What a browser keeps belongs to this very set, with these texts.
+    text = [data["struck"], [[p["file"], [e["texts"] for e in p["edits"]]] for p in shown]]
+    digest = hashlib.sha256(json.dumps([str(report.root.resolve()), text]).encode()).hexdigest()
+    return filled({**data, "key": f"byg {digest[:24]}"})
+
+
+def filled(data: dict[str, Any]) -> str:
+    """The template with a set in it; no text can end the script block that it stands in."""
+    html = PAGE.read_text(encoding="utf-8")
+    script = re.search(r"<script>(.*?)</script>", html, re.DOTALL)[1]
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    inert = json.dumps(data).replace("<", "\\u003c")
+    for name, value in (
+        ("@POLICY@", POLICY.format(hash=digest)),
+        ("@TITLE@", f"{_escaped(data['title'])}: preview"),
+        ("@DATA@", inert),
+    ):
+        html = html.replace(name, value, 1)
+    return html
+
+
+def _escaped(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;")
+
+
+# ---------------------------------------------------------------- copies
+
+
+def inside(
+    report: Report, on_file: Callable[[], None] = lambda: None
+) -> Callable[[int, str], dict[str, str]]:
+    """Addresses for a page that carries its files; `on_file` is called for each."""
+
+    def addresses(index: int, name: str) -> dict[str, str]:
+        on_file()
+        mime, data = small_copy(report.root / name, THUMB, report.kind)
+        return {"thumb": f"data:{mime};base64,{base64.b64encode(data).decode()}"}
+
+    return addresses

@@ -1,0 +1,187 @@
+"""What leaves the house: a run's LoRA with a card, a preview and a filled-in ComfyUI workflow."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import defaultdict
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from safetensors import SafetensorError, safe_open
+
+from ..config import ConfigError, TrainConfig
+from ..data.items import load_items
+from ..files import atomic
+from ..models.backbone import boundary, pixel_multiple
+from ..models.lora_file import PREFIX, LoraInfo, expert_path, read_lora, write_lora
+from ..training.checkpoint import checkpoints
+from ..training.run_folder import CONFIG, lora_info, read_config
+from .card import ALONE, BOTH, card, has_workflow, workflow
+from .naming import public_name
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Found(NamedTuple):
+    """A run's weights of one step: LoRA files by expert, or a checkpoint's folder."""
+
+    step: int
+    files: dict[str, Path]  # empty: a checkpoint
+    checkpoint: Path | None = None
+
+
+def export_run(
+    run: Path, *, weights: str, step: int | None, output: Path | None, name: str | None
+) -> list[Path]:
+    """Write NAME.safetensors, NAME.png, NAME.workflow.json and README.md; returns what was written.
+
+    Of two experts there are two files, NAME_high_noise and NAME_low_noise; of clips there is also
+    NAME.mp4. No workflow is written where nodes could not run it.
+
+    Args:
+        run: a run's folder.
+        weights: `live`, what was trained and sampled, or `ema`, its slow average.
+        step: which one; None: the newest.
+        output: folder, RUN/export if None.
+        name: of the files, the run folder's name if None.
+    """
+    run = run.resolve()
+    if not (run / CONFIG).is_file():
+        raise ConfigError(f"{run} is no run: it holds no {CONFIG}")
+    if weights not in ("live", "ema"):
+        raise ConfigError(f"--weights {weights!r}: wanted live or ema")
+    name = _checked_name(name or run.name)
+    output = _checked_output(run, (output or run / "export").resolve(), name)
+    found = _find(run, weights, step)
+    info = _published(_info(run, found, weights))
+    written = _write_weights(run, found, info, output / f"{name}.safetensors")
+    experts = list(written)
+    previews = [_copy(p, output / f"{name}{p.suffix}") for p in _previews(run, found.step)]
+    others = list(previews)
+    if has_workflow(info):
+        graph = json.dumps(workflow(info, name, experts), indent=1, ensure_ascii=False)
+        others.append(_write_text(output / f"{name}.workflow.json", graph))
+    suffixes = [p.suffix for p in previews]
+    text = card(
+        info, name, has_preview=".png" in suffixes, has_film=".mp4" in suffixes, experts=experts
+    )
+    return [*written.values(), *others, _write_text(output / "README.md", text)]
+
+
+def _checked_name(name: str) -> str:
+    if not name or Path(name).name != name or "\\" in name or name.startswith("."):
+        raise ConfigError(f"--name {name!r}: wanted a plain file name without a folder")
+    return name
+
+
+def _checked_output(run: Path, output: Path, name: str) -> Path:
+    if output == run or (output.exists() and not output.is_dir()):
+        raise ConfigError(f"--output {output}: wanted a folder of its own")
+    mine = [expert_path(output / f"{name}.safetensors", expert) for expert in (*ALONE, *BOTH)]
+    if output.exists() and any(output.iterdir()) and not any(file.exists() for file in mine):
+        raise ConfigError(f"--output {output} is not empty and holds no export of {name}")
+    return output
+
+
+def _find(run: Path, weights: str, step: int | None) -> Found:
+    """The newest weights, or those of a step; a LoRA file before a checkpoint of the same step."""
+    folders = checkpoints(run / "checkpoints")
+    found = [Found(int(p.name.removeprefix("step-")), {}, p) for p in folders]
+    if weights == "live":
+        by_step: defaultdict[int, dict[str, Path]] = defaultdict(dict)
+        for path in sorted(run.glob("*.safetensors")):
+            info = _stored_info(path)
+            by_step[info.steps][info.expert or "transformer"] = path
+        found += [Found(step, files) for step, files in by_step.items()]
+    steps = sorted({f.step for f in found})
+    what = "EMA weights" if weights == "ema" else "weights"
+    if not found:
+        raise ConfigError(f"{run} holds no {what} yet")
+    if step is not None and step not in steps:
+        raise ConfigError(
+            f"--step {step}: {run} holds {what} of steps {', '.join(map(str, steps))}"
+        )
+    wanted = steps[-1] if step is None else step
+    return [f for f in found if f.step == wanted][-1]
+
+
+def _stored_info(lora: Path) -> LoraInfo:
+    try:
+        with safe_open(lora, "pt") as file:
+            return LoraInfo.from_metadata(file.metadata() or {})
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ConfigError(
+            f"{lora} is no whole LoRA of this run: {error}; move it out of the run's folder"
+        ) from None
+
+
+def _info(run: Path, found: Found, weights: str) -> LoraInfo:
+    """The metadata of a LoRA file; of a checkpoint, what the run's files or its data say."""
+    if found.files:
+        return _stored_info(next(iter(found.files.values())))
+    stored = sorted(run.glob("*.safetensors"))
+    info = _stored_info(stored[0]) if stored else _info_from_data(read_config(run))
+    kind = "ema" if weights == "ema" else "edit"
+    return replace(info, steps=found.step, weights=kind)
+
+
+def _published(info: LoraInfo) -> LoraInfo:
+    """Without the folders of this machine, which are nobody else's business."""
+    components = info.components and public_name(info.components)[0]
+    return replace(info, base=public_name(info.base)[0], components=components)
+
+
+def _info_from_data(config: TrainConfig) -> LoraInfo:
+    multiple = pixel_multiple(config.model)
+    info = lora_info(config, load_items(config.data, multiple), multiple, 0)
+    return replace(info, boundary=boundary(config.model))
+
+
+def _write_weights(run: Path, found: Found, info: LoraInfo, lora: Path) -> dict[str, Path]:
+    """Expert -> the file that was written."""
+    scale, tensors = 1.0, {e: read_lora(p).by_diffusers_names() for e, p in found.files.items()}
+    if found.checkpoint is not None:
+        settings = read_config(run).lora
+        scale = 1.0 if settings.alpha is None else settings.alpha / settings.rank
+        tensors = _of_checkpoint(found.checkpoint, info.weights)
+    if not tensors:
+        raise ConfigError(f"{run} has no EMA weights (method.ema_decay was null); use live ones")
+    written = {expert: expert_path(lora, expert) for expert in tensors}
+    for expert, path in written.items():
+        own = replace(info, expert=expert if expert in BOTH else None)
+        prefix, metadata = PREFIX[info.family], own.to_metadata()
+        write_lora(path, tensors[expert], scale=scale, prefix=prefix, metadata=metadata)
+    return written
+
+
+def _of_checkpoint(folder: Path, weights: str) -> dict[str, dict[str, Tensor]]:
+    """Expert -> its tensors as diffusers names them; without EMA, nothing of `ema`."""
+    experts: dict[str, dict[str, Tensor]] = {}
+    with safe_open(folder / "lora.safetensors", "pt") as file:
+        for key in file.keys():  # noqa: SIM118
+            role, expert, name = key.split(".", 2)
+            if role == weights:
+                experts.setdefault(expert, {})[name] = file.get_tensor(key)
+    return experts
+
+
+def _previews(run: Path, step: int) -> list[Path]:
+    """The newest samples that are not newer than the weights: a picture, and of clips a film."""
+    found = [(int(p.stem.removeprefix("step-")), p) for p in (run / "samples").glob("step-*.*")]
+    newest = max((at for at, _ in found if at <= step), default=None)
+    return sorted((p for at, p in found if at == newest), key=lambda p: p.suffix, reverse=True)
+
+
+def _copy(source: Path, target: Path) -> Path:
+    with atomic(target) as temporary:
+        shutil.copyfile(source, temporary)
+    return target
+
+
+def _write_text(path: Path, text: str) -> Path:
+    with atomic(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    return path

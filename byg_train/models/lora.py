@@ -1,0 +1,234 @@
+"""LoraBank: the edit, EMA and base roles of one set of frozen weights (peft)."""
+
+from __future__ import annotations
+
+import math
+import re
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import torch
+from peft import LoraConfig, inject_adapter_in_model
+from peft.tuners.lora import LoraLayer
+from torch import Tensor, nn
+
+from ..config import ConfigError, LoraSettings, nearest
+from ..core.step import Roles, Text, Velocity
+
+Role = Literal["edit", "ema", "base"]
+
+# What `targets = null` adapts, by the network's class: every attention and MLP projection, as full
+# names. The ending `proj_out` alone would also hit FLUX's last layer.
+DEFAULT_TARGETS = {
+    "FluxTransformer2DModel": re.compile(
+        r"transformer_blocks\.\d+\.attn\.(to_[qkv]|to_out\.0|add_[qkv]_proj|to_add_out)"
+        r"|transformer_blocks\.\d+\.ff(_context)?\.net\.(0\.proj|2)"
+        r"|single_transformer_blocks\.\d+\.(attn\.to_[qkv]|proj_mlp|proj_out)"
+    ),
+    "WanTransformer3DModel": re.compile(
+        r"blocks\.\d+\.(attn[12]\.(to_[qkv]|to_out\.0)|ffn\.net\.(0\.proj|2))"
+    ),
+}
+
+
+class LoraBank:
+    """One LoRA per expert, in up to three roles.
+
+    `edit` trains; `ema` is its slow copy, or `edit` itself without a decay; `base` is the network
+    without a LoRA. LoRA weights are float32 (float64 over a float64 network), whatever the base is.
+    """
+
+    def __init__(
+        self, experts: nn.ModuleDict, settings: LoraSettings, ema_decay: float | None, seed: int
+    ) -> None:
+        """Freeze the experts and put the LoRA in: A drawn from `seed` alone, B zero."""
+        self.decay, self.updates = ema_decay, dict.fromkeys(experts, 0)
+        alpha = settings.rank if settings.alpha is None else settings.alpha
+        self.scale = alpha / settings.rank
+        adapters = ("edit",) if ema_decay is None else ("edit", "ema")
+        generator = torch.Generator().manual_seed(seed)
+        self._layers: dict[str, dict[str, LoraLayer]] = {}
+        for name, expert in experts.items():
+            targets = _target_names(expert, settings.targets)
+            expert.requires_grad_(False)
+            for adapter in adapters:
+                _inject(expert, adapter, settings.rank, alpha, targets)
+            modules = dict(expert.named_modules())
+            self._layers[name] = {target: modules[target] for target in targets}
+            for layer in self._layers[name].values():
+                _initialise(layer, adapters, settings.rank, generator)
+        self._activate("edit")
+
+    # ------------------------------------------------------------ roles
+
+    @contextmanager
+    def using(self, role: Role) -> Iterator[None]:
+        """Run as `role` inside, and as `edit` afterwards, whatever happens.
+
+        Gradient checkpointing runs forwards again during backward, with whatever is active then;
+        so nothing but `edit` may be active outside of this context.
+        """
+        self._activate(role)
+        try:
+            yield
+        finally:
+            self._activate("edit")
+
+    def _activate(self, role: Role) -> None:
+        adapter = "ema" if role == "ema" and self.decay is not None else "edit"
+        for layers in self._layers.values():
+            for layer in layers.values():
+                # Not peft's set_adapter and enable_adapters: they change requires_grad as well.
+                layer._active_adapter = [adapter]
+                layer._disable_adapters = role == "base"
+
+    def roles(self, edit: Velocity, base: Velocity) -> Roles:
+        """The three networks of Algorithm 1 from two velocities over the same weights."""
+
+        def ema(x_t: Tensor, t: Tensor, text: Text, source: Tensor | None = None) -> Tensor:
+            with torch.no_grad(), self.using("ema"):
+                return edit(x_t, t, text, source)
+
+        def frozen(x_t: Tensor, t: Tensor, text: Text, source: Tensor | None = None) -> Tensor:
+            with torch.no_grad(), self.using("base"):
+                return base(x_t, t, text, source)
+
+        return Roles(edit, ema, frozen)
+
+    # ------------------------------------------------------------ weights
+
+    @property
+    def experts(self) -> list[str]:
+        """The networks that have a LoRA."""
+        return list(self._layers)
+
+    def named_parameters(self) -> dict[str, nn.Parameter]:
+        """What trains: "<expert>.<module>.lora_A.weight" (r, in) and ".lora_B.weight" (out, r)."""
+        return self._weights("edit")
+
+    def _weights(self, adapter: str) -> dict[str, nn.Parameter]:
+        return {
+            f"{expert}.{name}": weight
+            for expert in self._layers
+            for name, weight in self._expert_weights(expert, adapter).items()
+        }
+
+    def _expert_weights(self, expert: str, adapter: str) -> dict[str, nn.Parameter]:
+        weights = {}
+        for name, layer in self._layers[expert].items():
+            weights[f"{name}.lora_A.weight"] = layer.lora_A[adapter].weight
+            weights[f"{name}.lora_B.weight"] = layer.lora_B[adapter].weight
+        return weights
+
+    @torch.no_grad()
+    def update_ema(self, experts: Iterable[str]) -> None:
+        """ema <- d ema + (1 - d) edit of the experts that took a step.
+
+        d = min(decay, (1 + k) / (10 + k)) with k that expert's updates so far.
+        """
+        if self.decay is None:
+            return
+        for expert in experts:
+            k = self.updates[expert]
+            decay = min(self.decay, (1 + k) / (10 + k))
+            ema, edit = (
+                list(self._expert_weights(expert, adapter).values()) for adapter in ("ema", "edit")
+            )
+            torch._foreach_lerp_(ema, edit, 1 - decay)
+            self.updates[expert] += 1
+
+    @torch.no_grad()
+    def copy_to_ema(self) -> None:
+        """ema <- edit, exactly; the ramp of the decay starts again."""
+        self.updates = dict.fromkeys(self.updates, 0)
+        if self.decay is not None:
+            _copy(self._weights("edit"), self._weights("ema"))
+
+    # ------------------------------------------------------------ in and out
+
+    def state_dict(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Everything for an exact resume: tensors, and counts that JSON can hold."""
+        adapters = ("edit",) if self.decay is None else ("edit", "ema")
+        tensors = {f"{a}.{k}": w.detach() for a in adapters for k, w in self._weights(a).items()}
+        return tensors, {"updates": dict(self.updates)}
+
+    def load_state_dict(self, tensors: dict[str, Tensor], counts: dict[str, Any]) -> None:
+        """The inverse of `state_dict`."""
+        adapters = ("edit",) if self.decay is None else ("edit", "ema")
+        _copy(tensors, {f"{a}.{k}": w for a in adapters for k, w in self._weights(a).items()})
+        self.updates = dict(counts["updates"])
+
+    def tensors(self, expert: str, weights: Literal["edit", "ema"]) -> dict[str, Tensor]:
+        """One expert's LoRA without its scale, for `lora_file.write_lora`."""
+        adapter = "edit" if self.decay is None else weights
+        return {k: w.detach() for k, w in self._expert_weights(expert, adapter).items()}
+
+    def load_tensors(self, expert: str, tensors: dict[str, Tensor]) -> None:
+        """Start from a LoRA file's tensors (`read_lora`: the scale is baked into B), ema too."""
+        plain = {k: v.float() / (self.scale if "lora_B" in k else 1) for k, v in tensors.items()}
+        _copy(plain, self._expert_weights(expert, "edit"))
+        self.copy_to_ema()
+
+
+def _target_names(expert: nn.Module, targets: list[str] | None) -> list[str]:
+    """Full names of the linear modules to adapt."""
+    linear = [name for name, module in expert.named_modules() if isinstance(module, nn.Linear)]
+    if targets is None:
+        default = DEFAULT_TARGETS[type(expert).__name__]
+        return [name for name in linear if default.fullmatch(name)]
+    for target in targets:
+        if not any(f".{name}".endswith(f".{target}") for name in linear):
+            endings = sorted({name.rsplit(".", 1)[-1] for name in linear})
+            raise ConfigError(
+                f"lora.targets: no linear module is named {target!r} or ends so"
+                f"{nearest(target, [*endings, *linear])} (endings: {', '.join(endings)})"
+            )
+    return [name for name in linear if any(f".{name}".endswith(f".{t}") for t in targets)]
+
+
+def _inject(expert: nn.Module, adapter: str, rank: int, alpha: float, targets: list[str]) -> None:
+    """Wrap the target modules; leaves the expert's mode as it was."""
+    peft = LoraConfig(r=rank, lora_alpha=alpha, target_modules=targets)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Already found a `peft_config`")  # the second adapter
+        # On the meta device: the values are ours, and no global generator is drawn from.
+        inject_adapter_in_model(peft, expert, adapter, low_cpu_mem_usage=True)
+    expert.train(expert.training)
+
+
+def _initialise(
+    layer: LoraLayer, adapters: tuple[str, ...], rank: int, generator: torch.Generator
+) -> None:
+    """The same start for every adapter, drawn on the CPU: independent of the device."""
+    base = layer.get_base_layer().weight
+    kind = {"device": base.device, "dtype": torch.promote_types(base.dtype, torch.float32)}
+    a = torch.empty(rank, layer.in_features)
+    nn.init.kaiming_uniform_(a, a=math.sqrt(5), generator=generator)
+    b = torch.zeros(layer.out_features, rank)
+    for adapter in adapters:
+        for module, value in ((layer.lora_A, a), (layer.lora_B, b)):
+            weight = value.to(**kind, copy=True)
+            module[adapter].weight = nn.Parameter(weight, requires_grad=adapter == "edit")
+
+
+@torch.no_grad()
+def _copy(source: dict[str, Tensor], target: dict[str, nn.Parameter]) -> None:
+    """Copy by name; anything that does not fit raises before a single weight changes."""
+    wrong = {
+        "missing": [k for k in target if k not in source],
+        "unexpected": [k for k in source if k not in target],
+        "of another shape": [
+            f"{k} {tuple(source[k].shape)}, wanted {tuple(target[k].shape)}"
+            for k in target
+            if k in source and source[k].shape != target[k].shape
+        ],
+    }
+    found = [f"{len(v)} {k} (first: {', '.join(v[:2])})" for k, v in wrong.items() if v]
+    if found:
+        raise ConfigError(
+            f"these LoRA weights do not fit this model, rank and lora.targets: {'; '.join(found)}"
+        )
+    for name, weight in target.items():
+        weight.copy_(source[name])

@@ -1,0 +1,262 @@
+"""LoRA files: safetensors keys and metadata that ComfyUI, diffusers and our nodes read.
+
+A module's update is B A with its scale baked into B, so no reader needs an alpha: ComfyUI ignores
+diffusers' metadata and would use scale 1. Torch and safetensors only; the nodes share this file.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from ..files import atomic
+
+# How ComfyUI's key maps name the modules: FLUX in diffusers' names, Wan in the original ones.
+PREFIX = {"flux": "transformer.", "wan": "diffusion_model."}
+PREFIXES = tuple(PREFIX.values())
+A, B = ".lora_A.weight", ".lora_B.weight"
+WAN_NAME = re.compile(r"(blocks\.\d+\.|)(.+)(\.lora_[AB]\.weight)")
+# Wan's modules, of a block and outside of them: diffusers' names -> the original ones.
+WAN_NAMES = {
+    **{f"attn1.to_{x}": f"self_attn.{x}" for x in "qkv"},
+    **{f"attn2.to_{x}": f"cross_attn.{x}" for x in "qkv"},
+    "attn1.to_out.0": "self_attn.o",
+    "attn2.to_out.0": "cross_attn.o",
+    "ffn.net.0.proj": "ffn.0",
+    "ffn.net.2": "ffn.2",
+    "condition_embedder.text_embedder.linear_1": "text_embedding.0",
+    "condition_embedder.text_embedder.linear_2": "text_embedding.2",
+    "condition_embedder.time_embedder.linear_1": "time_embedding.0",
+    "condition_embedder.time_embedder.linear_2": "time_embedding.2",
+    "condition_embedder.time_proj": "time_projection.1",
+    "proj_out": "head.head",
+}
+VERSION = 1
+
+
+class LoraFile(NamedTuple):
+    """What a file holds: "<module>.lora_A.weight" (r, in) and "<module>.lora_B.weight" (out, r)."""
+
+    tensors: dict[str, Tensor]
+    metadata: dict[str, str]
+    prefix: str
+
+    def by_diffusers_names(self) -> dict[str, Tensor]:
+        """The tensors as diffusers names the modules, for a network that it has loaded."""
+        if self.prefix != PREFIX["wan"]:
+            return self.tensors
+        return _renamed(self.tensors, {old: new for new, old in WAN_NAMES.items()})
+
+
+def expert_path(path: Path, expert: str) -> Path:
+    """NAME_high_noise.safetensors of expert "high"; NAME.safetensors where there is one network."""
+    return path.with_stem(f"{path.stem}_{expert}_noise") if expert in ("high", "low") else path
+
+
+def expert_paths(path: Path, experts: Collection[str]) -> dict[str, Path]:
+    """Expert -> its file, whichever of the files, or their common name, `path` is."""
+    stem = path.stem.removesuffix("_high_noise").removesuffix("_low_noise")
+    pair = {"high", "low"} >= set(experts)
+    return {e: expert_path(path.with_stem(stem) if pair else path, e) for e in experts}
+
+
+def write_lora(
+    path: Path,
+    tensors: dict[str, Tensor],
+    *,
+    scale: float,
+    prefix: str,
+    metadata: dict[str, str],
+    dtype: torch.dtype = torch.bfloat16,
+) -> None:
+    """Write A and B tensors atomically; `scale` = alpha / rank goes into B.
+
+    Modules are named as diffusers names them; with Wan's prefix they are renamed as ComfyUI does.
+    """
+    if prefix == PREFIX["wan"]:
+        tensors = _renamed(tensors, WAN_NAMES)
+    baked = {}
+    for name, tensor in tensors.items():
+        tensor = tensor.detach().to("cpu", torch.float32)
+        tensor = tensor * scale if name.endswith(B) else tensor
+        baked[prefix + name] = tensor.to(dtype).contiguous()
+    with atomic(Path(path)) as temporary:
+        # Not save_file: it hides a full disk behind an error of its own, and makes private files.
+        temporary.write_bytes(save(baked, {"format": "pt", **metadata}))
+
+
+def read_lora(path: Path) -> LoraFile:
+    """The tensors as stored (scale baked in), without their prefix; ValueError if it is no LoRA."""
+    if not Path(path).is_file():
+        raise ValueError(f"LoRA file {path} does not exist")
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise ValueError(
+            f"{path} is no readable safetensors file ({error}); "
+            f"choose a .safetensors LoRA, or copy it again if the copy was cut short"
+        ) from None
+    strange = [
+        name for name in tensors if not name.endswith((A, B)) or _partner(name) not in tensors
+    ]
+    prefix = next((p for p in PREFIXES if all(name.startswith(p) for name in tensors)), None)
+    if strange or prefix is None or not tensors:
+        first = strange[0] if strange else next(iter(tensors), "no tensors at all")
+        raise ValueError(
+            f"{path} is no LoRA in the form that byg_train writes: found {first!r}, "
+            f"wanted pairs such as '{PREFIXES[0]}<module>{A}' and '...{B}'"
+        )
+    return LoraFile({k.removeprefix(prefix): v for k, v in tensors.items()}, metadata, prefix)
+
+
+def _renamed(tensors: dict[str, Tensor], names: dict[str, str]) -> dict[str, Tensor]:
+    """Other names for the modules of Wan; unknown ones stay."""
+
+    def renamed(name: str) -> str:
+        block, module, end = WAN_NAME.fullmatch(name).groups()
+        return block + names.get(module, module) + end
+
+    return {renamed(name): tensor for name, tensor in tensors.items()}
+
+
+def _partner(name: str) -> str:
+    return name.removesuffix(A) + B if name.endswith(A) else name.removesuffix(B) + A
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+@dataclass(frozen=True)
+class LoraInfo:
+    """All that `edit` and the nodes need to run a LoRA as it was trained; `byg.*` in the file."""
+
+    base: str  # hub id or path of the model it was trained on; "world" is the embedded one
+    family: str  # "flux" or "wan"
+    reference_mode: str  # "index" or "shared": positions of the source tokens
+    text_len: int  # T5 tokens
+    instructions: list[str]  # examples of what it was taught, and of the way back
+    reverse_instructions: list[str]
+    resolution: int  # buckets have about resolution^2 pixels
+    guidance_train: float | None  # values of the guidance embedding; None: the model has none
+    guidance_prior: float | None
+    guidance_sample: float | None
+    sample_steps: int
+    sample_shift: float | str  # a number, or "flux" for the resolution-dependent one
+    rank: int
+    steps: int  # optimiser steps taken
+    weights: str  # "edit" (live) or "ema"
+    dataset: str  # hash of the training data
+    multiple: int = 16  # pixel sizes are multiples of this
+    version: int = VERSION  # of this table
+    date: str = field(default_factory=_now)  # UTC, ISO 8601
+    # Younger than the first files, in which they are absent.
+    components: str | None = None  # of a single-file base: where its VAE and text encoders are
+    revision: str | None = None  # of a base on the hub
+    expert: str | None = None  # "high" or "low": which of a pair of networks; None: there is one
+    boundary: float | None = None  # of the pair: `high` runs at t >= boundary
+    frames: int | None = None  # of a training clip
+    fps: float | None = None  # that the model works at
+    sampler: str | None = None  # "euler", as None means too, or "unipc"
+    cfg: float | None = None  # classifier-free guidance against `negative`; None: 1, which is none
+    cfg_low: float | None = None  # of the low-noise expert; None: as `cfg`
+    negative: str | None = None
+
+    def to_metadata(self) -> dict[str, str]:
+        """Strings for the safetensors header: byg.*, and what LoRA managers look for."""
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        ours = {
+            f"byg.{k}": v if isinstance(v, str) else json.dumps(v, ensure_ascii=False)
+            for k, v in values.items()
+        }
+        return {**ours, **_modelspec(self), **_kohya(self)}
+
+    @classmethod
+    def from_metadata(cls, metadata: dict[str, str]) -> LoraInfo:
+        """The inverse of `to_metadata`; ValueError if the file is not one of ours."""
+        if "byg.version" not in metadata:
+            raise ValueError(
+                "not a ByG LoRA: the file's metadata has no byg.version. Choose a LoRA that "
+                "byg_train wrote; any other LoRA belongs into ComfyUI's own Load LoRA node."
+            )
+        values = {}
+        for f in dataclasses.fields(cls):
+            key = f"byg.{f.name}"
+            if f.default is None and key not in metadata:
+                continue
+            try:
+                values[f.name] = _READ[str(f.type)](metadata[key])
+            except (KeyError, ValueError):
+                found = metadata.get(key, "nothing")
+                raise ValueError(
+                    f"not a ByG LoRA of version {VERSION}: {key} is {found!r}, wanted {f.type}. "
+                    f"Update ByG, or take the file as byg_train wrote it."
+                ) from None
+        info = cls(**values)
+        if info.version > VERSION or info.reference_mode not in ("index", "shared"):
+            raise ValueError(
+                f"this ByG LoRA was written by a newer byg_train (version {info.version}, "
+                f"reference mode {info.reference_mode!r}); update ByG to use it"
+            )
+        return info
+
+
+def _strings(text: str) -> list[str]:
+    values = json.loads(text)
+    if not isinstance(values, list) or not all(isinstance(v, str) for v in values):
+        raise ValueError(text)
+    return values
+
+
+# How the text of a field is read, by the field's annotation.
+_READ: dict[str, Callable[[str], Any]] = {
+    "str": str,
+    "str | None": lambda text: None if text == "null" else text,
+    "int": int,
+    "int | None": lambda text: None if text == "null" else int(text),
+    "list[str]": _strings,
+    "float | None": lambda text: None if text == "null" else float(text),
+    "float | str": lambda text: text if text == "flux" else float(text),
+}
+
+
+def _modelspec(info: LoraInfo) -> dict[str, str]:
+    """Stability's modelspec 1.0, which LoRA managers show."""
+    kind, source = ("video", "clip") if info.family == "wan" else ("image", "picture")
+    title = info.instructions[0] if info.instructions else f"{kind} edit"
+    return {
+        "modelspec.sai_model_spec": "1.0.0",
+        "modelspec.architecture": "wan2.2/lora" if kind == "video" else "flux-1-dev/lora",
+        "modelspec.implementation": "diffusers",
+        "modelspec.title": f"ByG: {title}",
+        "modelspec.description": f"Edits a source {source}; trained without before/after pairs.",
+        "modelspec.trigger_phrase": title,
+        "modelspec.resolution": f"{info.resolution}x{info.resolution}",
+        "modelspec.date": info.date,
+    }
+
+
+def _kohya(info: LoraInfo) -> dict[str, str]:
+    """The ss_* keys of sd-scripts; alpha = rank, since the scale is baked into B."""
+    return {
+        "ss_base_model_version": "wan2.2" if info.family == "wan" else "flux1",
+        "ss_network_module": f"networks.lora_{info.family}",
+        "ss_network_dim": str(info.rank),
+        "ss_network_alpha": str(info.rank),
+        "ss_sd_model_name": info.base,
+        "ss_steps": str(info.steps),
+        "ss_resolution": f"({info.resolution}, {info.resolution})",
+    }

@@ -1,0 +1,113 @@
+"""From noise to an edit: the solver, its times, and classifier-free guidance."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from ..core.flow import Field, integrate
+from ..core.schedule import flux_shift, time_grid
+
+if TYPE_CHECKING:
+    from ..core.step import Velocity
+    from .backbone import Text
+
+# The steps of Wan's and diffusers' discrete time.
+DISCRETE = 1000
+Each = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How an edit is sampled; a LoRA's metadata says it, and `sample.*` of a run.
+
+    `cfg` is the weight of classifier-free guidance against the text `negative`, 1 = none; with two
+    experts it is that of high noise, and `cfg_low` (None: the same) that of low noise.
+    """
+
+    steps: int
+    shift: float | str  # a number, or "flux" for the resolution-dependent one
+    sampler: str = "euler"  # or "unipc"
+    cfg: float = 1.0
+    cfg_low: float | None = None
+    negative: str = ""
+
+    @property
+    def guided(self) -> bool:
+        """Whether the negative text is ever asked."""
+        return self.cfg != 1 or self.cfg_low not in (None, 1)
+
+    def solve(self, velocity: Field, eps: Tensor, each: Each = lambda done, of: None) -> Tensor:
+        """y_0 like eps (B, C, F, h, w) at t = 1; `each(done, of)` follows every evaluation."""
+        if self.sampler == "unipc":
+            return unipc(velocity, eps, self.steps, sampling_shift(self.shift, eps), each)
+        return integrate(velocity, eps, sampling_grid(self.steps, self.shift, eps), each)
+
+    def field(
+        self,
+        velocity: Velocity,
+        text: Text,
+        source: Tensor | None,
+        negative: Text | None = None,
+        boundary: float = 0.0,
+    ) -> Field:
+        """v_neg + w (v - v_neg) of an editor; v alone, and one evaluation, where w is 1.
+
+        Args:
+            text: the instruction, and `negative` the text to be kept away from; the source stands
+                beside both. `negative` may be None where `guided` is false.
+            boundary: below this time `cfg_low` holds.
+        """
+
+        def at(y: Tensor, t: Tensor) -> Tensor:
+            v = velocity(y, t, text, source)
+            low = self.cfg_low is not None and bool((t < boundary).all())
+            w = self.cfg_low if low else self.cfg
+            if w == 1:
+                return v
+            v_neg = velocity(y, t, negative, source)
+            return v_neg + w * (v - v_neg)
+
+        return at
+
+
+def sampling_shift(shift: float | str, latents: Tensor) -> float:
+    """The number behind a shift, for latents (B, C, F, h, w)."""
+    if shift != "flux":
+        return float(shift)
+    _, _, frames, height, width = latents.shape
+    return flux_shift(frames * height * width // 4)
+
+
+def sampling_grid(steps: int, shift: float | str, latents: Tensor) -> Tensor:
+    """Euler's times for latents (B, C, F, h, w)."""
+    return time_grid(steps, sampling_shift(shift, latents))
+
+
+def unipc(
+    velocity: Field, eps: Tensor, steps: int, shift: float, each: Each = lambda done, of: None
+) -> Tensor:
+    """UniPC of second order (Zhao et al. 2023) as Wan2.2 ships it and diffusers has it.
+
+    Its times are diffusers' own, from 1 to shift / (shift + 999); the network is asked at them
+    rounded down to a thousandth, as in Wan, whose timesteps are whole numbers.
+    """
+    from diffusers import UniPCMultistepScheduler
+
+    scheduler = UniPCMultistepScheduler(
+        num_train_timesteps=DISCRETE,
+        prediction_type="flow_prediction",
+        use_flow_sigmas=True,
+        flow_shift=shift,
+    )
+    scheduler.set_timesteps(steps, device=eps.device)
+    scheduler.set_begin_index(0)  # else it looks for the step by its time, which may occur twice
+    y = eps
+    for i, timestep in enumerate(scheduler.timesteps):
+        t = (timestep / DISCRETE).to(eps).expand(len(y))
+        y = scheduler.step(velocity(y, t), timestep, y, return_dict=False)[0]
+        each(i + 1, steps)
+    return y

@@ -1,0 +1,113 @@
+"""From a configuration to what a run holds. What can be wrong in it shows before any encoding."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ..config import ConfigError, TrainConfig
+from ..core.step import Velocity
+from ..data.batches import collate, to_device
+from ..data.cache import Cache
+from ..models.backbone import Backbone, Text, load_backbone
+from ..models.lora import LoraBank
+from ..models.lora_file import expert_paths, read_lora
+from ..progress import Progress
+from .optimizer import build_optimizer
+from .validation import HeldOut
+
+if TYPE_CHECKING:
+    from ..data.items import Dataset
+
+WORLD = Path(__file__).parents[1] / "world"
+
+
+class Model(NamedTuple):
+    """The base, the LoRA in it, and what trains the LoRA."""
+
+    backbone: Backbone
+    bank: LoraBank
+    optimizer: torch.optim.Optimizer
+
+
+def build_model(config: TrainConfig, device: str) -> Model:
+    """Load the base and put the LoRA in, where the warm-up file left off if there is one."""
+    backbone = load_backbone(config.model, device)
+    trained = {e: n for e, n in backbone.experts.items() if config.train.trains(e)}
+    if not trained:
+        raise ConfigError(one_network(config))
+    if bare := backbone.experts.keys() - trained.keys():
+        backbone.blind = bare
+    bank = LoraBank(nn.ModuleDict(trained), config.lora, config.method.ema_decay, config.seed)
+    for expert, path in warmup_files(config, list(trained)).items():
+        bank.load_tensors(expert, read_lora(path).by_diffusers_names())
+    # Before the weights go to their device: `drop_encoders` moves them, the objects stay the same.
+    return Model(backbone, bank, build_optimizer(config, list(bank.named_parameters().values())))
+
+
+def one_network(config: TrainConfig) -> str:
+    """Why one expert of two cannot be trained where there are no two."""
+    return (
+        f"train.expert is {config.train.expert!r}, and {config.model.path} has one network: set "
+        f"train.expert to 'both'"
+    )
+
+
+def warmup_files(config: TrainConfig, experts: Collection[str]) -> dict[str, Path]:
+    """Expert -> the file that its LoRA starts from; nothing for a start from zeros.
+
+    Of a pair, `warmup.lora` may be either file, or their name without `_high_noise`, `_low_noise`.
+    """
+    name = config.warmup.lora
+    shipped = {"flux": "warmup.safetensors", "wan": "warmup_wan.safetensors"}
+    if name is None:
+        return {}
+    path = WORLD / shipped[config.model.family] if name == "world" else Path(name).expanduser()
+    return expert_paths(path, experts)
+
+
+def encode(config: TrainConfig, data: Dataset, backbone: Backbone) -> Cache:
+    """Latents and embeddings of every item, from the cache where it has them."""
+    items = [*data.train, *data.test, *(item.target for item in data.train if item.target)]
+    cache = Cache(config.data.cache or Path(config.data.path) / ".byg_cache", backbone, config.data)
+    with Progress(len(items), "encoding") as progress:
+        cache.prepare(items, {"", config.sample.negative}, progress.advance)
+    backbone.drop_encoders()
+    return cache
+
+
+def hold_out(
+    config: TrainConfig, data: Dataset, cache: Cache, backbone: Backbone, device: torch.device
+) -> HeldOut:
+    """The first held-out items of one bucket: a batch has one size."""
+    items = data.test or data.train
+    bucket = cache.bucket(items[0])
+    shown = [i for i in items if cache.bucket(i) == bucket][: config.sample.count]
+    batch = to_device(collate(shown, cache), device)
+    empty = cache.text(config.sample.negative)
+    negative = {k: e.to(device).expand(len(shown), *e.shape) for k, e in empty.items()}
+    return HeldOut(batch, [i.instruction for i in shown], backbone, config, negative)
+
+
+def prior_velocity(config: TrainConfig, backbone: Backbone, empty: Text) -> Velocity:
+    """The frozen base, with classifier-free guidance where `prior_guidance` is not 1.
+
+    `empty` is the empty caption's embedding, without a batch axis.
+    """
+    w = config.method.prior_guidance
+
+    def prior(x_t: Tensor, t: Tensor, text: Text, source: Tensor | None = None) -> Tensor:
+        velocity = partial(backbone.velocity, x_t, t, guidance=config.guidance.prior)
+        v = velocity(text, source)
+        if w == 1:
+            return v
+        nothing = {k: e.to(x_t.device).expand(len(x_t), *e.shape) for k, e in empty.items()}
+        v_empty = velocity(nothing, source)
+        return v_empty + w * (v - v_empty)
+
+    return prior

@@ -1,0 +1,180 @@
+"""What a run costs: forwards, FLOPs, memory and disk, from token counts. Loads nothing.
+
+F is one forward of the edit network (text, target and source tokens), r F one forward of the base
+(text and target tokens). All results are estimates; nothing is measured on the machine at hand.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ..config import TrainConfig
+from ..models.networks import Network, WanNetwork, network
+
+
+class Gpu(NamedTuple):
+    """A data sheet: peak dense bf16 TFLOP/s, and bytes of memory."""
+
+    tflops: float
+    memory: float
+
+
+GPUS = {
+    "RTX 3090": Gpu(71, 24e9),
+    "RTX 4090": Gpu(165, 24e9),
+    "RTX 5090": Gpu(209, 32e9),
+    "A100": Gpu(312, 80e9),
+    "H100": Gpu(989, 80e9),
+}
+# The share of the peak that a run is assumed to sustain.
+SUSTAINED = 0.4
+# Two cores with bf16 instructions on the embedded world; 0.085 over a demo of 400 steps, 376 s.
+CPU_TFLOPS = 0.1
+
+# Tensors of a token's width that backward keeps per block, and that recomputing one block needs.
+KEPT_PER_BLOCK, RECOMPUTED = 25, 50
+
+
+def trained_experts(config: TrainConfig) -> list[str]:
+    """The networks that get a LoRA, as far as this is known without loading them."""
+    experts = ("high", "low") if network(config.model).networks == 2 else ("transformer",)
+    return [expert for expert in experts if config.train.trains(expert)]
+
+
+def _lora_parameters(config: TrainConfig, net: Network | WanNetwork) -> int:
+    """Weights of the LoRAs of all networks that get one."""
+    of_all = net.lora_parameters(config.lora.rank)
+    return of_all if config.train.expert == "both" else of_all // net.networks
+
+
+class StepCost(NamedTuple):
+    """Cost of one item in F, by kind of step."""
+
+    full: float
+    identity: float
+    mean: float  # with the share of identity-only steps
+    supervised: float  # a step on true pairs, with source tokens
+
+
+def step_cost(config: TrainConfig, r: float) -> StepCost:
+    """Algorithm 1 in forwards: n rollout steps, three gradient passes, four base predictions.
+
+    At weight 0 there is no identity pass. A gradient pass of a LoRA costs 2 F (no gradients of base
+    weights), 3 F with checkpointing. With classifier-free guidance the prior asks the base twice as
+    often.
+    """
+    gradient, m = (3.0 if config.model.gradient_checkpointing else 2.0), config.method
+    if m.objective == "supervised":
+        return StepCost(gradient, gradient, gradient, gradient)
+    priors = 4 if m.prior_guidance == 1 else 8
+    full = config.rollout.steps + (3 if m.lambda_id else 2) * gradient + priors * r
+    share = m.identity_probability
+    return StepCost(full, gradient, share * gradient + (1 - share) * full, gradient)
+
+
+def look_cost(config: TrainConfig) -> float:
+    """Forwards (in F) of one held-out item in a look: edits both ways, a guess, two measures."""
+    s = config.sample
+    guided = s.cfg != 1 or s.cfg_low not in (None, 1)
+    return 2 * s.steps * (2 if guided else 1) + config.rollout.steps + 3
+
+
+class Compute(NamedTuple):
+    """Compute of a run on pictures of one token count."""
+
+    forward: float  # F in FLOPs
+    r: float
+    step: StepCost
+    total: float  # FLOPs of the whole run: the steps, and the shortest warm-up
+
+    def seconds(self, tflops: float) -> float:
+        """Time of the whole run at a sustained speed."""
+        return self.total / (tflops * 1e12)
+
+
+def compute(config: TrainConfig, net: Network | WanNetwork, text: int, image: float) -> Compute:
+    """`text` and `image` tokens of one item; `image` may be a mean over buckets."""
+    forward = net.forward_flops(net.sequence(text, image, source=True))
+    r = net.forward_flops(net.sequence(text, image, source=False)) / forward
+    step = step_cost(config, r)
+    steps = config.train.steps * step.mean + config.warmup.min_steps * step.identity
+    return Compute(forward, r, step, steps * config.train.global_batch * forward)
+
+
+class Memory(NamedTuple):
+    """Bytes on the training device, without the framework's own share."""
+
+    weights: float
+    adapter: float  # LoRA weights, gradients and optimiser in float32
+    ema: float
+    activations: float  # what one graph keeps for backward
+    working: float  # one block while it is recomputed
+    encoding: float  # T5, before the weights come to the device
+    decoding: float  # the VAE on one held-out sample: they are decoded one by one
+    host: float  # of main memory: the experts that wait for their turn
+
+    @property
+    def step(self) -> float:
+        """While a step is taken."""
+        return self.weights + self.adapter + self.ema + self.activations + self.working
+
+    @property
+    def look(self) -> float:
+        """While samples are decoded; no graph is kept then."""
+        return self.weights + self.adapter + self.ema + self.decoding
+
+    @property
+    def total(self) -> float:
+        """The largest of what is needed at one time."""
+        return max(self.encoding, self.step, self.look)
+
+
+def memory(
+    config: TrainConfig, net: Network | WanNetwork, text: int, image: int, pixels: int
+) -> Memory:
+    """`text` and `image` tokens and `pixels` of the largest item.
+
+    The staged step holds one graph at a time.
+    """
+    size = 2 if config.model.dtype == "bfloat16" else 4
+    lora = _lora_parameters(config, net)
+    moments = 8 if config.optimizer.name == "adamw" else 2
+    tokens = net.sequence(text, image, source=True)
+    token = config.train.batch_size * tokens * net.width * size
+    checkpointing = config.model.gradient_checkpointing
+    return Memory(
+        weights=net.parameters * size,
+        adapter=lora * (8 + moments),
+        ema=0 if config.method.ema_decay is None else lora * 4,
+        activations=token * net.blocks * (1 if checkpointing else KEPT_PER_BLOCK),
+        working=token * RECOMPUTED if checkpointing else 0,
+        encoding=net.t5 * size,
+        decoding=pixels * net.decoded(config.data.frames),
+        host=net.networks * net.parameters * size if net.networks > 1 else 0,
+    )
+
+
+class Disk(NamedTuple):
+    """Bytes that a run brings to the disk."""
+
+    cache: float
+    checkpoints: float
+    lora_files: float
+    download: float | None = 0  # of a base on the hub; None: not known
+
+
+def disk(
+    config: TrainConfig, net: Network | WanNetwork, text: int, images: list[float], texts: int
+) -> Disk:
+    """`images`: image tokens of every picture; `texts`: how many different texts are embedded."""
+    lora, train = _lora_parameters(config, net), config.train
+    size = 2 if config.model.dtype == "bfloat16" else 4
+    adam = 2 if config.optimizer.name == "adamw" else 0.5
+    copies = 1 + adam + (0 if config.method.ema_decay is None else 1)
+    return Disk(
+        # Latents are float32; embeddings stay in the type of the encoders.
+        cache=4 * sum(images) * net.packed + size * texts * text * net.text_width,
+        # One more than is kept: the oldest goes only after the newest is whole.
+        checkpoints=4 * lora * copies * (train.keep_checkpoints + 1),
+        lora_files=2 * lora * (train.steps // train.checkpoint_every + 1),
+    )

@@ -1,0 +1,39 @@
+"""What a run measured: one JSON line a record, and the same numbers for tensorboard and wandb."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..files import atomic
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+
+class Metrics:
+    """`metrics.jsonl` of a run, mirrored to accelerate's trackers."""
+
+    def __init__(self, path: Path, accelerator: Accelerator) -> None:
+        self.path, self.accelerator = path, accelerator
+        accelerator.init_trackers("logs")
+
+    def write(self, record: dict) -> None:
+        """Append a record; it must have a `step` and a `kind`."""
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+        # A name for each kind: the identity loss of training is not that of held-out items.
+        kind = record["kind"] if record["kind"] in ("held_out", "gradients") else "train"
+        numbers = {f"{kind}/{k}": v for k, v in record.items() if isinstance(v, float)}
+        self.accelerator.log(numbers, step=record["step"])
+
+    def forget_after(self, step: int) -> None:
+        """Drop the records of steps that a resumed run takes again."""
+        if self.path.exists():
+            lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
+            # A kill or a full disk may have cut the last line short.
+            whole = [line for line in lines if line.endswith("}\n")]
+            kept = [line for line in whole if json.loads(line)["step"] <= step]
+            with atomic(self.path) as temporary:
+                temporary.write_text("".join(kept), encoding="utf-8")

@@ -1,0 +1,34 @@
+"""AdamW and its rate, as the configuration says."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from ..config import ConfigError, TrainConfig
+
+
+def learning_rate(config: TrainConfig, step: int, main_step: int) -> float:
+    """The rate of a step (0-based): linear warm-up, then constant or cosine over the main steps."""
+    o = config.optimizer
+    rate = o.lr * min(1.0, (step + 1) / o.warmup) if o.warmup else o.lr
+    if o.schedule == "cosine":
+        rate *= 0.5 * (1 + math.cos(math.pi * min(1.0, main_step / config.train.steps)))
+    return rate
+
+
+def build_optimizer(config: TrainConfig, parameters: list[Tensor]) -> torch.optim.Optimizer:
+    """The optimiser over the LoRA; 8-bit states need bitsandbytes."""
+    o = config.optimizer
+    options = {"lr": o.lr, "betas": o.betas, "weight_decay": o.weight_decay}
+    if o.name == "adamw":
+        return torch.optim.AdamW(parameters, **options)
+    try:
+        from bitsandbytes.optim import AdamW8bit
+    except ImportError:
+        raise ConfigError(
+            "optimizer.name = adamw8bit needs the bitsandbytes package (pip install bitsandbytes)"
+        ) from None
+    return AdamW8bit(parameters, **options)

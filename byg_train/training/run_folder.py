@@ -1,0 +1,195 @@
+"""A run's folder: when it may be written to, its config.toml, and the newest of what it holds."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections import Counter, defaultdict
+from dataclasses import replace
+from itertools import zip_longest
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import tomli_w
+
+from ..config import NULL, ConfigError, TrainConfig, build_config, read_settings, replaced
+from ..files import atomic
+from ..models.lora_file import LoraInfo
+
+if TYPE_CHECKING:
+    from ..data.items import Dataset
+
+CONFIG = "config.toml"
+# How many instructions the metadata names as examples.
+EXAMPLES = 20
+# How `files.atomic` names what it has not finished.
+HALF_WRITTEN = re.compile(r"\..+\.\d+\.tmp(\.\w+)?")
+# What may change between a run and its resumption: how long and how fast it goes on, what it
+# writes, and what the messages of a run advise to change.
+MAY_CHANGE = {
+    "model.compile",
+    "data.cache",
+    "optimizer.lr",
+    "train.steps",
+    "train.sample_every",
+    "train.checkpoint_every",
+    "train.keep_checkpoints",
+    "train.check_gradients_every",
+    "train.wandb",
+    # Names, not settings.
+    "preset",
+    "description",
+    "source",
+}
+
+
+def to_toml(config: TrainConfig) -> str:
+    """Every setting, as TOML that `read_settings` reads back to the same configuration."""
+    return tomli_w.dumps(replaced(config.model_dump(mode="json"), None, NULL))
+
+
+def read_config(run: Path) -> TrainConfig:
+    """The configuration that a run was started with."""
+    return build_config(read_settings(run / CONFIG))
+
+
+def write_config(run: Path, config: TrainConfig) -> None:
+    """Mark the folder as a run of this configuration."""
+    with atomic(run / CONFIG) as temporary:
+        temporary.write_text(to_toml(config), encoding="utf-8")
+
+
+def check_output(run: Path, config: TrainConfig, *, resume: bool) -> None:
+    """Refuse a folder in which this run would mix with something else.
+
+    New and empty folders are fine, hidden files aside. `data` alone is what a demo leaves that was
+    stopped before it began to train; settings without any weights are what a failed start leaves.
+    """
+    if run.exists() and not run.is_dir():
+        raise ConfigError(f"--output {run} is a file; wanted a new or empty folder")
+    names = {p.name for p in run.iterdir()} if run.exists() else set()
+    inside = {name for name in names if not name.startswith(".")}
+    if not inside - {"data"}:
+        return
+    if CONFIG not in inside:
+        raise ConfigError(
+            f"--output {run} is not empty and holds no run (no {CONFIG}); choose a new folder"
+        )
+    if not _holds_weights(run):
+        return
+    if not resume:
+        raise ConfigError(
+            f"--output {run} already holds a run; add --resume to go on with it, "
+            "or choose another --output"
+        )
+    changed = differences(read_config(run), config)
+    if changed:
+        raise ConfigError(
+            f"--output {run} holds a run with other settings: {'; '.join(changed)}. "
+            "Resume with the run's own settings, or choose another --output"
+        )
+
+
+def _holds_weights(run: Path) -> bool:
+    """Whether a run has saved anything to go on with; half-written files are hidden."""
+    saved = [*run.glob("*.safetensors"), *(run / "checkpoints").glob("*")]
+    return any(not path.name.startswith(".") for path in saved)
+
+
+def remove_half_written(run: Path) -> None:
+    """Remove what a kill left of files that were being written; whatever else is there stays."""
+    for folder in (run, run / "checkpoints", run / "samples"):
+        for path in folder.glob(".*"):
+            if not HALF_WRITTEN.fullmatch(path.name):
+                continue
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+
+
+def newest_samples(run: Path) -> Path | None:
+    """The newest grid of held-out items, if there is one yet."""
+    return max((run / "samples").glob("step-*.png"), default=None)
+
+
+def differences(run: TrainConfig, asked: TrainConfig) -> list[str]:
+    """`section.key: A in the run, B now` for settings that a resumed run may not change."""
+    before, now = _flat(run), _flat(asked)
+    return [
+        f"{key}: {before[key]!r} in the run, {now[key]!r} now"
+        for key in before
+        if before[key] != now[key] and key not in MAY_CHANGE
+    ]
+
+
+def _flat(config: TrainConfig) -> dict[str, Any]:
+    """`section.key` -> value; paths are absolute, so that the working folder does not matter."""
+    flat = {}
+    for key, value in config.model_dump().items():
+        section = value if isinstance(value, dict) else {"": value}
+        for name, part in section.items():
+            absolute = str(part.resolve()) if isinstance(part, Path) else part
+            flat[f"{key}.{name}".rstrip(".")] = absolute
+    return flat
+
+
+def lora_info(config: TrainConfig, data: Dataset, multiple: int, steps: int) -> LoraInfo:
+    """The LoRA file's metadata: all that `edit` and the nodes need to follow the training."""
+    kinds = [item.edit_type for item in data.train]
+    instructions = [item.instruction for item in data.train]
+    reverse = [item.reverse_instruction for item in data.train]
+    return LoraInfo(
+        base=_from_anywhere(config.model.path),
+        family=config.model.family,
+        reference_mode=config.model.reference_mode,
+        text_len=config.model.text_len,
+        instructions=_examples(kinds, instructions),
+        reverse_instructions=_examples(kinds, reverse),
+        resolution=config.data.resolution,
+        guidance_train=config.guidance.train,
+        guidance_prior=config.guidance.prior,
+        guidance_sample=config.guidance.sample,
+        sample_steps=config.sample.steps,
+        sample_shift=config.sample.shift,
+        rank=config.lora.rank,
+        steps=steps,
+        weights="edit",
+        dataset=data.fingerprint,
+        multiple=multiple,
+        components=config.model.components and _from_anywhere(config.model.components),
+        revision=config.model.revision,
+        frames=config.data.frames if config.model.family == "wan" else None,
+        fps=config.data.fps if config.model.family == "wan" else None,
+        sampler=config.sample.sampler,
+        cfg=config.sample.cfg,
+        cfg_low=config.sample.cfg_low,
+        negative=config.sample.negative,
+    )
+
+
+def of_expert(info: LoraInfo, expert: str, spans: dict[str, tuple[float, float]]) -> LoraInfo:
+    """The metadata of one file of a pair, `spans` being the pair's; a lone network's is whole."""
+    if expert not in ("high", "low"):
+        return info
+    return replace(info, expert=expert, boundary=spans["high"][0])
+
+
+def _from_anywhere(name: str) -> str:
+    """A local base by its absolute path: a LoRA is used in other folders than it was trained in."""
+    path = Path(name).expanduser()
+    return str(path.resolve()) if name != "world" and path.exists() else name
+
+
+def _examples(kinds: list[str], texts: list[str]) -> list[str]:
+    """Of every kind of edit its most frequent text, then the second ones, and so on.
+
+    The kind that is trained most comes first: the first of these texts stands for the LoRA.
+    """
+    groups: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for kind, text in zip(kinds, texts, strict=True):
+        groups[kind][text] += 1
+    kinds = sorted(groups, key=lambda k: (-groups[k].total(), k))
+    ranked = [sorted(groups[k], key=lambda t, k=k: (-groups[k][t], t)) for k in kinds]
+    turns = [text for turn in zip_longest(*ranked) for text in turn if text is not None]
+    return list(dict.fromkeys(turns))[:EXAMPLES]

@@ -1,0 +1,59 @@
+"""How far a run is: its counters, and what follows from them and the configuration alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from ..config import TrainConfig
+from ..progress import Phase
+
+
+@dataclass
+class State:
+    """Counters of a run; all in optimiser steps but `micro`."""
+
+    step: int = 0  # all steps taken, warm-up included
+    warmup: int | None = None  # how many of them were warm-up; None while it lasts
+    micro: int = 0  # micro-batches taken: the position in the data order
+    identity: dict[str, float] = field(default_factory=dict)  # the warm-up's running loss by expert
+    checked: int | None = None  # the method's own step of the last gradient check
+
+    @property
+    def warming_up(self) -> bool:
+        """Whether the method itself has not begun."""
+        return self.warmup is None
+
+    @property
+    def main_step(self) -> int:
+        """Steps of the method itself."""
+        return 0 if self.warmup is None else self.step - self.warmup
+
+    def finished(self, config: TrainConfig) -> bool:
+        """Whether all steps are taken."""
+        return self.main_step >= config.train.steps
+
+    def phase(self, config: TrainConfig) -> Phase:
+        """What is being done, how far, and of how many steps; of a measured warm-up, at most."""
+        w = config.warmup
+        most = w.min_steps if w.until is None else w.max_steps
+        if self.warming_up and most:
+            return Phase(most, "warm-up", self.step)
+        return Phase(config.train.steps, "training", self.main_step)
+
+    def check_is_due(self, every: int) -> bool:
+        """Once in `every` steps: where one is missed, at the next that asks."""
+        return self.checked is None or self.main_step // every > self.checked // every
+
+    def note_identity(self, expert: str, loss: float) -> None:
+        """Take an expert's loss of a warm-up step into its running one."""
+        self.identity[expert] = 0.9 * self.identity.get(expert, loss) + 0.1 * loss
+
+    def cold(self, config: TrainConfig, experts: Iterable[str]) -> list[str]:
+        """The experts whose warm-up must go on; once it is measured, `identity` must have all."""
+        w = config.warmup
+        if self.step >= w.max_steps:
+            return []
+        if self.step < w.min_steps:
+            return list(experts)
+        return [] if w.until is None else [e for e in experts if not self.identity[e] < w.until]

@@ -1,0 +1,298 @@
+"""The loop: identity warm-up, then Algorithm 1; logs, samples, checkpoints. Knows no equations."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Iterable
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from ..config import ConfigError, TrainConfig
+from ..core import schedule
+from ..core.step import StepOutput, Weights
+from ..data.batches import Batches, to_device
+from ..models.lora_file import PREFIX, expert_path, write_lora
+from ..progress import Progress
+from .assembly import build_model, encode, hold_out, prior_velocity
+from .checkpoint import checkpoints, load_run, prune, read_state, save_run
+from .gradients import term_gradients
+from .metrics import Metrics
+from .microbatches import MicroBatch, by_expert, gradients, label, means
+from .optimizer import learning_rate
+from .run_folder import lora_info, newest_samples, of_expert, remove_half_written
+from .state import State
+from .stopping import NOTHING_LOST, Interrupted, stop_requests, stops_at_once
+
+if TYPE_CHECKING:
+    from ..data.items import Dataset
+
+log = logging.getLogger("byg_train")
+
+
+class TrainingError(RuntimeError):
+    """The run cannot go on; what was saved before stays valid."""
+
+
+def train(
+    config: TrainConfig, data: Dataset, output: Path, *, device: str, resume: bool
+) -> list[Path]:
+    """Run (or go on with) a training; returns the final LoRA's file, or those of a pair."""
+    with stops_at_once(NOTHING_LOST):
+        remove_half_written(output)
+        trainer = Trainer(config, data, output, device)
+        if resume:
+            trainer.resume()
+        if trainer.state.step == 0:
+            trainer.look()
+    with stop_requests() as stop, Progress(*trainer.state.phase(config)) as progress:
+        while not trainer.state.finished(config):
+            record = trainer.optimizer_step()
+            trainer.metrics.write(record)
+            progress.show(record, trainer.state.phase(config))
+            trainer.write_what_is_due()
+            if stop:
+                raise Interrupted(trainer.stopped(), 128 + stop[0])
+        trainer.save()
+        files = trainer.write_lora(output / f"{output.name}.safetensors")
+    done = f"the training is complete, but for its last samples; the LoRA is {listed(files)}"
+    with stops_at_once(done):
+        trainer.look()
+        trainer.accelerator.end_training()
+    return files
+
+
+def listed(files: Iterable[Path]) -> str:
+    """`a`, or `a and b`."""
+    return " and ".join(map(str, files))
+
+
+class Trainer:
+    """Everything a run holds, and the few things it does."""
+
+    def __init__(self, config: TrainConfig, data: Dataset, output: Path, device: str) -> None:
+        self.config, self.data, self.output, self.state = config, data, output, State()
+        self.accelerator = Accelerator(
+            cpu=device == "cpu",
+            log_with=["tensorboard", *(["wandb"] if config.train.wandb else [])],
+            project_dir=output,
+        )
+        self.device = self.accelerator.device
+        self.metrics = Metrics(output / "metrics.jsonl", self.accelerator)
+        self.generator = torch.Generator().manual_seed(config.seed)
+        self.backbone, self.bank, self.optimizer = build_model(config, str(self.device))
+        self.spans = {expert: self.backbone.spans[expert] for expert in self.bank.experts}
+        self.cache = encode(config, data, self.backbone)
+        self.batches = Batches(data.train, self.cache, config.train.batch_size, config.seed)
+        self.held_out = hold_out(config, data, self.cache, self.backbone, self.device)
+        velocity, m = self.backbone.velocity, config.method
+        self.sampler = partial(velocity, guidance=config.guidance.sample)
+        self.roles = self.bank.roles(
+            edit=partial(velocity, guidance=config.guidance.train),
+            base=prior_velocity(config, self.backbone, self.cache.text("")),
+        )
+        self.unpaired = m.objective == "byg"
+        self.weights = Weights(
+            m.lambda_cycle,
+            m.lambda_prior,
+            m.lambda_id,
+            m.alpha,
+            m.directional,
+            m.bootstrapping,
+            m.routing,
+            m.reverse,
+        )
+
+    # ------------------------------------------------------------ stepping
+
+    def optimizer_step(self) -> dict:
+        """One optimiser step over `accumulation` micro-batches; returns what to log."""
+        began = time.monotonic()
+        spans = self._cold() if self.state.warming_up else self.spans
+        if not spans:
+            self._end_warmup()
+            spans = self.spans
+        chance = torch.rand((), generator=self.generator).item()
+        random_identity = self.unpaired and chance < self.config.method.identity_probability
+        identity_only = self.state.warming_up or random_identity
+        due = self.unpaired and not identity_only
+        if due and self.state.check_is_due(self.config.train.check_gradients_every):
+            self._check_gradients()
+        work = [self._micro_batch(spans) for _ in range(self.config.train.accumulation)]
+        outputs = self._gradients(work, identity_only)
+        active = list(dict.fromkeys(one.expert for one in work))
+        record = self._record(outputs, identity_only) | by_expert(work, outputs, self.spans)
+        self._update(record, active)
+        record["seconds"] = time.monotonic() - began
+        return record
+
+    def _micro_batch(self, spans: dict[str, schedule.Span]) -> MicroBatch:
+        """The next items, and what is drawn for them within one of the spans."""
+        batch = to_device(self.batches[self.state.micro], self.device)
+        self.state.micro += 1
+        times = self.config.time
+        expert = schedule.draw_span(spans, self.generator, times.distribution, times.shift)
+        return MicroBatch(expert, batch, self._draw(batch.x, expert))
+
+    def _draw(self, x: Tensor, expert: str) -> schedule.Draw:
+        config, g, span = self.config, self.generator, self.spans[expert]
+        t = schedule.draw_t_within(span, len(x), g, config.time.distribution, config.time.shift)
+        eps = torch.randn(x.shape, generator=g)
+        grid = schedule.time_grid(config.rollout.steps, config.rollout.shift)
+        return schedule.Draw(eps.to(x), t.to(x), grid.to(x))
+
+    def _gradients(self, work: list[MicroBatch], identity_only: bool) -> list[StepOutput]:
+        kind = "identity" if identity_only else self.config.method.objective
+        return gradients(kind, self.roles, work, self.weights, self._backward, self.backbone)
+
+    def _backward(self, loss: Tensor) -> float:
+        self._expect_a_number("loss", loss.item())
+        factor = 1 / self.config.train.accumulation
+        self.accelerator.backward(loss * factor)
+        return factor
+
+    def _expect_a_number(self, what: str, value: float) -> None:
+        if not math.isfinite(value):
+            raise TrainingError(
+                f"the {what} became {value} at step {self.state.step}; the last checkpoint is "
+                "intact: lower optimizer.lr and resume from it"
+            )
+
+    def _update(self, record: dict, active: list[str]) -> None:
+        """An optimiser and EMA step of the active experts: an idle one's gradients are None."""
+        parameters = list(self.bank.named_parameters().values())
+        limit = self.config.optimizer.max_grad_norm
+        record["grad_norm"] = self.accelerator.clip_grad_norm_(parameters, limit).item()
+        self._expect_a_number("gradient", record["grad_norm"])
+        record["lr"] = learning_rate(self.config, self.state.step, self.state.main_step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = record["lr"]
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        if not self.state.warming_up:
+            self.bank.update_ema(active)
+        self.state.step += 1
+        if self.state.warming_up:
+            for expert in active:
+                self.state.note_identity(expert, record[label("identity", expert, self.spans)])
+
+    def _cold(self) -> dict[str, schedule.Span]:
+        """The experts whose warm-up must go on, and their times."""
+        w, state = self.config.warmup, self.state
+        if w.until is not None and w.min_steps <= state.step < w.max_steps:
+            for expert in (e for e in self.spans if e not in state.identity):
+                state.identity[expert] = self.held_out.identity(self.roles.edit, expert)
+        return {expert: self.spans[expert] for expert in state.cold(self.config, self.spans)}
+
+    def _end_warmup(self) -> None:
+        w, step = self.config.warmup, self.state.step
+        if w.until is not None and step >= w.max_steps:
+            log.warning("the warm-up ended at max_steps before the loss fell to warmup.until")
+        self.state.warmup = step
+        self.bank.copy_to_ema()
+        if step:  # a good start for other runs: --set warmup.lora=...
+            self.write_lora(self.output / "checkpoints" / "warmup.safetensors")
+
+    def _record(self, outputs: list[StepOutput], identity_only: bool) -> dict:
+        kind = "warmup" if self.state.warming_up else "identity" if identity_only else "full"
+        loss = sum(o.loss.item() for o in outputs) / len(outputs)
+        return {"step": self.state.step + 1, "kind": kind, "loss": loss, **means(outputs)}
+
+    def _check_gradients(self) -> None:
+        """Warn if a loss term stops reaching an expert's weights; takes nothing from the run."""
+        self.state.checked = self.state.main_step
+        batch = to_device(self.batches[self.state.micro], self.device)
+        before, found = self.generator.get_state(), {}
+        for expert in self.spans:
+            draw, p = self._draw(batch.x, expert), self.bank.named_parameters()
+            norms = term_gradients(self.roles, batch, draw, self.weights, p, self._backward)
+            found |= {label(name, expert, self.spans): norm for name, norm in norms.items()}
+        self.generator.set_state(before)
+        for where in (name for name, norm in found.items() if norm == 0):
+            log.warning("no gradient from %s reaches the LoRA at step %d", where, self.state.step)
+        self.metrics.write({"step": self.state.step, "kind": "gradients", **found})
+
+    # ------------------------------------------------------------ writing
+
+    def write_what_is_due(self) -> None:
+        """Samples, LoRA files and checkpoints, when their step has come."""
+        t, step = self.config.train, self.state.main_step
+        if step == 0 or self.state.finished(self.config):
+            return
+        if t.sample_every and step % t.sample_every == 0:
+            self.look()
+        if step % t.checkpoint_every == 0:
+            self.save()
+            self.write_lora(self._numbered)
+
+    def look(self) -> None:
+        """Sample the held-out items; warn where they say that something goes wrong."""
+        look = self.held_out.look(self.roles.edit, self.sampler)
+        look.save(self.output / "samples", self.state.step)
+        late = self.state.main_step > self.config.train.steps // 4  # before, it cannot edit yet
+        if late and self.unpaired:  # the advice is about unpaired training
+            for sentence in look.warnings():
+                log.warning("step %d: %s", self.state.step, sentence)
+        measures = {k: v for k, v in look._asdict().items() if isinstance(v, float)}
+        self.metrics.write({"step": self.state.step, "kind": "held_out", **measures})
+
+    def save(self) -> Path:
+        """A checkpoint from which `resume` goes on bitwise (on a CPU)."""
+        folder = self.output / "checkpoints" / f"step-{self.state.step:06d}"
+        if not folder.exists():
+            about = {"counters": asdict(self.state), "data": self.data.fingerprint}
+            save_run(folder, self.bank, self.optimizer, self.generator, about)
+            prune(folder.parent, self.config.train.keep_checkpoints)
+        return folder
+
+    def resume(self) -> None:
+        """Go on from the newest checkpoint; a run that had none begins anew."""
+        found = checkpoints(self.output / "checkpoints")
+        if not found:
+            log.warning("no checkpoint in %s yet: starting from the beginning", self.output)
+            self.metrics.forget_after(-1)
+            return
+        about = read_state(found[-1])
+        if about["data"] != self.data.fingerprint:
+            raise ConfigError(
+                f"{self.config.data.path} is not what this run was trained on (its pictures, texts "
+                f"or splits changed since {found[-1].name}): restore it, or start a new --output"
+            )
+        load_run(found[-1], self.bank, self.optimizer, self.generator)
+        self.state = State(**about["counters"])
+        self.metrics.forget_after(self.state.step)
+
+    def write_lora(self, path: Path) -> list[Path]:
+        """The live editor as LoRA files that ComfyUI and diffusers load: one for each expert."""
+        info = lora_info(self.config, self.data, self.backbone.multiple, self.state.step)
+        files = {expert_path(path, expert): expert for expert in self.bank.experts}
+        for file, expert in files.items():
+            write_lora(
+                file,
+                self.bank.tensors(expert, "edit"),
+                scale=self.bank.scale,
+                prefix=PREFIX[self.config.model.family],
+                metadata=of_expert(info, expert, self.backbone.spans).to_metadata(),
+            )
+        return list(files)
+
+    def stopped(self) -> str:
+        """Save everything in the middle of a run; says what there is now, and how to go on."""
+        said = f"stopped at step {self.state.step}; everything is saved in {self.save()}. "
+        if not self.state.warming_up:
+            said += f"The LoRA so far is {listed(self.write_lora(self._numbered))}. "
+        if samples := newest_samples(self.output):
+            said += f"The newest samples are {samples}. "
+        return f"{said}Run the same command with --resume to go on."
+
+    @property
+    def _numbered(self) -> Path:
+        """The LoRA file of this step."""
+        return self.output / f"{self.output.name}-{self.state.step:06d}.safetensors"
