@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from byg_train.cli.app import ablate, app
+from byg_train.cli import ablate
+from byg_train.cli.app import app
 from byg_train.cli.settings import Flags, settings
 from byg_train.cli.subprocesses import Children
 from byg_train.world import ablation

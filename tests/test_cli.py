@@ -18,8 +18,8 @@ import torch
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
+from byg_train.cli import train as train_module
 from byg_train.cli.app import app
-from byg_train.cli.app import train as train_module
 from byg_train.config import PRESETS, TrainConfig, build_config, load_preset
 from byg_train.data.items import load_items
 from byg_train.models.flux.backbone import FluxBackbone
@@ -563,10 +563,10 @@ def test_libraries_keep_quiet_about_what_nobody_can_act_on() -> None:
     """In a process of its own: transformers would praise torchvision, torch warn of a kernel."""
     code = """if True:
         import sys, warnings
-        from byg_train import cli
+        from byg_train.cli import app
         sys.argv = ["byg_train", "presets"]
         try:
-            cli.main()
+            app.main()
         except SystemExit:
             pass
         import torch

@@ -15,7 +15,7 @@ from PIL import Image
 from world_lora import in_float32, trained, write
 
 import byg_train.editing.editor
-from byg_train.export.run import card
+from byg_train.export import card
 from byg_train.world import scenes
 from tools.prompts import (
     Prompt,

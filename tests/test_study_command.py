@@ -19,8 +19,8 @@ import pytest
 from study_folders import items_of, make_folders
 from typer.testing import CliRunner
 
+from byg_train.cli import study as study_module
 from byg_train.cli.app import app
-from byg_train.cli.app import study as study_module
 from byg_train.media.film import write_film
 from byg_train.study.votes import VoteFile
 
