@@ -1,6 +1,6 @@
 """Time and peak memory of bringing clips to pixels: python benchmarks/clip_reading.py
 
-Clips of 1080p become stretches of 81 frames of 576 x 320, first by threads and by processes, then
+Clips of 1080p become segments of 81 frames of 576 x 320, first by threads and by processes, then
 checked and encoded as before a training, by a stand-in for the model. The peak stays where it is
 however many clips there are and however long they are.
 
@@ -9,7 +9,7 @@ however many clips there are and however long they are.
     2 processes: {processes}
     2 clips of 6 s: peak {few} MiB
     8 clips of 6 s: peak {many} MiB
-    8 stretches of one film of 45 s: peak {film} MiB
+    8 segments of one film of 45 s: peak {film} MiB
 
 (two busy CPU cores, Python 3.11, PyAV 18, torch 2.13 on the CPU; torch alone is 250 MiB of it).
 """
@@ -38,9 +38,10 @@ from clip_files import clip  # noqa: E402
 from byg_train.config import DataConfig  # noqa: E402
 from byg_train.data.cache import Cache  # noqa: E402
 from byg_train.data.items import load_items  # noqa: E402
-from byg_train.data.segments import Stretch, content_digest, read_stretch  # noqa: E402
+from byg_train.data.segments import Segment, content_digest, read_segment  # noqa: E402
+from byg_train.media.fit import Size  # noqa: E402
 
-FRAMES, FPS, SIZE = 81, 16, (576, 320)
+FRAMES, FPS, SIZE = 81, 16, Size(576, 320)
 
 
 class StandIn:
@@ -72,8 +73,8 @@ def hd(path: Path, seconds: int) -> Path:
 
 
 def read(path: Path) -> float:
-    """A stretch of a clip."""
-    pixels = read_stretch(path, content_digest(path), Stretch(0, FRAMES, FPS), SIZE)
+    """A segment of a clip."""
+    pixels = read_segment(path, content_digest(path), Segment(0, FRAMES, FPS), SIZE)
     return float(pixels.float().mean())
 
 
@@ -134,7 +135,7 @@ def main() -> None:
             told = peak(copies(root / str(number), short, number))
             print(f"{number} clips of 6 s: {told}", flush=True)
         told = peak(copies(root / "films", film, 2))
-        print(f"16 stretches of two films of 45 s: {told}", flush=True)
+        print(f"16 segments of two films of 45 s: {told}", flush=True)
 
 
 if __name__ == "__main__":

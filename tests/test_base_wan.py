@@ -18,13 +18,13 @@ from byg_train.core.flow import noised
 from byg_train.core.losses import velocity_mse
 from byg_train.core.schedule import draw_t_within
 from byg_train.editing.editor import attach, open_lora
+from byg_train.media.pixels import to_batch
 from byg_train.models.wan.backbone import WanBackbone
 from byg_train.world.clips import KNOWN, Clip, caption, draw, random_clip, random_edit
 from byg_train.world.measure_clips import drawn
 from byg_train.world.names import HELD_OUT
 from byg_train.world.show_wan import BASE, load, sample, shows_ground, shows_motion
 from byg_train.world.train_wan import BOUNDARY, SHIFT, SPANS
-from byg_train.world.train_wan_vae import to_pixels
 
 WORLD = BASE.parent
 WARMUP = WORLD / "warmup_wan_high_noise.safetensors"
@@ -44,7 +44,7 @@ def backbone() -> WanBackbone:
 def sources(count: int, **fixed: str) -> torch.Tensor:
     """Held-out clips, (B, 3, F, H, W)."""
     rng = random.Random(0)
-    return to_pixels([draw(random_clip(rng, HELD_OUT, **fixed)) for _ in range(count)])
+    return to_batch([draw(random_clip(rng, HELD_OUT, **fixed)) for _ in range(count)])
 
 
 # ---------------------------------------------------------------- files

@@ -15,8 +15,8 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from byg_train.cli.app import app
-from byg_train.data.vlm.media import FRAMES, clip_jpegs
-from byg_train.media.pictures import PictureError
+from byg_train.data.vlm.jpegs import FRAMES, clip_jpegs
+from byg_train.media import MediaError
 
 
 def clip(path: Path, frames: int, size: tuple[int, int] = (64, 32), key_every: int = 12) -> Path:
@@ -78,7 +78,7 @@ def test_large_frames_are_made_small(tmp_path: Path) -> None:
 
 def test_what_is_no_clip_is_told(tmp_path: Path) -> None:
     (tmp_path / "a.mp4").write_bytes(b"no clip")
-    with pytest.raises(PictureError, match="cannot be read"):
+    with pytest.raises(MediaError, match="cannot be read"):
         clip_jpegs(tmp_path / "a.mp4")
 
 

@@ -1,4 +1,4 @@
-"""Clips as latents: a stretch is encoded once, as training sees it, and few are held at once."""
+"""Clips as latents: a segment is encoded once, as training sees it, and few are held at once."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from byg_train.data import cache as cache_module
 from byg_train.data.batches import Batches
 from byg_train.data.cache import Cache
 from byg_train.data.items import Dataset, load_items
-from byg_train.data.segments import read_stretch
+from byg_train.data.segments import read_segment
 
 STYLES = ("cartoon", "photo-realistic")
 
@@ -48,12 +48,12 @@ def test_a_folder_of_clips_becomes_batches_of_latents(
 
     item = data.train[0]
     size = cache.bucket(item)
-    pixels = read_stretch(item.path, item.digest, item.stretch, size)
+    pixels = read_segment(item.path, item.digest, item.segment, size)
     expected = backbone.encode_pixels(pixels.float() / 127.5 - 1)[0]
     assert torch.equal(cache.latents(item), expected)
 
 
-def test_entries_belong_to_stretches_and_are_made_once(tmp_path: Path) -> None:
+def test_entries_belong_to_segments_and_are_made_once(tmp_path: Path) -> None:
     backbone = tiny_wan.load(tiny_wan.base())
     encoded: list[int] = []
     encode = backbone.encode_pixels
@@ -75,7 +75,7 @@ def test_entries_belong_to_stretches_and_are_made_once(tmp_path: Path) -> None:
     assert sum(encoded) == 1
     cache, chunks = prepared(extraction="chunk")
     assert sum(encoded) == 1 + 2, "of three chunks the first is known"
-    same = [c for c in chunks.train if c.stretch.start == 0]
+    same = [c for c in chunks.train if c.segment.start == 0]
     assert torch.equal(cache.latents(same[0]), first)
     assert not torch.equal(cache.latents(chunks.train[1]), first)
     prepared(fps=4)
@@ -107,7 +107,7 @@ def test_a_stopped_preparation_goes_on_where_it_was(tmp_path: Path) -> None:
     backbone.encode_pixels = lambda pixels: number.append(len(pixels)) or encode(pixels)
     del number[:]
     cache.prepare(data.train, [], lambda done: None)
-    assert sum(number) == 6 - kept, "both clips are the same file, of six stretches"
+    assert sum(number) == 6 - kept, "both clips are the same file, of six segments"
 
 
 def test_no_more_is_decoded_ahead_than_memory_is_meant_for(
@@ -115,7 +115,7 @@ def test_no_more_is_decoded_ahead_than_memory_is_meant_for(
 ) -> None:
     backbone = tiny_wan.load(tiny_wan.base())
     decoded, encoded, most = [], [], []
-    read, encode = cache_module.read_stretch, backbone.encode_pixels
+    read, encode = cache_module.read_segment, backbone.encode_pixels
 
     def counted(*of: object) -> torch.Tensor:
         decoded.append(1)
@@ -128,7 +128,7 @@ def test_no_more_is_decoded_ahead_than_memory_is_meant_for(
         encoded.append(1)
         return latents
 
-    for name, value in (("AT_ONCE", 1), ("AHEAD", 1), ("read_stretch", counted)):
+    for name, value in (("AT_ONCE", 1), ("AHEAD", 1), ("read_segment", counted)):
         monkeypatch.setattr(cache_module, name, value)
     backbone.encode_pixels = slow
     for style in STYLES:

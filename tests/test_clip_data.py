@@ -1,4 +1,4 @@
-"""Folders of clips as training items: which stretches, at which size, and what is left out why."""
+"""Folders of clips as training items: which segments, at which size, and what is left out why."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from PIL import Image
 from byg_train.config import ConfigError, DataConfig, build_config
 from byg_train.data import DataError
 from byg_train.data.items import load_items
-from byg_train.data.segments import Stretch, content_digest, read_stretch, stretches
+from byg_train.data.segments import Segment, content_digest, read_segment, segments_of
 from byg_train.media.clips import frames
+from byg_train.media.fit import Size
 
 STYLES = ("cartoon", "photo-realistic")
 
@@ -34,7 +35,7 @@ def two_styles(root: Path) -> Path:
     return root
 
 
-# ---------------------------------------------------------------- stretches
+# ---------------------------------------------------------------- segments
 
 
 @hypothesis_settings(deadline=None)
@@ -44,11 +45,11 @@ def two_styles(root: Path) -> Path:
     extraction=st.sampled_from(["head", "uniform", "chunk"]),
     number=st.integers(1, 7),
 )
-def test_stretches_lie_within_the_clip_and_never_overlap(
+def test_segments_lie_within_the_clip_and_never_overlap(
     length: int, count: int, extraction: str, number: int
 ) -> None:
-    data = settings(frames=count, extraction=extraction, stretches=number)
-    found = stretches(length, data)
+    data = settings(frames=count, extraction=extraction, segments=number)
+    found = segments_of(length, data)
     starts = [start for start, _, _ in found]
     assert all(s.count == count and s.fps == 8 for s in found)
     assert bool(found) == (length >= count)
@@ -66,9 +67,9 @@ def test_stretches_lie_within_the_clip_and_never_overlap(
         assert not gaps or max(gaps) - min(gaps) <= 1
 
 
-def test_a_stretch_is_its_frames_covered_and_cropped(tmp_path: Path) -> None:
+def test_a_segment_is_its_frames_covered_and_cropped(tmp_path: Path) -> None:
     path = clip(tmp_path / "a.mp4", 48, size=(96, 32))
-    pixels = read_stretch(path, content_digest(path), Stretch(4, 5, 8), (32, 32))
+    pixels = read_segment(path, content_digest(path), Segment(4, 5, 8), Size(32, 32))
     assert pixels.shape == (1, 3, 5, 32, 32)
     assert pixels.dtype == torch.uint8
     whole = [number(frame) for frame in frames(path, 8)]
@@ -81,7 +82,7 @@ def test_a_clip_that_changed_is_told(tmp_path: Path) -> None:
     before = content_digest(path)
     clip(path, 25)
     with pytest.raises(ValueError, match="changed since"):
-        read_stretch(path, before, Stretch(0, 5, 8), (32, 32))
+        read_segment(path, before, Segment(0, 5, 8), Size(32, 32))
 
 
 @pytest.mark.parametrize(("frames", "near"), [(80, "77 or 81"), (4, "1 or 5"), (0, "greater than")])
@@ -100,7 +101,7 @@ def test_style_folders_of_clips_train(tmp_path: Path) -> None:
     assert second.instruction == "Turn the video to photo-realistic style"
     assert second.src_caption == "a red fox runs, cartoon style"
     assert second.tgt_caption == "a red fox runs, photo-realistic style"
-    assert first.stretch == Stretch(0, 5, 8)
+    assert first.segment == Segment(0, 5, 8)
     assert data.facts[first.path].clip.fps == 24
 
 
@@ -110,7 +111,7 @@ def test_every_chunk_is_an_item_and_clips_are_held_out_whole(tmp_path: Path) -> 
             told(clip(tmp_path / style / f"{i}.mp4", 48 if i else 15))
     data = load_items(settings(tmp_path, extraction="chunk", holdout=1), multiple=16)
     clips = {item.path for item in data.train}
-    assert len({(i.path, i.stretch, i.instruction) for i in data.train}) == sum(
+    assert len({(i.path, i.segment, i.instruction) for i in data.train}) == sum(
         1 if path.stem == "0" else 3 for path in clips
     )
     assert clips.isdisjoint({item.path for item in data.test})
@@ -198,7 +199,7 @@ def test_a_picture_beside_a_clip_disturbs_nothing(tmp_path: Path) -> None:
     assert len(load_items(settings(tmp_path), multiple=16).train) == 2
 
 
-def test_the_fingerprint_tells_stretches_apart(tmp_path: Path) -> None:
+def test_the_fingerprint_tells_segments_apart(tmp_path: Path) -> None:
     two_styles(tmp_path)
 
     def fingerprint(**changes: object) -> str:

@@ -11,8 +11,8 @@ import pytest
 from clip_files import clip, cut_short, damage, hdr_clip, number, picture, uneven
 from PIL import Image
 
-from byg_train.media import clips, upright
-from byg_train.media.clips import ClipError, frames, moments, probe, verify
+from byg_train.media import MediaError, clips, rgb
+from byg_train.media.clips import frames, moments, probe, verify
 from byg_train.media.fit import Frames
 
 
@@ -87,7 +87,7 @@ def test_a_part_is_what_the_whole_has_there(tmp_path: Path) -> None:
     assert numbers(path, None, 40) == list(range(40, 48))
     verify(path, 16, 27, 5)
     for wrong in (lambda: numbers(path, 16, 27, 6), lambda: verify(path, 16, 27, 6)):
-        with pytest.raises(ClipError, match="ends after 32 frames; wanted 33"):
+        with pytest.raises(MediaError, match="ends after 32 frames; wanted 33"):
             wrong()
 
 
@@ -159,8 +159,8 @@ def test_hdr_comes_at_the_brightness_of_sdr(
     assert (np.diff(levels) > 0).all()
     # Codes taken as they stand give 32 for each eighth: a grey, flat picture.
     assert levels[1] < 25 and levels[6] > 200
-    monkeypatch.setattr(upright, "TO_SDR", "out_transfer=unknown_to_old_ffmpeg")
-    with pytest.raises(ClipError, match="HDR, which needs a newer PyAV"):
+    monkeypatch.setattr(rgb, "TO_SDR", "out_transfer=unknown_to_old_ffmpeg")
+    with pytest.raises(MediaError, match="HDR, which needs a newer PyAV"):
         probe(path)
 
 
@@ -186,17 +186,17 @@ def test_what_is_no_clip_is_told(tmp_path: Path) -> None:
         ("sound.mp4", "no video stream"),
         ("none.mp4", "no such file"),
     ]:
-        with pytest.raises(ClipError, match=why):
+        with pytest.raises(MediaError, match=why):
             probe(tmp_path / name)
 
 
 def test_a_file_that_ends_early_is_told(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     settings = {"frames": 48, "codec": "libx264", "draw": lambda i, size: np.roll(noise, i, 1)}
-    with pytest.raises(ClipError, match="cannot be read"):
+    with pytest.raises(MediaError, match="cannot be read"):
         probe(cut_short(clip(tmp_path / "a.mp4", **settings), 0.6))
     front = clip(tmp_path / "b.mp4", size=(64, 64), movflags="faststart", **settings)
-    with pytest.raises(ClipError, match="damaged or ends early, at frame"):
+    with pytest.raises(MediaError, match="damaged or ends early, at frame"):
         probe(cut_short(front, 0.6))
 
 
@@ -212,7 +212,7 @@ def test_damage_within_shows_where_it_is_decoded(tmp_path: Path) -> None:
     damage(path, 0.5)
     assert probe(path).frames == 96
     verify(path, 24, 0, 24)  # what is before it is whole
-    with pytest.raises(ClipError):
+    with pytest.raises(MediaError):
         verify(path, 24, 0, 96)
 
 
@@ -227,5 +227,5 @@ def test_a_size_that_changes_is_told(tmp_path: Path) -> None:
             out.mux(stream.encode())
         parts.append((tmp_path / "part").read_bytes())
     (tmp_path / "a.mpg").write_bytes(b"".join(parts))
-    with pytest.raises(ClipError, match="size changes from 64 x 48 to 48 x 64"):
+    with pytest.raises(MediaError, match="size changes from 64 x 48 to 48 x 64"):
         list(frames(tmp_path / "a.mpg"))

@@ -17,11 +17,11 @@ from byg_train.core.schedule import time_grid
 from byg_train.editing import editor as edit_module
 from byg_train.editing.editor import Wishes, edit_image, open_lora
 from byg_train.media.fit import Fit
+from byg_train.media.pixels import to_picture
 from byg_train.models.backbone import load_backbone
 from byg_train.models.lora import LoraBank
 from byg_train.models.lora_file import LoraInfo, read_lora, write_lora
 from byg_train.models.sampler import Sampling
-from byg_train.training.validation import to_pictures
 
 TEXT = "paint the thing blue"
 # Each changes an edit.
@@ -97,7 +97,7 @@ def test_an_edit_is_the_sampler_of_the_metadata(lora: Path, tiny_base: Path) -> 
         y_0 = integrate(
             lambda y, t: backbone.velocity(y, t, text, x, guidance=1.5), eps, time_grid(3, 2.0)
         )
-        (wanted,) = to_pictures(fit.undo(backbone.decode_latents(y_0).clamp(-1, 1)))
+        wanted = to_picture(fit.undo(backbone.decode_latents(y_0).clamp(-1, 1))[0])
     (found,) = edited(lora, image, seeds=[4])
     assert found.size == (21, 13)
     assert np.abs(np.asarray(found, int) - np.asarray(wanted, int)).max() <= 1

@@ -23,7 +23,7 @@ from byg_train.editing import clip as edit_clip_module
 from byg_train.editing.clip import EditedClip, edit_clip, longest
 from byg_train.editing.editor import Editor, Wishes, attach, open_lora
 from byg_train.media.fit import Fit, Frames
-from byg_train.media.footage import open_footage
+from byg_train.media.source_clip import open_source_clip
 from byg_train.models.lora_file import PREFIX, LoraInfo, expert_path, read_lora, write_lora
 from byg_train.models.sampler import unipc
 
@@ -77,7 +77,7 @@ def edited(lora: Path | Editor, clip: Path, **changes: object) -> list[np.ndarra
     """Results (F, H, W, 3) of the library's call, in float32."""
     editor = in_float32(open_lora(lora, None) if isinstance(lora, Path) else lora)
     options = {"strength": 1.0, "seeds": [0], "device": "cpu"}
-    footage = open_footage(clip, None, 16.0)
+    footage = open_source_clip(clip, None, 16.0)
     results = edit_clip(editor, footage, TEXT, **{**options, **changes})
     return [np.stack(list(result.frames())) for result in results]
 

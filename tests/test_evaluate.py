@@ -18,7 +18,7 @@ from test_metrics_networks import clip_folder, dino_folder  # noqa: F401
 from byg_train.cli.evaluate_score import _labels
 from byg_train.config import ConfigError
 from byg_train.evaluate.psnr import psnr
-from byg_train.media.film import write_film
+from byg_train.media.writer import write_clip
 
 
 @pytest.fixture
@@ -89,7 +89,7 @@ def test_clips(tmp_path: Path, dino_folder: Path) -> None:  # noqa: F811
     still = [rng.integers(0, 255, (32, 48, 3), np.uint8)] * 5
     moving = [np.roll(still[0], 4 * i, 1) for i in range(5)]
     for folder, frames in (("tasks", still), ("results", moving)):
-        write_film(tmp_path / folder / "clip.mp4", iter(frames), fps=Fraction(8))
+        write_clip(tmp_path / folder / "clip.mp4", iter(frames), fps=Fraction(8))
     done = evaluate("score", tmp_path / "results", "--sources", tmp_path / "tasks",
                     "--instruction", "Make it move", "--dino", dino_folder,
                     "--json", tmp_path / "o.json", "--device", "cpu")  # fmt: skip
@@ -97,7 +97,7 @@ def test_clips(tmp_path: Path, dino_folder: Path) -> None:  # noqa: F811
     told = json.loads((tmp_path / "o.json").read_text())["results"]["all"]
     assert list(told) == ["dino", "flicker"]
     assert told["flicker"]["mean"] < 0.9
-    write_film(tmp_path / "results/clip.mp4", iter(moving[:4]), fps=Fraction(8))
+    write_clip(tmp_path / "results/clip.mp4", iter(moving[:4]), fps=Fraction(8))
     done = evaluate("score", tmp_path / "results", "--sources", tmp_path / "tasks",
                     "--instruction", "x", "--metrics", "flicker")  # fmt: skip
     assert done.exit_code == 2 and "has 4 frames, its source" in done.stderr
@@ -106,8 +106,8 @@ def test_clips(tmp_path: Path, dino_folder: Path) -> None:  # noqa: F811
 @pytest.mark.parametrize(("rate", "fits"), [("24000/1001", True), ("25", False), ("12", False)])
 def test_clips_are_compared_at_one_rate(tmp_path: Path, rate: str, fits: bool) -> None:
     frames = [np.full((16, 16, 3), 40 * i, np.uint8) for i in range(5)]
-    write_film(tmp_path / "tasks/clip.mp4", iter(frames), fps=Fraction(24))
-    write_film(tmp_path / "results/clip.mp4", iter(frames), fps=Fraction(rate))
+    write_clip(tmp_path / "tasks/clip.mp4", iter(frames), fps=Fraction(24))
+    write_clip(tmp_path / "results/clip.mp4", iter(frames), fps=Fraction(rate))
     done = evaluate("score", tmp_path / "results", "--sources", tmp_path / "tasks",
                     "--instruction", "x", "--metrics", "flicker")  # fmt: skip
     if fits:

@@ -21,8 +21,8 @@ from typer.testing import Result
 from byg_train.config import load_preset
 from byg_train.editing.editor import open_base
 from byg_train.editing.methods import FlowEditSettings
-from byg_train.evaluate.media import read_film
-from byg_train.media.film import write_film
+from byg_train.media.reader import read_media
+from byg_train.media.writer import write_clip
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ def test_a_bare_base_samples_as_its_preset_says(tiny_base: Path) -> None:
 
 def test_a_copy_needs_no_model_and_takes_whatever_there_is(root: Path) -> None:
     films = iter([np.zeros((16, 16, 3), np.uint8)] * 5)
-    write_film(root / "tasks/d.mp4", films, fps=Fraction(8))
+    write_clip(root / "tasks/d.mp4", films, fps=Fraction(8))
     row = json.dumps({"file_name": "d.mp4", "instruction": "x"})
     manifest = root / "tasks/metadata.jsonl"
     manifest.write_text(f"{manifest.read_text()}\n{row}")
@@ -193,7 +193,7 @@ def test_wrong_tasks(
     if change == "captions":
         del rows[0]["src_caption"]
     if change == "clip":
-        write_film(
+        write_clip(
             root / "tasks/d.mp4", iter([np.zeros((16, 16, 3), np.uint8)] * 5), fps=Fraction(8)
         )
         rows.append({"file_name": "d.mp4", "instruction": "x"})
@@ -217,7 +217,7 @@ def test_clips_keep_their_size_and_length(
         assert done.exit_code == 2 and "flowedit is for FLUX" in done.stderr
         return
     assert done.exit_code == 0, done.output
-    source, result = read_film(clip), read_film(tmp_path / "out/clip.mp4")
+    source, result = read_media(clip), read_media(tmp_path / "out/clip.mp4")
     assert result.frames.shape == source.frames.shape and result.fps == pytest.approx(source.fps)
     assert np.abs(result.frames.astype(float) - source.frames).mean() > 5
 

@@ -14,15 +14,17 @@ import pytest
 from films import HERTZ, drawn, heard, pictures, tone
 from PIL import Image
 
-from byg_train.media.film import Sound, film_strip, side_by_side, write_film, write_frames
+from byg_train.media.clip_grid import frame_strip, side_by_side
 from byg_train.media.grid import labelled_grid
+from byg_train.media.sound import Sound
+from byg_train.media.writer import write_clip, write_frames
 
 
 @pytest.mark.parametrize("fps", [Fraction(16), Fraction(30000, 1001), Fraction(100, 3)])
 @pytest.mark.parametrize("frames", [1, 7])
 def test_frames_rate_and_codec(tmp_path: Path, frames: int, fps: Fraction) -> None:
     path = tmp_path / "new" / "a.mp4"
-    write_film(path, drawn(frames), fps)
+    write_clip(path, drawn(frames), fps)
     with av.open(str(path)) as clip:
         (stream,) = clip.streams
         assert (stream.codec_context.name, stream.pix_fmt) == ("h264", "yuv420p")
@@ -38,7 +40,7 @@ def test_colours_are_those_of_the_pictures(tmp_path: Path) -> None:
     """BT.709, and marked so: players that go by the mark and those that assume it agree."""
     colours = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0), (200, 120, 40)]
     clip = np.stack([np.full((32, 32, 3), colour, np.uint8) for colour in colours])
-    write_film(tmp_path / "a.mp4", clip, Fraction(4))
+    write_clip(tmp_path / "a.mp4", clip, Fraction(4))
     with av.open(str(tmp_path / "a.mp4")) as film:
         for frame, colour in zip(film.decode(video=0), colours, strict=True):
             marks = (frame.colorspace, frame.color_primaries, frame.color_trc, frame.color_range)
@@ -49,7 +51,7 @@ def test_colours_are_those_of_the_pictures(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("size", [(63, 48), (64, 47), (15, 9)])
 def test_odd_sizes_stay(tmp_path: Path, size: tuple[int, int]) -> None:
-    write_film(tmp_path / "a.mp4", drawn(3, size), Fraction(16))
+    write_clip(tmp_path / "a.mp4", drawn(3, size), Fraction(16))
     found = pictures(tmp_path / "a.mp4")
     assert found.shape == (3, size[1], size[0], 3)
     assert np.abs(found.astype(int) - drawn(3, size)).mean() < 4
@@ -64,7 +66,7 @@ def test_a_failed_film_leaves_the_old_one(tmp_path: Path) -> None:
         raise OSError("No space left")
 
     with pytest.raises(OSError, match="No space"):
-        write_film(path, failing(), Fraction(16))
+        write_clip(path, failing(), Fraction(16))
     assert path.read_bytes() == b"old"
     assert [p.name for p in tmp_path.iterdir()] == ["a.mp4"]
 
@@ -79,7 +81,7 @@ def test_a_failed_film_leaves_the_old_one(tmp_path: Path) -> None:
 def test_sound_is_copied_bit_by_bit(tmp_path: Path, name: str, codec: str) -> None:
     """Packets and their times behind the first frame, whatever the file's clock began with."""
     source = films.write(tmp_path / name, drawn(24), 24, sound=codec)
-    write_film(tmp_path / "out.mp4", drawn(24), Fraction(24), Sound(source))
+    write_clip(tmp_path / "out.mp4", drawn(24), Fraction(24), Sound(source))
     with av.open(str(source)) as clip:
         film = clip.streams.video[0]
         zero = (film.start_time or 0) * film.time_base
@@ -95,7 +97,7 @@ def test_sound_is_copied_bit_by_bit(tmp_path: Path, name: str, codec: str) -> No
 @pytest.mark.parametrize(("name", "codec"), [("a.mov", "pcm_s16le"), ("a.mkv", "mp2")])
 def test_sound_that_mp4s_lack_becomes_aac(tmp_path: Path, name: str, codec: str) -> None:
     source = films.write(tmp_path / name, drawn(24), 24, sound=codec)
-    write_film(tmp_path / "out.mp4", drawn(24), Fraction(24), Sound(source))
+    write_clip(tmp_path / "out.mp4", drawn(24), Fraction(24), Sound(source))
     with av.open(str(tmp_path / "out.mp4")) as clip:
         assert clip.streams.audio[0].codec_context.name == "aac"
         assert clip.streams.audio[0].rate == HERTZ
@@ -111,7 +113,7 @@ def test_the_sound_of_a_part(tmp_path: Path) -> None:
     """The packets that are heard in it, at their times behind its first frame."""
     source = films.write(tmp_path / "a.mp4", drawn(48), 24, sound="aac")
     start, end = Fraction(1, 2), Fraction(5, 4)
-    write_film(tmp_path / "out.mp4", drawn(18), Fraction(24), Sound(source, start, end))
+    write_clip(tmp_path / "out.mp4", drawn(18), Fraction(24), Sound(source, start, end))
     found, whole = heard(tmp_path / "out.mp4"), heard(source)
     packet = Fraction(1024, HERTZ)
     inside = [data for when, data in whole if start < when + packet and when < end]
@@ -124,7 +126,7 @@ def test_a_part_without_sound(tmp_path: Path) -> None:
     """Behind the end of a sound that is shorter than its film: no empty track."""
     source = films.write(tmp_path / "a.mp4", drawn(8), 8, sound="aac")
     sound = Sound(source, Fraction(60), Fraction(61))
-    write_film(tmp_path / "out.mp4", drawn(8), Fraction(8), sound)
+    write_clip(tmp_path / "out.mp4", drawn(8), Fraction(8), sound)
     with av.open(str(tmp_path / "out.mp4")) as clip:
         assert [s.type for s in clip.streams] == ["video"]
 
@@ -135,7 +137,7 @@ def test_sound_that_cannot_be_read_costs_no_edit(
     broken = tmp_path / "broken.mp4"
     broken.write_bytes(b"no clip")
     with caplog.at_level(logging.WARNING, "byg_train"):
-        write_film(tmp_path / "out.mp4", drawn(3), Fraction(8), Sound(broken))
+        write_clip(tmp_path / "out.mp4", drawn(3), Fraction(8), Sound(broken))
     assert "broken.mp4" in caplog.text and "left out" in caplog.text
     assert len(pictures(tmp_path / "out.mp4")) == 3
 
@@ -185,7 +187,7 @@ def test_side_by_side_is_a_grid_of_every_moment(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("frames", "shown"), [(1, [0]), (3, [0, 1, 2]), (81, [0, 20, 40, 60, 80])])
 def test_a_strip_shows_moments_from_first_to_last(frames: int, shown: list[int]) -> None:
     clip = np.stack([np.full((20, 30, 3), i, np.uint8) for i in range(frames)])
-    found = film_strip([clip, 255 - clip], ["a", "b"], 16.0, cell=64)
+    found = frame_strip([clip, 255 - clip], ["a", "b"], 16.0, cell=64)
     rows = [[Image.fromarray(part[i]) for i in shown] for part in (clip, 255 - clip)]
     wanted = labelled_grid(rows, [f"{i / 16:.1f} s" for i in shown], ["a", "b"], 64)
     assert np.array_equal(np.asarray(found), np.asarray(wanted))

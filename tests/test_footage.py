@@ -12,11 +12,11 @@ from films import drawn, numbers
 from PIL import Image
 
 from byg_train.config import ConfigError
-from byg_train.media.footage import Footage, open_footage
+from byg_train.media.source_clip import SourceClip, open_source_clip
 
 
-def opened(path: Path, fps: float | None = None) -> Footage:
-    return open_footage(path, fps, 16.0)
+def opened(path: Path, fps: float | None = None) -> SourceClip:
+    return open_source_clip(path, fps, 16.0)
 
 
 @pytest.mark.parametrize(

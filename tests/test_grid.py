@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFont
 
-from byg_train.media.grid import PAPER, _wrapped, labelled_grid, save_picture
+from byg_train.media.grid import PAPER, _wrapped, labelled_grid
+from byg_train.media.writer import write_picture
 
 RED, BLUE = (255, 0, 0), (0, 0, 255)
 LONG = "Turn the whole picture into a hand-painted watercolour on rough paper, with the cat kept"
@@ -107,8 +108,8 @@ def test_a_ragged_grid_is_refused() -> None:
 
 def test_saving_replaces_whole_files_only(tmp_path: Path) -> None:
     path = tmp_path / "samples" / "step.png"
-    save_picture(path, plain(RED))
-    save_picture(path, plain(BLUE))
+    write_picture(path, plain(RED))
+    write_picture(path, plain(BLUE))
     with Image.open(path) as picture:
         assert picture.format == "PNG" and picture.getpixel((0, 0)) == BLUE
 
@@ -118,7 +119,7 @@ def test_saving_replaces_whole_files_only(tmp_path: Path) -> None:
             raise OSError("disk full")
 
     with pytest.raises(OSError, match="disk full"):
-        save_picture(path, Failing())
+        write_picture(path, Failing())
     with Image.open(path) as picture:
         assert picture.getpixel((0, 0)) == BLUE
     assert [p.name for p in path.parent.iterdir()] == ["step.png"]

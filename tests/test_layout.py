@@ -34,14 +34,21 @@ ROOMS = {
     "evaluate": {"config", "data", "files", "media"},
     "editing": {"config", "core", "data", "media", "models", "training"},
     "export": {"config", "data", "files", "models", "training"},
-    "study": {"data", "evaluate", "files"},
+    "study": {"data", "evaluate", "files", "media"},
     "world": BASICS | {"core", "data", "editing", "evaluate", "media", "models", "training"},
     "cli": BASICS
     | {"data", "editing", "evaluate", "export", "media", "models", "study", "training", "world"},
     "__main__": {"cli"},
 }
 # Files that ComfyUI's nodes share.
-SHARED = {"core.flow", "core.schedule", "media.fit", "media.grid", "models.lora_file"}
+SHARED = {
+    "core.flow",
+    "core.schedule",
+    "media.fit",
+    "media.grid",
+    "media.pixels",
+    "models.lora_file",
+}
 # Third-party package -> the parts that may import it; nothing else is restricted.
 HEAVY = {
     "accelerate": {"training"},
@@ -59,6 +66,7 @@ PURE = {
     "core.step": {"torch"},
     "media.fit": {"torch"},
     "media.grid": {"PIL"},
+    "media.pixels": {"torch", "numpy", "PIL"},
     "models.lora_file": {"torch", "safetensors"},
     "config": {"pydantic", "tomli"},
     "config.sections": {"pydantic"},

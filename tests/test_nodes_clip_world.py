@@ -19,13 +19,13 @@ from tiny_wan import BOUNDARY
 
 from byg_train.editing.clip import edit_clip
 from byg_train.editing.editor import Wishes, attach, open_lora
-from byg_train.media.footage import open_footage
+from byg_train.media.pixels import to_batch
+from byg_train.media.source_clip import open_source_clip
 from byg_train.models.lora_file import LoraInfo, read_lora
 from byg_train.models.wan.backbone import WanBackbone
 from byg_train.world import clips
 from byg_train.world.measure_clips import query
 from byg_train.world.names import HELD_OUT
-from byg_train.world.train_wan_vae import to_pixels
 from tools.kits import TINY_CLIP_KIT
 
 WORLD = ROOT / "byg_train" / "world"
@@ -53,7 +53,7 @@ def test_text_is_the_same(backbone: WanBackbone) -> None:
 
 
 def test_the_vae_is_the_same(backbone: WanBackbone) -> None:
-    pixels = to_pixels([clips.draw(EDIT.source)])
+    pixels = to_batch([clips.draw(EDIT.source)])
     latent = backbone.encode_pixels(pixels)
     mean, std = backbone._statistics()
     plain = latent * std + mean
@@ -66,7 +66,7 @@ def test_the_vae_is_the_same(backbone: WanBackbone) -> None:
 
 
 def test_both_experts_have_the_trainers_velocity(backbone: WanBackbone) -> None:
-    source = backbone.encode_pixels(to_pixels([clips.draw(EDIT.source)]))
+    source = backbone.encode_pixels(to_batch([clips.draw(EDIT.source)]))
     x = torch.randn(source.shape, generator=torch.Generator().manual_seed(1))
     text, times, wanted = backbone.encode_text([EDIT.instruction]), [0.95, 0.6], []
     for t in times:
@@ -89,7 +89,7 @@ def test_edit_and_the_graph_draw_the_same_clip(tmp_path: Path) -> None:
         Image.fromarray(frame).save(tmp_path / f"{i}.png")
     editor = test_edit_clip.in_float32(open_lora(LORA, None))
     wishes = Wishes(sampler="euler", steps=STEPS)
-    footage, how = open_footage(tmp_path, None, clips.FPS), {"strength": 1.0, "device": "cpu"}
+    footage, how = open_source_clip(tmp_path, None, clips.FPS), {"strength": 1.0, "device": "cpu"}
     (result,) = edit_clip(editor, footage, EDIT.instruction, seeds=[SEED], wishes=wishes, **how)
     wanted = np.stack(list(result.frames()))
     frames = torch.from_numpy(drawn).float() / 255

@@ -11,13 +11,22 @@ import torch
 from data_sets import save
 from PIL import Image
 
-from byg_train.media.pictures import PictureError, inspect, read_pixels
+from byg_train.data.media_kind import PICTURES
+from byg_train.data.segments import PICTURE, inspect_file, read_segment
+from byg_train.media import MediaError
+from byg_train.media.fit import Size
+from byg_train.media.pictures import averaged_down, read_picture
+from byg_train.media.reader import Facts
+
+
+def inspect(path: Path) -> Facts:
+    return inspect_file(path, PICTURES, None)
 
 
 def shown(path: Path) -> np.ndarray:
     """What training sees, as uint8 (H, W, 3); sizes must agree with what the check said."""
     facts = inspect(path)
-    pixels = read_pixels(path, facts.digest, (facts.width, facts.height))
+    pixels = read_segment(path, facts.digest, PICTURE, Size(facts.width, facts.height))
     assert pixels.shape == (1, 3, 1, facts.height, facts.width)
     return ((pixels[0, :, 0] + 1) * 127.5).round().byte().permute(1, 2, 0).numpy()
 
@@ -102,13 +111,13 @@ def test_a_file_that_lost_its_end_is_broken(tmp_path: Path, suffix: str) -> None
     inspect(path)
     data = path.read_bytes()
     path.write_bytes(data[: len(data) * 2 // 3])
-    with pytest.raises(PictureError):
+    with pytest.raises(MediaError):
         inspect(path)
 
 
 def test_a_float_picture_is_refused(tmp_path: Path) -> None:
     Image.fromarray(np.zeros((20, 20), np.float32)).save(tmp_path / "a.tif")
-    with pytest.raises(PictureError, match="8 or 16 bits"):
+    with pytest.raises(MediaError, match="8 or 16 bits"):
         inspect(tmp_path / "a.tif")
 
 
@@ -116,14 +125,16 @@ def test_a_file_that_changes_after_the_check_is_refused(tmp_path: Path) -> None:
     path = save(tmp_path / "a.png")
     digest = inspect(path).digest
     save(path, seed=1)
-    with pytest.raises(PictureError, match="has changed"):
-        read_pixels(path, digest, (16, 16))
+    with pytest.raises(MediaError, match="has changed"):
+        read_segment(path, digest, PICTURE, Size(16, 16))
 
 
 def test_far_too_large_pictures_come_averaged_down(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     Image.fromarray(CORNER.repeat(20, 0).repeat(20, 1)).save(path)  # 600 x 400
-    pixels = read_pixels(path, inspect(path).digest, (30, 20))
-    assert pixels.shape == (1, 3, 1, 400 // 6 + 1, 600 // 6)
+    small = averaged_down(read_picture(path), Size(30, 20))
+    assert small.size == (600 // 6, 400 // 6 + 1)
+    pixels = read_segment(path, inspect(path).digest, PICTURE, Size(30, 20))
+    assert pixels.shape == (1, 3, 1, 20, 30)
     means = pixels.mean((0, 2, 3, 4))
     assert torch.allclose(means, torch.tensor([2 * 100 / 600 - 1, -1, -1]), atol=0.02)

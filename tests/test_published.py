@@ -18,9 +18,9 @@ from typer.testing import CliRunner, Result
 from byg_train.cli.app import app
 from byg_train.data import DataError
 from byg_train.evaluate import published
-from byg_train.evaluate.media import MEDIA
 from byg_train.evaluate.style_tasks import write_style_tasks
 from byg_train.evaluate.tasks import Task, read_tasks
+from byg_train.media.formats import MEDIA
 
 TASKS = ("background_change", "subject-add", "text_change")
 

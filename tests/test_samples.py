@@ -14,7 +14,8 @@ from byg_train.config import build_config
 from byg_train.core.flow import at_rank
 from byg_train.core.step import EditBatch, Velocity
 from byg_train.media.grid import labelled_grid
-from byg_train.training.validation import BLIND, HeldOut, Look, to_pictures
+from byg_train.media.pixels import to_picture
+from byg_train.training.validation import BLIND, HeldOut, Look
 
 # Channel 0 is an attribute, -1 in every source; a text is the value that it asks for.
 COUNT, VALUES = 3, {"c": 1.0, "c_inv": -1.0}
@@ -131,7 +132,7 @@ def test_the_grid_shows_what_was_sampled_decoded_one_by_one() -> None:
     backbone, velocity = Pixels(), towards(edited)
     grid = held_out(backbone).look(velocity, velocity).grid
     assert backbone.decoded == [1] * (4 * COUNT)
-    x, y = (to_pictures(z) for z in (sources(), edited(torch.tensor(1.0), sources())))
+    x, y = ([to_picture(x) for x in z] for z in (sources(), edited(torch.tensor(1.0), sources())))
     rows = [[x[i], y[i], x[i], y[i]] for i in range(COUNT)]
     columns = ["source", "edit", "edited back", "one-step"]
     wanted = labelled_grid(rows, columns, ["paint it"] * COUNT)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from byg_train.config import build_config
 from byg_train.core.step import EditBatch
-from byg_train.media.film import film_strip, side_by_side
+from byg_train.media.clip_grid import frame_strip, side_by_side
 from byg_train.models.sampler import Sampling
 from byg_train.training.validation import CELL, Film, HeldOut, Look, one_by_one
 
@@ -98,7 +98,7 @@ def test_the_picture_is_the_films_strip() -> None:
         for caption in CAPTIONS
         for label in ("source", f"edit: {caption}", "edited back", "one-step")
     ]
-    wanted = film_strip(clips, labels, 12.0)
+    wanted = frame_strip(clips, labels, 12.0)
     assert ImageChops.difference(found.grid, wanted).getbbox() is None
 
 

@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 
 from byg_train.cli import study as study_module
 from byg_train.cli.app import app
-from byg_train.media.film import write_film
+from byg_train.media.writer import write_clip
 from byg_train.study.votes import VoteFile
 
 ROOT = Path(__file__).parents[1]
@@ -67,7 +67,7 @@ def test_clips_that_phones_may_not_show_are_told(tmp_path: Path) -> None:
         for name, size in (("even", (16, 16)), ("odd", (17, 16))):
             pixels = np.full((*size, 3), len(method), np.uint8)
             (tmp_path / method).mkdir(exist_ok=True)
-            write_film(tmp_path / method / f"{name}.mp4", [pixels] * 2, Fraction(8))
+            write_clip(tmp_path / method / f"{name}.mp4", [pixels] * 2, Fraction(8))
     (tmp_path / "first/even.mp4").write_bytes(b"no clip")
     folders = (tmp_path / "first", tmp_path / "second", "--sources", tmp_path / "sources")
     told = byg("study", *folders, "--instruction", "x", "--votes", tmp_path / "v", "--port", 99999)

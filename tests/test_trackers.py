@@ -13,7 +13,7 @@ from edit_folders import evaluate
 
 from byg_train.evaluate.motion_fidelity import motion_fidelity
 from byg_train.evaluate.trackers import GRID, load_cotracker, load_raft
-from byg_train.media.film import write_film
+from byg_train.media.writer import write_clip
 
 # A repository as torch.hub wants it, with a tracker whose tracks are known: everything moves by the
 # brightness of the frame.
@@ -60,7 +60,7 @@ def test_motion_from_the_command_line(checkout: str, tmp_path: Path) -> None:
     """A result that moves as its source does, and one that stands still: that has no value."""
     for folder, step in (("tasks", 10), ("moving", 6), ("frozen", 0)):
         frames = brightening(step).repeat(4, 1).repeat(4, 2)
-        write_film(tmp_path / folder / "clip.mp4", iter(frames), fps=Fraction(8))
+        write_clip(tmp_path / folder / "clip.mp4", iter(frames), fps=Fraction(8))
     done = evaluate(
         "score", tmp_path / "moving", tmp_path / "frozen", "--sources", tmp_path / "tasks",
         "--instruction", "x", "--metrics", "motion", "--cotracker", checkout,

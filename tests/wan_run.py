@@ -10,7 +10,7 @@ import numpy as np
 from tiny_wan import FRAMES, HEIGHT, TEXT_LEN, WIDTH, base
 
 from byg_train.config import TrainConfig, build_config, merged
-from byg_train.media.film import write_film
+from byg_train.media.writer import write_clip
 
 FPS = 8
 SMALL = {
@@ -39,7 +39,7 @@ def write_clips(folder: Path, number: int = 5) -> Path:
     with (folder / "metadata.jsonl").open("w") as file:
         for i in range(number):
             frames = rng.integers(0, 255, (FRAMES, HEIGHT, WIDTH, 3), np.uint8)
-            write_film(folder / f"{i}.mp4", frames, Fraction(FPS))
+            write_clip(folder / f"{i}.mp4", frames, Fraction(FPS))
             row = {
                 "file_name": f"{i}.mp4",
                 "src_caption": f"a red fox runs over the snow {i}",

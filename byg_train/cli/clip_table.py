@@ -18,7 +18,7 @@ from ..media.fit import Size, buckets, nearest_bucket
 from ..progress import CONSOLE, Progress
 
 if TYPE_CHECKING:
-    from ..media.pictures import Facts
+    from ..media.reader import Facts
 
 
 # A clip is told to be enlarged from this factor on, and to be cropped below this share of its area.
@@ -52,7 +52,7 @@ def clip_tables(data: Dataset, config: DataConfig, multiple: int) -> Group:
     items = [*data.train, *data.test]
     taken: defaultdict[Path, set[int]] = defaultdict(set)
     for item in items:
-        taken[item.path].add(item.stretch.start)
+        taken[item.path].add(item.segment.start)
     choice = buckets(config.resolution, multiple, config.max_aspect if config.buckets else 1.0)
     groups: defaultdict[Like, list[Path]] = defaultdict(list)
     for path in taken:
@@ -74,13 +74,13 @@ def _used(
 ) -> Table:
     seconds = config.frames / config.fps
     table = Table(
-        "clips", "size", "trained at", "fps", "stretches", Column("used", no_wrap=True), "mind",
+        "clips", "size", "trained at", "fps", "segments", Column("used", no_wrap=True), "mind",
         title=f"Clips: {config.frames} frames at {config.fps:g} fps ({seconds:.1f} s), "
         f"extraction {config.extraction}",
         title_justify="left",
     )  # fmt: skip
     for like, paths in sorted(groups.items(), key=lambda group: -len(group[1])):
-        stretches = sum(len(taken[path]) for path in paths)
+        segments = sum(len(taken[path]) for path in paths)
         length = sum(float(facts[path].clip.duration) for path in paths)
         notes = Counter(note for path in paths for note in _notes(facts[path], like, config))
         table.add_row(
@@ -88,8 +88,8 @@ def _used(
             f"{like.size.width}x{like.size.height}",
             f"{like.bucket.width}x{like.bucket.height}",
             f"{like.fps:g}",
-            str(stretches),
-            f"{_time(stretches * seconds)} of {_time(length)}",
+            str(segments),
+            f"{_time(segments * seconds)} of {_time(length)}",
             "; ".join(n if c == len(paths) else f"{c}: {n}" for n, c in notes.items()),
         )
     return table

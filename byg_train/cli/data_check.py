@@ -28,7 +28,7 @@ from ..data.check import (
 )
 from ..data.excluded import without_struck
 from ..data.manifest import find_manifest
-from ..data.media_kind import CLIPS, PICTURES, Kind, expect_kind, found_kind, kind_of
+from ..data.media_kind import CLIPS, PICTURES, MediaKind, expect_kind, found_kind, kind_of
 from ..data.repair import repair
 from ..data.rows import data_folder, read_rows
 from ..models.backbone import pixel_multiple
@@ -71,7 +71,7 @@ class Limits(NamedTuple):
 
 
 def base_settings(
-    preset: str | None, model: str | None, assignments: list[str], kind: Kind
+    preset: str | None, model: str | None, assignments: list[str], kind: MediaKind
 ) -> TrainConfig:
     """A base and its sizes, as training has them; `world` alone means the demo's.
 
@@ -117,7 +117,7 @@ def limits(root: Path, preset: str | None, model: str | None) -> Limits:
     return Limits(tokens, pixel_multiple(base), config.data)
 
 
-def _usual(kind: Kind) -> Limits:
+def _usual(kind: MediaKind) -> Limits:
     if kind is CLIPS:
         return Limits(estimated(CLIP_TEXT_LEN), MULTIPLE, DataConfig(frames=FRAMES))
     return Limits(estimated(TEXT_LEN), MULTIPLE, DataConfig())

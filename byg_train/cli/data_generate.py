@@ -8,7 +8,7 @@ from pathlib import Path
 import typer
 
 from ..config import ConfigError, TrainConfig
-from ..data.media_kind import PICTURES, Kind, found_kind, kind_of
+from ..data.media_kind import PICTURES, MediaKind, found_kind, kind_of
 from ..data.prompt_templates import Shot, Template, parse_template, read_list, read_templates, shots
 from ..data.styles import style_words
 from ..media.fit import Size, buckets, nearest_bucket
@@ -83,7 +83,7 @@ def _shots(flags: GenerateFlags) -> list[Shot]:
     return shots(templates, count, flags.style, flags.seed)
 
 
-def _size(text: str | None, config: TrainConfig, kind: Kind) -> Size:
+def _size(text: str | None, config: TrainConfig, kind: MediaKind) -> Size:
     """`768x512`; else the preset's square, of clips its bucket of 16:9."""
     multiple = pixel_multiple(config.model)
     if text is None:

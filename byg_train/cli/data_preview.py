@@ -67,7 +67,7 @@ def _report(root: Path, flags: PreviewFlags) -> Report:
     kind = kind_of(data)
     names = kind.names(root)
     if not names:
-        raise DataError(f"{root} holds no {kind.many}; wanted {kind.wanted} files")
+        raise DataError(f"{root} holds no {kind.many}; wanted {kind.formats.words} files")
     if find_manifest(root) is None and len(style_folders(root, kind)[0]) < 2:
         with Progress(len(names), "looking") as progress:
             return check_loose(root, multiple, data, progress.advance)

@@ -14,7 +14,7 @@ from ..data import DataError, Problem, counted
 from ..data.excluded import without_struck
 from ..data.items import Item, checked, expect_every_style, split
 from ..data.manifest import NAMES, find_manifest, write_manifest
-from ..data.media_kind import Kind, found_kind
+from ..data.media_kind import MediaKind, found_kind
 from ..data.rows import data_folder, styled_rows
 from ..data.styles import OWN, balanced
 
@@ -62,7 +62,7 @@ def run_styles(flags: StylesFlags) -> None:
         typer.echo(f"For other words, copy {kind.built_in} to {root / OWN} and change it there.")
 
 
-def _hint(problems: list[Problem], kind: Kind) -> str:
+def _hint(problems: list[Problem], kind: MediaKind) -> str:
     hint = "repair them, or leave them out with --drop"
     lacking = sum(problem.found == "no caption" for problem in problems)
     stand_in = f'; --caption "a {kind.one}" stands in for {counted(lacking, "caption")}'
@@ -82,7 +82,7 @@ def _fields(item: Item, root: Path, times: int) -> dict:
     }
 
 
-def _table(train: list[Item], times: Counter[int], kind: Kind) -> Table:
+def _table(train: list[Item], times: Counter[int], kind: MediaKind) -> Table:
     """Every direction: how many files, how often in an epoch."""
     table = Table("from", "instruction", kind.many, "per epoch")
     files: Counter[tuple[str, str]] = Counter()

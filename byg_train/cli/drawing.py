@@ -22,12 +22,12 @@ from ..data.cache import Cache
 from ..data.prompt_templates import Shot
 from ..data.styles import Style
 from ..files import atomic
-from ..media.film import write_film
 from ..media.fit import Size
+from ..media.pixels import to_frames, to_picture
+from ..media.writer import write_clip
 from ..models.backbone import Backbone, load_backbone
 from ..models.sampler import Sampling
 from ..progress import CONSOLE, Progress
-from ..training.validation import to_pictures
 from .errors import full_disk_explained, out_of_memory_explained
 
 # The field of a PNG that says how it was drawn; in an MP4 it is the comment.
@@ -195,8 +195,7 @@ def _save(path: Path, pixels: Tensor, caption: str, recipe: Recipe) -> None:
         told = PngInfo()
         told.add_itxt(RECIPE, words)
         with atomic(path.with_suffix(".png")) as temporary:
-            to_pictures(pixels)[0].save(temporary, pnginfo=told)
+            to_picture(pixels[0]).save(temporary, pnginfo=told)
         return
-    levels = ((pixels[0].clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
-    frames = levels.permute(1, 2, 3, 0).cpu().numpy()  # (F, H, W, 3)
-    write_film(path.with_suffix(".mp4"), frames, Fraction(recipe.fps), comment=words)
+    frames = to_frames(pixels[0])
+    write_clip(path.with_suffix(".mp4"), frames, Fraction(recipe.fps), comment=words)

@@ -14,8 +14,11 @@ from PIL import Image, ImageOps
 
 from ..config import ConfigError
 from ..editing.editor import Editor, Wishes, edit_image, open_lora
-from ..media.grid import labelled_grid, save_picture
-from ..media.pictures import SUFFIXES, PictureError, inspect
+from ..media import MediaError
+from ..media.formats import PICTURES
+from ..media.grid import labelled_grid
+from ..media.pictures import picture_size
+from ..media.writer import write_picture
 from ..models.backbone import resolve_base
 from ..progress import Progress
 from .errors import out_of_memory_explained
@@ -102,11 +105,11 @@ def _run_edit_picture(flags: EditFlags, editor: Editor) -> None:
             components=flags.components,
             wishes=flags.wishes,
             on_progress=lambda done, of: progress.advance(),
-            on_result=lambda picture: save_picture(next(targets), picture),
+            on_result=lambda picture: write_picture(next(targets), picture),
         )
     for path in targets:
         rows = [[image, *results]]
-        save_picture(path, labelled_grid(rows, columns(flags), None, cell(*image.size)))
+        write_picture(path, labelled_grid(rows, columns(flags), None, cell(*image.size)))
 
 
 # ---------------------------------------------------------------- also for clips
@@ -185,13 +188,13 @@ def _check_values(flags: EditFlags) -> None:
 
 
 def _open(path: Path) -> Image.Image:
-    if path.is_dir() or path.suffix.lower() not in SUFFIXES:
+    if path.is_dir() or path.suffix.lower() not in PICTURES.suffixes:
         raise ConfigError(
             f"--input {path} is no picture, which this LoRA edits; for clips take a LoRA of Wan"
         )
     try:
-        inspect(path)
-    except PictureError as error:
+        picture_size(path)
+    except MediaError as error:
         raise ConfigError(f"--input {path} cannot be used: {error}") from None
     return ImageOps.exif_transpose(Image.open(path))
 

@@ -12,9 +12,10 @@ from PIL import Image
 from ..config import ConfigError
 from ..editing.clip import WAN_FPS, EditedClip, edit_clip, seen_by_model
 from ..editing.editor import Editor, finished
-from ..media.film import side_by_side, write_film, write_frames
-from ..media.footage import Footage, open_footage
-from ..media.pictures import SUFFIXES
+from ..media.clip_grid import side_by_side
+from ..media.formats import PICTURES
+from ..media.source_clip import SourceClip, open_source_clip
+from ..media.writer import write_clip, write_frames
 from .edit import EditFlags, cell, check_base, check_writable, columns, sampling
 from .settings import resolve_device
 
@@ -48,14 +49,14 @@ def run_edit_clip(flags: EditFlags, editor: Editor) -> None:
         _write(path, side_by_side(rows, columns(flags), None, cell(*footage.size)), footage)
 
 
-def _open(flags: EditFlags, editor: Editor) -> Footage:
+def _open(flags: EditFlags, editor: Editor) -> SourceClip:
     path = flags.source
-    if path.is_file() and path.suffix.lower() in SUFFIXES:
+    if path.is_file() and path.suffix.lower() in PICTURES.suffixes:
         raise ConfigError(
             f"--input {path} is a picture, and this LoRA edits clips; wanted a film, or a folder "
             f"of frames"
         )
-    whole = open_footage(path, flags.fps, editor.info.fps or WAN_FPS)
+    whole = open_source_clip(path, flags.fps, editor.info.fps or WAN_FPS)
     return whole.part(flags.start, flags.seconds)
 
 
@@ -73,7 +74,7 @@ def _check_output(flags: EditFlags) -> None:
     check_writable(path)
 
 
-def _notes_on_output(flags: EditFlags, footage: Footage) -> list[str]:
+def _notes_on_output(flags: EditFlags, footage: SourceClip) -> list[str]:
     if flags.output.suffix and any(side % 2 for side in footage.size):
         return [
             "has an odd width or height: to keep it, the film is in 4:4:4, which some players do "
@@ -82,14 +83,14 @@ def _notes_on_output(flags: EditFlags, footage: Footage) -> list[str]:
     return []
 
 
-def _write(path: Path, frames: Iterator[np.ndarray], footage: Footage) -> None:
+def _write(path: Path, frames: Iterator[np.ndarray], footage: SourceClip) -> None:
     if path.suffix:
-        write_film(path, frames, footage.fps, footage.sound)
+        write_clip(path, frames, footage.fps, footage.sound)
     else:
         write_frames(path, map(Image.fromarray, frames), footage.names)
 
 
-def _write_result(path: Path, result: EditedClip, footage: Footage) -> None:
+def _write_result(path: Path, result: EditedClip, footage: SourceClip) -> None:
     """Pictures also get back the transparency of the pictures that they were."""
     if path.suffix or not footage.pictures:
         _write(path, result.frames(), footage)
@@ -103,7 +104,7 @@ def _like(frame: Image.Image, source: Path) -> Image.Image:
         return finished(frame, picture)
 
 
-def _moments(footage: Footage, results: list[EditedClip]) -> Iterator[list[list[Image.Image]]]:
+def _moments(footage: SourceClip, results: list[EditedClip]) -> Iterator[list[list[Image.Image]]]:
     """The source and every result, frame by frame."""
     clips = (footage.frames(), *(result.frames() for result in results))
     for arrays in zip(*clips, strict=True):

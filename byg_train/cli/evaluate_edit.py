@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 import typer
 from PIL import Image, ImageOps
 from torch import Tensor
@@ -21,16 +20,15 @@ from ..data import DataError
 from ..editing.clip import WAN_FPS, EditedClip, seen_by_model, seen_pixels
 from ..editing.editor import Editor, Wishes, finished, fitted, open_base, open_lora
 from ..editing.methods import FlowEditSettings, Methods
-from ..evaluate.media import MEDIA
 from ..evaluate.tasks import Task, read_tasks
 from ..files import atomic
-from ..media import clips, pictures
-from ..media.film import write_film
-from ..media.footage import open_footage
-from ..media.grid import save_picture
+from ..media.formats import CLIPS, MEDIA, PICTURES
+from ..media.pixels import to_picture, to_pixels
+from ..media.rgb import to_rgb
+from ..media.source_clip import open_source_clip
+from ..media.writer import write_clip, write_picture
 from ..models.backbone import resolve_base
 from ..progress import Progress
-from ..training.validation import to_pictures
 from .errors import out_of_memory_explained
 from .settings import resolve_device
 
@@ -108,9 +106,9 @@ def _tasks(flags: EditAllFlags, editor: Editor | None) -> list[Task]:
     if editor is None:
         return tasks
     films = editor.info.family == "wan"
-    suffixes, wanted = (clips.SUFFIXES, "clips") if films else (pictures.SUFFIXES, "pictures")
+    edited, wanted = (CLIPS, "clips") if films else (PICTURES, "pictures")
     for task in tasks:
-        if task.source.suffix.lower() not in suffixes:
+        if not edited.holds(task.source):
             by = flags.lora or f"{flags.model}, taken as FLUX without --lora,"
             raise ConfigError(f"{task.source}: {by} edits {wanted}")
     fields = METHODS[flags.method]
@@ -160,7 +158,7 @@ def _made(flags: EditAllFlags) -> dict[str, Any]:
 
 def _target(flags: EditAllFlags, task: Task) -> Path:
     """PNG or MP4, so that little is lost; a copy keeps its kind."""
-    kind = ".mp4" if task.source.suffix.lower() in clips.SUFFIXES else ".png"
+    kind = ".mp4" if CLIPS.holds(task.source) else ".png"
     suffix = task.source.suffix if flags.method == "copy" else kind
     return flags.output / f"{task.name}{suffix}"
 
@@ -200,16 +198,15 @@ def _apply(flags: EditAllFlags, methods: Methods, task: Task, pixels: Tensor) ->
 def _picture(flags: EditAllFlags, methods: Methods, task: Task, target: Path) -> None:
     with Image.open(task.source) as file:
         image = ImageOps.exif_transpose(file)
-        array = np.array(pictures.rgb(image))
-    pixels = torch.from_numpy(array).permute(2, 0, 1)[None, :, None].float() / 127.5 - 1
+        pixels = to_pixels(np.asarray(to_rgb(image))[None])[None]
     fit = fitted(methods.info, *image.size, flags.wishes)
     y = fit.undo(_apply(flags, methods, task, fit.apply(pixels)))
-    save_picture(target, finished(to_pictures(y)[0], image))
+    write_picture(target, finished(to_picture(y[0]), image))
 
 
 def _film(flags: EditAllFlags, methods: Methods, task: Task, target: Path) -> None:
-    footage = open_footage(task.source, None, methods.info.fps or WAN_FPS)
+    footage = open_source_clip(task.source, None, methods.info.fps or WAN_FPS)
     plan = seen_by_model(footage, methods.info)
     fit = fitted(methods.info, *footage.size, flags.wishes)
     y = _apply(flags, methods, task, seen_pixels(footage, fit, plan))
-    write_film(target, EditedClip(y.half(), fit, plan).frames(), footage.fps, footage.sound)
+    write_clip(target, EditedClip(y.half(), fit, plan).frames(), footage.fps, footage.sound)

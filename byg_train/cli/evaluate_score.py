@@ -15,13 +15,12 @@ from ..data import DataError
 from ..data.vlm.client import Endpoint, Model, ModelError
 from ..evaluate import imgedit, judge
 from ..evaluate.markdown import table
-from ..evaluate.media import MEDIA
 from ..evaluate.motion_fidelity import Direction
 from ..evaluate.registry import METRICS, Networks, choose, judge_measures, measures
 from ..evaluate.scoring import Scores, find_results, measure, to_json, write_json
 from ..evaluate.scoring import judge as judge_all
 from ..evaluate.tasks import Task, named_files, read_tasks
-from ..media import clips
+from ..media.formats import CLIPS, MEDIA
 from ..progress import Progress
 from .evaluate_tables import missing_lines, tables
 from .settings import resolve_device
@@ -139,7 +138,7 @@ def _truths(flags: ScoreFlags) -> dict[str, Path]:
 def _given(flags: ScoreFlags, tasks: Mapping[str, Task]) -> frozenset[str]:
     """What there is of what metrics may need."""
     told = list(tasks.values())
-    films = [task.source.suffix.lower() in clips.SUFFIXES for task in told]
+    films = [CLIPS.holds(task.source) for task in told]
     has = {
         "captions": any(task.src_caption and task.tgt_caption for task in told),
         "truths": flags.truths is not None,

@@ -75,11 +75,11 @@ class DataConfig(Section):
     fps: float = Field(16, gt=0)
     """Clips are resampled to so many frames a second: what the model was trained at."""
     extraction: Literal["head", "uniform", "chunk"] = "head"
-    """Which frames of a longer clip: the first, those in the middle, or one stretch after another.
+    """Which frames of a longer clip: the first, those in the middle, or one segment after another.
 
-    `uniform` takes the middle, or `stretches` of them; every stretch of `chunk` is an item.
+    `uniform` takes the middle, or `segments` of them; every segment of `chunk` is an item.
     """
-    stretches: int = Field(1, ge=1)
+    segments: int = Field(1, ge=1)
     """With `uniform`: so many of each clip, evenly spaced, as far as it is long enough."""
     buckets: bool = True
     """Keep aspect ratios (buckets); false: centre-crop to a square."""

@@ -1,7 +1,7 @@
 """Latents and text embeddings, encoded once and kept on disk.
 
 An entry's name is the hash of all that its content depends on: the file's bytes, the bucket and, of
-a clip, the stretch; or the text; and the model's fingerprint. So entries never go stale, runs share
+a clip, the segment; or the text; and the model's fingerprint. So entries never go stale, runs share
 them, and two runs may fill one cache at once. An entry appears under its name only when it is
 whole. No file is synced: one that a power cut has torn is noticed and made again.
 """
@@ -24,13 +24,13 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from ..config import DataConfig
-from ..media.clips import ClipError
-from ..media.fit import Size, buckets, cover, nearest_bucket
-from ..media.pictures import PictureError, read_pixels
+from ..media import MediaError
+from ..media.fit import Size, buckets, nearest_bucket
+from ..media.pixels import from_levels
 from ..models.backbone import Backbone, Text
 from . import DataError
 from .items import WORKERS, Item
-from .segments import read_stretch
+from .segments import read_segment
 
 # Part of every name: raise it when the same file would give other pixels.
 VERSION = "1"
@@ -117,7 +117,8 @@ class Cache:
             entries = {self._latents_entry(item): item for item in chunk}
             missing = sorted(self._missing(entries, whole))
             pixels = {entry: pool.submit(self._pixels, entries[entry]) for entry in missing}
-            each = 3 * self._pixels_of(self.bucket(chunk[0])) * (1 if chunk[0].stretch else 4)
+            # Pictures wait as float32, frames of clips in one byte.
+            each = 3 * self._pixels_of(self.bucket(chunk[0])) * (4 if self._frames == 1 else 1)
             waiting.append(Turn(chunk, pixels, len(missing) * each))
             while len(waiting) > 1 and (
                 not waiting[0].missing or sum(turn.size for turn in waiting) > AHEAD
@@ -153,19 +154,16 @@ class Cache:
 
     def _pixels(self, item: Item) -> Tensor:
         """(1, 3, F, H, W): float32 in [-1, 1] of a picture, uint8 of a clip."""
-        size = self.bucket(item)
         try:
-            if item.stretch:
-                return read_stretch(item.path, item.digest, item.stretch, size)
-            return cover(read_pixels(item.path, item.digest, size), *size)
-        except (OSError, ClipError, PictureError) as error:
+            return read_segment(item.path, item.digest, item.segment, self.bucket(item))
+        except (OSError, MediaError) as error:
             raise DataError(f"{item.path}: {error}; start again") from error
 
     # ------------------------------------------------------------ entries
 
     def _latents_entry(self, item: Item) -> Path:
         width, height = self.bucket(item)
-        part = " {}+{}@{}".format(*item.stretch) if item.stretch else ""
+        part = " {}+{}@{}".format(*item.segment.told) if item.segment.told else ""
         return self._entry("latents", f"{item.digest} {width}x{height}{part}")
 
     def _entry(self, kind: str, content: str) -> Path:
@@ -195,7 +193,7 @@ class Cache:
 
 def _in_range(pixels: Tensor) -> Tensor:
     """Float32 in [-1, 1]."""
-    return pixels.float().div_(127.5).sub_(1) if pixels.dtype == torch.uint8 else pixels
+    return from_levels(pixels) if pixels.dtype == torch.uint8 else pixels
 
 
 def _intact(entry: Path) -> bool:

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..config import DataConfig
-from ..media.pictures import Facts
+from ..media.reader import Facts
 from . import Problem, Row, counted
 from .excluded import file_key, read_struck, row_entry
 from .items import BROKEN, check_files
 from .manifest import find_manifest
-from .media_kind import Kind, kind_of
+from .media_kind import MediaKind, kind_of
 from .near_duplicates import copies, look
 from .rows import EQUAL, TEXTS, check_rows
 from .text_rules import ERROR, WARNING, slips
@@ -63,7 +63,7 @@ class Report:
     findings: list[Finding]
     kinds: Counter[str]  # edit type -> training tuples per epoch
     facts: dict[str, Facts]  # of the files that open, by their names in the folder
-    kind: Kind
+    kind: MediaKind
 
     @property
     def errors(self) -> list[Finding]:
@@ -129,7 +129,7 @@ def check_loose(
     return Report(root, rows, found, Counter(), _named(facts, root), kind)
 
 
-def with_paths(rows: list[Row], root: Path, kind: Kind) -> list[tuple[Row, Path]]:
+def with_paths(rows: list[Row], root: Path, kind: MediaKind) -> list[tuple[Row, Path]]:
     """The rows that name a file of the folder, whatever else is wrong with them."""
     names = set(kind.names(root))
     keys = ((row, row_entry(row, root)) for row in rows)
@@ -206,7 +206,7 @@ def _long(texts: dict[str, str], tokens: Tokens) -> Iterable[tuple]:
 
 
 def _copied(
-    root: Path, pairs: list[tuple[Row, Path]], facts: dict[Path, Facts], kind: Kind
+    root: Path, pairs: list[tuple[Row, Path]], facts: dict[Path, Facts], kind: MediaKind
 ) -> Iterable[Finding]:
     """Files that are there twice, told at the first tuple of the second."""
     first_row: dict[Path, Row] = {}
@@ -231,7 +231,7 @@ def _copied(
             yield _finding(first_row[path], "duplicate", WARNING, found, wanted, other=other)
 
 
-def _unused(root: Path, rows: list[Row], kind: Kind) -> Iterable[Finding]:
+def _unused(root: Path, rows: list[Row], kind: MediaKind) -> Iterable[Finding]:
     """Files beside a manifest that no tuple speaks of, struck or not."""
     if find_manifest(root) is None:
         return

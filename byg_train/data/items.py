@@ -2,7 +2,7 @@
 
 An item is (x, src_caption, tgt_caption, instruction, reverse_instruction). Items come from a
 manifest beside the files or from style folders; rows of either become items here. A picture is one
-item for each of its rows, a clip one for each row and stretch.
+item for each of its rows, a clip one for each row and segment.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from pathlib import Path
 from typing import Any
 
 from ..config import DataConfig
-from ..media.clips import ClipError
-from ..media.pictures import Facts, PictureError, inspect
+from ..media import MediaError
+from ..media.reader import Facts
 from . import DataError, Problem, Row, counted
 from .excluded import STRUCK, without_struck
 from .manifest import find_manifest
-from .media_kind import CLIPS, Kind, expect_kind, kind_of
+from .media_kind import MediaKind, expect_kind, kind_of
 from .rows import TEXTS, check_rows, data_folder, optional, read_rows
-from .segments import Stretch, inspect_clip, stretches
+from .segments import PICTURE, Segment, inspect_file, trained_segments
 from .styles import balanced, style_folders
 
 log = logging.getLogger("byg_train")
@@ -52,7 +52,7 @@ class Item:
     width: int
     height: int
     digest: str  # sha256 of the file's bytes
-    stretch: Stretch | None = None  # of a clip: what is seen of it
+    segment: Segment = PICTURE  # what is seen of the file
     target_name: str = ""  # of its true edit's file, where there are pairs
     target: Item | None = None  # the true edit, in supervised training alone (data/pairs.py)
 
@@ -140,7 +140,9 @@ def split(
     return [item for item in items if item.path not in test], held_out
 
 
-def expect_every_style(train: list[Item], root: Path, kind: Kind, problems: list[Problem]) -> None:
+def expect_every_style(
+    train: list[Item], root: Path, kind: MediaKind, problems: list[Problem]
+) -> None:
     """A style without an item would be learned in one direction, and never from itself."""
     left = {item.path.parent for item in train}
     if bare := [folder.name for folder in style_folders(root, kind)[0] if folder not in left]:
@@ -157,9 +159,7 @@ def _name(path: Path, root: Path) -> str:
 
 def _fingerprint(items: list[Item], root: Path) -> str:
     lines = sorted(
-        json.dumps(
-            [_name(i.path, root), i.digest, *i.texts, i.edit_type, i.split, *(i.stretch or ())]
-        )
+        json.dumps([_name(i.path, root), i.digest, *i.texts, i.edit_type, i.split, *i.segment.told])
         for i in items
     )
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:32]
@@ -169,7 +169,7 @@ def _fingerprint(items: list[Item], root: Path) -> str:
 
 
 def checked(
-    rows: Iterable[Row], root: Path, kind: Kind, multiple: int
+    rows: Iterable[Row], root: Path, kind: MediaKind, multiple: int
 ) -> tuple[list[Item], list[Problem]]:
     """An item of every good row, a clip as a whole, and what is wrong with the other rows."""
     good, problems = check_rows(rows, root, kind)
@@ -179,7 +179,7 @@ def checked(
 
 def check_files(
     rows: list[tuple[Row, Path]],
-    kind: Kind,
+    kind: MediaKind,
     multiple: int,
     data: DataConfig | None = None,
     on_file: Callable[[int, int], None] = lambda done, of: None,
@@ -190,7 +190,7 @@ def check_files(
         rows: with the paths of their files.
         kind: of these files.
         multiple: pixels; no file may be smaller.
-        data: how stretches of clips are taken, which then must be long enough for one.
+        data: how segments of clips are taken, which then must be long enough for one.
         on_file: called with how many files are done, and of how many.
     """
     first: dict[Path, str] = {}
@@ -201,8 +201,8 @@ def check_files(
 
     def look(path: Path) -> Facts | str:
         try:
-            return inspect_clip(path, data) if kind is CLIPS else inspect(path)
-        except (ClipError, PictureError) as error:
+            return inspect_file(path, kind, data)
+        except MediaError as error:
             return str(error)
 
     with ThreadPoolExecutor(WORKERS) as pool:  # decoders release the interpreter's lock
@@ -223,7 +223,7 @@ def _unfit(facts: Facts, multiple: int, data: DataConfig | None) -> tuple[str, s
     if min(facts.width, facts.height) < multiple:
         size = f"{facts.width} x {facts.height} pixels"
         return size, f"at least {multiple} on either side"
-    if facts.clip and data and not stretches(facts.clip.frames_at(data.fps), data):
+    if not trained_segments(facts, data):
         length, number = float(facts.clip.duration), facts.clip.frames_at(data.fps)
         needed = f"{data.frames} ({data.frames / data.fps:.2f} s; or a lower data.frames)"
         return f"{length:.2f} s, which is {counted(number, 'frame')} at {data.fps:g} fps", needed
@@ -236,14 +236,12 @@ def _items(
     items = []
     for row, path in rows:
         if found := facts.get(path):
-            taken: list[Stretch | None] = [None]
-            if found.clip and data:
-                taken = [*stretches(found.clip.frames_at(data.fps), data)]
-            items += [_item(row.fields, path, found, stretch) for stretch in taken]
+            parts = trained_segments(found, data)
+            items += [_item(row.fields, path, found, segment) for segment in parts]
     return items
 
 
-def _item(fields: dict[str, Any], path: Path, facts: Facts, stretch: Stretch | None) -> Item:
+def _item(fields: dict[str, Any], path: Path, facts: Facts, segment: Segment) -> Item:
     return Item(
         path=path,
         **{name: optional(fields, name) for name in TEXTS},
@@ -253,6 +251,6 @@ def _item(fields: dict[str, Any], path: Path, facts: Facts, stretch: Stretch | N
         width=facts.width,
         height=facts.height,
         digest=facts.digest,
-        stretch=stretch,
+        segment=segment,
         target_name=optional(fields, "target_file_name"),
     )

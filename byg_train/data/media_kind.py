@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..config import DataConfig
-from ..media import clips, pictures
+from ..media import formats
+from ..media.formats import Formats
 from . import DataError, counted
 
 
-class Kind(NamedTuple):
+class MediaKind(NamedTuple):
     """Files of one nature, and what messages call them."""
 
     one: str
-    suffixes: tuple[str, ...]
-    wanted: str
+    formats: Formats
     built_in: Path  # the texts of style folders
 
     @property
@@ -27,8 +27,7 @@ class Kind(NamedTuple):
 
     def holds(self, name: str | Path) -> bool:
         """Whether a file is of this kind, as far as its name tells."""
-        path = Path(name)
-        return path.suffix.lower() in self.suffixes and not path.name.startswith(".")
+        return self.formats.holds(name)
 
     def names(self, root: Path) -> list[str]:
         """Every such file under a folder by its name in it, hidden ones left out."""
@@ -37,8 +36,8 @@ class Kind(NamedTuple):
 
 
 HERE = Path(__file__).parent
-PICTURES = Kind("picture", pictures.SUFFIXES, pictures.KINDS, HERE / "styles.toml")
-CLIPS = Kind("clip", clips.SUFFIXES, clips.KINDS, HERE / "styles_clips.toml")
+PICTURES = MediaKind("picture", formats.PICTURES, HERE / "styles.toml")
+CLIPS = MediaKind("clip", formats.CLIPS, HERE / "styles_clips.toml")
 
 
 def visible_files(root: Path) -> Iterator[Path]:
@@ -48,12 +47,12 @@ def visible_files(root: Path) -> Iterator[Path]:
         yield from (Path(folder) / name for name in sorted(files) if not name.startswith("."))
 
 
-def kind_of(data: DataConfig) -> Kind:
+def kind_of(data: DataConfig) -> MediaKind:
     """What a run trains on."""
     return PICTURES if data.frames == 1 else CLIPS
 
 
-def found_kind(root: Path) -> Kind:
+def found_kind(root: Path) -> MediaKind:
     """What a folder holds, where no preset says what is meant; clips may have a picture each."""
     found = CLIPS.names(root)
     return CLIPS if found and len(found) >= len(PICTURES.names(root)) else PICTURES
@@ -72,6 +71,6 @@ def expect_kind(root: Path, data: DataConfig) -> None:
     )
 
 
-def style_files(folder: Path, kind: Kind) -> Iterator[Path]:
+def style_files(folder: Path, kind: MediaKind) -> Iterator[Path]:
     """The files of one style's folder by name, hidden ones (macOS leaves some) left out."""
     return (path for path in sorted(folder.iterdir()) if kind.holds(path))

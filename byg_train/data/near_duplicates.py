@@ -14,8 +14,10 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from ..media.clips import ClipError, ClipFacts, moments
-from ..media.pictures import rgb
+from ..media import MediaError
+from ..media.clips import ClipFacts, moments
+from ..media.fit import Size
+from ..media.pictures import read_picture
 
 # Of 64 bits of the hash, how many a copy may differ in: one saved anew, smaller or lightly cropped.
 BITS = 6
@@ -23,6 +25,8 @@ BITS = 6
 MEAN, LARGEST = 5.0, 32
 # Levels by which a neighbour must be brighter: noise of compression in a flat sky is no edge.
 EDGE = 3
+# Pixels of a JPEG from which the small picture can be made: a fraction of the work.
+ENOUGH = Size(72, 64)
 # Moments of a clip.
 MOMENTS = 3
 ONES = np.array([bin(i).count("1") for i in range(1 << 16)], np.uint8)
@@ -38,12 +42,10 @@ class Look(NamedTuple):
 def look(path: Path, clip: ClipFacts | None = None) -> Look | None:
     """Shrink and hash a file that is known to open; None of a clip that does so only in part."""
     if clip is None:
-        with Image.open(path) as picture:
-            picture.draft("RGB", (72, 64))  # of a JPEG a fraction of the work
-            return _look([rgb(picture)])
+        return _look([read_picture(path, at_least=ENOUGH)])
     try:
         return _look([Image.fromarray(frame) for frame in moments(path, clip, MOMENTS)])
-    except ClipError:
+    except MediaError:
         return None
 
 

@@ -8,13 +8,12 @@ from dataclasses import replace
 from pathlib import Path, PureWindowsPath
 
 from ..config import TrainConfig
-from ..media.clips import ClipError
-from ..media.pictures import PictureError, inspect
+from ..media import MediaError
 from . import DataError, Problem, counted
 from .items import Dataset, Item
-from .media_kind import CLIPS, Kind, kind_of
+from .media_kind import MediaKind, kind_of
 from .rows import TEXTS, data_folder
-from .segments import inspect_clip
+from .segments import inspect_file
 
 FIELD = "target_file_name"
 
@@ -78,17 +77,19 @@ def _targets(config: TrainConfig, multiple: int) -> Callable[[Item], Item | Prob
 
 
 def _inspected(
-    path: Path, name: str, kind: Kind, config: TrainConfig, multiple: int
+    path: Path, name: str, kind: MediaKind, config: TrainConfig, multiple: int
 ) -> str | Problem:
     """The digest of a target's bytes."""
     parts = {*Path(name).parts, *PureWindowsPath(name).parts}
     if ".." in parts or Path(name).is_absolute() or PureWindowsPath(name).drive:
         return Problem(name, f"a {FIELD} that leads out of the data folder", "a path inside it")
     if not kind.holds(path) or not path.is_file():
-        return Problem(name, f"no {kind.one} of that name", f"{kind.wanted}, in the data folder")
+        return Problem(
+            name, f"no {kind.one} of that name", f"{kind.formats.words}, in the data folder"
+        )
     try:
-        facts = inspect_clip(path, config.data) if kind is CLIPS else inspect(path)
-    except (ClipError, PictureError) as error:
+        facts = inspect_file(path, kind, config.data)
+    except MediaError as error:
         return Problem(name, f"a broken {kind.one} ({error})", "one that opens")
     if min(facts.width, facts.height) < multiple:
         size = f"{facts.width} x {facts.height} pixels"

@@ -8,7 +8,7 @@ from typing import Any
 
 from . import DataError, Problem, Row, counted
 from .manifest import find_manifest, manifest_rows
-from .media_kind import Kind
+from .media_kind import MediaKind
 from .styles import style_folders, style_rows
 
 TEXTS = ("src_caption", "tgt_caption", "instruction", "reverse_instruction")
@@ -33,11 +33,16 @@ LAYOUTS = """\
 {start}s are {wanted}."""
 
 
-def layouts(root: Path | str, kind: Kind) -> str:
+def layouts(root: Path | str, kind: MediaKind) -> str:
     """The layouts that a data folder may have."""
-    ending, start = kind.suffixes[0], kind.one.capitalize()
+    ending, start = kind.formats.suffixes[0], kind.one.capitalize()
     return LAYOUTS.format(
-        root=root, one=kind.one, many=kind.many, ending=ending, start=start, wanted=kind.wanted
+        root=root,
+        one=kind.one,
+        many=kind.many,
+        ending=ending,
+        start=start,
+        wanted=kind.formats.words,
     )
 
 
@@ -52,14 +57,16 @@ def data_folder(path: Path | None) -> Path:
     return path
 
 
-def read_rows(root: Path, templates: Path | None, kind: Kind) -> tuple[list[Row], list[Problem]]:
+def read_rows(
+    root: Path, templates: Path | None, kind: MediaKind
+) -> tuple[list[Row], list[Problem]]:
     """The rows of either layout, struck ones too, and what could not be read."""
     manifest = find_manifest(root)
     return manifest_rows(manifest) if manifest else styled_rows(root, templates, kind)
 
 
 def styled_rows(
-    root: Path, templates: Path | None, kind: Kind, caption: str | None = None
+    root: Path, templates: Path | None, kind: MediaKind, caption: str | None = None
 ) -> tuple[list[Row], list[Problem]]:
     """The rows of style folders; DataError where there are not two of them.
 
@@ -77,7 +84,7 @@ def styled_rows(
     return rows, [*problems, *more]
 
 
-def _contents(root: Path, folders: list[Path], kind: Kind) -> str:
+def _contents(root: Path, folders: list[Path], kind: MediaKind) -> str:
     names = [path.name for path in root.iterdir() if not path.name.startswith(".")]
     if not names:
         return "it is empty"
@@ -93,7 +100,7 @@ def _contents(root: Path, folders: list[Path], kind: Kind) -> str:
 
 
 def check_rows(
-    rows: Iterable[Row], root: Path, kind: Kind
+    rows: Iterable[Row], root: Path, kind: MediaKind
 ) -> tuple[list[tuple[Row, Path]], list[Problem]]:
     """The rows whose names and texts can be used, and what is wrong with the others."""
     good: list[tuple[Row, Path]] = []
@@ -113,7 +120,7 @@ def check_rows(
     return good, problems
 
 
-def _check_fields(row: Row, root: Path, kind: Kind) -> tuple[Path | None, list[Problem]]:
+def _check_fields(row: Row, root: Path, kind: MediaKind) -> tuple[Path | None, list[Problem]]:
     """The file's path if it is there, and what is wrong with names and texts."""
     problems: list[Problem] = []
 
@@ -143,15 +150,15 @@ def _check_fields(row: Row, root: Path, kind: Kind) -> tuple[Path | None, list[P
 
 
 def _check_path(
-    name: str, root: Path, kind: Kind, complain: Callable[[str, str], None]
+    name: str, root: Path, kind: MediaKind, complain: Callable[[str, str], None]
 ) -> Path | None:
     base = root.resolve()
     parts = {*Path(name).parts, *PureWindowsPath(name).parts}
     if ".." in parts or not (base / name).is_relative_to(base):
         return complain(f"file_name {name!r} leads out of the data folder", "a path inside it")
     path = root / (base / name).relative_to(base)
-    if path.suffix.lower() not in kind.suffixes:
-        return complain(f"file type {path.suffix!r} of {name}", kind.wanted)
+    if path.suffix.lower() not in kind.formats.suffixes:
+        return complain(f"file type {path.suffix!r} of {name}", kind.formats.words)
     if not path.is_file():
         return complain(f"no file {name}", f"a {kind.one} of that name")
     return path

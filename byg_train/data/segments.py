@@ -1,9 +1,7 @@
-"""Stretches of clips: which frames are trained on, and these frames at the size of a bucket."""
+"""Segments: which frames of a file are trained on, and these frames at the size of a bucket."""
 
 from __future__ import annotations
 
-import hashlib
-from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,85 +11,90 @@ from PIL import Image
 from torch import Tensor
 
 from ..config import DataConfig
-from ..media.clips import ClipError, frames, probe, verify
-from ..media.fit import cover
-from ..media.pictures import GAP, Facts
+from ..media import MediaError
+from ..media.clips import frames, probe, verify
+from ..media.fit import Size, cover
+from ..media.pictures import averaged_down, picture_size, read_picture
+from ..media.pixels import frame_levels, from_levels
+from ..media.reader import Facts, content_digest
+from .media_kind import PICTURES, MediaKind
 
-# Bytes of a file that are hashed at once.
-BLOCK = 1 << 20
 
-
-class Stretch(NamedTuple):
-    """A part of a clip."""
+class Segment(NamedTuple):
+    """A part of a clip; or, in the same words, a picture."""
 
     start: int  # the first frame, counted at `fps`
     count: int
     fps: float
 
+    @property
+    def told(self) -> tuple[int | float, ...]:
+        """What names of a file's parts tell; nothing of a picture, which has none."""
+        return () if self == PICTURE else tuple(self)
 
-def stretches(length: int, data: DataConfig) -> list[Stretch]:
+
+# The one frame of a picture.
+PICTURE = Segment(0, 1, 0.0)
+
+
+def segments_of(length: int, data: DataConfig) -> list[Segment]:
     """The parts that are trained on of a clip of `length` frames at `data.fps`.
 
     They never overlap, and there are none if the clip is too short.
     """
     fit, room = length // data.frames, length - data.frames
-    number = {"head": min(1, fit), "uniform": min(data.stretches, fit), "chunk": fit}
+    number = {"head": min(1, fit), "uniform": min(data.segments, fit), "chunk": fit}
     starts = [i * data.frames for i in range(number[data.extraction])]
     if data.extraction == "uniform":
         last = len(starts) - 1
         starts = [i * room // last if last else room // 2 for i in range(len(starts))]
-    return [Stretch(start, data.frames, data.fps) for start in starts]
+    return [Segment(start, data.frames, data.fps) for start in starts]
 
 
-def inspect_clip(path: Path, data: DataConfig | None) -> Facts:
-    """Decode what will be trained on, to prove that it is whole; raises ClipError.
+def trained_segments(facts: Facts, data: DataConfig | None) -> list[Segment]:
+    """The parts of a file that become items; without settings, one for the file as a whole."""
+    if facts.clip is None or data is None:
+        return [PICTURE]
+    return segments_of(facts.clip.frames_at(data.fps), data)
+
+
+def inspect_file(path: Path, kind: MediaKind, data: DataConfig | None) -> Facts:
+    """Decode what will be trained on, to prove that it is whole; raises MediaError.
 
     Args:
-        path: the clip.
-        data: how stretches are taken; None: no more than the first frame is decoded.
+        path: the file.
+        kind: what it is to be.
+        data: how segments are taken; None: of a clip no more than the first frame is decoded.
     """
-    facts = probe(path)
+    if kind is PICTURES:
+        return Facts(*picture_size(path), content_digest(path))
+    clip = probe(path)
+    facts = Facts(clip.width, clip.height, content_digest(path), clip)
     if data:
-        for start, count, fps in stretches(facts.frames_at(data.fps), data):
+        for start, count, fps in trained_segments(facts, data):
             verify(path, fps, start, count)
-    return Facts(facts.width, facts.height, content_digest(path), facts)
+    return facts
 
 
-def read_stretch(path: Path, expected: str, stretch: Stretch, size: tuple[int, int]) -> Tensor:
-    """Pixels (1, 3, F, H, W) in 0 ... 255, uint8, of the clip whose digest is `expected`.
+def read_segment(path: Path, expected: str, segment: Segment, size: Size) -> Tensor:
+    """Pixels (1, 3, F, H, W) of the file whose digest is `expected`; raises MediaError.
 
-    Every frame is brought to (width, height) as it comes, covered and its centre cropped, so that
-    memory holds the stretch at that size and one frame of the clip's.
+    Every frame is brought to `size` as it comes, covered and its centre cropped, so that memory
+    holds the segment at that size and one frame of the file's. A picture is float32 in [-1, 1]; of
+    clips, which are large, there are levels 0 ... 255, uint8.
     """
     if content_digest(path) != expected:
-        raise ClipError("the file has changed since it was checked")
-    width, height = size
-    pixels = torch.empty(1, 3, stretch.count, height, width, dtype=torch.uint8)
-    start, count, fps = stretch
+        raise MediaError("the file has changed since it was checked")
+    if segment == PICTURE:
+        return cover(from_levels(_levels(read_picture(path), size)), *size)
+    pixels = torch.empty(1, 3, segment.count, size.height, size.width, dtype=torch.uint8)
+    start, count, fps = segment
     for i, frame in enumerate(frames(path, fps, start, count)):
-        pixels[:, :, i : i + 1] = _covered(frame, width, height)
+        levels = _levels(Image.fromarray(frame), size).float()
+        pixels[:, :, i : i + 1] = cover(levels, *size).round().to(torch.uint8)
     return pixels
 
 
-def _covered(frame: np.ndarray, width: int, height: int) -> Tensor:
-    """(H, W, 3) -> (1, 3, 1, height, width), uint8; large frames are averaged down before."""
-    factor = min(frame.shape[1] // (GAP * width), frame.shape[0] // (GAP * height))
-    if factor > 1:
-        frame = np.array(Image.fromarray(frame).reduce(factor))
-    pixels = torch.from_numpy(frame).permute(2, 0, 1)[None, :, None].float()
-    return cover(pixels, width, height).round().to(torch.uint8)
-
-
-def content_digest(path: Path) -> str:
-    """The sha256 of a file, read once as long as it stays as it is."""
-    stat = path.stat()
-    return _digest(path, stat.st_mtime_ns, stat.st_size)
-
-
-@lru_cache(maxsize=100_000)
-def _digest(path: Path, changed: int, size: int) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
+def _levels(frame: Image.Image, size: Size) -> Tensor:
+    """(1, 3, 1, H, W), uint8, not much larger than `size`."""
+    return frame_levels(np.asarray(averaged_down(frame, size))[None])[None]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..config import nearest, read_toml
 from . import DataError, Problem, Row
-from .media_kind import Kind, style_files
+from .media_kind import MediaKind, style_files
 
 if TYPE_CHECKING:
     from .items import Item
@@ -43,7 +43,7 @@ class Style(NamedTuple):
         return self.instruction.format(style=self.phrase, from_style=now.phrase)
 
 
-def style_folders(root: Path, kind: Kind) -> tuple[list[Path], list[Problem]]:
+def style_folders(root: Path, kind: MediaKind) -> tuple[list[Path], list[Problem]]:
     """The folders that hold files of a kind, and the visible ones that hold none."""
     folders, problems = [], []
     for folder in sorted(path for path in root.iterdir() if path.is_dir()):
@@ -55,12 +55,18 @@ def style_folders(root: Path, kind: Kind) -> tuple[list[Path], list[Problem]]:
         kinds = Counter(p.suffix.lower() or "unnamed" for p in folder.iterdir() if p.is_file())
         files = ", ".join(f"{number} {ending}" for ending, number in sorted(kinds.items()))
         found = f"no {kind.many} (only {files} files)" if files else f"no {kind.many}"
-        problems.append(Problem(f"{folder.name}/", found, f"{kind.wanted} files in a style folder"))
+        problems.append(
+            Problem(f"{folder.name}/", found, f"{kind.formats.words} files in a style folder")
+        )
     return folders, problems
 
 
 def style_rows(
-    root: Path, folders: list[Path], templates: Path | None, kind: Kind, stand_in: str | None = None
+    root: Path,
+    folders: list[Path],
+    templates: Path | None,
+    kind: MediaKind,
+    stand_in: str | None = None,
 ) -> tuple[list[Row], list[Problem]]:
     """One row per file and other style, and the files without a caption.
 
@@ -86,7 +92,7 @@ def style_rows(
     return rows, problems
 
 
-def style_words(root: Path, name: str, templates: Path | None, kind: Kind) -> Style:
+def style_words(root: Path, name: str, templates: Path | None, kind: MediaKind) -> Style:
     """The words of one style folder, also of one that is not there yet."""
     templates = templates or _own(root)
     named = read_toml(templates).get("styles") if templates else None
@@ -141,7 +147,7 @@ def restyled(name: str, caption: str, now: Style, to: Style) -> dict[str, str]:
 # ---------------------------------------------------------------- templates
 
 
-def load_styles(folders: list[Path], templates: Path | None, kind: Kind) -> list[Style]:
+def load_styles(folders: list[Path], templates: Path | None, kind: MediaKind) -> list[Style]:
     """The words of every folder: the kind's built-in templates, overlaid by a file's."""
     built_in = read_toml(kind.built_in)
     usual = built_in.pop("styles", {})

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from ..config import ConfigError
 from ..media.fit import FRAME_GROUP, Fit, Frames
-from ..media.footage import Footage
+from ..media.pixels import to_frames, to_pixels
+from ..media.source_clip import SourceClip
 from ..models.backbone import load_backbone
 from ..models.lora_file import LoraInfo
 from .editor import AS_TRAINED, Editor, Wishes, attach, edited, fitted
@@ -34,15 +35,14 @@ class EditedClip:
         shown, array = None, None
         for i in self.plan.back:
             if i != shown:
-                frame = self.fit.undo(self.pixels[:, :, i : i + 1].float())[0, :, 0]
-                levels = ((frame.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
-                shown, array = i, levels.permute(1, 2, 0).numpy()
+                frame = self.fit.undo(self.pixels[:, :, i : i + 1].float())
+                shown, array = i, to_frames(frame[0])[0]
             yield array
 
 
 def edit_clip(
     editor: Editor,
-    footage: Footage,
+    footage: SourceClip,
     instruction: str,
     *,
     strength: float,
@@ -79,7 +79,7 @@ def edit_clip(
     return results
 
 
-def seen_by_model(footage: Footage, info: LoraInfo) -> Frames:
+def seen_by_model(footage: SourceClip, info: LoraInfo) -> Frames:
     """Which frames the model sees; ConfigError where they are more than it was made for."""
     fps = info.fps or WAN_FPS
     plan = Frames.of(footage.count, float(footage.fps), fps)
@@ -99,13 +99,12 @@ def longest(info: LoraInfo) -> int:
     return max(frames, info.frames or 0)
 
 
-def seen_pixels(footage: Footage, fit: Fit, plan: Frames) -> Tensor:
+def seen_pixels(footage: SourceClip, fit: Fit, plan: Frames) -> Tensor:
     """What the model sees, (1, 3, 4k + 1, H, W) in [-1, 1]; all of the clip is decoded."""
     pixels = torch.empty(1, 3, len(plan.seen), fit.outer.height, fit.outer.width)
     shown = 0
     for i, array in enumerate(footage.frames()):
         while shown < len(plan.seen) and plan.seen[shown] == i:
-            frame = torch.from_numpy(array.copy()).permute(2, 0, 1)[None, :, None]
-            pixels[:, :, shown : shown + 1] = fit.apply(frame.float() / 127.5 - 1)
+            pixels[:, :, shown : shown + 1] = fit.apply(to_pixels(array[None])[None])
             shown += 1
     return pixels

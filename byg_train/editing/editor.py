@@ -17,14 +17,14 @@ from ..config import ConfigError, LoraSettings, ModelConfig, build_config, load_
 from ..core.step import Velocity
 from ..data.items import Dataset
 from ..media.fit import Fit
-from ..media.pictures import rgb
+from ..media.pixels import to_picture, to_pixels
+from ..media.rgb import to_rgb
 from ..models.backbone import Backbone, load_backbone, pixel_multiple
 from ..models.lora import LoraBank
 from ..models.lora_file import LoraFile, LoraInfo, expert_path, read_lora
 from ..models.networks import network
 from ..models.sampler import Sampling
 from ..training.run_folder import lora_info
-from ..training.validation import to_pictures
 
 OTHER = {"high": "low", "low": "high"}
 
@@ -195,7 +195,7 @@ def edit_image(
     for pixels in edited(
         editor, backbone, fit.apply(_pixels(image)), instruction, seeds, wishes, on_progress
     ):
-        results.append(finished(to_pictures(fit.undo(pixels))[0], image))
+        results.append(finished(to_picture(fit.undo(pixels)[0]), image))
         on_result(results[-1])
     return results
 
@@ -269,8 +269,7 @@ def _noise(source: Tensor, seed: int) -> Tensor:
 
 def _pixels(image: Image.Image) -> Tensor:
     """An upright picture -> (1, 3, 1, H, W) in [-1, 1]."""
-    array = np.array(rgb(image))
-    return torch.from_numpy(array).permute(2, 0, 1)[None, :, None].float() / 127.5 - 1
+    return to_pixels(np.asarray(to_rgb(image))[None])[None]
 
 
 def finished(result: Image.Image, source: Image.Image) -> Image.Image:

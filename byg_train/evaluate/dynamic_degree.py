@@ -12,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from .models import Frames
+from ..media.pixels import Frames
 
 # Two frames (H, W, 3) -> the flow from the first to the second (H, W, 2), pixels.
 Flow = Callable[[NDArray[np.uint8], NDArray[np.uint8]], NDArray]

@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from .models import Frames
+from ..media.pixels import Frames
 
 
 def temporal_flicker(frames: Frames) -> float:

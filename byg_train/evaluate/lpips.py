@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .models import Frames, normalised
+from ..media.pixels import Frames, to_pixels
+from .models import normalised
 
 VGG = "timm/vgg16.tv_in1k"
 # Convolutions of each of the five blocks; features are taken after each block, before its pooling.
@@ -44,9 +46,9 @@ def lpips(edited: Frames, target: Frames, trunk: Trunk, heads: Sequence[Tensor])
 
 
 def _distance(edited: Frames, target: Frames, trunk: Trunk, heads: Sequence[Tensor]) -> float:
-    pair = [torch.from_numpy(x).permute(2, 0, 1).float() / 127.5 - 1 for x in (edited, target)]
+    pair = to_pixels(np.stack([edited, target])).transpose(0, 1)  # (2, 3, H, W)
     total = 0.0
-    for features, w in zip(trunk(torch.stack(pair)), heads, strict=True):
+    for features, w in zip(trunk(pair), heads, strict=True):
         a, b = F.normalize(features, dim=1, eps=1e-8)
         total += torch.einsum("c,chw->hw", w, (a - b) ** 2).mean().item()
     return total

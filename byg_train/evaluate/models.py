@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-Frames = NDArray[np.uint8]
+from ..media.pixels import Frames
+
 # (F, H, W, 3) -> features (F, D).
 EmbedPictures = Callable[[Frames], NDArray]
 

@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .models import Frames
+from ..media.pixels import Frames
 
 # A clip (F, H, W, 3) -> tracks (N, F, 2) in pixels, of points on a grid in its first frame.
 Tracker = Callable[[Frames], NDArray]

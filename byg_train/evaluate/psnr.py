@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 
-from .models import Frames
+from ..media.pixels import Frames
 
 
 def psnr(edited: Frames, target: Frames) -> float:

@@ -19,14 +19,13 @@ from .dynamic_degree import dynamic_degree
 from .flicker import temporal_flicker
 from .judge import Ask
 from .lpips import VGG, load_heads, load_vgg, lpips
-from .media import read_film
 from .models import CLIP, DINO, Clip, EmbedPictures, load_dino
 from .motion_fidelity import Direction, motion_fidelity
 from .psnr import psnr
 from .retrieval import ranks, recall
 from .scoring import Case, JudgeMeasure, Measure, Values
 from .ssim import ssim
-from .tasks import Task
+from .tasks import Task, read_clip
 from .trackers import load_cotracker, load_raft
 
 
@@ -222,7 +221,7 @@ def _lpips(networks: Networks) -> Measure:
 def _retrieval(embed: EmbedPictures, truths: Mapping[str, Path]) -> Measure:
     """Clips by the mean of their frames' features."""
     names = list(truths)
-    gallery = np.stack([embed(read_film(truths[name]).frames).mean(0) for name in names])
+    gallery = np.stack([embed(read_clip(truths[name]).frames).mean(0) for name in names])
 
     def measure(case: Case) -> Values:
         if case.truth is None:

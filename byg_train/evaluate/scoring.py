@@ -10,12 +10,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+from PIL import Image
+
 from ..data import DataError, Problem
 from ..files import atomic
-from .media import MEDIA, Film, at_size_of, read_film
-from .models import Frames
+from ..media.formats import MEDIA
+from ..media.pixels import Frames
+from ..media.reader import DecodedClip
 from .summary import Summary, macro_mean, summarise
-from .tasks import Task, named_files
+from .tasks import Task, named_files, read_clip
 from .viescore import geometric
 
 # Column -> value; None and NaN are missing.
@@ -32,7 +36,7 @@ class Case(NamedTuple):
     """One edit with everything that can be compared, at the source's size."""
 
     task: Task
-    source: Film
+    source: DecodedClip
     edited: Frames
     truth: Frames | None
 
@@ -129,22 +133,31 @@ async def judge(
 
 def load_case(task: Task, result: Path, truth: Path | None) -> Case:
     """Read an edit; DataError where lengths or rates differ: frames then have no counterparts."""
-    source, edited = read_film(task.source), read_film(result)
-    true = read_film(truth) if truth else None
-    for path, film in ((result, edited), (truth, true)):
-        if film and len(film.frames) != len(source.frames):
+    source, edited = read_clip(task.source), read_clip(result)
+    true = read_clip(truth) if truth else None
+    for path, clip in ((result, edited), (truth, true)):
+        if clip and len(clip.frames) != len(source.frames):
             raise DataError(
-                f"{path} has {len(film.frames)} frames, its source {task.source} has "
+                f"{path} has {len(clip.frames)} frames, its source {task.source} has "
                 f"{len(source.frames)}; wanted as many"
             )
-        if film and film.fps and source.fps and abs(film.fps / source.fps - 1) > RATES_DIFFER:
+        if clip and clip.fps and source.fps and abs(clip.fps / source.fps - 1) > RATES_DIFFER:
             raise DataError(
-                f"{path} has {film.fps:.2f} frames a second, its source {task.source} has "
+                f"{path} has {clip.fps:.2f} frames a second, its source {task.source} has "
                 f"{source.fps:.2f}; wanted the same rate: write it anew at the source's (a GIF as "
                 "MP4: GIFs cannot hold every rate)"
             )
     frames = at_size_of(edited.frames, source.frames)
     return Case(task, source, frames, true and at_size_of(true.frames, source.frames))
+
+
+def at_size_of(frames: Frames, source: Frames) -> Frames:
+    """Frames resized (Pillow, bicubic) to the height and width of the source's."""
+    height, width = source.shape[1:3]
+    if frames.shape[1:3] == (height, width):
+        return frames
+    resized = [Image.fromarray(f).resize((width, height), Image.Resampling.BICUBIC) for f in frames]
+    return np.stack([np.asarray(picture) for picture in resized])
 
 
 # ---------------------------------------------------------------- what is written

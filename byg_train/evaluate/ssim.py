@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from .models import Frames
+from ..media.pixels import Frames
 
 WINDOW = 11
 

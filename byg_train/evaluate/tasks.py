@@ -6,20 +6,15 @@ method's folder holds one result for every edit.
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
-from typing import Any, NamedTuple
+from typing import Any
 
 from ..data import DataError, Problem, Row
 from ..data.manifest import find_manifest, manifest_rows
-
-
-class Formats(NamedTuple):
-    """The files that count, by suffix, and what messages call them."""
-
-    suffixes: Collection[str]
-    words: str  # png, jpg or mp4
+from ..media import MediaError
+from ..media.formats import Formats
+from ..media.reader import DecodedClip, read_media
 
 
 @dataclass(frozen=True)
@@ -88,6 +83,14 @@ def named_files(root: Path, formats: Formats, problems: list[Problem]) -> dict[s
             problems.append(Problem(name, here, "one file of that name"))
         found[name] = path
     return found
+
+
+def read_clip(path: Path) -> DecodedClip:
+    """Read a whole picture or clip; DataError if it cannot be read."""
+    try:
+        return read_media(path)
+    except MediaError as error:
+        raise DataError(f"{path} cannot be read: {error}") from None
 
 
 def _task(row: Row, root: Path, formats: Formats, problems: list[Problem]) -> Task | None:

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ..media.pixels import Frames, to_pixels
 from .dynamic_degree import Flow
-from .models import Frames
 from .motion_fidelity import Tracker
 
 COTRACKER = "facebookresearch/co-tracker"
@@ -69,7 +69,7 @@ def load_raft(file: Path | None, device: str = "cpu") -> Flow:
     def flow(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> NDArray:
         height, width = a.shape[:2]
         right, below = (_padded(side) - side for side in (width, height))
-        pixels = torch.from_numpy(np.stack([a, b])).permute(0, 3, 1, 2).float() / 127.5 - 1
+        pixels = to_pixels(np.stack([a, b])).transpose(0, 1)  # (2, 3, H, W)
         pixels = torch.nn.functional.pad(pixels, (0, right, 0, below), mode="replicate")
         field = model(*pixels.to(device).split(1), num_flow_updates=ITERATIONS)[-1]
         return field[0, :, :height, :width].permute(1, 2, 0).cpu().numpy()

@@ -7,7 +7,7 @@ variable rate comes out right.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -18,17 +18,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from .upright import ClipError, Transfer, Upright, expect_tone_mapping, transfer_of, upright_size
+from . import MediaError
+from .rgb import FrameConverter, Transfer, expect_tone_mapping, transfer_of, upright_size
 
 if TYPE_CHECKING:
     from av import VideoFrame, VideoStream
     from av.container import InputContainer
 
-SUFFIXES = (
-    ".mp4", ".webm", ".mov", ".mkv", ".avi", ".m4v", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts",
-    ".wmv", ".flv", ".ogv", ".3gp", ".mxf", ".gif",
-)  # fmt: skip
-KINDS = "mp4, webm, mov, mkv, avi, gif or another film"
 # Seconds from which on a start is sought and not decoded up to.
 SEEK = 10
 # Decoders keep a frame or two for each of their threads.
@@ -64,20 +60,17 @@ class ClipFacts:
 
 
 def probe(path: Path) -> ClipFacts:
-    """Read all timestamps and decode the first frame; ClipError for what is no clip."""
+    """Read all timestamps and decode the first frame; MediaError for what is no clip."""
     with _opened(path) as (container, stream):
         times, tail = _timestamps(container, stream)
         audio = bool(container.streams.audio)
     with _opened(path) as (container, stream):
-        first = next(_decoded(container, stream), None)
-        if first is None:
-            raise ClipError("no frame of it can be decoded")
-        frame = first.frame
+        frame = _first(_decoded(container, stream)).frame
         width, height = upright_size(frame, stream)
         transfer = transfer_of(stream)
         declared = stream.average_rate  # of a closed file it is any number
     if len(times) == 1:
-        raise ClipError("it has 1 frame: a picture, not a clip")
+        raise MediaError("it has 1 frame: a picture, not a clip")
     duration = times[-1] - times[0] + tail
     if transfer != "sdr":
         expect_tone_mapping()
@@ -105,10 +98,10 @@ def frames(
         path: the clip.
         fps: resampled to this rate, nearest in time; None: every frame as it comes.
         start: the first one wanted, counted at the rate asked for.
-        count: how many; None: all to the end. ClipError if there are fewer.
+        count: how many; None: all to the end. MediaError if there are fewer.
     """
     with _opened(path) as (container, stream):
-        convert = Upright(stream)
+        convert = FrameConverter(stream)
         shown, array = None, None
         for frame in _chosen(container, stream, fps and Fraction(fps), start, count):
             if frame is not shown:
@@ -117,7 +110,7 @@ def frames(
 
 
 def verify(path: Path, fps: float, start: int, count: int) -> None:
-    """Decode what `frames` would give, to prove that it is whole; raises ClipError."""
+    """Decode what `frames` would give, to prove that it is whole; raises MediaError."""
     with _opened(path) as (container, stream):
         for _ in _chosen(container, stream, Fraction(fps), start, count):
             pass
@@ -125,8 +118,25 @@ def verify(path: Path, fps: float, start: int, count: int) -> None:
 
 def moments(path: Path, facts: ClipFacts, number: int) -> list[np.ndarray]:
     """Frames (H, W, 3) spread evenly over a clip; of a long one little else is decoded."""
-    fps = (number + 1) / facts.duration
-    return [next(frames(path, fps, i, 1)) for i in range(1, number + 1)]
+    spacing = facts.duration / (number + 1)
+    return list(frames_at(path, [spacing * i for i in range(1, number + 1)]))
+
+
+def frames_at(path: Path, times: Iterable[Fraction]) -> Iterator[np.ndarray]:
+    """The frames (H, W, 3) nearest to some times, in ascending seconds behind the first frame."""
+    with _opened(path) as (container, stream):
+        convert = FrameConverter(stream)
+        decoded = _decoded(container, stream)
+        now = _first(decoded)
+        zero = now.when
+        after = next(decoded, None)
+        for when in times:
+            if when + zero - now.when > SEEK:
+                decoded = _sought(container, stream, when + zero)
+                now, after = next(decoded), next(decoded, None)
+            while after is not None and when + zero >= (now.when + after.when) / 2:
+                now, after = after, next(decoded, None)
+            yield convert(now.frame)
 
 
 # ---------------------------------------------------------------- reading
@@ -134,21 +144,21 @@ def moments(path: Path, facts: ClipFacts, number: int) -> list[np.ndarray]:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
-    """The file and its film; every error of the decoder as a ClipError."""
+    """The file and its film; every error of the decoder as a MediaError."""
     import av
 
     try:
         with av.open(str(path)) as container:
             films = [s for s in container.streams.video if not _is_cover(s)]
             if not films:
-                raise ClipError("it has no video stream")
+                raise MediaError("it has no video stream")
             film = films[0]
             film.thread_type, film.codec_context.thread_count = "AUTO", THREADS
             yield container, film
     except FileNotFoundError:
-        raise ClipError("there is no such file") from None
+        raise MediaError("there is no such file") from None
     except (av.FFmpegError, EOFError) as error:
-        raise ClipError(f"it cannot be read: {getattr(error, 'strerror', error)}") from error
+        raise MediaError(f"it cannot be read: {getattr(error, 'strerror', error)}") from error
 
 
 def _is_cover(stream: VideoStream) -> bool:
@@ -165,7 +175,7 @@ def _timestamps(container: InputContainer, stream: VideoStream) -> tuple[list[Fr
     rate = _nominal_rate(stream)
     for number, packet in enumerate(p for p in container.demux(stream) if p.size):
         if packet.is_corrupt:
-            raise ClipError(f"it is damaged or ends early, at frame {number + 1}")
+            raise MediaError(f"it is damaged or ends early, at frame {number + 1}")
         if packet.is_discard:
             continue
         when = packet.pts if packet.pts is not None else packet.dts
@@ -173,7 +183,7 @@ def _timestamps(container: InputContainer, stream: VideoStream) -> tuple[list[Fr
         if last is None or times[-1] > last:
             last, tail = times[-1], (packet.duration or 0) * stream.time_base
     if not times:
-        raise ClipError("it has no frames")
+        raise MediaError("it has no frames")
     times = sorted(set(times))
     if not tail:
         tail = (times[-1] - times[0]) / (len(times) - 1) if len(times) > 1 else 1 / rate
@@ -197,16 +207,23 @@ def _decoded(container: InputContainer, stream: VideoStream) -> Iterator[_Timed]
     before = size = None
     for number, frame in enumerate(container.decode(stream)):
         if frame.is_corrupt:
-            raise ClipError(f"frame {number + 1} is damaged")
+            raise MediaError(f"frame {number + 1} is damaged")
         size = size or (frame.width, frame.height)
         if size != (frame.width, frame.height):
             was, now = (" x ".join(map(str, s)) for s in (size, (frame.width, frame.height)))
-            raise ClipError(f"its size changes from {was} to {now} pixels")
+            raise MediaError(f"its size changes from {was} to {now} pixels")
         base = frame.time_base or stream.time_base
         when = number / _nominal_rate(stream) if frame.pts is None else frame.pts * base
         if before is None or when > before:
             yield _Timed(frame, when, (frame.duration or 0) * base)
             before = when
+
+
+def _first(decoded: Iterator[_Timed]) -> _Timed:
+    first = next(decoded, None)
+    if first is None:
+        raise MediaError("no frame of it can be decoded")
+    return first
 
 
 # ---------------------------------------------------------------- choosing
@@ -219,11 +236,9 @@ def _chosen(
     start: int,
     count: int | None,
 ) -> Iterator[VideoFrame]:
-    """`count` frames from `start` on; ClipError if there are fewer."""
+    """`count` frames from `start` on; MediaError if there are fewer."""
     decoded = _decoded(container, stream)
-    first = next(decoded, None)
-    if first is None:
-        raise ClipError("no frame of it can be decoded")
+    first = _first(decoded)
     decoded = chain([first], decoded)
     if fps is None:
         chosen = islice((timed.frame for timed in decoded), start, None)
@@ -236,7 +251,7 @@ def _chosen(
         given += 1
         yield frame
     if count is not None and given < count:
-        raise ClipError(f"it ends after {start + given} frames; wanted {start + count}")
+        raise MediaError(f"it ends after {start + given} frames; wanted {start + count}")
 
 
 def _sought(container: InputContainer, stream: VideoStream, when: Fraction) -> Iterator[_Timed]:
@@ -247,7 +262,7 @@ def _sought(container: InputContainer, stream: VideoStream, when: Fraction) -> I
         found = next(decoded, None)
         if found is not None and (found.when <= when or target == 0):
             return chain([found], decoded)
-    raise ClipError(f"it cannot be read from {float(when):.1f} s on")
+    raise MediaError(f"it cannot be read from {float(when):.1f} s on")
 
 
 def _resampled(

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
-
-from ..files import atomic
 
 PAPER, INK, EDGE = (250, 249, 246), (43, 43, 48), (214, 212, 206)
 # Pictures at least so many times smaller than a cell are enlarged in crisp pixels.
@@ -51,12 +48,6 @@ def labelled_grid(
             _place(sheet, picture, x, top + (height - picture.height) // 2)
         top += height + gap
     return sheet
-
-
-def save_picture(path: Path, picture: Image.Image) -> None:
-    """Write a picture atomically; the suffix tells the format."""
-    with atomic(path) as temporary:
-        picture.save(temporary)
 
 
 def _check(

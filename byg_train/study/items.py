@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..data import DataError, Problem
-from ..evaluate.tasks import Formats, named_files, read_tasks
+from ..evaluate.tasks import named_files, read_tasks
+from ..media.formats import Formats
 
 # What a browser shows, and what it is told that it gets. A .mov is an .mp4 to browsers, or nothing.
 PICTURES = {

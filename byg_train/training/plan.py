@@ -212,7 +212,7 @@ def _duration(seconds: float) -> str:
 
 def disk_need(config: TrainConfig, s: Shapes, items: list[Item]) -> Disk:
     """What the run will bring: cache, run folder, and the base if it is not here yet."""
-    seen = {(item.digest, item.stretch) for item in items}
+    seen = {(item.digest, item.segment) for item in items}
     texts = {text for item in items for text in item.texts} | {""}
     mean = [s.mean_image] * len(seen)
     need = disk(config, network(config.model), s.text, mean, len(texts))

@@ -17,8 +17,10 @@ from ..core.flow import noised, one_step, rollout
 from ..core.losses import velocity_mse
 from ..core.schedule import middles_of_t, time_grid
 from ..core.step import EditBatch, Velocity
-from ..media.film import film_strip, side_by_side, write_film
-from ..media.grid import labelled_grid, save_picture
+from ..media.clip_grid import frame_strip, side_by_side
+from ..media.grid import labelled_grid
+from ..media.pixels import to_frames, to_picture
+from ..media.writer import write_clip, write_picture
 from ..models.backbone import Backbone, Text
 from ..models.sampler import Sampling
 
@@ -61,7 +63,7 @@ class Film(NamedTuple):
         clips = [clip for row in self.clips for clip in row]
         names = [f"edit: {caption}" for caption in self.captions]
         labels = [name if c == "edit" else c for name in names for c in self.columns]
-        return film_strip(clips, labels, float(self.fps))
+        return frame_strip(clips, labels, float(self.fps))
 
 
 class Look(NamedTuple):
@@ -76,9 +78,9 @@ class Look(NamedTuple):
 
     def save(self, folder: Path, step: int) -> None:
         """Write step-000500.png, and of clips step-000500.mp4."""
-        save_picture(folder / f"step-{step:06d}.png", self.grid)
+        write_picture(folder / f"step-{step:06d}.png", self.grid)
         if self.film is not None:
-            write_film(folder / f"step-{step:06d}.mp4", self.film.frames(), self.film.fps)
+            write_clip(folder / f"step-{step:06d}.mp4", self.film.frames(), self.film.fps)
 
     def warnings(self) -> list[str]:
         """Sentences about identity collapse, drift and a forgotten source."""
@@ -183,7 +185,7 @@ class HeldOut:
     def _grid(self, columns: dict[str, Tensor]) -> Image.Image:
         # One by one: decoding takes more memory than all the rest of a look.
         rows = [
-            [to_pictures(self.backbone.decode_latents(z[i : i + 1]))[0] for z in columns.values()]
+            [to_picture(self.backbone.decode_latents(z[i : i + 1])[0]) for z in columns.values()]
             for i in range(len(self.eps))
         ]
         return labelled_grid(rows, list(columns), self.captions)
@@ -219,13 +221,7 @@ def one_by_one(velocity: Velocity) -> Velocity:
 
 def _small(pixels: Tensor) -> np.ndarray:
     """Pixels (3, F, H, W) in [-1, 1] -> (F, h, w, 3), uint8, of at most CELL pixels a side."""
-    frames = to_pictures(pixels.transpose(0, 1)[:, :, None])
+    frames = [Image.fromarray(frame) for frame in to_frames(pixels)]
     for frame in frames:
         frame.thumbnail((CELL, CELL), Image.Resampling.LANCZOS)
     return np.stack([np.asarray(frame) for frame in frames])
-
-
-def to_pictures(pixels: Tensor) -> list[Image.Image]:
-    """Pixels (B, 3, 1, H, W) in [-1, 1] -> B pictures."""
-    frames = ((pixels[:, :, 0].clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).cpu()
-    return [Image.fromarray(f.permute(1, 2, 0).numpy()) for f in frames]

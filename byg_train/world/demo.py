@@ -20,7 +20,8 @@ from rich.table import Table
 from ..data.manifest import write_manifest
 from ..evaluate.true_pairs import gate
 from ..files import atomic
-from ..media.grid import labelled_grid, save_picture
+from ..media.grid import labelled_grid
+from ..media.writer import write_picture
 from .measure import GALLERY, Editor, Method, Recolour, between_styles, drawn, measure, query
 from .scenes import Edit, caption, draw, training_edit
 
@@ -114,7 +115,7 @@ def report(run: Path, device: str = "cpu", queries: int = 16) -> dict:
     }
     with atomic(run / "report.json") as temporary:
         temporary.write_text(json.dumps(result, indent=1, ensure_ascii=False), encoding="utf-8")
-    save_picture(run / "report.png", _grid(shown))
+    write_picture(run / "report.png", _grid(shown))
     for table in _tables(scores, result):
         Console().print(table)
     return result

@@ -20,8 +20,7 @@ from rich.table import Table
 
 from ..data.manifest import write_manifest
 from ..files import atomic
-from ..media.film import write_film
-from ..media.grid import save_picture
+from ..media.writer import write_clip, write_picture
 from ..training.validation import Film
 from .clips import FPS, KNOWN, ClipEdit, caption, draw, random_edit, training_edit
 from .demo import manifest_row
@@ -125,8 +124,8 @@ def report(run: Path, device: str = "cpu", queries: int = 16) -> dict:
     with atomic(run / "report.json") as temporary:
         temporary.write_text(json.dumps(result, indent=1, ensure_ascii=False), encoding="utf-8")
     film = _film(shown)
-    save_picture(run / "report.png", film.strip())
-    write_film(run / "report.mp4", film.frames(), film.fps)
+    write_picture(run / "report.png", film.strip())
+    write_clip(run / "report.mp4", film.frames(), film.fps)
     _save_gif(run / "report.gif", _film(shown, per_kind=1))
     for table in _tables(scores, result):
         Console().print(table)

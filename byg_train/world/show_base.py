@@ -17,7 +17,8 @@ from PIL import Image
 
 from ..evaluate.retrieval import rank
 from ..evaluate.true_pairs import mean_colour, style_statistics
-from ..media.grid import labelled_grid, save_picture
+from ..media.grid import labelled_grid
+from ..media.writer import write_picture
 from .names import COLOURS, KNOWN, STYLES
 from .scenes import Scene, base_scene, caption, draw, object_mask, random_scene, withheld
 
@@ -106,7 +107,7 @@ def main() -> None:
     shown = [Image.fromarray((p * 255).round().astype(np.uint8)) for p in pictures[:40]]
     truth = [Image.fromarray(draw(s)) for s in scenes[:40]]
     rows = [[x for i in range(r, r + 4) for x in (shown[i], truth[i])] for r in range(0, 40, 4)]
-    save_picture(args.output, labelled_grid(rows, ["base", "asked"] * 4, None, cell=96))
+    write_picture(args.output, labelled_grid(rows, ["base", "asked"] * 4, None, cell=96))
 
 
 if __name__ == "__main__":

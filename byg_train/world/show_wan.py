@@ -17,7 +17,8 @@ from PIL import Image
 
 from ..evaluate.retrieval import rank
 from ..evaluate.true_pairs import style_statistics
-from ..media.grid import labelled_grid, save_picture
+from ..media.grid import labelled_grid
+from ..media.writer import write_picture
 from .clips import FRAMES, GROUNDS, KNOWN, MOTIONS, SIZE, Clip, base_clip, caption, object_mask
 from .measure_clips import Frames, drawn, tall
 from .motion import ground_colour, motion_error
@@ -114,7 +115,7 @@ def main() -> None:
     )
     rows = list(zip(_pictures(outs[:16]), _pictures([drawn(c) for c in asked[:16]]), strict=True))
     rows = [[*rows[i], *rows[i + 1]] for i in range(0, len(rows), 2)]
-    save_picture(args.output, labelled_grid(rows, ["base", "asked"] * 2, None, cell=288))
+    write_picture(args.output, labelled_grid(rows, ["base", "asked"] * 2, None, cell=288))
 
 
 if __name__ == "__main__":

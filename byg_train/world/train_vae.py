@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
+from ..media.pixels import to_batch
 from .scenes import CANVASES, base_scene, draw
 
 LATENT_CHANNELS = 8
@@ -41,14 +42,9 @@ def learning_rate(done: float, peak: float, step: int) -> float:
     return peak * min(1.0, (step + 1) / 200, max(0.02, (1 - done) / 0.4))
 
 
-def to_pixels(pictures: list[np.ndarray]) -> Tensor:
-    """uint8 (H, W, 3) pictures -> (B, 3, H, W) in [-1, 1]."""
-    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1
-
-
 def scene_batch(rng: random.Random, size: int, canvas: Canvas) -> tuple[Tensor, list]:
     scenes = [base_scene(rng, canvas) for _ in range(size)]
-    return to_pixels([draw(s) for s in scenes]), scenes
+    return to_batch(draw(s)[None] for s in scenes)[:, :, 0], scenes
 
 
 def train_vae(minutes: float, seed: int) -> AutoencoderKL:

@@ -31,9 +31,10 @@ from transformers import T5TokenizerFast, UMT5Config, UMT5EncoderModel
 
 from ..core.flow import noised
 from ..core.schedule import Span, draw_t_within
+from ..media.pixels import to_batch
 from .clips import EDIT_TYPES, base_clip, caption, draw, random_edit
 from .train_vae import update_average
-from .train_wan_vae import LATENT_CHANNELS, to_pixels, train_vae
+from .train_wan_vae import LATENT_CHANNELS, train_vae
 from .words import TEXT_LEN, build_tokenizers
 
 # Wan2.2's boundary with a shift that suits 108 tokens, where Wan's 12 suits 30,000: with 5, the
@@ -82,7 +83,7 @@ class Pool:
         )
         parts = []
         for first in range(0, size, 32):
-            x = to_pixels([draw(clip) for clip in self.clips[first : first + 32]])
+            x = to_batch(draw(clip) for clip in self.clips[first : first + 32])
             with torch.no_grad():
                 z = vae.encode(x).latent_dist.mean
             parts.append(((z - mean) / std).to(torch.bfloat16))

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKLWan
 from torch import Tensor, nn
 
+from ..media.pixels import to_batch
 from .clips import FRAMES, SIZE, draw, random_clip
 from .names import HELD_OUT, SUBJECTS
 from .train_vae import update_average
@@ -66,11 +67,6 @@ def _start(layer: nn.Module, *, over_time: bool) -> None:
     nn.init.zeros_(layer.bias)
 
 
-def to_pixels(clips: list[np.ndarray]) -> Tensor:
-    """uint8 (F, H, W, 3) clips -> (B, 3, F, H, W) in [-1, 1]."""
-    return torch.from_numpy(np.stack(clips)).permute(0, 4, 1, 2, 3).float() / 127.5 - 1
-
-
 def _pieces(rng: random.Random, stage: Stage) -> Tensor:
     """A batch of pieces of random clips: no pixel has a place of its own."""
 
@@ -80,7 +76,7 @@ def _pieces(rng: random.Random, stage: Stage) -> Tensor:
         top, left = (rng.randint(0, SIZE - stage.side) for _ in range(2))
         return clip[first:, top:, left:][: stage.frames, : stage.side, : stage.side]
 
-    return to_pixels([piece() for _ in range(stage.batch)])
+    return to_batch(piece() for _ in range(stage.batch))
 
 
 def train_vae(steps: int, seed: int) -> AutoencoderKLWan:

@@ -6,11 +6,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path, PureWindowsPath
 from typing import Any, NamedTuple
 
+from ...media.formats import CLIPS, MEDIA, PICTURES
 from .. import DataError, Problem
-from ..media_kind import CLIPS, PICTURES
-
-SUFFIXES = (*PICTURES.suffixes, *CLIPS.suffixes)
-WANTED = f"{PICTURES.wanted}; {CLIPS.wanted}"
 
 
 class Found(NamedTuple):
@@ -38,9 +35,9 @@ def captioned(
     Pictures or clips, whichever are more; clips may have a picture each, to be shown by.
     """
     seen = sorted(name for name in names if not any(part.startswith(".") for part in name.parts))
-    pictures, clips = ([name for name in seen if kind.holds(name)] for kind in (PICTURES, CLIPS))
+    pictures, clips = ([name for name in seen if sort.holds(name)] for sort in (PICTURES, CLIPS))
     if not pictures and not clips:
-        raise DataError(f"{folder} holds no pictures and no clips; wanted {WANTED} files")
+        raise DataError(f"{folder} holds no pictures and no clips; wanted {MEDIA.words} files")
     for name in pictures if len(pictures) > len(clips) else clips:
         path, where = folder / name, f"{prefix}{name.as_posix()}"
         beside = path.with_suffix(f".{extension.lstrip('.')}")
@@ -83,8 +80,8 @@ def relative(path: Path, base: Path) -> str:
 
 def present(found: Found) -> Found | Problem:
     """The same, if it is a file that can be trained on, and has a caption."""
-    if found.content.suffix.lower() not in SUFFIXES:
-        return Problem(found.where, f"file type {found.content.suffix!r}", WANTED)
+    if found.content.suffix.lower() not in MEDIA.suffixes:
+        return Problem(found.where, f"file type {found.content.suffix!r}", MEDIA.words)
     if not found.content.is_file():
         return Problem(found.where, f"no file {found.content}", "a file of that name")
     return described(found)

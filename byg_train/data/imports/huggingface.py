@@ -79,7 +79,7 @@ def _hub_pictures(source: Path, shard: Path, options: Options) -> Iterator[Found
             data = cell.get("bytes") if isinstance(cell, dict) else cell
             suffix = _suffix(data)
             if suffix is None:
-                yield Problem(where, f"no picture in {options.image_key!r}", PICTURES.wanted)
+                yield Problem(where, f"no picture in {options.image_key!r}", PICTURES.formats.words)
                 continue
             name = f"{shard.stem}-{number:06d}{suffix}"
             yield described(Found(where, data, name, _ours(fields, options, split)))

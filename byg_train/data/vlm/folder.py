@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ...media.formats import MEDIA
 from .. import DataError, Problem, Row
 from ..manifest import find_manifest, manifest_line, manifest_rows, write_manifest
-from ..media_kind import CLIPS, PICTURES, visible_files
+from ..media_kind import CLIPS, visible_files
 from ..rows import TEXTS, data_folder
 from ..styles import restyled, style_words
 from .edit_types import is_photo
@@ -56,8 +57,8 @@ class Folder:
         self.problems: list[Problem] = []
         self.sources = list(self._find(given, style_folders))
         if not self.sources:
-            kinds = f"{PICTURES.wanted}; {CLIPS.wanted}"
-            raise DataError(f"{root} holds no pictures and no clips ({kinds})", self.problems)
+            nothing = f"{root} holds no pictures and no clips ({MEDIA.words})"
+            raise DataError(nothing, self.problems)
 
     def to_ask(self, journal: Journal) -> list[Source]:
         """All files but those that metadata.jsonl describes and that no model was asked about."""
@@ -165,7 +166,7 @@ def _is_tuple(fields: dict[str, Any]) -> bool:
 def _files(root: Path) -> Iterator[Path]:
     """Pictures and clips at any depth, by name; hidden ones and hidden folders left out."""
     for path in visible_files(root):
-        if (PICTURES.holds(path) or CLIPS.holds(path)) and path.is_file():  # no link to nowhere
+        if MEDIA.holds(path) and path.is_file():  # no link to nowhere
             yield path
 
 

@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ...media.pictures import PictureError
+from ...media import MediaError
 from .answers import AnswerError, read_clip, read_edit
 from .client import Model, ModelError, NoAnswerError, RefusedError, Reply
 from .edit_types import Balance, Offer
 from .folder import ClipStyles, Source, Tuple
 from .journal import Journal, Known
-from .media import clip_jpegs, picture_jpeg
+from .jpegs import clip_jpegs, picture_jpeg
 from .prompts import again, clean_prompt, clip_prompt, edit_prompt
 
 # Answers to a window's pictures weigh on the offers of the window after the next; so there is
@@ -109,7 +109,7 @@ class Captioner:
                 if pictures is None:
                     pictures = await asyncio.to_thread(question.pictures, source.path)
                 reply = await self.model.ask(prompt, pictures)
-            except (PictureError, NoAnswerError) as error:
+            except (MediaError, NoAnswerError) as error:
                 self.failed[source.name] = str(error)
                 self._lose_patience(error)
                 return False

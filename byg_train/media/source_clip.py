@@ -10,13 +10,14 @@ from math import floor
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from ..config import ConfigError
-from .clips import ClipError, ClipFacts, frames, probe
-from .film import Sound
+from . import MediaError
+from .clips import ClipFacts, frames, probe
 from .fit import Size
-from .pictures import SUFFIXES, rgb
+from .formats import PICTURES
+from .pictures import read_picture
+from .sound import Sound
 
 # The rates of cameras and films.
 RATES = [Fraction(n) for n in range(1, 241)]
@@ -27,7 +28,7 @@ HALF = Fraction(1, 2)
 
 
 @dataclass(frozen=True)
-class Footage:
+class SourceClip:
     """A clip, or a part of it.
 
     A variable rate is brought to its average, at which there are as many frames: each is the one
@@ -50,7 +51,7 @@ class Footage:
             return
         try:
             yield from frames(self.path, self.fps, self.start, self.count)
-        except ClipError as error:
+        except MediaError as error:
             raise ConfigError(f"--input {self.path} cannot be used: {error}") from None
 
     @property
@@ -65,7 +66,7 @@ class Footage:
         """How long it is."""
         return float(self.count / self.fps)
 
-    def part(self, start: float | None, seconds: float | None) -> Footage:
+    def part(self, start: float | None, seconds: float | None) -> SourceClip:
         """The frames from `start` on, for so many seconds; ConfigError where there are none."""
         if start is None and seconds is None:
             return self
@@ -81,7 +82,7 @@ class Footage:
         return replace(self, start=first, count=count, pictures=pictures, sound=sound)
 
 
-def open_footage(path: Path, fps: float | None, usual: float) -> Footage:
+def open_source_clip(path: Path, fps: float | None, usual: float) -> SourceClip:
     """Look at a clip's file, or at a folder of frames; ConfigError says why it cannot be used.
 
     Args:
@@ -94,9 +95,9 @@ def open_footage(path: Path, fps: float | None, usual: float) -> Footage:
         return _folder(path, _typed(fps or usual))
     try:
         facts = probe(path)
-    except ClipError as error:
+    except MediaError as error:
         raise ConfigError(f"--input {path} cannot be used: {error}") from None
-    return Footage(
+    return SourceClip(
         path,
         Size(facts.width, facts.height),
         _rate(facts),
@@ -138,9 +139,9 @@ def _usual(rate: Fraction) -> Fraction:
 # ---------------------------------------------------------------- folders of frames
 
 
-def _folder(path: Path, fps: Fraction) -> Footage:
+def _folder(path: Path, fps: Fraction) -> SourceClip:
     """Pictures of one size, in the order of the numbers in their names."""
-    files = [p for p in path.iterdir() if p.suffix.lower() in SUFFIXES and p.name[0] != "."]
+    files = [p for p in path.iterdir() if PICTURES.holds(p)]
     if not files:
         raise ConfigError(f"--input {path} holds no pictures; wanted a clip, or a folder of frames")
     pictures = sorted(files, key=_by_numbers)
@@ -150,7 +151,7 @@ def _folder(path: Path, fps: Fraction) -> Footage:
             f"--input {path} holds {twice!r} twice; wanted one picture for each frame"
         )
     height, width, _ = _pixels(pictures[0], None).shape
-    return Footage(path, Size(width, height), fps, len(pictures), pictures=tuple(pictures))
+    return SourceClip(path, Size(width, height), fps, len(pictures), pictures=tuple(pictures))
 
 
 def _by_numbers(path: Path) -> list[tuple[str, int]]:
@@ -161,9 +162,8 @@ def _by_numbers(path: Path) -> list[tuple[str, int]]:
 def _pixels(path: Path, size: Size | None) -> np.ndarray:
     """A frame (H, W, 3), uint8, of the size of the others."""
     try:
-        with Image.open(path) as picture:
-            frame = rgb(picture)
-    except Exception as error:  # decoders raise whatever they like on broken bytes
+        frame = read_picture(path)
+    except MediaError as error:
         raise ConfigError(f"--input {path} cannot be used: {error}") from None
     if size is not None and frame.size != size:
         wide, high = frame.size

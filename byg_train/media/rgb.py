@@ -1,4 +1,7 @@
-"""Decoded frames as upright 8-bit RGB: turned, of square pixels, HDR brought to SDR, on white."""
+"""Whatever a decoder gives, as 8-bit RGB: upright, of square pixels, HDR brought to SDR, on white.
+
+Training, captioning, editing and evaluation see pixels of here and of nowhere else.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,9 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+from PIL import Image, ImageOps
+
+from . import MediaError
 
 if TYPE_CHECKING:
     from av import VideoFrame, VideoStream
@@ -16,10 +22,29 @@ Transfer = Literal["sdr", "pq", "hlg"]
 HDR: dict[int, Transfer] = {16: "pq", 18: "hlg"}
 # Compresses what is brighter than paper white, where clipping would burn it out.
 TO_SDR = "out_primaries=bt709:out_transfer=bt709:intent=perceptual"
+# What is seen through transparent pixels, in pictures and in clips.
+GROUND = 255
 
 
-class ClipError(ValueError):
-    """A file that is not a clip, or not a whole one; one sentence without its name."""
+# ---------------------------------------------------------------- pictures
+
+
+def to_rgb(picture: Image.Image) -> Image.Image:
+    """Upright (EXIF), 16 bits brought to 8, transparency on GROUND, any colour model as RGB."""
+    picture = ImageOps.exif_transpose(picture)
+    if picture.mode == "F":
+        raise MediaError("a floating-point picture: export it with 8 or 16 bits per channel")
+    if picture.mode.startswith("I"):
+        levels = np.asarray(picture).astype(np.float64) / 257  # 65535 / 255
+        picture = Image.fromarray(levels.round().clip(0, 255).astype(np.uint8))
+    if picture.has_transparency_data:
+        layer = picture.convert("RGBA")
+        ground = Image.new("RGBA", layer.size, (GROUND, GROUND, GROUND, 255))
+        picture = Image.alpha_composite(ground, layer)
+    return picture.convert("RGB")
+
+
+# ---------------------------------------------------------------- frames of clips
 
 
 def transfer_of(stream: VideoStream) -> Transfer:
@@ -28,7 +53,7 @@ def transfer_of(stream: VideoStream) -> Transfer:
 
 
 def expect_tone_mapping() -> None:
-    """ClipError where FFmpeg is too old to bring HDR to SDR."""
+    """MediaError where FFmpeg is too old to bring HDR to SDR."""
     from av.filter import Graph
 
     _tone_mapping(Graph())
@@ -41,7 +66,7 @@ def upright_size(frame: VideoFrame, stream: VideoStream) -> tuple[int, int]:
 
 
 def _square(frame: VideoFrame, stream: VideoStream) -> tuple[int, int]:
-    """As stored, but stretched to square pixels."""
+    """As stored, but of square pixels."""
     aspect = stream.sample_aspect_ratio or 1
     return max(1, round(frame.width * aspect)), frame.height
 
@@ -51,8 +76,8 @@ def _quarter_turns(frame: VideoFrame) -> int:
     return round(frame.rotation / 90) % 4
 
 
-class Upright:
-    """Frames of one clip -> upright RGB (H, W, 3)."""
+class FrameConverter:
+    """Decoded frames of one clip -> upright RGB (H, W, 3)."""
 
     def __init__(self, stream: VideoStream) -> None:
         self.stream = stream
@@ -67,7 +92,7 @@ class Upright:
         if self.hdr:
             frame = self._sdr(frame)
         array = frame.to_ndarray(width=width, height=height, format="rgba" if alpha else "rgb24")
-        array = np.rot90(_on_white(array) if alpha else array, turns)
+        array = np.rot90(_on_ground(array) if alpha else array, turns)
         return np.ascontiguousarray(array)
 
     def _sdr(self, frame: VideoFrame) -> VideoFrame:
@@ -77,10 +102,10 @@ class Upright:
         return self._graph.pull()
 
 
-def _on_white(array: np.ndarray) -> np.ndarray:
+def _on_ground(array: np.ndarray) -> np.ndarray:
     """(H, W, 4) -> (H, W, 3)."""
     colour, alpha = array[..., :3].astype(np.uint16), array[..., 3:].astype(np.uint16)
-    return ((colour * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
+    return ((colour * alpha + GROUND * (255 - alpha) + 127) // 255).astype(np.uint8)
 
 
 def _tone_mapping(graph: Graph) -> FilterContext:
@@ -89,7 +114,7 @@ def _tone_mapping(graph: Graph) -> FilterContext:
     try:
         return graph.add("scale", TO_SDR)
     except av.FFmpegError:
-        raise ClipError(
+        raise MediaError(
             "it is HDR, which needs a newer PyAV (pip install -U av, 16 or later), or a copy in SDR"
         ) from None
 
