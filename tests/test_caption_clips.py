@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from fractions import Fraction
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import av
+import clip_files
 import numpy as np
 import pytest
 from chat_server import Answer, Asked, ChatServer, plain
@@ -15,8 +17,11 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from byg_train.cli.app import app
-from byg_train.data.vlm.jpegs import FRAMES, clip_jpegs
+from byg_train.data.media_kind import CLIPS
+from byg_train.data.segments import Segment, inspect_file, read_segment
+from byg_train.data.vlm.jpegs import FRAMES, clip_jpegs, shown_frames
 from byg_train.media import MediaError
+from byg_train.media.fit import Size
 
 
 def clip(path: Path, frames: int, size: tuple[int, int] = (64, 32), key_every: int = 12) -> Path:
@@ -74,6 +79,43 @@ def test_of_a_film_only_key_frames_are_decoded(tmp_path: Path) -> None:
 def test_large_frames_are_made_small(tmp_path: Path) -> None:
     with Image.open(BytesIO(clip_jpegs(clip(tmp_path / "a.mp4", 2, (1280, 640)))[0])) as image:
         assert image.size == (512, 256)
+
+
+def aspect(path: Path) -> Path:
+    return clip_files.clip(path, FRAMES, size=(48, 48), aspect=Fraction(16, 9), codec="libx264")
+
+
+def transparent(path: Path) -> Path:
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("ffv1", rate=24)
+        stream.width, stream.height, stream.pix_fmt = 16, 16, "bgra"
+        for i in range(FRAMES):
+            pixels = np.full((16, 16, 4), (200, 0, 0, 20 * i), np.uint8)
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, "rgba")))
+        out.mux(stream.encode())
+    return path
+
+
+ODD = {
+    "plain.mp4": lambda path: clip_files.clip(path, FRAMES),
+    "hdr.mp4": lambda path: clip_files.hdr_clip(path, FRAMES),
+    "pixels that are not square.mkv": aspect,
+    "turned.mp4": lambda path: clip_files.clip(path, FRAMES, size=(64, 48), rotation=90),
+    "transparent.mkv": transparent,
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_the_model_is_shown_the_pixels_that_training_sees(tmp_path: Path, name: str) -> None:
+    path = ODD[name](tmp_path / name)
+    facts = inspect_file(path, CLIPS, None)
+    size = Size(facts.width, facts.height)
+    trained = read_segment(path, facts.digest, Segment(0, FRAMES, 24.0), size)
+    shown = np.stack(list(shown_frames(path)))
+    assert np.array_equal(shown, trained[0].permute(1, 2, 3, 0).numpy())
+    with Image.open(BytesIO(clip_jpegs(path)[-1])) as jpeg:
+        assert jpeg.size == size
+        assert np.abs(np.asarray(jpeg, int) - shown[-1]).mean() < 3
 
 
 def test_what_is_no_clip_is_told(tmp_path: Path) -> None:
