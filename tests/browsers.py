@@ -6,11 +6,11 @@ BYG_REQUIRE_BROWSER=1 it must. A test file takes a fixture by `browser = browser
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+import lanes
 import pytest
 
 if TYPE_CHECKING:
@@ -22,17 +22,18 @@ NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """One for all tests of a file."""
-    missing = pytest.fail if os.environ.get("BYG_REQUIRE_BROWSER") == "1" else pytest.skip
+    lanes.needs("browser")
     try:
         from playwright.sync_api import Error, sync_playwright
     except ImportError:
-        missing("playwright is not installed")
+        lanes.missing("browser", "playwright is not installed")
     own = next(filter(None, map(shutil.which, NAMES)), None)
     with sync_playwright() as play:
         try:
             found = play.chromium.launch(executable_path=own, args=["--no-sandbox"])
         except Error as error:
-            missing(f"no Chromium starts: {str(error).splitlines()[0]}")
+            said = str(error).splitlines()[0]
+            lanes.missing("browser", f"no Chromium starts: {said}")
         yield found
         found.close()
 

@@ -16,7 +16,6 @@ import atexit
 import json
 import logging
 import multiprocessing
-import os
 import shutil
 import sys
 import tempfile
@@ -29,7 +28,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -61,6 +59,7 @@ STOCK = ("custom_sampler", "flux", "edit_model", "model_advanced", "context_wind
 
 def in_host(function: Callable, *arguments: Any) -> Any:
     """The result of a function of `graphs`, run in the host's process; its errors come as here."""
+    require_host(PACKAGES)
     return _host().submit(_run, function, *arguments).result()
 
 
@@ -100,24 +99,21 @@ def _base() -> str:
 
 
 def require_host(packages: tuple[str, ...]) -> None:
-    """Skip (with BYG_REQUIRE_HOST fail) a test that needs a ComfyUI where there is none."""
+    """Skip (with BYG_REQUIRE_HOST=1 fail) a test where there is no ComfyUI that could run."""
     import fetch_host
+    import lanes
 
-    absent = [package for package in packages if not find_spec(package)]
-    if absent or not fetch_host.found():
-        missing = (
-            f"packages {absent}" if absent else "a tree (python tests/fetch_host.py fetches it)"
-        )
-        if os.environ.get("BYG_REQUIRE_HOST") == "1":
-            pytest.fail(f"BYG_REQUIRE_HOST=1, and ComfyUI lacks {missing}")
-        pytest.skip(f"ComfyUI lacks {missing}")
+    lanes.needs("host")
+    if absent := [package for package in packages if not find_spec(package)]:
+        lanes.missing("host", f"ComfyUI lacks the packages {absent}")
+    if not fetch_host.found():
+        lanes.missing("host", "there is no ComfyUI (python tests/fetch_host.py fetches one)")
 
 
 @cache
 def _host() -> ProcessPoolExecutor:
     import fetch_host
 
-    require_host(PACKAGES)
     spawn = multiprocessing.get_context("spawn")
     start = (str(fetch_host.host_folder()), _base())
     return ProcessPoolExecutor(1, mp_context=spawn, initializer=_start, initargs=start)

@@ -120,10 +120,14 @@ def _done(entry: dict[str, Any]) -> Done:
     return Done(entry["outputs"], error, cached)
 
 
-@cache
 def server() -> Server:
     """The session's server; fails or skips where there is none to start."""
     require_host((*PACKAGES, *FOR_SERVER))
+    return _started()
+
+
+@cache
+def _started() -> Server:
     base = Path(tempfile.mkdtemp(prefix="byg-server-"))
     atexit.register(shutil.rmtree, base, ignore_errors=True)
     for folder in ("models/loras", "input", "output", "temp", "custom_nodes", "user"):

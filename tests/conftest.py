@@ -1,4 +1,4 @@
-"""A tiny random FLUX pipeline and a tiny folder of pictures, for every test that needs a model."""
+"""A tiny random FLUX pipeline, tiny folders of pictures and clips, a ComfyUI; markers of tests."""
 
 from __future__ import annotations
 
@@ -6,10 +6,33 @@ import json
 import os
 import random
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+from lanes import pytest_collection_modifyitems, pytest_runtest_setup  # noqa: F401  hooks
+
+if TYPE_CHECKING:
+    from comfy_server import Server
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+
+@pytest.fixture(scope="session")
+def host() -> Server:
+    """A running ComfyUI with the pack."""
+    from comfy_server import server
+
+    return server()
+
+
+@pytest.fixture(scope="session")
+def comfyui() -> Path:
+    """A ComfyUI tree, for a process that imports parts of it."""
+    import comfy_host
+    import fetch_host
+
+    comfy_host.require_host(("einops", "psutil"))
+    return fetch_host.host_folder()
 
 
 @pytest.fixture(scope="session")

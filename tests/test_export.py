@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
 import shlex
 import shutil
@@ -14,8 +13,6 @@ from typing import Any
 
 import pytest
 import torch
-from fetch_host import found as host_found
-from fetch_host import host_folder
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner, Result
@@ -412,12 +409,9 @@ def test_the_graph_says_what_size_comes_out() -> None:
     assert "ImageScaleToTotalPixels" not in text  # bypassed
 
 
-def test_the_stock_nodes_are_as_comfyui_has_them() -> None:
+def test_the_stock_nodes_are_as_comfyui_has_them(comfyui: Path) -> None:
     """Names of nodes and inputs, against the source of a real ComfyUI."""
-    if not host_found():
-        assert not os.environ.get("BYG_REQUIRE_HOST"), "python tests/fetch_host.py fetches ComfyUI"
-        pytest.skip("no ComfyUI here: python tests/fetch_host.py fetches one")
-    files = [host_folder() / "nodes.py", *(host_folder() / "comfy_extras").glob("*.py")]
+    files = [comfyui / "nodes.py", *(comfyui / "comfy_extras").glob("*.py")]
     source = "\n".join(file.read_text(encoding="utf-8") for file in files)
     for kind, (inputs, fields) in STOCK.items():
         if kind == "MarkdownNote":

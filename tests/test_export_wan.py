@@ -15,6 +15,7 @@ import films
 import pytest
 import tiny_wan
 import torch
+from comfy_server import Server
 from PIL import Image
 from safetensors.torch import save_file
 from test_edit_clip import INFO, NEGATIVE, TEXT, write_pair
@@ -181,10 +182,9 @@ def titled(graph: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {node.get("title") or node["type"]: node for node in graph["nodes"]}
 
 
-def test_the_graph_has_the_loras_settings() -> None:
+def test_the_graph_has_the_loras_settings(host: Server) -> None:
     """In a real ComfyUI's own names of nodes and widgets."""
-    comfy_server = pytest.importorskip("comfy_server")
-    prompt = prompt_of(workflow(WAN, "ink", BOTH), comfy_server.server().get("/object_info"))
+    prompt = prompt_of(workflow(WAN, "ink", BOTH), host.get("/object_info"))
     found: dict[str, list[dict[str, Any]]] = {}
     for node in prompt.values():
         found.setdefault(node["class_type"], []).append(node["inputs"])
@@ -205,12 +205,11 @@ def test_the_graph_has_the_loras_settings() -> None:
     assert all(node["filename_prefix"].startswith("ByG/ink") for node in found["SaveVideo"])
 
 
-def test_the_graph_of_the_embedded_pair() -> None:
+def test_the_graph_of_the_embedded_pair(host: Server) -> None:
     """The pack's own example, with this LoRA's files, instruction and settings in it."""
-    comfy_server = pytest.importorskip("comfy_server")
     info = replace(WAN, base="world", fps=8.0, sample_steps=12, sampler="euler", cfg=2.0)
     graph = workflow(info, "ink", BOTH)
-    prompt = prompt_of(graph, comfy_server.server().get("/object_info"))
+    prompt = prompt_of(graph, host.get("/object_info"))
     found = {node["class_type"]: node["inputs"] for node in prompt.values()}
     assert found["ByG_TinyWorld"]["media"] == "clip" and "UNETLoader" not in found
     loader = found["ByG_Loader"]
@@ -232,12 +231,11 @@ def test_the_graph_says_what_it_is() -> None:
         assert words in text
 
 
-def test_the_graph_of_the_5b() -> None:
+def test_the_graph_of_the_5b(host: Server) -> None:
     """One network: one loader, one LoRA, one sampler."""
-    comfy_server = pytest.importorskip("comfy_server")
     one = {"expert": None, "boundary": None, "multiple": 32, "fps": 24.0, "cfg": 5.0}
     info = replace(WAN, base=TI2V, **one)
-    prompt = prompt_of(workflow(info, "ink"), comfy_server.server().get("/object_info"))
+    prompt = prompt_of(workflow(info, "ink"), host.get("/object_info"))
     found = {node["class_type"]: node["inputs"] for node in prompt.values()}
     assert found["ByG_Loader"]["lora_name"] == "ink.safetensors"
     assert found["ByG_Loader"].keys() & {"model", "model_low"} == {"model"}

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
-import fetch_host
 import pytest
 import torch
 from diffusers import FluxPipeline
@@ -205,18 +202,6 @@ def test_diffusers_loads_it_with_equal_outputs(
     v, w = velocity(ours), velocity(theirs)
     assert (v - w).abs().max() < 1e-5 * v.abs().max()
     assert (v - before).abs().max() > 0.1
-
-
-@pytest.fixture(scope="module")
-def comfyui() -> Path:
-    """A ComfyUI tree; without one the test skips, or fails if BYG_REQUIRE_HOST=1."""
-    absent = [name for name in ("einops", "psutil") if find_spec(name) is None]
-    if fetch_host.found() and not absent:
-        return fetch_host.host_folder()
-    missing = f"packages {absent}" if absent else "a tree (python tests/fetch_host.py fetches it)"
-    if os.environ.get("BYG_REQUIRE_HOST") == "1":
-        pytest.fail(f"BYG_REQUIRE_HOST=1, and ComfyUI lacks {missing}")
-    return pytest.skip(f"ComfyUI lacks {missing}")
 
 
 def test_comfyui_loads_it_with_equal_outputs(

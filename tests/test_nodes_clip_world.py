@@ -28,6 +28,7 @@ from byg_train.world.measure_clips import query
 from byg_train.world.names import HELD_OUT
 from tools.kits import TINY_CLIP_KIT
 
+pytestmark = pytest.mark.host
 WORLD = ROOT / "byg_train" / "world"
 BASE, LORA = WORLD / "base_wan", WORLD / "demo_video_high_noise.safetensors"
 NAME = TINY_CLIP_KIT.lora

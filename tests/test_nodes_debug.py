@@ -12,6 +12,7 @@ from world_lora import trained, write
 
 from byg_train.models.lora_file import write_lora
 
+pytestmark = pytest.mark.host
 LORA, WAN_LORA = "debug.safetensors", "debug_wan.safetensors"
 IMAGE = torch.rand(1, 48, 48, 3, generator=torch.Generator().manual_seed(0))
 AT = "0.95, 0.6, 0.3"

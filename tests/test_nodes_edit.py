@@ -12,6 +12,7 @@ from graphs import INFO
 from torch import Tensor
 from world_lora import trained, write
 
+pytestmark = pytest.mark.host
 LORA = "edit.safetensors"
 
 

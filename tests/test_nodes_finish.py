@@ -9,6 +9,7 @@ import torch
 from comfy_host import in_host
 from torch import Tensor
 
+pytestmark = pytest.mark.host
 SMALL = {"size_mode": "megapixels", "megapixels": 0.01}
 
 

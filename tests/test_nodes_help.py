@@ -65,6 +65,7 @@ def _locale(language: str) -> dict[str, str]:
     return _flat(json.loads(file.read_text(encoding="utf-8")))
 
 
+@pytest.mark.host
 def test_every_node_has_a_page_that_names_all_its_inputs_and_outputs() -> None:
     infos = in_host(_infos)
     pages = ROOT / "web" / "docs"
@@ -100,6 +101,7 @@ def test_the_icon_is_square_and_as_large_as_the_registry_takes() -> None:
     assert width == height and int(width) <= 400
 
 
+@pytest.mark.host
 @pytest.mark.parametrize("language", LOCALES)
 def test_locales_have_every_text_and_no_other(language: str) -> None:
     code, texts = _code(), _locale(language)
@@ -109,10 +111,12 @@ def test_locales_have_every_text_and_no_other(language: str) -> None:
         assert text.strip() and not set(text) & set(SYNTAX), key
 
 
+@pytest.mark.host
 def test_english_is_the_text_of_the_code() -> None:
     assert _locale("en") == _code()
 
 
+@pytest.mark.host
 @pytest.mark.parametrize("language", [other for other in LOCALES if other != "en"])
 def test_translations_are_translated(language: str) -> None:
     code, texts = _code(), _locale(language)

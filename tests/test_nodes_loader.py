@@ -19,6 +19,7 @@ from world_lora import trained, write
 
 from byg_train.models.lora_file import LoraInfo, write_lora
 
+pytestmark = pytest.mark.host
 NAME = "loader.safetensors"
 IMAGE = torch.rand(1, 48, 48, 3, generator=torch.Generator().manual_seed(0))
 WAN = replace(

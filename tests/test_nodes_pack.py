@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import sys
 
+import pytest
 from comfy_host import in_host
 
+pytestmark = pytest.mark.host
 NODES = {
     "ByG_Loader", "ByG_ImageEdit", "ByG_VideoEdit", "ByG_Finish", "ByG_ExpertSplit", "ByG_Compare",
     "ByG_Debug", "ByG_TinyWorld",

@@ -26,6 +26,7 @@ from byg_train.models.lora import LoraBank
 from byg_train.models.wan.backbone import WanBackbone
 from byg_train.world import clips
 
+pytestmark = pytest.mark.host
 EXAMPLE = clips.Clip("fox", "3d", "blue", "right")
 LONG = "a red fox runs over the snow in cartoon style turn video to photo-realistic a red fox"
 

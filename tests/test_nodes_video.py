@@ -18,6 +18,7 @@ from torch import Tensor
 
 from byg_train.models.lora_file import write_lora
 
+pytestmark = pytest.mark.host
 WAN = replace(
     INFO, base="Wan-AI/Wan2.2-T2V-A14B", family="wan", reference_mode="shared", text_len=512,
     guidance_sample=None, guidance_train=None, guidance_prior=None, sample_shift=5.0,

@@ -21,6 +21,7 @@ from byg_train.models.flux.backbone import FluxBackbone
 from byg_train.models.lora import LoraBank
 from byg_train.world import scenes
 
+pytestmark = pytest.mark.host
 LORA = {"index": "parity_index", "shared": "parity_shared"}
 
 

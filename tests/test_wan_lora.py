@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import test_lora_file
 import torch
 from diffusers import WanPipeline
 from peft import get_peft_model_state_dict
@@ -29,7 +28,6 @@ from byg_train.models.lora_file import (
 from byg_train.models.wan.backbone import WanBackbone
 from byg_train.models.wan.files import Base
 
-comfyui = test_lora_file.comfyui
 PARTS = {"high": "transformer", "low": "transformer_2"}
 TIMES = {"high": HIGH, "low": LOW, "transformer": HIGH}
 INFO = LoraInfo(

@@ -11,7 +11,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import test_wan_lora
 import torch
 from diffusers import WanPipeline
 from peft import get_peft_model_state_dict
@@ -34,7 +33,6 @@ from byg_train.training.gradients import STAGES
 from byg_train.training.stopping import Interrupted
 from byg_train.training.trainer import Trainer, train
 
-comfyui = test_wan_lora.comfyui
 NO_WARMUP = {"warmup": {"min_steps": 0, "max_steps": 0}}
 
 

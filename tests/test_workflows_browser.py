@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import browsers
 import pytest
-from comfy_server import PACK, Server, server
+from comfy_server import PACK, Server
 
 from tools import frontend
 from tools.frontend import Box
@@ -21,11 +21,6 @@ if TYPE_CHECKING:
 # Widgets of the frontend alone, in which nodes show text and clips.
 PREVIEWS = ("preview", "video-preview")
 browser = browsers.browser  # found, or the test fails or is skipped
-
-
-@pytest.fixture(scope="module")
-def host() -> Server:
-    return server()
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,43 @@
+"""Which tests need a ComfyUI or a browser: two markers, and a check that no other test uses them.
+
+A test is marked by the fixtures it takes; one that reaches the host in another way says
+`@pytest.mark.host` itself. Without its mark a test is stopped, so that `-m "not host"` means it.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import NoReturn
+
+import pytest
+
+OF_FIXTURE = {"host": "host", "comfyui": "host", "browser": "browser"}
+_running: list[pytest.Item] = []
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest selects by marker
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        for fixture, marker in OF_FIXTURE.items():
+            if fixture in item.fixturenames and not item.get_closest_marker(marker):
+                item.add_marker(marker)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    _running[:] = [item]
+
+
+def needs(marker: str) -> None:
+    """Fail the running test unless it has the marker."""
+    (item,) = _running
+    if not item.get_closest_marker(marker):
+        pytest.fail(f"{item.nodeid} needs a {marker}: mark it with @pytest.mark.{marker}")
+
+
+def missing(marker: str, what: str) -> NoReturn:
+    """Skip a test, or fail it if BYG_REQUIRE_HOST=1 (or ..._BROWSER=1) says that it must run."""
+    variable = f"BYG_REQUIRE_{marker.upper()}"
+    if os.environ.get(variable) == "1":
+        pytest.fail(f"{variable}=1, but {what}")
+    pytest.skip(what)
