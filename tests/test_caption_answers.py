@@ -50,6 +50,8 @@ def test_whatever_stands_around_an_answer_it_is_found(
 
 @settings(deadline=None)
 @given(answers, st.integers(0, 400))
+@example({**dict.fromkeys(EDIT_FIELDS, "0"), "src_caption": "00}"}, 107)
+@example({**dict.fromkeys(EDIT_FIELDS, "0"), "src_caption": '\\"} 0'}, 110)
 def test_an_answer_that_was_cut_is_never_completed(fields: dict[str, str], kept: int) -> None:
     """However it was cut: what is read of it is whole or nothing."""
     answer = json.dumps(fields)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -113,6 +114,9 @@ def _repaired(text: str) -> list[dict[str, Any]]:
 
     start, end = text.find("{"), text.rfind("}") + 1
     if not 0 <= start < end <= start + REPAIRABLE:
+        return []
+    # With text behind it and an open quotation mark before it, the brace is part of a cut text.
+    if text[end:].strip() and re.sub(r"\\.", "", text[start:end]).count('"') % 2:
         return []
     try:
         return list(_within(json_repair.loads(text[start:end])))
