@@ -82,6 +82,7 @@ def test_rows_differ_from_the_full_method_seed_by_seed() -> None:
     assert "| w/o cycle loss |            - |           - |     - |" in table
 
 
+@pytest.mark.slow
 def test_kept_scores_are_of_this_very_lora_and_of_these_measures(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -124,6 +125,7 @@ def few_items(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ablate, "prepare", lambda folder, **pairs: prepare(folder, 20, **pairs))
 
 
+@pytest.mark.slow
 def test_a_whole_study_and_nothing_twice(tmp_path: Path) -> None:
     only = ("--only", "no-routing,supervised", "--jobs", 2)
     done = study(tmp_path, "--steps", 1, *only)
@@ -157,6 +159,7 @@ def test_a_whole_study_and_nothing_twice(tmp_path: Path) -> None:
     assert "train.steps: 1 there, 2 now" in other.stderr
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_is_named_with_its_log(tmp_path: Path) -> None:
     done = study(tmp_path, "--steps", 1, "--only", "full", "--set", "warmup.lora=nowhere")
     assert done.exit_code == 1

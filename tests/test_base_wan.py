@@ -110,6 +110,7 @@ def test_the_preset_finds_the_pair(backbone: WanBackbone) -> None:
     assert backbone.spans == SPANS and backbone.multiple == 8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("expert", SPANS)
 def test_the_shipped_warm_up_copies_clips_of_held_out_names(expert: str) -> None:
     editor = open_lora(WARMUP, None)

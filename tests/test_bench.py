@@ -148,6 +148,7 @@ def test_watching_saved_tensors_leaves_gradients_alone() -> None:
 # ---------------------------------------------------------------- a real model
 
 
+@pytest.mark.slow
 def test_measure_fills_every_row_for_a_real_model(tiny_base: Path) -> None:
     config = TrainConfig.model_validate(
         {

@@ -240,6 +240,7 @@ def fill(folder: Path, items: list[Item], go: Event) -> None:
     expect_exact(prepared(folder, items, Toy(pause=0.01)), items)
 
 
+@pytest.mark.slow
 def test_two_processes_fill_one_cache_while_a_third_reads(tmp_path: Path) -> None:
     items, folder = make_items(tmp_path / "data", 24), tmp_path / "cache"
     go = spawn.Event()

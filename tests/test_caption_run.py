@@ -211,6 +211,7 @@ def ask_all(root: Path, server: ChatServer, concurrency: int, seed: int = 0) -> 
     asyncio.run(ask())
 
 
+@pytest.mark.slow
 def test_offers_depend_on_neither_concurrency_nor_chance(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -40,6 +40,7 @@ def start(root: Path, server: ChatServer, *options: str) -> subprocess.Popen:
     )
 
 
+@pytest.mark.slow
 def test_killed_at_random_points_nothing_is_lost_or_asked_twice(tmp_path: Path) -> None:
     root, whole = pictures(tmp_path / "data", 80), pictures(tmp_path / "whole", 80)
     dice, concurrency, met, errors = random.Random(11), 4, set(), []
@@ -78,6 +79,7 @@ def test_killed_at_random_points_nothing_is_lost_or_asked_twice(tmp_path: Path) 
     assert len(items(root)) == 80
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="Windows sends no SIGINT to a child")
 def test_ctrl_c_writes_what_is_there(tmp_path: Path) -> None:
     root = pictures(tmp_path / "data", 30)
@@ -134,6 +136,7 @@ HOPELESS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", HOPELESS)
 def test_a_server_that_never_answers_ends_the_run(tmp_path: Path, what: str) -> None:
     answer, asked, message = HOPELESS[what]
@@ -177,6 +180,7 @@ def test_one_bad_picture_does_not_stop_the_others(tmp_path: Path) -> None:
     assert len(rows(root)) == 10
 
 
+@pytest.mark.slow
 def test_pictures_that_a_server_refuses_do_not_stand_in_the_way(tmp_path: Path) -> None:
     root = pictures(tmp_path / "data", 40)
 

@@ -149,6 +149,7 @@ def test_what_is_transparent_stands_on_white(tmp_path: Path) -> None:
     assert (half == np.array([227, 127, 127], np.uint8)).all()
 
 
+@pytest.mark.slow
 def test_hdr_comes_at_the_brightness_of_sdr(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

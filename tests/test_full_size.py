@@ -21,6 +21,7 @@ def full_size() -> ModuleType:
     return module
 
 
+@pytest.mark.slow
 def test_its_path_runs_with_tiny_networks(
     full_size: ModuleType, capsys: pytest.CaptureFixture
 ) -> None:

@@ -69,6 +69,7 @@ def scores() -> dict[str, dict[str, ClipScore]]:
     return measure(methods, 4, recolour)[0]
 
 
+@pytest.mark.slow
 @per_label
 def test_the_truth_meets_all_goals(label: str, scores: dict) -> None:
     rows = scores[label]

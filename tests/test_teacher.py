@@ -40,6 +40,7 @@ def test_edits_are_of_the_kind_and_of_the_names_asked_for() -> None:
                 assert after in (None, edit.target.style)
 
 
+@pytest.mark.slow
 def test_the_table_has_a_row_for_each_kind(editor: Editor) -> None:
     table = told(editor, 1, held_out=True)
     assert all(f"| {label} " in table for label in KINDS)

@@ -471,6 +471,7 @@ def test_the_curve_goes_on_with_an_interrupted_seed(
         assert taken == [0, 1, 2, 3, 4, 5]
 
 
+@pytest.mark.slow
 def test_sigterm_saves_and_says_how_to_resume(
     tiny_base: Path, tiny_data: Path, tmp_path: Path
 ) -> None:

@@ -120,6 +120,7 @@ def scores() -> dict[str, dict[str, Score]]:
     return measure(methods, 6, recolour=recolour)[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("label", KINDS)
 def test_the_truth_passes_the_gate_and_copy_and_tinted_copies_fail_it(
     scores: dict[str, dict[str, Score]], label: str

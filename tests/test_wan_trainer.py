@@ -274,6 +274,7 @@ def test_the_shipped_warm_up_is_the_familys_own(clips: Path) -> None:
 # ---------------------------------------------------------------- resume
 
 
+@pytest.mark.slow
 def test_a_resumed_run_equals_the_uninterrupted_one_bitwise(
     clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -424,6 +425,7 @@ def test_the_ema_is_one_setting(clips: Path, tmp_path: Path) -> None:
 # ---------------------------------------------------------------- the command line
 
 
+@pytest.mark.slow
 def test_a_video_run_from_the_command_line(clips: Path, tmp_path: Path) -> None:
     """The paper's preset on tiny experts: trained, looked at, resumed; what may be typed next."""
     sets = [
