@@ -90,7 +90,7 @@ def test_a_limit_takes_a_sample_and_a_later_run_goes_on(tmp_path: Path) -> None:
         first = {a.key for a in server.asked}
         assert len(rows(root)) == len(first) == 4
         # By the four so far, 100 + 10 tokens each.
-        told = "8 files beyond the --limit, by these about 800 + 80 tokens, cost 8.00 more"
+        told = "8 files beyond the --limit will take about 800 + 80 tokens, cost 8.00 more"
         assert told in result.output
         assert "3 files beyond" in run(root, server, "--limit", "9").output
         assert len(rows(root)) == 9

@@ -93,7 +93,7 @@ def test_ctrl_c_writes_what_is_there(tmp_path: Path) -> None:
         process = start(root, server, "--concurrency", "2")
         output = process.communicate()[0]
         assert process.returncode == 130, output
-    assert "The same command goes on from here" in output
+    assert "same command" in output
     assert 10 <= len(items(root)) <= 11
 
 

@@ -25,8 +25,8 @@ from byg_train.data.check import check_loose
 from byg_train.data.items import load_items
 from byg_train.data.media_kind import CLIPS
 from byg_train.data.preview.server import PreviewServer
-from byg_train.data.text_rules import slips
-from byg_train.data.thumbnails import FULL, THUMB, small_copy
+from byg_train.data.text_rules import violations
+from byg_train.data.thumbnails import FULL, THUMB, thumbnail
 from byg_train.media.clips import frames, probe
 
 DATA = DataConfig(frames=5, fps=8, resolution=45, holdout=0)
@@ -98,11 +98,11 @@ def test_what_is_wrong_with_clips_is_found(root: Path) -> None:
 
 def test_a_style_that_both_captions_name_is_told() -> None:
     texts = {"src_caption": "a cartoon fox, cartoon style", "tgt_caption": "a cartoon fox, real"}
-    (slip,) = slips(texts, "style")
-    assert (slip.rule, slip.words, slip.at) == ("style in caption", "cartoon", 2)
-    assert slips(texts, "add") == []
+    (violation,) = violations(texts, "style")
+    assert (violation.rule, violation.words, violation.start) == ("style in caption", "cartoon", 2)
+    assert violations(texts, "add") == []
     clean = {"src_caption": "a fox, cartoon style", "tgt_caption": "a fox, anime style"}
-    assert slips(clean, "style_change") == []
+    assert violations(clean, "style_change") == []
 
 
 def test_a_preset_says_how_long_clips_must_be(root: Path, tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ def test_a_preset_says_how_long_clips_must_be(root: Path, tmp_path: Path) -> Non
 @pytest.mark.parametrize(("side", "longest"), [(THUMB, 400), (FULL, 640)])
 def test_small_copies_of_clips_play_in_browsers(tmp_path: Path, side: int, longest: int) -> None:
     path = clip(tmp_path / "a.mov", 48, size=(640, 360), codec="mpeg4", sound=True)
-    mime, data = small_copy(path, side, CLIPS)
+    mime, data = thumbnail(path, side, CLIPS)
     assert mime == "video/webm"
     (tmp_path / "copy.webm").write_bytes(data)
     facts = probe(tmp_path / "copy.webm")

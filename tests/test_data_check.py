@@ -12,10 +12,10 @@ from PIL import Image, ImageFilter
 from byg_train.config import DataConfig
 from byg_train.data import DataError
 from byg_train.data.check import Report, check, estimated
-from byg_train.data.excluded import write_struck
+from byg_train.data.excluded import write_excluded
 from byg_train.data.items import load_items
 from byg_train.data.media_kind import PICTURES
-from byg_train.data.near_duplicates import copies, look
+from byg_train.data.near_duplicates import near_duplicates, signature
 from byg_train.data.rows import read_rows
 from byg_train.world.demo import prepare
 
@@ -135,8 +135,8 @@ def test_copies_are_found_and_recoloured_pictures_are_not(tmp_path: Path) -> Non
     save(tmp_path / "other.png", 2, 200)
     red, green, blue = picture.split()
     Image.merge("RGB", (blue, green, red)).save(tmp_path / "recoloured.png")
-    looks = {path: look(path) for path in sorted(tmp_path.iterdir())}
-    pairs = {(a.name, b.name) for a, b in copies(looks)}
+    signatures = {path: signature(path) for path in sorted(tmp_path.iterdir())}
+    pairs = {(a.name, b.name) for a, b in near_duplicates(signatures)}
     assert pairs == {(name, "first.png") for name in variants}
 
 
@@ -145,7 +145,7 @@ def test_many_unlike_pictures_have_no_copies(tmp_path: Path) -> None:
     paths += [tmp_path / f"flat{i}.png" for i in range(4)]
     for i, path in enumerate(paths[60:]):  # their hashes are all equal
         Image.new("RGB", (32, 32), (60 * i, 0, 0)).save(path)
-    assert copies({path: look(path) for path in paths}) == []
+    assert near_duplicates({path: signature(path) for path in paths}) == []
 
 
 def test_duplicates_are_told_with_their_first_and_their_split(tmp_path: Path) -> None:
@@ -167,7 +167,7 @@ def test_rare_edit_types_and_unused_pictures(tmp_path: Path) -> None:
         save(tmp_path / f"{i}.png", i)
     kinds = ["add"] * 9 + ["remove"]
     manifest(tmp_path, *(row(f"{i}.png", edit_type=k) for i, k in enumerate(kinds)))
-    (tmp_path / "struck.txt").write_text("10.png\n")
+    (tmp_path / "excluded.txt").write_text("10.png\n")
     told = {f.rule: f.found for f in report(tmp_path).findings}
     assert told == {
         "balance": "edit type 'remove' has 1 of 10 tuples",
@@ -203,9 +203,9 @@ def test_the_same_said_of_many_is_one_row(tmp_path: Path) -> None:
     assert "and 29 more" in byg("data", "check", tmp_path).output
 
 
-def test_struck_tuples_are_not_checked(tmp_path: Path) -> None:
+def test_excluded_tuples_are_not_checked(tmp_path: Path) -> None:
     save(tmp_path / "a.png")
     manifest(tmp_path, row("a.png"), row("gone.png"), row("a.png", instruction="Paint it  gray"))
-    write_struck(tmp_path, {("gone.png", None), ("a.png", "Paint it gray")})
+    write_excluded(tmp_path, {("gone.png", None), ("a.png", "Paint it gray")})
     result = byg("data", "check", tmp_path, "--strict")
-    assert result.exit_code == 0 and "2 struck" in result.output
+    assert result.exit_code == 0 and "2 excluded" in result.output

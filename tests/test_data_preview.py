@@ -18,10 +18,10 @@ from typer.testing import CliRunner, Result
 from byg_train.cli.app import app
 from byg_train.config import DataConfig
 from byg_train.data.check import check_loose
-from byg_train.data.excluded import HEAD, write_struck
+from byg_train.data.excluded import HEAD, write_excluded
 from byg_train.data.media_kind import PICTURES
 from byg_train.data.preview.page import PAGE, page, pictures
-from byg_train.data.thumbnails import THUMB, small_copy
+from byg_train.data.thumbnails import THUMB, thumbnail
 
 
 def byg(*words: object) -> Result:
@@ -53,7 +53,7 @@ def test_every_picture_with_its_tuples_and_problems(root: Path) -> None:
 
 
 def test_a_static_page_needs_nothing_else(root: Path, tmp_path: Path) -> None:
-    write_struck(root, {("sub/b.jpg", "Add a hat")})
+    write_excluded(root, {("sub/b.jpg", "Add a hat")})
     out = tmp_path / "out.html"
     result = byg("data", "preview", root, "--static", out)
     assert result.exit_code == 0, result.output
@@ -61,7 +61,7 @@ def test_a_static_page_needs_nothing_else(root: Path, tmp_path: Path) -> None:
     assert not re.search(r"(?:src|href)\s*=\s*[\"'](?!data:)|url\(|@import|https?://", html)
     data = data_of(html)
     assert data["served"] is False and data["head"] == HEAD and data["title"] == "my set"
-    assert data["struck"] == ["sub/b.jpg\tAdd a hat"]
+    assert data["excluded"] == ["sub/b.jpg\tAdd a hat"]
     a, b, c = data["pictures"]
     assert a["edits"][0]["texts"]["src_caption"] == NASTY
     assert (b["width"], b["height"]) == (600, 900) and "thumb" not in c
@@ -90,8 +90,8 @@ def test_the_script_parses(tmp_path: Path) -> None:
 
 
 def test_the_page_of_another_set_forgets_what_a_browser_kept(root: Path) -> None:
-    def key(struck: set) -> str:
-        html = page(report(root), struck, served=False, addresses=lambda i, name: {})
+    def key(excluded: set) -> str:
+        html = page(report(root), excluded, served=False, addresses=lambda i, name: {})
         return data_of(html)["key"]
 
     assert key(set()) == key(set()) != key({("a.png", None)})
@@ -101,12 +101,12 @@ def test_small_copies_keep_small_pictures_exact_and_turn_upright(tmp_path: Path)
     small = tmp_path / "small.png"
     picture = Image.effect_noise((30, 20), 90).convert("RGB")
     picture.save(small)
-    with Image.open(BytesIO(small_copy(small, THUMB, PICTURES).data)) as copy:
+    with Image.open(BytesIO(thumbnail(small, THUMB, PICTURES).data)) as copy:
         assert copy.convert("RGB").tobytes() == picture.tobytes()
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.new("RGB", (900, 300), "red").save(tmp_path / "turned.jpg", exif=exif)
-    with Image.open(BytesIO(small_copy(tmp_path / "turned.jpg", THUMB, PICTURES).data)) as copy:
+    with Image.open(BytesIO(thumbnail(tmp_path / "turned.jpg", THUMB, PICTURES).data)) as copy:
         assert copy.size == (160, 480)
 
 

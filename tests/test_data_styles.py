@@ -133,14 +133,16 @@ def test_missing_captions_are_listed_dropped_or_stood_in_for(
     assert stood_in == {"a 3d render of a picture"}
 
 
-def test_struck_pictures_are_left_out_and_the_rest_is_balanced(
+def test_excluded_pictures_are_left_out_and_the_rest_is_balanced(
     world: tuple[Path, dict[str, Scene]],
 ) -> None:
     root, _ = world
-    (root / "struck.txt").write_text("3d/0.png\nink/1.png\tturn the ink drawing into a 3d render\n")
+    (root / "excluded.txt").write_text(
+        "3d/0.png\nink/1.png\tturn the ink drawing into a 3d render\n"
+    )
     before = load(root)
     result = byg("data", "styles", root, "--holdout", 2)
-    assert result.exit_code == 0 and "3 struck" in result.output
+    assert result.exit_code == 0 and "3 excluded" in result.output
     assert uses(load(root)) == uses(before)
     told = {(row["file_name"], row["instruction"]) for row in rows(root)}
     assert len(told) == 18 - 3 and not [name for name, _ in told if name == "3d/0.png"]

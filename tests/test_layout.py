@@ -25,19 +25,21 @@ ROOMS = {
     "__init__": set(),
     "files": set(),
     "progress": set(),
+    "local_server": set(),
     "core": set(),
     "config": set(),
     "media": {"config", "files"},
     "models": {"config", "core", "files"},
-    "data": {"config", "core", "files", "media", "models"},
+    "data": {"config", "core", "files", "local_server", "media", "models"},
     "training": BASICS | {"core", "data", "media", "models"},
     "evaluate": {"config", "data", "files", "media"},
     "editing": {"config", "core", "data", "media", "models", "training"},
     "export": {"config", "data", "files", "models", "training"},
-    "study": {"data", "evaluate", "files", "media"},
+    "study": {"data", "evaluate", "files", "local_server", "media"},
     "world": BASICS | {"core", "data", "editing", "evaluate", "media", "models", "training"},
     "cli": BASICS
-    | {"data", "editing", "evaluate", "export", "media", "models", "study", "training", "world"},
+    | {"data", "editing", "evaluate", "export", "local_server", "media", "models", "study"}
+    | {"training", "world"},
     "__main__": {"cli"},
 }
 # Files that ComfyUI's nodes share.

@@ -1,4 +1,4 @@
-"""The preview in a real browser: looking, striking, taking back, and a page without a server."""
+"""The preview in a real browser: looking, excluding, taking back, and a page without a server."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import browsers
 import pytest
 from preview_set import make_set, report
 
-from byg_train.data.excluded import read_struck
+from byg_train.data.excluded import read_excluded
 from byg_train.data.preview.page import inside, page
 from byg_train.data.preview.server import PreviewServer
 
@@ -50,24 +50,24 @@ def test_decisions_go_to_the_file_and_come_back(tab: Page, served: str, root: Pa
     tab.keyboard.press("p")  # the first picture with a problem
     tab.keyboard.press("x")
     saved(tab)
-    assert read_struck(root) == {("sub/b.jpg", None)}
-    tab.select_option("#state", "struck")
+    assert read_excluded(root) == {("sub/b.jpg", None)}
+    tab.select_option("#state", "excluded")
     assert tab.locator(".card").count() == 1
     tab.reload()
-    assert "1 struck" in tab.inner_text("#count")
+    assert "1 excluded" in tab.inner_text("#count")
     tab.fill("#search", "hat")
     tab.wait_for_function("() => document.querySelectorAll('.card').length === 1")
 
 
-def test_one_of_several_tuples_is_struck_and_undone(tab: Page, served: str, root: Path) -> None:
+def test_one_of_several_tuples_is_excluded_and_undone(tab: Page, served: str, root: Path) -> None:
     tab.goto(served)
     tab.locator(".edit", has_text="Add a hat").get_by_role("button").click()
     saved(tab)
-    assert read_struck(root) == {HAT}
+    assert read_excluded(root) == {HAT}
     tab.keyboard.press("u")
     tab.wait_for_function("() => !document.querySelector('.edit.gone')")
     saved(tab)
-    assert read_struck(root) == set()
+    assert read_excluded(root) == set()
 
 
 def test_a_page_without_a_server_keeps_decisions_and_hands_them_out(
@@ -77,9 +77,9 @@ def test_a_page_without_a_server_keeps_decisions_and_hands_them_out(
     html = page(found, {HAT}, served=False, addresses=inside(found, lambda: None))
     (tmp_path / "review.html").write_text(html, encoding="utf-8")
     tab.goto((tmp_path / "review.html").as_uri())
-    tab.locator(".card").first.get_by_role("button", name="Strike").last.click()
+    tab.locator(".card").first.get_by_role("button", name="Exclude").last.click()
     tab.reload()  # the browser has kept them
     with tab.expect_download() as download:
         tab.click("#download")
-    download.value.save_as(root / "struck.txt")
-    assert read_struck(root) == {("a.png", None), HAT}
+    download.value.save_as(root / "excluded.txt")
+    assert read_excluded(root) == {("a.png", None), HAT}

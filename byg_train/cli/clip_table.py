@@ -118,7 +118,7 @@ def _left_out(data: Dataset) -> Table:
         title_justify="left",
     )  # fmt: skip
     for problem in data.problems[:SHOWN]:
-        table.add_row(*map(escape, problem))
+        table.add_row(*map(escape, problem[:3]))
     if len(data.problems) > SHOWN:
         table.caption = f"and {len(data.problems) - SHOWN} more, all in dropped.txt"
     return table

@@ -23,10 +23,10 @@ from ..data.check import (
     check,
     estimated,
     grouped,
+    rows_with_files,
     tokenized,
-    with_paths,
 )
-from ..data.excluded import without_struck
+from ..data.excluded import drop_excluded
 from ..data.manifest import find_manifest
 from ..data.media_kind import CLIPS, PICTURES, MediaKind, expect_kind, found_kind, kind_of
 from ..data.repair import repair
@@ -88,14 +88,14 @@ def run_check(flags: CheckFlags) -> None:
         _fix(root)
     tokens, multiple, data = limits(root, flags.preset, flags.model)
     rows, problems = read_rows(root, flags.templates, kind_of(data))
-    rows, problems, struck = without_struck(rows, problems, root)
-    number = len({path for _, path in with_paths(rows, root, kind_of(data))})
+    rows, problems, excluded = drop_excluded(rows, problems, root)
+    number = len({path for _, path in rows_with_files(rows, root, kind_of(data))})
     with Progress(number, "checking") as progress:
         report = check(root, rows, problems, tokens, multiple, data, progress.advance)
     if flags.as_json:
-        typer.echo(json.dumps(_plain(report, tokens, struck), ensure_ascii=False, indent=1))
+        typer.echo(json.dumps(_plain(report, tokens, excluded), ensure_ascii=False, indent=1))
     else:
-        _show(report, tokens, struck, None if flags.everything else SHOWN)
+        _show(report, tokens, excluded, None if flags.everything else SHOWN)
     if report.errors or (flags.strict and report.findings):
         raise typer.Exit(1)
 
@@ -141,31 +141,31 @@ def _fix(root: Path) -> None:
 # ---------------------------------------------------------------- telling
 
 
-def _plain(report: Report, tokens: Tokens, struck: int) -> dict:
+def _plain(report: Report, tokens: Tokens, excluded: int) -> dict:
     levels = Counter(finding.level for finding in report.findings)
     return {
         "folder": str(report.root),
         "tuples": len(report.rows),
-        "struck": struck,
+        "excluded": excluded,
         "errors": levels[ERROR],
         "warnings": levels["warning"],
-        "edit_types": dict(report.kinds),
+        "edit_types": dict(report.edit_types),
         "text_limit": {"tokens": tokens.limit, "estimated": tokens.estimated},
         "findings": [finding._asdict() for finding in report.findings],
     }
 
 
-def _show(report: Report, tokens: Tokens, struck: int, most: int | None) -> None:
+def _show(report: Report, tokens: Tokens, excluded: int, most: int | None) -> None:
     console = Console()
     groups = grouped(report.findings)
     if groups:
         console.print(_table(groups, most))
-    if report.kinds:
-        console.print(_balance(report.kinds))
+    if report.edit_types:
+        console.print(_balance(report.edit_types))
     levels = Counter(finding.level for finding in report.findings)
     files = len({row.fields.get("file_name") for row in report.rows})
     told = f"{counted(len(report.rows), 'tuple')} of {counted(files, report.kind.one)}"
-    told += f" ({struck} struck)" if struck else ""
+    told += f" ({excluded} excluded)" if excluded else ""
     told += f": {counted(levels[ERROR], 'error')}, {counted(levels['warning'], 'warning')}"
     how = "estimated at four letters each" if tokens.estimated else "by the base's tokenizer"
     console.print(f"{told}. Texts may have {tokens.limit} tokens, {how}.", highlight=False)

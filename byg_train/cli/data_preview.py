@@ -9,8 +9,8 @@ from pathlib import Path
 import typer
 
 from ..data import DataError
-from ..data.check import Report, check, check_loose, with_paths
-from ..data.excluded import STRUCK, read_struck
+from ..data.check import Report, check, check_loose, rows_with_files
+from ..data.excluded import EXCLUDED, read_excluded
 from ..data.manifest import find_manifest
 from ..data.media_kind import kind_of
 from ..data.preview.page import inside, page
@@ -42,23 +42,22 @@ def run_preview(flags: PreviewFlags) -> None:
     if flags.static:
         with Progress(len(report.facts), "packing") as progress:
             pack = inside(report, progress.advance)
-            html = page(report, read_struck(root), served=False, addresses=pack)
+            html = page(report, read_excluded(root), served=False, addresses=pack)
         with atomic(flags.static) as temporary:
             temporary.write_text(html, encoding="utf-8")
         size = flags.static.stat().st_size / 1e6
         typer.echo(
             f"{flags.static} ({size:.1f} MB) shows the set in any browser, on a phone too. Its "
-            f"button downloads the decisions as {STRUCK}; put that file into {root}"
+            f"button downloads the decisions as {EXCLUDED}; put that file into {root}"
         )
         return
     with PreviewServer(report, flags.port) as server:
-        typer.echo(f"{server.address}\nCtrl-C ends it; decisions are in {root / STRUCK} at once.")
+        typer.echo(f"{server.address}\nCtrl-C ends it; decisions are in {root / EXCLUDED} at once.")
         if flags.browser:
             webbrowser.open(server.address)
-        try:
-            server.serve_forever()
-        except KeyboardInterrupt:
-            typer.echo(f"\n{len(read_struck(root))} lines in {root / STRUCK}; training heeds them")
+        server.serve_until_interrupted()
+        entries = len(read_excluded(root))
+        typer.echo(f"\nTraining leaves out what the {entries} lines in {root / EXCLUDED} name.")
 
 
 def _report(root: Path, flags: PreviewFlags) -> Report:
@@ -72,6 +71,6 @@ def _report(root: Path, flags: PreviewFlags) -> Report:
         with Progress(len(names), "looking") as progress:
             return check_loose(root, multiple, data, progress.advance)
     rows, problems = read_rows(root, flags.templates, kind)
-    number = len({path for _, path in with_paths(rows, root, kind)})
+    number = len({path for _, path in rows_with_files(rows, root, kind)})
     with Progress(number, "looking") as progress:
         return check(root, rows, problems, tokens, multiple, data, progress.advance)

@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 from ..data import DataError, Problem, counted
-from ..data.excluded import without_struck
-from ..data.items import Item, checked, expect_every_style, split
+from ..data.excluded import drop_excluded
+from ..data.items import Item, check_items, expect_every_style, split
 from ..data.manifest import NAMES, find_manifest, write_manifest
 from ..data.media_kind import MediaKind, found_kind
 from ..data.rows import data_folder, styled_rows
@@ -41,8 +41,8 @@ def run_styles(flags: StylesFlags) -> None:
         )
     kind = found_kind(root)
     rows, problems = styled_rows(root, flags.templates, kind, flags.caption)
-    rows, problems, struck = without_struck(rows, problems, root)
-    items, more = checked(rows, root, kind, multiple=1)
+    rows, problems, excluded = drop_excluded(rows, problems, root)
+    items, _, more = check_items(rows, root, kind, multiple=1)
     problems = [*problems, *more]
     if problems and not flags.drop:
         number = counted(len(problems), "problem")
@@ -56,7 +56,7 @@ def run_styles(flags: StylesFlags) -> None:
     Console().print(_table(train, times, kind))
     typer.echo(
         f"{counted(len(train), 'tuple')} to train on and {len(test)} held out, in {root / NAMES[0]}"
-        + (f"; {struck} struck" if struck else "")
+        + (f"; {excluded} excluded" if excluded else "")
     )
     if not flags.templates and not (root / OWN).is_file():
         typer.echo(f"For other words, copy {kind.built_in} to {root / OWN} and change it there.")

@@ -17,9 +17,10 @@ from rich.table import Column, Table
 from ..config import ConfigError
 from ..data import DataError, counted
 from ..evaluate.summary import Summary
+from ..local_server import LOOPBACK
 from ..study.ballot import Ballot
 from ..study.items import find_items, may_not_play
-from ..study.server import LOOPBACK, StudyServer
+from ..study.server import StudyServer
 from ..study.votes import Cast, VoteFile
 
 # Files that a warning names before it only counts.
@@ -48,12 +49,8 @@ def run_study(flags: StudyFlags) -> None:
     server = _server(flags)
     votes = server.ballot.votes
     typer.echo(_greeting(server, flags))
-    try:
-        server.serve_forever()
-    except KeyboardInterrupt:
-        typer.echo(f"\n{len(votes.all())} votes in {votes.path}")
-    finally:
-        server.server_close()
+    server.serve_until_interrupted()
+    typer.echo(f"\n{len(votes.all())} votes in {votes.path}")
 
 
 def _server(flags: StudyFlags) -> StudyServer:

@@ -77,10 +77,11 @@ class DataConfig(Section):
     extraction: Literal["head", "uniform", "chunk"] = "head"
     """Which frames of a longer clip: the first, those in the middle, or one segment after another.
 
-    `uniform` takes the middle, or `segments` of them; every segment of `chunk` is an item.
+    `uniform` takes one segment from the middle, or `segments` of them; `chunk` makes every segment
+    an item.
     """
     segments: int = Field(1, ge=1)
-    """With `uniform`: so many of each clip, evenly spaced, as far as it is long enough."""
+    """Segments per clip with `uniform`, evenly spaced; fewer where the clip is too short."""
     buckets: bool = True
     """Keep aspect ratios (buckets); false: centre-crop to a square."""
     max_aspect: float = Field(2.0, ge=1)

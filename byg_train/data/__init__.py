@@ -5,30 +5,33 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-# Problems that an error spells out before it only counts.
+# Problems that an error message lists in full; the rest is only counted.
 SHOWN = 50
+# Rule codes of problems, as the linter reports them.
+EQUAL_CAPTIONS, UNREADABLE, UNUSABLE = "equal captions", "unreadable", "unusable"
 
 
 class Row(NamedTuple):
-    """A tuple as found, unchecked: a manifest's line, or what templates make of a picture."""
+    """A training tuple as it was read, unchecked: a manifest line, or filled-in templates."""
 
-    where: str  # `metadata.jsonl:12`, or the picture's name
+    where: str  # `metadata.jsonl:12`, or the name of the file
     fields: dict[str, Any]  # file_name, src_caption, ...
 
 
 class Problem(NamedTuple):
-    """Something that cannot be used."""
+    """One reason why an item cannot be used."""
 
     where: str
     found: str
     wanted: str
+    rule: str = UNUSABLE
 
     def __str__(self) -> str:
         return f"{self.where}: {self.found}; wanted {self.wanted}"
 
 
 class DataError(ValueError):
-    """Data that cannot be trained on; the message lists every problem (the first 50 in full)."""
+    """Data that cannot be used; the message lists every problem (the first 50 in full)."""
 
     def __init__(self, message: str, problems: Sequence[Problem] = ()) -> None:
         lines = [message, *(f"  {problem}" for problem in problems[:SHOWN])]

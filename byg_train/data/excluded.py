@@ -1,7 +1,7 @@
-"""struck.txt: what a person has struck from a set, kept apart from the set itself.
+"""excluded.txt: what a person has excluded from training, kept apart from the data set itself.
 
-A line names a picture, relative to the data folder, and so strikes all of its tuples; with a tab
-and an instruction after the name it strikes that one tuple. Lines that begin with # say nothing.
+A line with a file name, relative to the data folder, excludes all tuples of that file; a tab and an
+instruction after the name exclude that one tuple. Lines that begin with # are comments.
 """
 
 from __future__ import annotations
@@ -12,34 +12,34 @@ from pathlib import Path, PurePath
 from ..files import atomic
 from . import Problem, Row
 
-STRUCK = "struck.txt"
+EXCLUDED = "excluded.txt"
 HEAD = """\
-# What training leaves out of this folder, a line each. A picture strikes all of its tuples; with a
-# tab and an instruction behind it, that tuple alone. Delete a line to take it back.
+# What training leaves out of this folder, one entry per line. A file name excludes all tuples of
+# the file; a tab and an instruction after it exclude that tuple alone. Delete a line to undo it.
 """
 
-# (file_name, instruction); None: whatever is asked of this picture.
+# (file_name, instruction); instruction None stands for all tuples of the file.
 Entry = tuple[str, str | None]
 
 
 def file_key(name: str, root: Path) -> str:
-    """One spelling of a picture's name: relative to the data folder, with forward slashes."""
+    """The canonical spelling of a file name: relative to the data folder, with forward slashes."""
     base = root.resolve()
     path = base / name.strip()
     return (path.relative_to(base) if path.is_relative_to(base) else PurePath(name)).as_posix()
 
 
 def row_entry(row: Row, root: Path) -> Entry | None:
-    """What strikes this tuple alone; None if it names no picture."""
+    """The entry that excludes this tuple alone; None if the row names no file."""
     name, instruction = row.fields.get("file_name"), row.fields.get("instruction")
     if not isinstance(name, str) or not name.strip():
         return None
     return file_key(name, root), _flat(instruction) if isinstance(instruction, str) else ""
 
 
-def read_struck(root: Path) -> set[Entry]:
-    """The entries of a folder's struck.txt; none if there is no such file."""
-    path = root / STRUCK
+def read_excluded(root: Path) -> set[Entry]:
+    """Read the entries of a folder's excluded.txt; empty if there is no such file."""
+    path = root / EXCLUDED
     if not path.is_file():
         return set()
     entries: set[Entry] = set()
@@ -50,30 +50,30 @@ def read_struck(root: Path) -> set[Entry]:
     return entries
 
 
-def write_struck(root: Path, entries: Iterable[Entry]) -> None:
-    """Replace a folder's struck.txt, atomically."""
+def write_excluded(root: Path, entries: Iterable[Entry]) -> None:
+    """Replace a folder's excluded.txt, atomically."""
     lines = (_line(*entry) for entry in sorted(entries, key=lambda e: (e[0], e[1] or "")))
-    with atomic(root / STRUCK) as temporary:
+    with atomic(root / EXCLUDED) as temporary:
         temporary.write_text(HEAD + "".join(lines), encoding="utf-8")
 
 
-def without_struck(
+def drop_excluded(
     rows: list[Row], problems: list[Problem], root: Path
 ) -> tuple[list[Row], list[Problem], int]:
-    """The rows that are left, the problems that are not about struck pictures, how many went."""
-    struck = read_struck(root)
-    if not struck:
+    """Return the remaining rows, the problems that concern no excluded file, and how many went."""
+    excluded = read_excluded(root)
+    if not excluded:
         return rows, problems, 0
-    left = [row for row in rows if not is_struck(row_entry(row, root), struck)]
-    pictures = {name for name, instruction in struck if instruction is None}
-    # Style folders tell of a picture that cannot become tuples by its name.
-    kept = [problem for problem in problems if problem.where not in pictures]
+    left = [row for row in rows if not is_excluded(row_entry(row, root), excluded)]
+    files = {name for name, instruction in excluded if instruction is None}
+    # A file of a style folder that cannot become tuples is reported under its name.
+    kept = [problem for problem in problems if problem.where not in files]
     return left, kept, len(rows) - len(left) + len(problems) - len(kept)
 
 
-def is_struck(entry: Entry | None, struck: set[Entry]) -> bool:
-    """Whether a tuple is struck by itself or with its picture."""
-    return entry is not None and (entry in struck or (entry[0], None) in struck)
+def is_excluded(entry: Entry | None, excluded: set[Entry]) -> bool:
+    """Whether a tuple is excluded by itself or together with its file."""
+    return entry is not None and (entry in excluded or (entry[0], None) in excluded)
 
 
 def _line(name: str, instruction: str | None) -> str:

@@ -2,7 +2,7 @@
 
 An item is (x, src_caption, tgt_caption, instruction, reverse_instruction). Items come from a
 manifest beside the files or from style folders; rows of either become items here. A picture is one
-item for each of its rows, a clip one for each row and segment.
+item for each of its rows, a clip one item for each row and segment.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..config import DataConfig
 from ..media import MediaError
 from ..media.reader import Facts
-from . import DataError, Problem, Row, counted
-from .excluded import STRUCK, without_struck
+from . import UNREADABLE, DataError, Problem, Row, counted
+from .excluded import EXCLUDED, drop_excluded
 from .manifest import find_manifest
 from .media_kind import MediaKind, expect_kind, kind_of
 from .rows import TEXTS, check_rows, data_folder, optional, read_rows
@@ -31,8 +31,6 @@ from .styles import balanced, style_folders
 
 log = logging.getLogger("byg_train")
 
-# How a problem begins that the linter names by itself.
-BROKEN = "a broken"
 # Each decodes one file at a time, so this bounds the memory too.
 WORKERS = min(8, os.cpu_count() or 1)
 
@@ -52,29 +50,29 @@ class Item:
     width: int
     height: int
     digest: str  # sha256 of the file's bytes
-    segment: Segment = PICTURE  # what is seen of the file
+    segment: Segment = PICTURE  # the frames of a clip that are used
     target_name: str = ""  # of its true edit's file, where there are pairs
     target: Item | None = None  # the true edit, in supervised training alone (data/pairs.py)
 
     @property
     def texts(self) -> tuple[str, str, str, str]:
-        """All that is embedded."""
+        """The texts that are embedded."""
         return self.src_caption, self.tgt_caption, self.instruction, self.reverse_instruction
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """What a run trains on and looks at.
+    """The items that a run trains on and validates with.
 
-    From style folders, items of rarer directions stand in `train` more than once, so that an epoch
-    sees every direction equally often; from a manifest, as often as their `repeats` say.
+    In style folders, items of rarer directions appear in `train` more than once, so that an epoch
+    sees every direction equally often; from a manifest, they appear `repeats` times.
     """
 
     train: list[Item]
     test: list[Item]
     problems: list[Problem]
     fingerprint: str  # of all files, texts and splits
-    struck: int = 0  # tuples that struck.txt leaves out
+    excluded: int = 0  # tuples that excluded.txt leaves out
     facts: dict[Path, Facts] = field(default_factory=dict)  # of the files of all items
 
 
@@ -84,42 +82,42 @@ def load_items(
     """Read and check a data folder; raises DataError with everything that is wrong.
 
     Args:
-        config: where, what is trained on, and what to do with items that cannot be used.
+        config: the folder, what is trained on, and what happens to items that cannot be used.
         multiple: pixels; the model's sizes are multiples of it, no file may be smaller.
-        on_file: called with how many files are looked through, and of how many.
+        on_file: called after every file with (files checked so far, files in total).
     """
     root, kind = data_folder(config.path), kind_of(config)
     expect_kind(root, config)
-    manifest = find_manifest(root)
     rows, problems = read_rows(root, config.styles, kind)
-    rows, problems, struck = without_struck(rows, problems, root)
-    if struck:
-        log.info("left out as %s says: %s of %s", root / STRUCK, struck, struck + len(rows))
-    good, more = check_rows(rows, root, kind)
-    facts, broken = check_files(good, kind, multiple, config, on_file)
-    items = _items(good, facts, config)
-    problems = [*problems, *more, *broken]
+    rows, problems, excluded = drop_excluded(rows, problems, root)
+    if excluded:
+        log.info("%s leaves out %s of %s tuples", root / EXCLUDED, excluded, excluded + len(rows))
+    checked = check_items(rows, root, kind, multiple, config, on_file)
+    problems = [*problems, *checked.problems]
     if problems and config.on_bad_item == "stop":
         hint = "repair them, or train without them: --set data.on_bad_item=drop"
         raise DataError(f"{counted(len(problems), 'problem')} in {root} ({hint})", problems)
-    train, test = split(items, config.holdout, root, styled=not manifest)
+    styled = find_manifest(root) is None
+    train, test = split(checked.items, config.holdout, root, styled=styled)
     if not train:
-        but = f" ({struck} struck in {STRUCK})" if struck else ""
+        but = f" ({excluded} excluded by {EXCLUDED})" if excluded else ""
         raise DataError(f"{root} leaves no item to train on{but}", problems)
-    if not manifest:
+    if styled:
         expect_every_style(train, root, kind, problems)
-    repeated = [item for item in train for _ in range(item.repeats)]
-    train = repeated if manifest else balanced(train)
-    return Dataset(train, test, problems, _fingerprint([*train, *test], root), struck, facts)
+        train = balanced(train)
+    else:
+        train = [item for item in train for _ in range(item.repeats)]
+    fingerprint = _fingerprint([*train, *test], root)
+    return Dataset(train, test, problems, fingerprint, excluded, checked.facts)
 
 
 def split(
     items: list[Item], holdout: int, root: Path, *, styled: bool = False
 ) -> tuple[list[Item], list[Item]]:
-    """(train, test): as marked, or else by holding out whole pictures until `holdout` items are.
+    """Return (train, test): as marked, else whole files are held out to fill `holdout` items.
 
-    Which ones depends on their names alone, so a picture that is added or changed moves no other,
-    and at least one picture stays: of each folder, where folders are styles.
+    The choice depends on file names alone, so adding or changing one file moves no other. At least
+    one file stays for training, in every style folder if the folders are styles.
     """
     test = {item.path for item in items if item.split == "test"}
     if test:
@@ -143,7 +141,7 @@ def split(
 def expect_every_style(
     train: list[Item], root: Path, kind: MediaKind, problems: list[Problem]
 ) -> None:
-    """A style without an item would be learned in one direction, and never from itself."""
+    """Raise DataError if a style has no training item: it could only be learned as a target."""
     left = {item.path.parent for item in train}
     if bare := [folder.name for folder in style_folders(root, kind)[0] if folder not in left]:
         raise DataError(
@@ -168,13 +166,34 @@ def _fingerprint(items: list[Item], root: Path) -> str:
 # ---------------------------------------------------------------- files
 
 
-def checked(
-    rows: Iterable[Row], root: Path, kind: MediaKind, multiple: int
-) -> tuple[list[Item], list[Problem]]:
-    """An item of every good row, a clip as a whole, and what is wrong with the other rows."""
+class CheckedItems(NamedTuple):
+    """The items of all usable rows, and what is wrong with the other rows."""
+
+    items: list[Item]
+    facts: dict[Path, Facts]  # of the files of all items
+    problems: list[Problem]
+
+
+def check_items(
+    rows: Iterable[Row],
+    root: Path,
+    kind: MediaKind,
+    multiple: int,
+    data: DataConfig | None = None,
+    on_file: Callable[[int, int], None] = lambda done, of: None,
+) -> CheckedItems:
+    """Make items of all rows whose texts and files can be used; arguments as `check_files`.
+
+    With `data`, a clip becomes an item for each of its segments; without, one item as a whole.
+    """
     good, problems = check_rows(rows, root, kind)
-    facts, found = check_files(good, kind, multiple)
-    return _items(good, facts, None), problems + found
+    facts, broken = check_files(good, kind, multiple, data, on_file)
+    items = []
+    for row, path in good:
+        if found := facts.get(path):
+            parts = trained_segments(found, data)
+            items += [_item(row.fields, path, found, part) for part in parts]
+    return CheckedItems(items, facts, [*problems, *broken])
 
 
 def check_files(
@@ -184,33 +203,34 @@ def check_files(
     data: DataConfig | None = None,
     on_file: Callable[[int, int], None] = lambda done, of: None,
 ) -> tuple[dict[Path, Facts], list[Problem]]:
-    """Decode every file once: what is known of the good ones, and the others.
+    """Decode every file once; returns the facts of usable files, and a problem for each other.
 
     Args:
         rows: with the paths of their files.
         kind: of these files.
         multiple: pixels; no file may be smaller.
-        data: how segments of clips are taken, which then must be long enough for one.
-        on_file: called with how many files are done, and of how many.
+        data: how segments are cut from clips; each clip must then be long enough for one.
+        on_file: called after every file with (files checked so far, files in total).
     """
-    first: dict[Path, str] = {}
+    first_use: dict[Path, str] = {}
     for row, path in rows:
         name = row.fields["file_name"].strip()
-        first.setdefault(path, row.where if row.where == name else f"{row.where} ({name})")
+        first_use.setdefault(path, row.where if row.where == name else f"{row.where} ({name})")
     facts, problems = {}, []
 
-    def look(path: Path) -> Facts | str:
+    def decode(path: Path) -> Facts | str:
         try:
             return inspect_file(path, kind, data)
         except MediaError as error:
             return str(error)
 
     with ThreadPoolExecutor(WORKERS) as pool:  # decoders release the interpreter's lock
-        found_all = zip(first.items(), pool.map(look, first), strict=True)
-        for done, ((path, where), found) in enumerate(found_all, 1):
-            on_file(done, len(first))
+        decoded = zip(first_use.items(), pool.map(decode, first_use), strict=True)
+        for done, ((path, where), found) in enumerate(decoded, 1):
+            on_file(done, len(first_use))
             if isinstance(found, str):
-                problems.append(Problem(where, f"{BROKEN} {kind.one} ({found})", "one that opens"))
+                broken = f"a broken {kind.one} ({found})"
+                problems.append(Problem(where, broken, "one that opens", UNREADABLE))
             elif wrong := _unfit(found, multiple, data):
                 problems.append(Problem(where, *wrong))
             else:
@@ -219,7 +239,7 @@ def check_files(
 
 
 def _unfit(facts: Facts, multiple: int, data: DataConfig | None) -> tuple[str, str] | None:
-    """(found, wanted) of a file that opens and still cannot be used."""
+    """Return (found, wanted) for a file that opens but cannot be used, else None."""
     if min(facts.width, facts.height) < multiple:
         size = f"{facts.width} x {facts.height} pixels"
         return size, f"at least {multiple} on either side"
@@ -228,17 +248,6 @@ def _unfit(facts: Facts, multiple: int, data: DataConfig | None) -> tuple[str, s
         needed = f"{data.frames} ({data.frames / data.fps:.2f} s; or a lower data.frames)"
         return f"{length:.2f} s, which is {counted(number, 'frame')} at {data.fps:g} fps", needed
     return None
-
-
-def _items(
-    rows: list[tuple[Row, Path]], facts: dict[Path, Facts], data: DataConfig | None
-) -> list[Item]:
-    items = []
-    for row, path in rows:
-        if found := facts.get(path):
-            parts = trained_segments(found, data)
-            items += [_item(row.fields, path, found, segment) for segment in parts]
-    return items
 
 
 def _item(fields: dict[str, Any], path: Path, facts: Facts, segment: Segment) -> Item:

@@ -9,7 +9,7 @@ from pathlib import Path, PureWindowsPath
 
 from ..config import TrainConfig
 from ..media import MediaError
-from . import DataError, Problem, counted
+from . import UNREADABLE, DataError, Problem, counted
 from .items import Dataset, Item
 from .media_kind import MediaKind, kind_of
 from .rows import TEXTS, data_folder
@@ -90,7 +90,7 @@ def _inspected(
     try:
         facts = inspect_file(path, kind, config.data)
     except MediaError as error:
-        return Problem(name, f"a broken {kind.one} ({error})", "one that opens")
+        return Problem(name, f"a broken {kind.one} ({error})", "one that opens", UNREADABLE)
     if min(facts.width, facts.height) < multiple:
         size = f"{facts.width} x {facts.height} pixels"
         return Problem(name, size, f"at least {multiple} on either side")

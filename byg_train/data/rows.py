@@ -6,15 +6,13 @@ from collections.abc import Callable, Iterable
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
-from . import DataError, Problem, Row, counted
+from . import EQUAL_CAPTIONS, UNUSABLE, DataError, Problem, Row, counted
 from .manifest import find_manifest, manifest_rows
 from .media_kind import MediaKind
 from .styles import style_folders, style_rows
 
 TEXTS = ("src_caption", "tgt_caption", "instruction", "reverse_instruction")
 SPLITS = ("train", "test")
-# How a problem begins that the linter names by itself.
-EQUAL = "equal captions"
 
 LAYOUTS = """\
 1. A manifest beside the {many}, one JSON object on each line:
@@ -60,7 +58,7 @@ def data_folder(path: Path | None) -> Path:
 def read_rows(
     root: Path, templates: Path | None, kind: MediaKind
 ) -> tuple[list[Row], list[Problem]]:
-    """The rows of either layout, struck ones too, and what could not be read."""
+    """The rows of either layout, excluded ones too, and what could not be read."""
     manifest = find_manifest(root)
     return manifest_rows(manifest) if manifest else styled_rows(root, templates, kind)
 
@@ -124,8 +122,8 @@ def _check_fields(row: Row, root: Path, kind: MediaKind) -> tuple[Path | None, l
     """The file's path if it is there, and what is wrong with names and texts."""
     problems: list[Problem] = []
 
-    def complain(found: str, wanted: str) -> None:
-        problems.append(Problem(row.where, found, wanted))
+    def complain(found: str, wanted: str, rule: str = UNUSABLE) -> None:
+        problems.append(Problem(row.where, found, wanted, rule))
 
     # A pair needs no more than its instruction (data/pairs.py).
     needed = ("instruction",) if optional(row.fields, "target_file_name") else TEXTS
@@ -139,7 +137,8 @@ def _check_fields(row: Row, root: Path, kind: MediaKind) -> tuple[Path | None, l
         complain(f"empty {', '.join(empty)}", "a text")
     source, target = (" ".join(texts.get(name, "").split()).casefold() for name in TEXTS[:2])
     if source and source == target:
-        complain(f"{EQUAL} {texts['src_caption']!r}", "captions that differ by the edit")
+        found = f"equal captions {texts['src_caption']!r}"
+        complain(found, "captions that differ by the edit", EQUAL_CAPTIONS)
     if (part := optional(row.fields, "split") or "train") not in SPLITS:
         complain(f"split {part!r}", " or ".join(SPLITS))
     times = row.fields.get("repeats")

@@ -1,4 +1,4 @@
-"""Segments: which frames of a file are trained on, and these frames at the size of a bucket."""
+"""Segments: which frames of a file are trained on, and those frames at the size of a bucket."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .media_kind import PICTURES, MediaKind
 
 
 class Segment(NamedTuple):
-    """A part of a clip; or, in the same words, a picture."""
+    """A part of a clip; a picture is the segment PICTURE."""
 
     start: int  # the first frame, counted at `fps`
     count: int
@@ -29,7 +29,7 @@ class Segment(NamedTuple):
 
     @property
     def told(self) -> tuple[int | float, ...]:
-        """What names of a file's parts tell; nothing of a picture, which has none."""
+        """What a cache key or fingerprint says about the segment; nothing for a picture."""
         return () if self == PICTURE else tuple(self)
 
 
@@ -38,9 +38,9 @@ PICTURE = Segment(0, 1, 0.0)
 
 
 def segments_of(length: int, data: DataConfig) -> list[Segment]:
-    """The parts that are trained on of a clip of `length` frames at `data.fps`.
+    """Return the segments to train on for a clip of `length` frames at `data.fps`.
 
-    They never overlap, and there are none if the clip is too short.
+    Segments never overlap; the list is empty if the clip is too short.
     """
     fit, room = length // data.frames, length - data.frames
     number = {"head": min(1, fit), "uniform": min(data.segments, fit), "chunk": fit}
@@ -52,19 +52,19 @@ def segments_of(length: int, data: DataConfig) -> list[Segment]:
 
 
 def trained_segments(facts: Facts, data: DataConfig | None) -> list[Segment]:
-    """The parts of a file that become items; without settings, one for the file as a whole."""
+    """Return the segments that become items; without settings, one for the whole file."""
     if facts.clip is None or data is None:
         return [PICTURE]
     return segments_of(facts.clip.frames_at(data.fps), data)
 
 
 def inspect_file(path: Path, kind: MediaKind, data: DataConfig | None) -> Facts:
-    """Decode what will be trained on, to prove that it is whole; raises MediaError.
+    """Decode the segments that will be trained on, to prove them whole; raises MediaError.
 
     Args:
         path: the file.
-        kind: what it is to be.
-        data: how segments are taken; None: of a clip no more than the first frame is decoded.
+        kind: whether it must be a picture or a clip.
+        data: how segments are cut; None decodes only the first frame of a clip.
     """
     if kind is PICTURES:
         return Facts(*picture_size(path), content_digest(path))
@@ -77,11 +77,11 @@ def inspect_file(path: Path, kind: MediaKind, data: DataConfig | None) -> Facts:
 
 
 def read_segment(path: Path, expected: str, segment: Segment, size: Size) -> Tensor:
-    """Pixels (1, 3, F, H, W) of the file whose digest is `expected`; raises MediaError.
+    """Read pixels (1, 3, F, H, W) of the file whose digest is `expected`; raises MediaError.
 
-    Every frame is brought to `size` as it comes, covered and its centre cropped, so that memory
-    holds the segment at that size and one frame of the file's. A picture is float32 in [-1, 1]; of
-    clips, which are large, there are levels 0 ... 255, uint8.
+    Each frame is scaled to cover `size` and centre-cropped as soon as it is decoded, so memory
+    holds the segment at that size and a single frame at the file's own size. Pictures are float32
+    in [-1, 1]; clips, which are large, stay uint8 levels 0 ... 255.
     """
     if content_digest(path) != expected:
         raise MediaError("the file has changed since it was checked")
@@ -96,5 +96,5 @@ def read_segment(path: Path, expected: str, segment: Segment, size: Size) -> Ten
 
 
 def _levels(frame: Image.Image, size: Size) -> Tensor:
-    """(1, 3, 1, H, W), uint8, not much larger than `size`."""
+    """Levels (1, 3, 1, H, W), uint8, averaged down to little more than `size`."""
     return frame_levels(np.asarray(averaged_down(frame, size))[None])[None]

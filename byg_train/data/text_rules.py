@@ -1,7 +1,7 @@
-"""What the texts of a tuple may not say, and what they had better not (appendix D.1).
+"""Rules on the wording of a tuple's texts: what is an error, what is a warning (appendix D.1).
 
-Words count as whole words, in any case. What stands in quotation marks is lettering in the picture
-and never counts.
+Patterns match whole words, in any letter case. Text in quotation marks is lettering that the
+picture shows; the rules ignore it.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from typing import Any, NamedTuple
 ERROR, WARNING = "error", "warning"
 
 
-class Slip(NamedTuple):
-    """A wording that training would suffer from."""
+class Violation(NamedTuple):
+    """A place where a text breaks a rule."""
 
     field: str  # which text
     rule: str
-    level: str
-    words: str  # as they stand there
-    at: int  # where they begin
+    level: str  # ERROR or WARNING
+    words: str  # the offending words, as they appear in the text
+    start: int  # their position in the text
     wanted: str
 
 
 class Rule(NamedTuple):
-    """Wordings that do not belong into a text, and what does."""
+    """A wording that does not belong in a text, and what belongs there."""
 
     field: str
     name: str
@@ -34,7 +34,7 @@ class Rule(NamedTuple):
 
 
 def _any(*wordings: str) -> re.Pattern[str]:
-    """Any of these wordings as whole words; `no` stands neither in `nose` nor in `no-entry`."""
+    """Match any of these wordings as whole words: `no` matches neither `nose` nor `no-entry`."""
     joined = "|".join(wording.replace(" ", r"\s+") for wording in wordings)
     return re.compile(rf"(?<![\w-])(?:{joined})(?![\w-])", re.IGNORECASE)
 
@@ -90,51 +90,51 @@ QUOTED = re.compile(
     r"\"[^\"]*\"|“[^”]*”|„[^“”]*[“”]|«[^»]*»|‘(?:[^’]|(?<=\w)’(?=\w))*’"
     r"|(?<!\w)'(?:[^']|(?<=\w)'(?=\w))*'(?!\w)"
 )
-# Styles by name; words that also stand for things ("a photo on the wall") are left out.
+# Names of styles; words that can also name things ("a photo on the wall") are left out.
 STYLE = _any(
     "cartoons?", "anime", "animat(?:ed|ion)", "cgi", "3d", "pixel art", "claymation", "low-poly",
     "watercolou?r", "oil painting", "live-action", "photo-?real(?:istic|ism)?",
 )  # fmt: skip
 PRONOUN = _any("it", "them", "this one", "that one")
-# A noun phrase: what a pronoun after it may stand for.
+# A noun phrase that a later pronoun can refer to.
 NOUN = re.compile(r"\b(?:the|an?|his|her|their|all|every)\s+\w", re.IGNORECASE)
 
 
-def slips(fields: dict[str, Any], edit_type: str = "") -> list[Slip]:
-    """Everything in a tuple's texts that these rules find; what is no text is left alone."""
+def violations(fields: dict[str, Any], edit_type: str = "") -> list[Violation]:
+    """Return every violation in the texts of a tuple; values that are not texts are ignored."""
     texts = {name: _unquoted(text) for name, text in fields.items() if isinstance(text, str)}
     found = []
     for rule in RULES:
         for match in rule.pattern.finditer(texts.get(rule.field, "")):
-            found.append(Slip(*rule[:3], match[0], match.start(), rule.wanted))
+            found.append(Violation(*rule[:3], match[0], match.start(), rule.wanted))
     if edit_type.startswith("style"):
         found += _kept_styles(texts)
-    else:  # In an edit of the whole picture `it` is the picture.
+    else:  # In an edit of the whole picture, `it` is the picture.
         for field in ("instruction", "reverse_instruction"):
             found += _pronouns(field, texts.get(field, ""))
     return found
 
 
-def _kept_styles(texts: dict[str, str]) -> list[Slip]:
-    """Styles that both captions name, though the edit changes the style (appendix D.2)."""
+def _kept_styles(texts: dict[str, str]) -> list[Violation]:
+    """Find styles that both captions name although the edit changes the style (appendix D.2)."""
     source, target = (texts.get(name, "") for name in ("src_caption", "tgt_caption"))
     before = {match[0].casefold() for match in STYLE.finditer(source)}
     wanted = "what is seen, in no style: the edit changes it (`data caption` rewrites captions so)"
     return [
-        Slip("tgt_caption", "style in caption", WARNING, match[0], match.start(), wanted)
+        Violation("tgt_caption", "style in caption", WARNING, match[0], match.start(), wanted)
         for match in STYLE.finditer(target)
         if match[0].casefold() in before
     ]
 
 
-def _pronouns(field: str, text: str) -> list[Slip]:
-    """The first pronoun, if nothing before it is named."""
+def _pronouns(field: str, text: str) -> list[Violation]:
+    """Find the first pronoun, if no noun precedes it."""
     match = PRONOUN.search(text)
     if match is None or NOUN.search(text[: match.start()]):
         return []
-    return [Slip(field, "unnamed object", WARNING, match[0], match.start(), NAMED)]
+    return [Violation(field, "unnamed object", WARNING, match[0], match.start(), NAMED)]
 
 
 def _unquoted(text: str) -> str:
-    """The text with its lettering blotted out, every letter at its place."""
+    """Blank out quoted lettering and keep the position of every other character."""
     return QUOTED.sub(lambda match: "\0" * len(match[0]), text)

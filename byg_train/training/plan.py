@@ -192,8 +192,8 @@ def _items(data: Dataset | None) -> str:
     if data is None:
         return "none yet: pass --data DIR"
     dropped = f", {len(data.problems)} dropped" if data.problems else ""
-    struck = f", {data.struck} struck" if data.struck else ""
-    return f"{len(data.train)} for training, {len(data.test)} held out{dropped}{struck}"
+    excluded = f", {data.excluded} excluded" if data.excluded else ""
+    return f"{len(data.train)} for training, {len(data.test)} held out{dropped}{excluded}"
 
 
 def _size(count: float) -> str:

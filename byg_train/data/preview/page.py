@@ -1,4 +1,4 @@
-"""The page on which a set is looked through: files, texts, problems, and what is struck.
+"""The page on which a set is looked through: files, texts, problems, and what is excluded.
 
 One HTML file without anything from elsewhere. It takes its files from the server that shows it, or
 carries them inside.
@@ -14,11 +14,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ..check import UNREADABLE, Finding, Report
+from .. import UNREADABLE
+from ..check import DUPLICATE, Finding, Report
 from ..excluded import HEAD, Entry, file_key
 from ..media_kind import CLIPS
 from ..rows import TEXTS
-from ..thumbnails import THUMB, small_copy
+from ..thumbnails import THUMB, thumbnail
 
 PAGE = Path(__file__).with_name("preview.html")
 # Nothing from anywhere else, and no script but the page's own, whatever a caption holds.
@@ -62,15 +63,15 @@ def _attach(
     if not finding.file_name or picture is None:
         return
     edits = tuples.get((finding.where, finding.instruction), [])
-    about_picture = finding.rule in (UNREADABLE, "duplicate")
+    about_picture = finding.rule in (UNREADABLE, DUPLICATE)
     problem = {
         name: getattr(finding, name) for name in ("rule", "level", "found", "wanted", "field")
     }
     if finding.length and edits:
         text = edits[0]["texts"][finding.field]
         # JavaScript counts the halves of letters beyond the first 65,536.
-        problem["at"] = _utf16(text[: finding.at])
-        problem["length"] = _utf16(text[finding.at : finding.at + finding.length])
+        problem["at"] = _utf16(text[: finding.start])
+        problem["length"] = _utf16(text[finding.start : finding.start + finding.length])
     if finding.other:
         problem["other"] = finding.other
     for owner in [picture] if about_picture or not edits else edits:
@@ -84,7 +85,7 @@ def _utf16(text: str) -> int:
 
 def page(
     report: Report,
-    struck: set[Entry],
+    excluded: set[Entry],
     *,
     served: bool,
     addresses: Callable[[int, str], dict[str, str]],
@@ -92,8 +93,8 @@ def page(
     """The whole page.
 
     Args:
-        report: the set with its findings, struck tuples too.
-        struck: what is struck so far.
+        report: the set with its findings, excluded tuples too.
+        excluded: what is excluded so far.
         served: whether a server takes the decisions; otherwise the page offers them as a download.
         addresses: index and name of a file that opens -> its `thumb` and `full` addresses.
     """
@@ -112,7 +113,7 @@ def page(
         "moving": report.kind is CLIPS,
         "served": served,
         "head": HEAD,
-        "struck": sorted(name if text is None else f"{name}\t{text}" for name, text in struck),
+        "excluded": sorted(name if text is None else f"{name}\t{text}" for name, text in excluded),
         "notes": [
             {"where": f.where, "found": f.found, "wanted": f.wanted}
             for f in report.findings
@@ -121,7 +122,7 @@ def page(
         "pictures": shown,
     }
     # What a browser keeps belongs to this very set, with these texts.
-    text = [data["struck"], [[p["file"], [e["texts"] for e in p["edits"]]] for p in shown]]
+    text = [data["excluded"], [[p["file"], [e["texts"] for e in p["edits"]]] for p in shown]]
     digest = hashlib.sha256(json.dumps([str(report.root.resolve()), text]).encode()).hexdigest()
     return filled({**data, "key": f"byg {digest[:24]}"})
 
@@ -155,7 +156,7 @@ def inside(
 
     def addresses(index: int, name: str) -> dict[str, str]:
         on_file()
-        mime, data = small_copy(report.root / name, THUMB, report.kind)
+        mime, data = thumbnail(report.root / name, THUMB, report.kind)
         return {"thumb": f"data:{mime};base64,{base64.b64encode(data).decode()}"}
 
     return addresses

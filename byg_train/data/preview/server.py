@@ -1,173 +1,121 @@
-"""Serves the preview to this machine alone, and keeps every decision as it is made."""
+"""Serve the preview page to this machine, and store every decision as it is made."""
 
 from __future__ import annotations
 
 import json
-import re
 import secrets
 import threading
 from functools import lru_cache
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import unquote, urlsplit
+from io import BytesIO
+from typing import NamedTuple
 
+from ...local_server import LocalHandler, LocalServer, Refusal, not_found
 from ..check import Report
-from ..excluded import Entry, read_struck, row_entry, write_struck
-from ..thumbnails import FULL, THUMB, Copy, small_copy
+from ..excluded import Entry, read_excluded, row_entry, write_excluded
+from ..thumbnails import FULL, THUMB, Thumbnail, thumbnail
 from .page import page, pictures
 
-HOST = "127.0.0.1"
-# Names by which a browser on this machine may ask: another name is another site's trick.
-NAMES = (HOST, "localhost", "[::1]")
-RANGE = re.compile(r"bytes=([0-9]{1,12})-([0-9]{0,12})")
-# Bytes of a decision.
-LONGEST = 1 << 20
+SIDES = {"thumb": THUMB, "full": FULL}
 
 
-class PreviewServer(ThreadingHTTPServer):
-    """A page at `address`, known only to whom the address was told."""
+class Decision(NamedTuple):
+    """What a person decided about a file (instruction None), or about one of its tuples."""
 
-    daemon_threads = True
+    file: str
+    instruction: str | None
+    excluded: bool
+
+
+class PreviewServer(LocalServer):
+    """The preview page of one data set."""
 
     def __init__(self, report: Report, port: int = 0) -> None:
-        super().__init__((HOST, port), Handler)
+        super().__init__(PreviewHandler, secrets.token_urlsafe(16), port=port)
         self.report, self.root = report, report.root
-        self.token = secrets.token_urlsafe(16)
         self.files = [picture["file"] for picture in pictures(report)]
         entries = (row_entry(row, self.root) for row in report.rows)
         self.tuples: set[Entry] = {entry for entry in entries if entry}
         self._lock = threading.Lock()
-        self._copy = lru_cache(512)(small_copy)
-
-    @property
-    def address(self) -> str:
-        """Of the page."""
-        return f"http://{HOST}:{self.server_address[1]}/{self.token}/"
+        self._thumbnail = lru_cache(512)(thumbnail)
 
     def page(self) -> str:
-        """The page with what is struck now."""
+        """The page with what is excluded at present."""
 
         def addresses(index: int, name: str) -> dict[str, str]:
-            return {"thumb": f"thumb/{index}", "full": f"full/{index}"}
+            return {name: f"{name}/{index}" for name in SIDES}
 
-        struck = read_struck(self.root)
-        return page(self.report, struck, served=True, addresses=addresses)
+        excluded = read_excluded(self.root)
+        return page(self.report, excluded, served=True, addresses=addresses)
 
-    def copy(self, index: int, name: str) -> Copy:
-        """The `thumb` or `full` of a file; IndexError, OSError or ValueError if there is none."""
-        side = THUMB if name == "thumb" else FULL
-        return self._copy(self.root / self.files[index], side, self.report.kind)
+    def thumbnail(self, index: int, side: str) -> Thumbnail:
+        """The `thumb` or `full` of a file; raises IndexError, OSError or ValueError."""
+        return self._thumbnail(self.root / self.files[index], SIDES[side], self.report.kind)
 
-    def decide(self, file: str, instruction: str | None, strike: bool) -> None:
-        """Store one decision; a picture that is taken back takes its tuples with it.
+    def decide(self, decision: Decision) -> None:
+        """Store a decision; ValueError if it is about nothing in this set.
 
-        ValueError for what is not in the set.
+        Including a file again also includes all of its tuples.
         """
+        file, instruction, exclude = decision
         if instruction is not None:
             instruction = " ".join(instruction.split())
         known = file in self.files if instruction is None else (file, instruction) in self.tuples
         if not known:
             raise ValueError(f"{file!r} is not in this set")
         with self._lock:
-            struck = read_struck(self.root)
-            if strike:
-                struck.add((file, instruction))
+            excluded = read_excluded(self.root)
+            if exclude:
+                excluded.add((file, instruction))
             elif instruction is None:
-                struck = {entry for entry in struck if entry[0] != file}
+                excluded = {entry for entry in excluded if entry[0] != file}
             else:
-                struck.discard((file, instruction))
-            write_struck(self.root, struck)
+                excluded.discard((file, instruction))
+            write_excluded(self.root, excluded)
 
 
-class Handler(BaseHTTPRequestHandler):
-    """GET the page and its files, POST decisions; everything else is not there."""
+class PreviewHandler(LocalHandler):
+    """GET the page, `thumb/N` and `full/N`; POST `exclude` with the fields of a Decision."""
 
     server: PreviewServer
-    protocol_version = "HTTP/1.1"
-    timeout = 60
 
-    def do_GET(self) -> None:  # noqa: N802  (http.server's name)
-        """The page, `thumb/N` and `full/N`."""
-        parts = self._parts()
-        try:
-            if parts == [""]:
-                self._send(HTTPStatus.OK, self.server.page().encode(), "text/html; charset=utf-8")
-            elif parts and len(parts) == 2 and parts[0] in ("thumb", "full") and _number(parts[1]):
-                self._send_part(self.server.copy(int(parts[1]), parts[0]))
-            else:
-                self._send(HTTPStatus.NOT_FOUND)
-        except (IndexError, OSError, ValueError):
-            self._send(HTTPStatus.NOT_FOUND)
+    def get(self, parts: list[str], query: dict[str, str]) -> None:
+        """Send the page or a thumbnail."""
+        match parts:
+            case [""]:
+                self.send_body(self.server.page().encode(), "text/html; charset=utf-8")
+            case ["thumb" | "full" as side, index] if index.isascii() and index.isdecimal():
+                try:
+                    mime, data = self.server.thumbnail(int(index), side)
+                except (IndexError, OSError, ValueError):
+                    raise not_found() from None
+                self.send_media(BytesIO(data), len(data), mime)
+            case _:
+                raise not_found()
 
-    def do_POST(self) -> None:  # noqa: N802
-        """`strike`: {"file": ..., "instruction": ... or null, "struck": true or false}."""
-        length = self.headers.get("Content-Length", "")
-        if self._parts() != ["strike"] or not _number(length) or int(length) > LONGEST:
-            self.close_connection = True  # what was sent is left unread
-            self._send(HTTPStatus.NOT_FOUND)
-            return
+    def post(self, parts: list[str], query: dict[str, str], body: bytes) -> None:
+        """Store a decision."""
+        if parts != ["exclude"]:
+            raise not_found()
         try:
-            file, instruction, strike = _decision(self.rfile.read(int(length)))
-            self.server.decide(file, instruction, strike)
+            self.server.decide(_decision(body))
         except ValueError as error:
-            self._send(HTTPStatus.BAD_REQUEST, str(error).encode(), "text/plain; charset=utf-8")
+            raise Refusal(HTTPStatus.BAD_REQUEST, str(error)) from None
         except OSError as error:
-            self._send(HTTPStatus.INTERNAL_SERVER_ERROR, str(error).encode(), "text/plain")
-        else:
-            self._send(HTTPStatus.OK, b"{}", "application/json")
-
-    def _parts(self) -> list[str] | None:
-        """The path behind the token; None for whoever does not know it."""
-        _, token, *parts = *unquote(urlsplit(self.path).path).split("/", 3), "", ""
-        known = secrets.compare_digest(token.encode(), self.server.token.encode())
-        host = re.sub(r":\d+$", "", self.headers.get("Host", ""))
-        return parts[:-2] if known and host in NAMES else None
-
-    def _send_part(self, copy: Copy) -> None:
-        """All of a copy, or the bytes that were asked for: some browsers play no film otherwise."""
-        size = len(copy.data)
-        asked = RANGE.fullmatch(self.headers.get("Range", ""))
-        if asked is None:
-            self._send(HTTPStatus.OK, copy.data, copy.mime)
-            return
-        first, last = int(asked[1]), min(int(asked[2] or size), size - 1)
-        if first > last:
-            self._send(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE)
-            return
-        part = f"bytes {first}-{last}/{size}"
-        self._send(HTTPStatus.PARTIAL_CONTENT, copy.data[first : last + 1], copy.mime, part)
-
-    def _send(
-        self, status: HTTPStatus, body: bytes = b"", kind: str = "text/plain", part: str = ""
-    ) -> None:
-        self.send_response(status)
-        if part:
-            self.send_header("Content-Range", part)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(body)))
-        self.send_header("Cache-Control", "no-store")
-        self.send_header("X-Content-Type-Options", "nosniff")
-        self.send_header("Referrer-Policy", "no-referrer")
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Say nothing: the terminal shows the address."""
+            raise Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, str(error)) from None
+        self.send_json({})
 
 
-def _number(text: str) -> bool:
-    return text.isascii() and text.isdecimal()
-
-
-def _decision(body: bytes) -> tuple[str, str | None, bool]:
-    """ValueError for anything but a decision."""
-    found = json.loads(body)
-    if not isinstance(found, dict) or found.keys() != {"file", "instruction", "struck"}:
-        raise ValueError("wanted file, instruction and struck")
-    file, instruction, strike = found["file"], found["instruction"], found["struck"]
-    fits = (
-        isinstance(file, str) and isinstance(instruction, str | None) and isinstance(strike, bool)
-    )
-    if not fits:
+def _decision(body: bytes) -> Decision:
+    """Parse a decision; ValueError for anything else."""
+    fields = json.loads(body)
+    if not isinstance(fields, dict) or fields.keys() != set(Decision._fields):
+        raise ValueError(f"wanted {', '.join(Decision._fields)}")
+    decision = Decision(**fields)
+    if not (
+        isinstance(decision.file, str)
+        and isinstance(decision.instruction, str | None)
+        and isinstance(decision.excluded, bool)
+    ):
         raise ValueError("wanted a text, a text or null, and true or false")
-    return file, instruction, strike
+    return decision

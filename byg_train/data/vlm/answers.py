@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ..text_rules import ERROR, slips
+from ..text_rules import ERROR, violations
 from .edit_types import Offer, known_type
 
 EDIT_FIELDS = ("edit_type", "src_caption", "instruction", "tgt_caption", "reverse_instruction")
@@ -48,9 +48,9 @@ def read_edit(text: str, cut: bool, offer: Offer) -> dict[str, str]:
     fields["edit_type"] = kind
     if fields["src_caption"].casefold() == fields["tgt_caption"].casefold():
         raise AnswerError("src_caption and tgt_caption are equal")
-    for slip in slips(fields, kind):
-        if slip.level == ERROR:
-            raise AnswerError(f"{slip.field} says {slip.words!r}; wanted {slip.wanted}")
+    for v in violations(fields, kind):
+        if v.level == ERROR:
+            raise AnswerError(f"{v.field} says {v.words!r}; wanted {v.wanted}")
     return fields
 
 

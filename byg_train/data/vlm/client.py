@@ -1,4 +1,4 @@
-"""Whoever answers: what a model is asked through, and a server that speaks the OpenAI protocol."""
+"""The interface to a vision-language model, and a client of OpenAI-compatible servers."""
 
 from __future__ import annotations
 
@@ -6,29 +6,32 @@ import base64
 import importlib.util
 import os
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from .. import DataError
 
-# Seconds: no wait for a server that is not there.
+if TYPE_CHECKING:
+    import openai
+
+# Seconds to wait for a connection.
 CONNECT_TIMEOUT = 10
 
 
 class Reply(NamedTuple):
-    """An answer as it came."""
+    """A model's answer, unparsed."""
 
     text: str
-    cut: bool  # whether the model had to stop before its end
+    cut: bool  # truncated by the token limit
     asked: int  # tokens of the question, pictures included; 0 if the server does not say
     answered: int  # tokens of the answer, thoughts included
 
 
 class NoAnswerError(Exception):
-    """One question stays without an answer; others may get theirs."""
+    """One question got no answer; others may still get theirs."""
 
 
 class RefusedError(NoAnswerError):
-    """The server understood the question and will not answer it, however often it is asked."""
+    """The server will not answer this question, however often it is asked."""
 
 
 class ModelError(DataError):
@@ -36,22 +39,22 @@ class ModelError(DataError):
 
 
 class Model(Protocol):
-    """What answers questions."""
+    """Something that answers questions about pictures."""
 
     name: str
 
     async def check(self) -> None:
-        """Raise ModelError if it is plain already that no question will be answered."""
+        """Raise ModelError if it is already clear that no question will be answered."""
 
     async def ask(self, prompt: str, pictures: Sequence[bytes]) -> Reply:
         """Answer a question about JPEGs or PNGs; raises NoAnswerError or ModelError."""
 
     async def close(self) -> None:
-        """Let go of what was opened."""
+        """Release connections and other resources."""
 
 
 def need(*packages: str) -> None:
-    """Refuse, before anything is asked, where a package is missing."""
+    """Raise DataError if one of these packages is not installed."""
     missing = [name for name in packages if importlib.util.find_spec(name) is None]
     if missing:
         raise DataError(
@@ -77,94 +80,120 @@ class Endpoint:
     ) -> None:
         """
         Args:
-            key_variable: name of the environment variable with the key; unset where none is wanted.
-            temperature: None leaves it to the server, which knows what suits the model.
-            retries: of one request, after errors that pass; the waits double, up to eight seconds,
-                unless the server says how long (Retry-After). The library does all that.
-            timeout: seconds for one answer.
-            seed: of the sampling; None: the server's own. Not every server heeds it.
+            url: base URL of the server, most often ending in /v1.
+            model: the model's name on the server.
+            key_variable: environment variable that holds the API key; may be unset.
+            max_tokens: limit for one answer, thoughts included.
+            temperature: None leaves it to the server.
+            retries: how often the library repeats a request after a passing error, with doubling
+                waits of up to eight seconds, or as long as the server's Retry-After says.
+            timeout: seconds to wait for one answer.
+            seed: sampling seed; None leaves it to the server. Not every server supports it.
         """
         need("openai", "json_repair", "filelock")
         import openai
 
+        if not url.startswith(("http://", "https://")):
+            raise DataError(f"endpoint {url}: wanted an address such as http://HOST/v1")
         self.name = model
         self._url, self._timeout = url, timeout
-        self._limit = {"max_tokens": max_tokens}
-        options = {"temperature": temperature, "seed": seed}
+        options = {"max_tokens": max_tokens, "temperature": temperature, "seed": seed}
         self._options = {name: value for name, value in options.items() if value is not None}
         self._server = {
             "base_url": url,
-            # Local servers take any key, and the library insists on one.
+            # Local servers accept any key, and the library insists on one.
             "api_key": os.environ.get(key_variable) or "none",
             "timeout": openai.Timeout(timeout, connect=CONNECT_TIMEOUT),
         }
         self._client = openai.AsyncOpenAI(**self._server, max_retries=retries)
 
     async def check(self) -> None:
-        """Raise ModelError, at once, if nobody listens at the address."""
+        """Raise ModelError at once if nobody listens at the address."""
         import openai
 
         try:
-            # A connection belongs to its event loop, and questions may be asked in a later one.
+            # A connection belongs to one event loop, and questions may be asked in a later one.
             async with openai.AsyncOpenAI(**self._server, max_retries=0) as client:
                 await client.models.list()
         except openai.APITimeoutError:
-            pass  # it is there, and busy
+            pass  # the server is there, but busy
         except openai.APIConnectionError as error:
             why = error.__cause__ or error
             message = f"{self._url} cannot be reached ({why}); is the server running?"
             raise ModelError(message) from None
         except (openai.OpenAIError, ValueError):
-            pass  # not every server lists its models
+            pass  # not every server can list its models
 
     async def ask(self, prompt: str, pictures: Sequence[bytes]) -> Reply:
-        """One request, repeated as long as it is worth it."""
+        """Send one request; options that this server refuses are changed for good."""
         import openai
 
         content = [{"type": "image_url", "image_url": {"url": _data_url(p)}} for p in pictures]
         content.append({"type": "text", "text": prompt})
-        limit, options = self._limit, self._options
-        try:
-            reply = await self._client.chat.completions.create(
-                model=self.name,
-                messages=[{"role": "user", "content": content}],
-                **options,
-                **limit,
-            )
-        except openai.APITimeoutError:
-            raise NoAnswerError(f"no answer within {self._timeout:g} s (--timeout)") from None
-        except openai.APIConnectionError as error:
-            raise NoAnswerError(f"the connection broke ({error.__cause__ or error})") from None
-        except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
-            raise ModelError(f"{self._url} refuses the key: {_words(error)}") from None
-        except openai.NotFoundError as error:
-            raise ModelError(
+        messages, options = [{"role": "user", "content": content}], self._options
+        while True:
+            try:
+                completion = await self._client.chat.completions.create(
+                    model=self.name, messages=messages, **options
+                )
+            except openai.APIStatusError as error:
+                accepted = _accepted(options, error)
+                if accepted is None:
+                    raise self._refusal(error) from None
+                self._options = options = accepted
+            except (openai.OpenAIError, ValueError) as error:
+                raise self._failure(error) from None
+            else:
+                return _reply(completion)
+
+    def _refusal(self, error: openai.APIStatusError) -> Exception:
+        """What an answer with an error status means for this question and the next ones."""
+        message = _words(error)
+        if error.status_code in (401, 403):
+            return ModelError(f"{self._url} refuses the key: {message}")
+        if error.status_code == 404:
+            return ModelError(
                 f"{self._url} has no model {self.name!r}, or is not the address of an "
-                f"OpenAI-compatible server (most end in /v1): {_words(error)}"
-            ) from None
-        except openai.APIStatusError as error:
-            if "max_completion_tokens" in str(error) and "max_tokens" in limit:
-                # Newer models of OpenAI want the limit under this name, other servers do not.
-                self._limit = {"max_completion_tokens": limit["max_tokens"]}
-                return await self.ask(prompt, pictures)
-            if "temperature" in str(error) and "temperature" in options:
-                # OpenAI's reasoning models know no temperature but their own.
-                self._options = {k: v for k, v in options.items() if k != "temperature"}
-                return await self.ask(prompt, pictures)
-            # 408, 409, 429: later; 5xx: a fault of its own.
-            later = error.status_code in (408, 409, 429) or error.status_code >= 500
-            raise (NoAnswerError if later else RefusedError)(_words(error)) from None
-        except (openai.OpenAIError, ValueError) as error:
-            raise NoAnswerError(f"no chat completion came back: {error}") from None
-        return _reply(reply)
+                f"OpenAI-compatible server (most end in /v1): {message}"
+            )
+        # 408, 409, 429 pass with time; 5xx is the server's own fault.
+        passing = error.status_code in (408, 409, 429) or error.status_code >= 500
+        return (NoAnswerError if passing else RefusedError)(message)
+
+    def _failure(self, error: Exception) -> NoAnswerError:
+        """Why no answer came back at all."""
+        import openai
+
+        if isinstance(error, openai.APITimeoutError):
+            return NoAnswerError(f"no answer within {self._timeout:g} s")
+        if isinstance(error, openai.APIConnectionError):
+            return NoAnswerError(f"the connection broke ({error.__cause__ or error})")
+        return NoAnswerError(f"no chat completion came back: {error}")
 
     async def close(self) -> None:
         """Close the connections."""
         await self._client.close()
 
 
+def _accepted(options: dict[str, Any], error: openai.APIStatusError) -> dict[str, Any] | None:
+    """The options without the one that a server refused; None if the error has another reason.
+
+    OpenAI's newer models want the limit as `max_completion_tokens`, which other servers do not
+    know, and its reasoning models allow no temperature but their own. Not every server fills in
+    `param`, so the whole error is searched for the option's name.
+    """
+    if error.status_code not in (400, 422):
+        return None
+    if "max_tokens" in options and "max_completion_tokens" in str(error):
+        new_name = {"max_tokens": "max_completion_tokens"}
+        return {new_name.get(name, name): value for name, value in options.items()}
+    if "temperature" in options and "temperature" in str(error):
+        return {name: value for name, value in options.items() if name != "temperature"}
+    return None
+
+
 def _reply(completion: object) -> Reply:
-    """The first choice of a completion; servers leave out whatever they like."""
+    """Read the first choice of a completion, any part of which a server may leave out."""
     choices = getattr(completion, "choices", None)
     if not choices or choices[0].message is None:
         raise NoAnswerError(f"no chat completion came back: {str(completion)[:200]!r}")

@@ -1,13 +1,11 @@
-"""Every answer of a model, on disk before it counts: a run that was killed asks nothing twice.
+"""The journal of a captioned folder: every answer is stored before it counts.
 
-One JSON object per line, appended and synced. A line that a crash has torn is skipped; what it held
-is asked again, as is everything about a file whose size has changed.
+A run that was killed asks nothing twice. Only torn answers, and everything about a file whose size
+has changed, are asked again.
 """
 
 from __future__ import annotations
 
-import json
-import os
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +13,7 @@ from types import TracebackType
 from typing import Any
 
 from .. import DataError
+from .answer_log import AnswerLog
 
 FOLDER = ".byg_caption"
 NAME = "journal.jsonl"
@@ -24,22 +23,32 @@ NAME = "journal.jsonl"
 class Known:
     """What a model has said about one file."""
 
-    size: int  # bytes of the file when it was asked about
+    size: int  # bytes of the file when the model was asked
     results: dict[str, dict[str, str]] = field(default_factory=dict)  # by step
-    tries: Counter[tuple[str, str]] = field(default_factory=Counter)  # of (step, model), unusable
-    problem: str = ""  # of the last unusable answer
+    # Unusable answers by (step, model).
+    tries: Counter[tuple[str, str]] = field(default_factory=Counter)
+    problem: str = ""  # what was wrong with the last unusable answer
 
 
 class Journal:
-    """The answers about one data folder; a context manager that lets in one process at a time."""
+    """The answers about one data folder; a context manager that admits one process at a time."""
 
     def __init__(self, root: Path) -> None:
-        self.path = root / FOLDER / NAME
         self.answers = 0  # usable or not
         self.tokens = Counter(asked=0, answered=0)  # of all answers ever
-        self.torn = 0  # lines that cannot be read
+        self._log = AnswerLog(root / FOLDER / NAME)
         self._known: dict[str, Known] = {}
         self._former: dict[str, list[Known]] = {}
+
+    @property
+    def path(self) -> Path:
+        """The file that holds the answers."""
+        return self._log.path
+
+    @property
+    def torn(self) -> int:
+        """How many lines could not be read."""
+        return self._log.torn
 
     def __enter__(self) -> Journal:
         import filelock
@@ -51,11 +60,7 @@ class Journal:
         except filelock.Timeout:
             folder = self.path.parent.parent
             raise DataError(f"{folder} is being captioned by another process") from None
-        self.read()  # not before: another process may have written until now
-        self._file = self.path.open("ab")
-        if self._file.tell() and not self._ends_whole():
-            self._file.write(b"\n")  # the next line does not go on where a torn one ends
-        _sync_folder(self.path.parent)
+        self.read()  # only now: another process may have written before the lock was free
         return self
 
     def __exit__(
@@ -64,22 +69,14 @@ class Journal:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._file.close()
         self._lock.release()
 
     def read(self) -> None:
-        """Take in what the file holds, if there is one."""
-        if not self.path.exists():
-            return
-        with self.path.open("rb") as file:
-            for line in file:
-                try:
-                    self._count(json.loads(line))
-                except (ValueError, KeyError, TypeError):
-                    self.torn += bool(line.strip())
+        """Load the stored answers, if there are any."""
+        self._log.read(self._count)
 
     def known(self, name: str, size: int) -> Known:
-        """What is known of a file as it is now."""
+        """What is known about a file in its present size."""
         known = self._known.get(name)
         if known and known.size != size:
             self._former.setdefault(name, []).append(known)
@@ -88,7 +85,7 @@ class Journal:
         return known
 
     def former(self, name: str) -> list[Known]:
-        """What was known of other files that had this name before."""
+        """What was known about earlier files of this name."""
         return self._former.get(name, [])
 
     def holds(self, name: str) -> bool:
@@ -96,10 +93,8 @@ class Journal:
         return name in self._known
 
     def append(self, entry: dict[str, Any]) -> None:
-        """Keep an answer, and only then count it."""
-        self._file.write(json.dumps(entry).encode() + b"\n")
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        """Store an answer, and only then count it."""
+        self._log.append(entry)
         self._count(entry)
 
     def _count(self, entry: dict[str, Any]) -> None:
@@ -113,19 +108,3 @@ class Journal:
             known.results[step] = result
         self.answers += 1
         self.tokens.update(asked=asked, answered=answered)
-
-    def _ends_whole(self) -> bool:
-        with self.path.open("rb") as file:
-            file.seek(-1, os.SEEK_END)
-            return file.read(1) == b"\n"
-
-
-def _sync_folder(folder: Path) -> None:
-    """So that a new file's name survives a power cut too; Windows syncs no folders."""
-    if os.name == "nt":
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -1,4 +1,4 @@
-"""A vision-language model in this process, by transformers; made for the Qwen3-VL family."""
+"""Run a vision-language model in this process with transformers, such as Qwen3-VL."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class LocalModel:
-    """Answers one question after the other."""
+    """A model in this process; it answers one question after the other."""
 
     def __init__(
         self, name: str, *, device: str, max_tokens: int, temperature: float | None
@@ -25,8 +25,8 @@ class LocalModel:
         """
         Args:
             name: hub id, or folder with model and processor.
-            device: cpu, or cuda: then spread over all cards, and the rest on the CPU.
-            max_tokens: of one answer, thoughts included.
+            device: cpu; or cuda to spread the model over all GPUs, and what is left on the CPU.
+            max_tokens: limit for one answer, thoughts included.
             temperature: None leaves it to the model's own settings.
         """
         need("transformers", "json_repair", "filelock")
@@ -42,7 +42,7 @@ class LocalModel:
                 device_map="auto" if device == "cuda" else device,
             ).eval()
         except (ImportError, OSError, ValueError) as error:
-            raise DataError(f"--vlm {name} is no vision-language model here: {error}") from error
+            raise DataError(f"{name} is no vision-language model here: {error}") from error
         self._settings = {"max_new_tokens": max_tokens}
         if temperature is not None:
             self._settings |= {"do_sample": temperature > 0}
@@ -50,14 +50,14 @@ class LocalModel:
                 self._settings["temperature"] = temperature
 
     async def check(self) -> None:
-        """It was loaded, so it answers."""
+        """Nothing to check: the model is loaded."""
 
     async def ask(self, prompt: str, pictures: Sequence[bytes]) -> Reply:
-        """Generate in a thread: progress and Ctrl-C stay alive."""
+        """Generate in a thread, so that the progress bar and Ctrl-C keep working."""
         return await asyncio.to_thread(self._generate, prompt, pictures)
 
     async def close(self) -> None:
-        """Nothing is open."""
+        """Nothing to close."""
 
     def _generate(self, prompt: str, pictures: Sequence[bytes]) -> Reply:
         content = [{"type": "image", "image": Image.open(BytesIO(jpeg))} for jpeg in pictures]
@@ -77,7 +77,7 @@ class LocalModel:
 
 
 def _processor(name: str) -> ProcessorMixin:
-    """The model's own processor; where torchvision lacks, one that takes pictures only."""
+    """Load the model's processor; without torchvision, one that accepts only pictures."""
     from transformers import AutoConfig, AutoProcessor
     from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 

@@ -7,7 +7,7 @@ from data_sets import TEXTS
 from hypothesis import given
 from hypothesis import strategies as st
 
-from byg_train.data.text_rules import RULES, slips
+from byg_train.data.text_rules import RULES, violations
 
 
 @pytest.mark.parametrize(
@@ -30,10 +30,10 @@ from byg_train.data.text_rules import RULES, slips
     ],
 )
 def test_a_wording_is_found_where_it_stands(field: str, text: str, rule: str) -> None:
-    found = slips({**TEXTS, field: text})
-    assert {(slip.field, slip.rule) for slip in found} == {(field, rule)}
-    for slip in found:
-        assert text[slip.at : slip.at + len(slip.words)] == slip.words
+    found = violations({**TEXTS, field: text})
+    assert {(violation.field, violation.rule) for violation in found} == {(field, rule)}
+    for violation in found:
+        assert text[violation.start : violation.start + len(violation.words)] == violation.words
 
 
 @pytest.mark.parametrize(
@@ -54,13 +54,13 @@ def test_a_wording_is_found_where_it_stands(field: str, text: str, rule: str) ->
     ],
 )
 def test_what_only_looks_wrong_is_left_alone(field: str, text: str) -> None:
-    assert slips({**TEXTS, field: text}) == []
+    assert violations({**TEXTS, field: text}) == []
 
 
 def test_it_is_the_picture_where_the_whole_picture_changes() -> None:
     fields = {**TEXTS, "instruction": "Make it an oil painting"}
-    assert slips(fields, "style") == slips(fields, "style_change") == []
-    assert [slip.words for slip in slips(fields, "colour")] == ["it"]
+    assert violations(fields, "style") == violations(fields, "style_change") == []
+    assert [violation.words for violation in violations(fields, "colour")] == ["it"]
 
 
 FORBIDDEN = ("now", "no longer", "has been", "becomes", "turned into", "without", "not", "after")
@@ -74,7 +74,7 @@ def test_quoting_or_gluing_a_word_hides_it_and_nothing_else_does(
     before: str, word: str, after: str, mark: str
 ) -> None:
     def number(caption: str) -> int:
-        return len(slips({"tgt_caption": caption}))
+        return len(violations({"tgt_caption": caption}))
 
     closing = {'"': '"', "“": "”", "«": "»"}[mark]
     assert number(f"{before} {word} {after}") == 1
@@ -88,6 +88,7 @@ def test_quoting_or_gluing_a_word_hides_it_and_nothing_else_does(
 
 @given(st.dictionaries(st.sampled_from([*TEXTS]), st.text(max_size=80)))
 def test_no_text_breaks_the_rules(fields: dict[str, str]) -> None:
-    for slip in slips(fields):
-        assert fields[slip.field][slip.at : slip.at + len(slip.words)] == slip.words
-        assert slip.rule in {"unnamed object", *(rule.name for rule in RULES)}
+    for violation in violations(fields):
+        start, end = violation.start, violation.start + len(violation.words)
+        assert fields[violation.field][start:end] == violation.words
+        assert violation.rule in {"unnamed object", *(rule.name for rule in RULES)}

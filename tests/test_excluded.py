@@ -1,4 +1,4 @@
-"""struck.txt is read as it was written, and training leaves out what it names."""
+"""excluded.txt is read as it was written, and training leaves out what it names."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from byg_train.config import DataConfig
 from byg_train.data import DataError
-from byg_train.data.excluded import read_struck, write_struck
+from byg_train.data.excluded import read_excluded, write_excluded
 from byg_train.data.items import load_items
 
 names = st.text(string.ascii_letters + "#. é", min_size=1, max_size=9).filter(
@@ -22,15 +22,15 @@ texts = st.text(string.ascii_letters + " '#é", min_size=1, max_size=20)
 
 
 @given(st.sets(st.tuples(names, st.none() | texts.map(lambda t: " ".join(t.split())))))
-def test_what_is_struck_is_read_back(
+def test_what_is_excluded_is_read_back(
     tmp_path_factory: pytest.TempPathFactory, entries: set[tuple[str, str | None]]
 ) -> None:
-    root = tmp_path_factory.mktemp("struck")
-    write_struck(root, entries)
-    assert read_struck(root) == entries
+    root = tmp_path_factory.mktemp("excluded")
+    write_excluded(root, entries)
+    assert read_excluded(root) == entries
 
 
-def test_training_leaves_struck_tuples_out_and_says_so(
+def test_training_leaves_excluded_tuples_out_and_says_so(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     for name in ("a.png", "b.png"):
@@ -38,7 +38,7 @@ def test_training_leaves_struck_tuples_out_and_says_so(
     (tmp_path / "broken.png").write_text("no picture")
     manifest(tmp_path, row("a.png"), row("./b.png"), row("b.png", instruction="Add  a hat"),
              row("broken.png"))  # fmt: skip
-    (tmp_path / "struck.txt").write_text("# mine\nbroken.png\nb.png\tAdd a hat\nother.png\n\n")
+    (tmp_path / "excluded.txt").write_text("# mine\nbroken.png\nb.png\tAdd a hat\nother.png\n\n")
     config = DataConfig(path=tmp_path, holdout=0)
     with caplog.at_level("INFO", "byg_train"):
         data = load_items(config, multiple=16)
@@ -46,14 +46,14 @@ def test_training_leaves_struck_tuples_out_and_says_so(
         ("a.png", TEXTS["instruction"]),
         ("b.png", TEXTS["instruction"]),
     ]
-    assert data.struck == 2 and data.problems == []
-    assert "2 of 4" in caplog.text and "struck.txt" in caplog.text
-    write_struck(tmp_path, {(name, None) for name in ("a.png", "b.png", "broken.png")})
-    with pytest.raises(DataError, match=r"no item to train on \(4 struck in struck.txt\)"):
+    assert data.excluded == 2 and data.problems == []
+    assert "2 of 4" in caplog.text and "excluded.txt" in caplog.text
+    write_excluded(tmp_path, {(name, None) for name in ("a.png", "b.png", "broken.png")})
+    with pytest.raises(DataError, match=r"no item to train on \(4 excluded in excluded.txt\)"):
         load_items(config, multiple=16)
 
 
-def test_a_struck_picture_needs_no_caption(tmp_path: Path) -> None:
+def test_a_excluded_picture_needs_no_caption(tmp_path: Path) -> None:
     for style in ("ink", "photo"):
         for i in range(2):
             save(tmp_path / style / f"{i}.png", i).with_suffix(".txt").write_text("a ball")
@@ -61,7 +61,7 @@ def test_a_struck_picture_needs_no_caption(tmp_path: Path) -> None:
     config = DataConfig(path=tmp_path, holdout=0)
     with pytest.raises(DataError, match="no caption"):
         load_items(config, multiple=16)
-    (tmp_path / "struck.txt").write_text("ink/0.png\n")
+    (tmp_path / "excluded.txt").write_text("ink/0.png\n")
     assert len(load_items(config, multiple=16).train) == 4  # balanced: ink/1 stands in twice
 
 

@@ -1,0 +1,37 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Device = Annotated[str, typer.Option(help="cpu, cuda, or auto: cuda where there is one.")]
+Assignments = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Change any setting; repeatable."),
+]
+DataFolder = Annotated[Path, typer.Argument(metavar="DIR", help="The data folder.")]
+Templates = Annotated[
+    Path | None,
+    typer.Option("--styles", help="File with text templates; default: DIR/styles.toml if present."),
+]
+Preset = Annotated[
+    str | None, typer.Option(help="Preset that will be trained; sets text length and base model.")
+]
+BaseModel = Annotated[
+    str | None,
+    typer.Option("--model", help="Base model: hub id, folder, .safetensors file, or world."),
+]
+Drop = Annotated[
+    bool, typer.Option("--drop", help="Leave out items that cannot be used, and list them.")
+]
+Force = Annotated[
+    bool, typer.Option("--force", help="Replace an existing metadata.jsonl and keep it as .bak.")
+]
+
+
+def names_of(text: str) -> list[str]:
+    """Split a comma-separated list: `a, b` -> ["a", "b"]."""
+    return [name.strip() for name in text.split(",") if name.strip()]
