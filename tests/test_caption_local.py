@@ -120,7 +120,7 @@ def test_it_answers_about_what_it_is_shown(vlm: Path) -> None:
 
 
 def test_what_is_no_model_is_told(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="--vlm .* is no vision-language model"):
+    with pytest.raises(DataError, match="is no vision-language model"):
         LocalModel(str(tmp_path), device="cpu", max_tokens=1, temperature=None)
 
 

@@ -189,7 +189,7 @@ def test_exit_codes_and_json(tmp_path: Path) -> None:
     told = json.loads(result.stdout)
     assert (told["tuples"], told["errors"], told["warnings"]) == (1, 1, 0)
     (finding,) = told["findings"]
-    assert (finding["field"], finding["at"], finding["length"]) == ("tgt_caption", 15, 3)
+    assert (finding["field"], finding["start"], finding["length"]) == ("tgt_caption", 15, 3)
     table = byg("data", "check", tmp_path)
     assert table.exit_code == 1 and "metadata.jsonl:1" in table.output and "now" in table.output
     result = byg("data", "check", tmp_path / "nowhere")

@@ -49,11 +49,11 @@ def test_training_leaves_excluded_tuples_out_and_says_so(
     assert data.excluded == 2 and data.problems == []
     assert "2 of 4" in caplog.text and "excluded.txt" in caplog.text
     write_excluded(tmp_path, {(name, None) for name in ("a.png", "b.png", "broken.png")})
-    with pytest.raises(DataError, match=r"no item to train on \(4 excluded in excluded.txt\)"):
+    with pytest.raises(DataError, match=r"no item to train on \(4 excluded by excluded.txt\)"):
         load_items(config, multiple=16)
 
 
-def test_a_excluded_picture_needs_no_caption(tmp_path: Path) -> None:
+def test_an_excluded_picture_needs_no_caption(tmp_path: Path) -> None:
     for style in ("ink", "photo"):
         for i in range(2):
             save(tmp_path / style / f"{i}.png", i).with_suffix(".txt").write_text("a ball")
