@@ -168,7 +168,8 @@ def test_the_server_sends_parts_of_clips(root: Path) -> None:
         assert ask("bytes=10-19") == (206, whole[10:20], f"bytes 10-19/{size}")
         assert ask(f"bytes=5-{size + 9}") == (206, whole[5:], f"bytes 5-{size - 1}/{size}")
         assert ask(f"bytes={size}-")[0] == 416
-        assert ask("bytes=-5")[:2] == (200, whole), "what is not understood is not heeded"
+        assert ask("bytes=-5")[:2] == (206, whole[-5:])
+            assert ask("lines=0-5")[:2] == (200, whole), "a range of another unit is ignored"
         server.shutdown()
         thread.join()
 
