@@ -169,7 +169,7 @@ def test_the_server_sends_parts_of_clips(root: Path) -> None:
         assert ask(f"bytes=5-{size + 9}") == (206, whole[5:], f"bytes 5-{size - 1}/{size}")
         assert ask(f"bytes={size}-")[0] == 416
         assert ask("bytes=-5")[:2] == (206, whole[-5:])
-            assert ask("lines=0-5")[:2] == (200, whole), "a range of another unit is ignored"
+        assert ask("lines=0-5")[:2] == (200, whole), "a range of another unit is ignored"
         server.shutdown()
         thread.join()
 
