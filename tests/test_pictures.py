@@ -44,7 +44,17 @@ def test_every_format_opens(tmp_path: Path, suffix: str) -> None:
     assert difference.max() <= (8 if suffix == ".jpg" else 0)
 
 
-TURNS = {3: lambda a: a[::-1, ::-1], 6: lambda a: np.rot90(a, -1), 8: lambda a: np.rot90(a, 1)}
+TURNS = {
+    1: lambda a: a,
+    2: lambda a: a[:, ::-1],
+    3: lambda a: a[::-1, ::-1],
+    4: lambda a: a[::-1],
+    5: lambda a: a.swapaxes(0, 1),
+    6: lambda a: np.rot90(a, -1),
+    7: lambda a: np.rot90(a, -1)[::-1],
+    8: lambda a: np.rot90(a, 1),
+    9: lambda a: a,  # no orientation: neither the size nor the pixels follow it
+}
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif"])

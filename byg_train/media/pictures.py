@@ -11,6 +11,8 @@ from . import MediaError
 from .fit import Size
 from .rgb import to_rgb
 
+# Orientations of EXIF that change width for height; Pillow ignores values above 8, as we do.
+LYING = (5, 6, 7, 8)
 # How much larger than needed a picture stays when it is averaged down before its resize.
 GAP = 3
 
@@ -42,8 +44,8 @@ def picture_size(path: Path) -> Size:
             reduced = picture.size != full
             size = to_rgb(picture).size
             if reduced:
-                turned = picture.getexif().get(ExifTags.Base.Orientation, 1) >= 5
-                size = full[::-1] if turned else full
+                lying = picture.getexif().get(ExifTags.Base.Orientation) in LYING
+                size = full[::-1] if lying else full
     except Exception as error:  # likewise
         raise _broken(error) from error
     return Size(*size)
