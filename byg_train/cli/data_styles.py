@@ -12,11 +12,11 @@ from rich.table import Table
 
 from ..data import DataError, Problem, counted
 from ..data.excluded import drop_excluded
-from ..data.items import Item, check_items, expect_every_style, split
+from ..data.items import Item, balanced, check_items, expect_every_style, split
 from ..data.manifest import NAMES, find_manifest, write_manifest
 from ..data.media_kind import MediaKind, found_kind
 from ..data.rows import data_folder, styled_rows
-from ..data.styles import OWN, balanced
+from ..data.styles import OWN
 
 
 @dataclass(frozen=True)

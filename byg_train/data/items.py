@@ -27,7 +27,7 @@ from .manifest import find_manifest
 from .media_kind import MediaKind, expect_kind, kind_of
 from .rows import TEXTS, check_rows, data_folder, optional, read_rows
 from .segments import PICTURE, Segment, inspect_file, trained_segments
-from .styles import balanced, style_folders
+from .styles import style_folders
 
 log = logging.getLogger("byg_train")
 
@@ -136,6 +136,15 @@ def split(
             test.add(path)
     held_out = [replace(item, split="test") for item in items if item.path in test]
     return [item for item in items if item.path not in test], held_out
+
+
+def balanced(items: list[Item]) -> list[Item]:
+    """Items of rarer directions repeated, evenly, until every direction is equally frequent."""
+    directions: dict[tuple[Path, str], list[Item]] = {}
+    for item in items:
+        directions.setdefault((item.path.parent, item.instruction), []).append(item)
+    most = max(map(len, directions.values()), default=0)
+    return [own[i % len(own)] for own in directions.values() for i in range(most)]
 
 
 def expect_every_style(

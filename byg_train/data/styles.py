@@ -5,14 +5,11 @@ from __future__ import annotations
 import string
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from ..config import nearest, read_toml
 from . import DataError, Problem, Row
 from .media_kind import MediaKind, style_files
-
-if TYPE_CHECKING:
-    from .items import Item
 
 # A data folder's own templates.
 OWN = "styles.toml"
@@ -101,15 +98,6 @@ def style_words(root: Path, name: str, templates: Path | None, kind: MediaKind) 
         names |= {folder.name for folder in style_folders(root, kind)[0]}
     styles = load_styles([root / other for other in sorted(names)], templates, kind)
     return next(style for style in styles if style.folder.name == name)
-
-
-def balanced(items: list[Item]) -> list[Item]:
-    """Items of rarer directions repeated, evenly, until every direction is equally frequent."""
-    directions: dict[tuple[Path, str], list[Item]] = {}
-    for item in items:
-        directions.setdefault((item.path.parent, item.instruction), []).append(item)
-    most = max(map(len, directions.values()), default=0)
-    return [own[i % len(own)] for own in directions.values() for i in range(most)]
 
 
 def _own(root: Path) -> Path | None:
