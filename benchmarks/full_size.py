@@ -25,14 +25,17 @@ import torch
 from torch import Tensor, nn
 
 from byg_train.config import TrainConfig, build_config, load_preset, merged
+from byg_train.core.roles import EditBatch
 from byg_train.core.schedule import Draw, draw_t_within, time_grid
-from byg_train.core.step import EditBatch, Weights
 from byg_train.models.backbone import Backbone, Text
 from byg_train.models.flux.backbone import FluxBackbone
 from byg_train.models.lora import LoraBank
 from byg_train.models.networks import network
 from byg_train.models.wan.backbone import WanBackbone
 from byg_train.models.wan.files import Base
+from byg_train.objectives import objective_of
+from byg_train.objectives.identity import IDENTITY
+from byg_train.training.assembly import make_roles
 from byg_train.training.cost import memory
 from byg_train.training.microbatches import MicroBatch, gradients
 from byg_train.training.optimizer import build_optimizer
@@ -184,21 +187,18 @@ def measure(case: Case, folder: Path, device: str, tiny: bool) -> Row:
     backbone, m = BUILD[config.model.family](config, folder, device, tiny), config.method
     bank = LoraBank(backbone.experts, config.lora, m.ema_decay, config.seed)
     optimizer = build_optimizer(config, list(bank.named_parameters().values()))
-    G = bank.roles(
-        partial(backbone.velocity, guidance=config.guidance.train),
-        partial(backbone.velocity, guidance=config.guidance.prior),
-    )
     backbone.drop_encoders()
     batch = random_batch(config, case, device)
+    # Any text will do for the empty caption.
+    G = make_roles(config, backbone, bank, {name: text[0] for name, text in batch.p_src.items()})
     work = work_of(config, case, backbone, batch)
-    weights = Weights(m.lambda_cycle, m.lambda_prior, m.lambda_id, m.alpha)
 
-    def backward(loss: Tensor) -> float:
+    def backward(loss: Tensor, stage: str) -> float:
         (loss / len(work)).backward()
         return 1 / len(work)
 
     def step() -> None:
-        gradients("byg", G, work, weights, backward, backbone)
+        gradients(objective_of(config), G, work, m, backward, backbone)
         parameters = list(bank.named_parameters().values())
         nn.utils.clip_grad_norm_(parameters, config.optimizer.max_grad_norm)
         optimizer.step()
@@ -209,7 +209,7 @@ def measure(case: Case, folder: Path, device: str, tiny: bool) -> Row:
     _, item, draw = first[0]
     forward = torch.no_grad()(partial(G.edit, item.x, draw.t, item.c, item.x))
     # The same pass on another target.
-    supervised = partial(gradients, "identity", G, first, weights, backward, backbone)
+    supervised = partial(gradients, IDENTITY, G, first, m, backward, backbone)
     seconds(supervised)
     per_forward, per_supervised = seconds(forward), seconds(supervised)
     optimizer.zero_grad()

@@ -13,7 +13,6 @@ from rich.text import Text
 
 # One console: a log line must go above the bar, not through it.
 CONSOLE = Console(stderr=True)
-TERMS = {"cycle": "cyc", "prior_fwd": "pri→", "prior_rev": "pri←", "identity": "id", "edit": "edit"}
 # Where no terminal shows a bar, a plain line every so many steps.
 PLAIN_EVERY = 25
 
@@ -40,8 +39,15 @@ class Left(TimeRemainingColumn):
 class Progress:
     """A bar with an ETA; in a log file, a line now and then."""
 
-    def __init__(self, total: int, what: str = "training", done: int = 0) -> None:
-        self.phase, self.smooth = Phase(total, what, done), {}
+    def __init__(
+        self,
+        total: int,
+        what: str = "training",
+        done: int = 0,
+        labels: dict[str, str] | None = None,
+    ) -> None:
+        """`labels`: what the terms of a record are called in `show`, in their order."""
+        self.phase, self.smooth, self.labels = Phase(total, what, done), {}, labels or {}
         self.bar = RichProgress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=None),  # what the rest of the line leaves
@@ -73,11 +79,12 @@ class Progress:
 
     def show(self, record: dict, phase: Phase) -> None:
         """A training step: how far its phase is, and every loss term, smoothed."""
-        for name in TERMS:
+        for name in self.labels:
             if name in record:
                 before = self.smooth.get(name, record[name])
                 self.smooth[name] = 0.9 * before + 0.1 * record[name]
-        note = " ".join(f"{TERMS[n]} {self.smooth[n]:.3f}" for n in TERMS if n in self.smooth)
+        known = [(label, self.smooth[n]) for n, label in self.labels.items() if n in self.smooth]
+        note = " ".join(f"{label} {value:.3f}" for label, value in known)
         if phase.what != self.phase.what:
             self.bar.reset(self.task, total=phase.total, description=phase.what)
         self.phase = phase

@@ -2,34 +2,35 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
-from byg_train.config import ConfigError, TrainConfig
+from byg_train.config import ConfigError, TrainConfig, build_config
+from byg_train.core.roles import EditBatch, Roles, Text, Velocity
 from byg_train.core.schedule import Draw
-from byg_train.core.step import EditBatch, Roles, Text, Velocity, Weights
+from byg_train.objectives import OBJECTIVES
+from byg_train.objectives.objective import Calls
 from byg_train.training import bench
 from byg_train.training.bench import (
-    BASE_FORWARDS,
-    GRADIENT_PASSES,
     GRAPHS,
     WORK,
     Report,
     markdown,
     measure,
-    peak_saved_bytes,
     show,
     table,
     works,
 )
+from byg_train.training.peak import peak_saved_bytes
 
 # Two repetitions; the second ran on a machine twice as slow.
 MADE_UP = Report(
     setting="made up",
-    rollout_steps=10,
+    calls=Calls(gradients=3, ema=10, base=4),
     seconds={
         "edit": [1.0, 2.0],
         "ema": [1.0, 2.0],
@@ -81,32 +82,46 @@ def test_table_has_every_row_in_both_renderings(capsys: pytest.CaptureFixture[st
     assert "+5.0%" in printed and printed.count("MiB") == 3
 
 
-def test_parts_are_what_a_full_step_really_runs() -> None:
-    """Calls of the editor, the EMA and the base in every work."""
-    calls = {"edit": 0, "ema": 0, "base": 0}
+METHODS = {
+    "byg": {},
+    "byg, as section 6 leaves out": {"reverse": False, "lambda_id": 0.0},
+    "byg without routing": {"routing": False},
+    "supervised": {"objective": "supervised"},
+}
+
+
+@pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
+def test_an_objective_says_what_its_step_really_asks(method: dict) -> None:
+    """Calls of the editor with and without a gradient, of the EMA and the base, in every work."""
+    config = build_config({"method": method, "rollout": {"steps": 10}})
+    objective = OBJECTIVES[config.method.objective]
+    calls: list[str] = []
     weight = torch.ones((), requires_grad=True)
 
     def velocity(role: str) -> Velocity:
         def called(x_t: Tensor, t: Tensor, text: Text, source: Tensor | None = None) -> Tensor:
-            calls[role] += 1
+            with_gradient = role == "edit" and torch.is_grad_enabled()
+            calls.append("gradients" if with_gradient else role)
             assert (source is None) == (role == "base")
             return weight * x_t + (0 if source is None else weight * source)
 
         return called
 
-    n, x = MADE_UP.rollout_steps, torch.randn(2, 3, 1, 2, 2)
-    draw = Draw(torch.randn_like(x), torch.tensor([0.9, 0.3]), torch.linspace(1, 0, n + 1))
-    todo = works(Roles(*map(velocity, calls)), EditBatch(x, *"cipq"), draw, Weights())
-    assert set(todo) == set(WORK)
+    x, roles = torch.randn(2, 3, 1, 2, 2), Roles(*map(velocity, ("edit", "ema", "base")))
+    draw = Draw(torch.randn_like(x), torch.tensor([0.9, 0.3]), torch.linspace(1, 0, 11))
+    todo = works(objective, roles, EditBatch(x, *"cipq"), draw, config.method)
+    joint = {"joint"} if objective.joint else set()
+    assert set(todo) == set(WORK) - {"joint"} | joint
     found = {}
     for name, work in todo.items():
-        calls.update(edit=0, ema=0, base=0)
+        calls.clear()
         work()
-        found[name] = tuple(calls.values())
-    full = (GRADIENT_PASSES, n, BASE_FORWARDS)
+        found[name] = Calls(**{"gradients": 0} | Counter(calls))
+    full, one = objective.calls(config), Calls(gradients=1)
+    assert found.pop("joint", full) == full._replace(edit=0)
     assert found == {
-        "edit": (1, 0, 0), "ema": (0, 1, 0), "base": (0, 0, 1), "supervised": (1, 0, 0),
-        "identity": (1, 0, 0), "joint": full, "staged": full,
+        "edit": Calls(0, edit=1), "ema": Calls(0, ema=1), "base": Calls(0, base=1),
+        "supervised": one, "identity": one, "staged": full,
     }  # fmt: skip
 
 
@@ -166,7 +181,7 @@ def test_measure_fills_every_row_for_a_real_model(tiny_base: Path) -> None:
     report = measure(config, "cpu", batch=2, repeats=2)
     assert list(report.seconds) == list(WORK)
     assert all(len(s) == 2 and min(s) > 0 for s in report.seconds.values())
-    assert report.rollout_steps == 2 and len(report.parts) == 2
+    assert report.calls == Calls(gradients=3, ema=2, base=4) and len(report.parts) == 2
     assert "2x4x1x4x4" in report.setting
     one, joint, staged = (report.memory[work] for work in GRAPHS)
     assert one <= staged <= 1.1 * one

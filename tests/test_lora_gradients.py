@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,13 +9,17 @@ import torch
 from tiny_flux import T, edit_batch, exact_rotary, latents, load, make_bank, make_roles, randomise
 from torch import Tensor
 
+from byg_train.config.methods import BygConfig
 from byg_train.core.flow import noised
+from byg_train.core.roles import Roles
 from byg_train.core.schedule import Draw, time_grid
-from byg_train.core.step import Roles, Weights, byg_step, identity_step, staged_step
 from byg_train.models.lora import LoraBank
+from byg_train.objectives.byg import BYG, byg_step, staged_step
+from byg_train.objectives.identity import identity_step
+from byg_train.objectives.objective import Backward
 from byg_train.training.gradients import term_gradients
 
-W = Weights(cycle=0.7, prior=1.3, identity=0.4, alpha=0.6)
+W = BygConfig(lambda_cycle=0.7, lambda_prior=1.3, lambda_id=0.4, alpha=0.6)
 
 
 def _draw(dtype: torch.dtype) -> Draw:
@@ -30,23 +33,27 @@ def _gradients(bank: LoraBank) -> dict[str, Tensor]:
     return grads
 
 
-def _scaled(factor: float) -> Callable[[Tensor], float]:
-    def backward(loss: Tensor) -> float:
+def _scaled(factor: float) -> Backward:
+    def backward(loss: Tensor, stage: str) -> float:
         (loss * factor).backward()
         return factor
 
     return backward
 
 
-NONE = Weights(cycle=0.0, prior=0.0, identity=0.0, alpha=0.0)
-# The weights that leave one loss, and the stage of `staged_step` that shows it. Identity, the first
-# stage, is there with its weight alone.
+def _alone(**weight: float) -> BygConfig:
+    """One weight, and nothing beside it."""
+    none = {"lambda_cycle": 0.0, "lambda_prior": 0.0, "lambda_id": 0.0, "alpha": 0.0}
+    return BygConfig(**none | weight)
+
+
+# The weights that leave one loss, and the stage of `staged_step` that shows it.
 ALONE = {
-    "identity": (NONE._replace(identity=1.0), 0),
-    "cycle": (NONE._replace(cycle=1.0), -2),
-    "cycle through y_hat": (NONE._replace(cycle=1.0), -1),
-    "prior_rev": (NONE._replace(prior=1.0), -2),
-    "prior_fwd": (NONE._replace(prior=1.0), -1),
+    "identity": (_alone(lambda_id=1.0), "identity"),
+    "cycle": (_alone(lambda_cycle=1.0), "reverse"),
+    "cycle through y_hat": (_alone(lambda_cycle=1.0), "forward"),
+    "prior_rev": (_alone(lambda_prior=1.0), "reverse"),
+    "prior_fwd": (_alone(lambda_prior=1.0), "forward"),
 }
 
 
@@ -66,11 +73,11 @@ def test_each_loss_alone_reaches_every_lora_tensor(tiny_base: Path, term: str, d
     bank = make_bank(backbone)
     randomise(bank)
     weights, wanted = ALONE[term]
-    stages: list[dict[str, Tensor]] = []
+    stages: dict[str, dict[str, Tensor]] = {}
 
-    def backward(loss: Tensor) -> float:
+    def backward(loss: Tensor, stage: str) -> float:
         loss.backward()
-        stages.append(_gradients(bank))
+        stages[stage] = _gradients(bank)
         return 1.0
 
     batch, draw = edit_batch(), _draw(torch.float32)
@@ -79,7 +86,7 @@ def test_each_loss_alone_reaches_every_lora_tensor(tiny_base: Path, term: str, d
         G = _without_reverse_prior(G, noised(batch.x, draw.eps, draw.t))
     staged_step(G, batch, draw, weights, backward)
     if term == "prior_fwd":
-        assert not any(g.any() for g in stages[-2].values())
+        assert not any(g.any() for g in stages["reverse"].values())
     names = bank.named_parameters().keys()
     assert stages[wanted].keys() == names
     assert [n for n, g in stages[wanted].items() if not g.abs().max() > 0] == []
@@ -89,7 +96,7 @@ def test_identity_step_reaches_every_lora_tensor(tiny_base: Path) -> None:
     backbone = load(tiny_base, gradient_checkpointing=True)
     bank = make_bank(backbone)
     randomise(bank)
-    identity_step(make_roles(backbone, bank), edit_batch(), _draw(torch.float32), _scaled(1.0))
+    identity_step(make_roles(backbone, bank), edit_batch(), _draw(torch.float32), W, _scaled(1.0))
     gradients = _gradients(bank)
     assert gradients.keys() == bank.named_parameters().keys()
     assert all(g.abs().max() > 0 for g in gradients.values())
@@ -103,18 +110,18 @@ def test_the_check_finds_a_gradient_of_every_weighted_term(
     backbone = load(tiny_base)
     bank = make_bank(backbone)
     randomise(bank)
-    w, G = W._replace(identity=identity), make_roles(backbone, bank)
+    w, G = W.model_copy(update={"lambda_id": identity}), make_roles(backbone, bank)
     parameters, draw = bank.named_parameters(), _draw(torch.float32)
-    norms = term_gradients(G, edit_batch(), draw, w, parameters, _scaled(0.25))
-    wanted = {"identity/identity"} if identity else set()
-    wanted |= {f"{term}/{stage}" for term in ("cycle", "prior") for stage in ("reverse", "forward")}
+    norms = term_gradients(BYG, G, edit_batch(), draw, w, parameters, _scaled(0.25))
+    wanted = {"cycle/reverse", "cycle/forward", "prior_rev/reverse", "prior_fwd/forward"}
+    wanted |= {"identity/identity"} if identity else set()
     assert norms.keys() == wanted
     assert all(norm > 0 for norm in norms.values())
     assert all(p.grad is None for p in parameters.values())
-    alone = NONE._replace(cycle=1.0, alpha=W.alpha)
+    alone = _alone(lambda_cycle=1.0, alpha=W.alpha)
     stages: list[float] = []
 
-    def backward(loss: Tensor) -> float:
+    def backward(loss: Tensor, stage: str) -> float:
         loss.backward()
         stages.append(torch.stack([g.norm() for g in _gradients(bank).values()]).norm().item())
         return 1.0

@@ -18,6 +18,7 @@ from byg_train.config import TrainConfig, build_config, merged
 from byg_train.data import DataError
 from byg_train.data.items import Dataset, load_items
 from byg_train.data.pairs import for_objective
+from byg_train.training.assembly import assemble
 from byg_train.training.cost import step_cost
 from byg_train.training.trainer import Trainer
 
@@ -59,12 +60,16 @@ def loaded(config: TrainConfig) -> Dataset:
     return for_objective(load_items(config.data, 8), config, 8)
 
 
+def trainer_of(config: TrainConfig, data: Dataset, output: Path) -> Trainer:
+    return Trainer(config, data, output, assemble(config, data, output, "cpu"))
+
+
 def test_every_item_gets_its_true_edit(tiny_base: Path, pairs: Path, tmp_path: Path) -> None:
     settings = config(tiny_base, pairs, SUPERVISED)
     data = loaded(settings)
     assert [item.target.path.name for item in data.train] == ["0.png", "1.png", "2.png"]
     (tmp_path / "run").mkdir()
-    trainer = Trainer(settings, data, tmp_path / "run", "cpu")
+    trainer = trainer_of(settings, data, tmp_path / "run")
     batch, items = trainer.batches[0], trainer.batches.items(0)
     for i, item in enumerate(items):
         after = torch.from_numpy(np.array(Image.open(pairs / f"after/{item.path.name}")))
@@ -80,7 +85,7 @@ def test_the_trainer_minimises_equation_1(tiny_base: Path, pairs: Path, tmp_path
     )
     settings = config(tiny_base, pairs, over)
     (tmp_path / "run").mkdir()
-    trainer = Trainer(settings, loaded(settings), tmp_path / "run", "cpu")
+    trainer = trainer_of(settings, loaded(settings), tmp_path / "run")
     trainer.optimizer_step()  # B is zero at first, and with it most gradients
     found: dict[str, torch.Tensor] = {}
 
@@ -188,4 +193,4 @@ def test_unpaired_training_never_sees_the_target(
     data = loaded(settings)
     assert all(item.target is None for item in data.train)
     (tmp_path / "run").mkdir()
-    assert Trainer(settings, data, tmp_path / "run", "cpu").batches[0].y is None
+    assert trainer_of(settings, data, tmp_path / "run").batches[0].y is None

@@ -8,9 +8,11 @@ import pytest
 from rich.console import Console
 
 from byg_train import progress
+from byg_train.objectives.byg import BYG
 from byg_train.progress import Phase, Progress
 
 FULL = {"cycle": 0.5, "prior_fwd": 0.25, "prior_rev": 0.125, "identity": 0.0625}
+LABELS = {term.name: term.label for term in BYG.terms}
 TERMS = "cyc 0.500 pri→ 0.250 pri← 0.125 id 0.062"
 
 
@@ -20,7 +22,7 @@ class Watched:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, start: Phase, terminal: bool) -> None:
         self.console = Console(file=io.StringIO(), width=80, force_terminal=terminal)
         monkeypatch.setattr(progress, "CONSOLE", self.console)
-        self.line, self.now, self.steps = Progress(*start), 0.0, 0
+        self.line, self.now, self.steps = Progress(*start, labels=LABELS), 0.0, 0
         self.line.bar.get_time = lambda: self.now
 
     def show(self, terms: dict[str, float], phase: Phase) -> None:

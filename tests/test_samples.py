@@ -12,7 +12,7 @@ from torch import Tensor
 
 from byg_train.config import build_config
 from byg_train.core.flow import at_rank
-from byg_train.core.step import EditBatch, Velocity
+from byg_train.core.roles import EditBatch, Velocity
 from byg_train.media.grid import labelled_grid
 from byg_train.media.pixels import to_picture
 from byg_train.training.validation import BLIND, HeldOut, Look

@@ -16,7 +16,7 @@ from PIL import Image, ImageChops
 from torch import Tensor
 
 from byg_train.config import build_config
-from byg_train.core.step import EditBatch
+from byg_train.core.roles import EditBatch
 from byg_train.media.clip_grid import frame_strip, side_by_side
 from byg_train.models.sampler import Sampling
 from byg_train.training.validation import CELL, Film, HeldOut, Look, one_by_one

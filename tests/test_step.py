@@ -11,25 +11,29 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
 
+from byg_train.config.methods import BygConfig, SupervisedConfig
 from byg_train.core.flow import noised, rollout
 from byg_train.core.losses import velocity_mse
+from byg_train.core.roles import EditBatch, Roles
 from byg_train.core.schedule import Draw
-from byg_train.core.step import (
-    Backward,
-    EditBatch,
-    Roles,
-    StepOutput,
-    Weights,
-    byg_step,
-    identity_step,
-    staged_step,
-    supervised_step,
-)
-from byg_train.training.bench import peak_saved_bytes
+from byg_train.objectives.byg import byg_step, staged_step
+from byg_train.objectives.identity import identity_step
+from byg_train.objectives.objective import Backward, StepOutput
+from byg_train.objectives.supervised import supervised_step
+from byg_train.training.peak import peak_saved_bytes
 
-WEIGHTS = Weights(cycle=1.3, prior=0.7, identity=0.4, alpha=0.25)
+WEIGHTS = BygConfig(lambda_cycle=1.3, lambda_prior=0.7, lambda_id=0.4, alpha=0.25)
 GRID = torch.tensor([1.0, 0.8, 0.5, 0.3, 0.0], dtype=torch.float64)
 ON_NODES = [0.5, 1.0, 0.3]
+
+
+def changed(**settings: object) -> BygConfig:
+    """`WEIGHTS`, but for these settings."""
+    return WEIGHTS.model_copy(update=settings)
+
+
+def weights(cycle: float, prior: float, identity: float, alpha: float = 0.1) -> BygConfig:
+    return BygConfig(lambda_cycle=cycle, lambda_prior=prior, lambda_id=identity, alpha=alpha)
 
 
 class Net(nn.Module):
@@ -85,7 +89,7 @@ def problem(times: list[float], seed: int = 0, side: int = 3) -> tuple[EditBatch
 
 
 def scaled(factor: float) -> Backward:
-    def backward(loss: Tensor) -> float:
+    def backward(loss: Tensor, stage: str) -> float:
         (loss * factor).backward()
         return factor
 
@@ -105,7 +109,7 @@ def assert_same_gradients(
         assert (found[name] - factor * g).norm() <= rel * factor * g.norm(), name
 
 
-def joint_gradients(batch: EditBatch, draw: Draw, w: Weights = WEIGHTS) -> dict[str, Tensor]:
+def joint_gradients(batch: EditBatch, draw: Draw, w: BygConfig = WEIGHTS) -> dict[str, Tensor]:
     G = roles()
     byg_step(G, batch, draw, w).loss.backward()
     return gradients(G.edit)
@@ -115,7 +119,7 @@ def joint_gradients(batch: EditBatch, draw: Draw, w: Weights = WEIGHTS) -> dict[
 
 
 def algorithm_1(
-    G_edit: Net, G_EMA: Net, G_T2I: Net, batch: EditBatch, draw: Draw, w: Weights
+    G_edit: Net, G_EMA: Net, G_T2I: Net, batch: EditBatch, draw: Draw, w: BygConfig
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Lines 2-34 as printed, `s = t` included: t must lie on the grid. Returns L and its terms."""
     x, c, c_bar, p_src, p_tgt, _ = batch
@@ -145,7 +149,9 @@ def algorithm_1(
     l_cycle = (v_rev - (eps - x)).pow(2).reshape(b, -1).mean(1)  # 27
     l_prior_rev = prior(v_rev, G_T2I(x_t, t, p_tgt), G_T2I(x_t, t, p_src))  # 28
     l_id = (G_edit(x_t, t, c_bar, x) - (eps - x)).pow(2).reshape(b, -1).mean(1)  # 31
-    total = w.cycle * l_cycle + w.prior * (l_prior_fwd + l_prior_rev) + w.identity * l_id  # 34
+    total = (
+        w.lambda_cycle * l_cycle + w.lambda_prior * (l_prior_fwd + l_prior_rev) + w.lambda_id * l_id
+    )  # 34
     terms = dict(cycle=l_cycle, prior_fwd=l_prior_fwd, prior_rev=l_prior_rev, identity=l_id)
     return total.mean(), terms
 
@@ -198,7 +204,7 @@ def test_accumulated_micro_batches_give_the_mean_of_the_joint_gradients() -> Non
 def test_the_cycle_reaches_the_forward_edit(form: str) -> None:
     """With text only in the forward call, the text's weights learn from what y_hat routes."""
     batch, draw = problem([0.9, 0.4])
-    batch, w = batch._replace(c_inv=torch.zeros_like(batch.c_inv)), Weights(1.3, 0.0, 0.0)
+    batch, w = batch._replace(c_inv=torch.zeros_like(batch.c_inv)), weights(1.3, 0.0, 0.0)
     G = roles()
     if form == "joint":
         byg_step(G, batch, draw, w).loss.backward()
@@ -227,14 +233,14 @@ def _times(draw: Draw) -> tuple[Tensor, Tensor, Tensor]:
 @pytest.mark.parametrize(
     "w",
     [
-        Weights(0.0, 0.7, 0.4, 0.3),
-        Weights(1.3, 0.0, 0.4, 0.3),
-        Weights(1.3, 0.7, 0.0, 0.3),
-        Weights(1.3, 0.7, 0.4, 0.0),
-        Weights(0.0, 0.0, 0.4, 0.3),
+        weights(0.0, 0.7, 0.4, 0.3),
+        weights(1.3, 0.0, 0.4, 0.3),
+        weights(1.3, 0.7, 0.0, 0.3),
+        weights(1.3, 0.7, 0.4, 0.0),
+        weights(0.0, 0.0, 0.4, 0.3),
     ],
 )
-def test_zero_weights_stage_as_they_add(w: Weights) -> None:
+def test_zero_weights_stage_as_they_add(w: BygConfig) -> None:
     batch, draw = problem([0.9, 0.35])
     G = roles()
     staged_step(G, batch, draw, w, scaled(0.25))
@@ -245,21 +251,22 @@ def test_zero_weights_stage_as_they_add(w: Weights) -> None:
 def test_identity_at_weight_zero_is_not_asked(form: str) -> None:
     """No forward and no backward; the other terms and the gradient are Algorithm 1's."""
     batch, draw = problem(ON_NODES)
-    w, twin = WEIGHTS._replace(identity=0.0), roles()
+    w, twin = changed(lambda_id=0.0), roles()
     G = roles()
     G = G._replace(edit=Recorder(G.edit))
-    losses: list[Tensor] = []
+    stages: list[str] = []
 
-    def backward(loss: Tensor) -> float:
-        losses.append(loss)
-        return scaled(1.0)(loss)
+    def backward(loss: Tensor, stage: str) -> float:
+        stages.append(stage)
+        return scaled(1.0)(loss, stage)
 
     if form == "joint":
         out = byg_step(G, batch, draw, w)
-        backward(out.loss)
+        backward(out.loss, "joint")
     else:
         out = staged_step(G, batch, draw, w, backward)
-    assert len(G.edit.calls) == 2 and len(losses) == {"joint": 1, "staged": 2}[form]
+    assert len(G.edit.calls) == 2
+    assert stages == {"joint": ["joint"], "staged": ["reverse", "forward"]}[form]
     assert set(out.terms) == {"cycle", "prior_fwd", "prior_rev"}
     loss, terms = algorithm_1(*twin, batch, draw, w)
     loss.backward()
@@ -272,7 +279,7 @@ def test_identity_at_weight_zero_is_not_asked(form: str) -> None:
 @pytest.mark.parametrize("form", ["joint", "staged"])
 def test_all_weights_zero_leave_a_zero_gradient(form: str) -> None:
     batch, draw = problem([0.9, 0.35])
-    G, w = roles(), Weights(0.0, 0.0, 0.0, 0.3)
+    G, w = roles(), weights(0.0, 0.0, 0.0, 0.3)
     if form == "joint":
         byg_step(G, batch, draw, w).loss.backward()
     else:
@@ -283,7 +290,7 @@ def test_all_weights_zero_leave_a_zero_gradient(form: str) -> None:
 # ---------------------------------------------------------------- who is asked what
 
 
-def recorded(form: str, w: Weights = WEIGHTS) -> tuple[Roles, StepOutput, EditBatch, Draw]:
+def recorded(form: str, w: BygConfig = WEIGHTS) -> tuple[Roles, StepOutput, EditBatch, Draw]:
     batch, draw = problem([0.9, 0.35])
     G = Roles(*(Recorder(net) for net in roles()))
     if form == "joint":
@@ -356,12 +363,12 @@ def test_the_pseudo_target_carries_no_gradient_to_the_ema() -> None:
 VARIANTS = {
     "full": {},
     "w/o routing": {"routing": False},
-    "w/o cycle": {"cycle": 0.0},
+    "w/o cycle": {"lambda_cycle": 0.0},
     "w/o reverse pass": {"reverse": False},
     "w/o directional": {"directional": 0.0, "alpha": 1.0},
     "w/o bootstrapping": {"bootstrapping": False},
-    "w/o prior": {"prior": 0.0},
-    "w/o all of it": {"routing": False, "bootstrapping": False, "identity": 0.0},
+    "w/o prior": {"lambda_prior": 0.0},
+    "w/o all of it": {"routing": False, "bootstrapping": False, "lambda_id": 0.0},
 }
 
 
@@ -369,7 +376,7 @@ VARIANTS = {
 @pytest.mark.parametrize("name", VARIANTS)
 def test_every_variant_stages_as_it_adds(name: str, times: list[float]) -> None:
     batch, draw = problem(times)
-    G, w = roles(), WEIGHTS._replace(**VARIANTS[name])
+    G, w = roles(), changed(**VARIANTS[name])
     staged = staged_step(G, batch, draw, w, scaled(1 / 4))
     assert_same_gradients(gradients(G.edit), joint_gradients(batch, draw, w), 1 / 4)
     joint = byg_step(roles(), batch, draw, w)
@@ -378,7 +385,7 @@ def test_every_variant_stages_as_it_adds(name: str, times: list[float]) -> None:
 
 
 def _asked(form: str, **switches: object) -> tuple[Roles, StepOutput, EditBatch, Draw]:
-    return recorded(form, WEIGHTS._replace(**switches))
+    return recorded(form, changed(**switches))
 
 
 def _dreams(G: Roles, batch: EditBatch, draw: Draw) -> tuple[Tensor, Tensor]:
@@ -420,9 +427,9 @@ def test_without_routing_the_reverse_pass_sees_the_one_step_guess(form: str) -> 
 @pytest.mark.parametrize("form", ["joint", "staged"])
 def test_without_the_cycle_the_reverse_prior_stays(form: str) -> None:
     """The reverse instruction's weights learn, from the reverse prior alone."""
-    G, out, batch, _ = _asked(form, cycle=0.0, identity=0.0)
+    G, out, batch, _ = _asked(form, lambda_cycle=0.0, lambda_id=0.0)
     assert _call(G, batch.c_inv)
-    loss = WEIGHTS.prior * (out.terms["prior_fwd"] + out.terms["prior_rev"]).mean()
+    loss = WEIGHTS.lambda_prior * (out.terms["prior_fwd"] + out.terms["prior_rev"]).mean()
     torch.testing.assert_close(out.loss.detach(), loss)
 
 
@@ -434,15 +441,15 @@ def test_without_the_reverse_pass_nothing_is_undone(form: str) -> None:
     twin = roles()
     _, terms = algorithm_1(*twin, *problem(ON_NODES), WEIGHTS)
     batch, draw = problem(ON_NODES)
-    out = byg_step(roles(), batch, draw, WEIGHTS._replace(reverse=False))
-    wanted = WEIGHTS.prior * terms["prior_fwd"] + WEIGHTS.identity * terms["identity"]
+    out = byg_step(roles(), batch, draw, changed(reverse=False))
+    wanted = WEIGHTS.lambda_prior * terms["prior_fwd"] + WEIGHTS.lambda_id * terms["identity"]
     torch.testing.assert_close(out.loss, wanted.mean())
 
 
 def test_without_the_direction_the_prior_is_the_mse() -> None:
     batch, draw = problem([0.9, 0.4])
     G = Roles(*(Recorder(net) for net in roles()))
-    out = byg_step(G, batch, draw, WEIGHTS._replace(directional=0.0, alpha=1.0))
+    out = byg_step(G, batch, draw, changed(directional=0.0, alpha=1.0))
     with torch.no_grad():
         y_t, _ = _dreams(G, batch, draw)
         v = G.edit.velocity(y_t, draw.t, batch.c, batch.x)
@@ -482,7 +489,7 @@ def test_staged_step_keeps_one_graph_alive() -> None:
 def test_identity_step_is_the_identity_loss_alone(factor: float) -> None:
     batch, draw = problem([0.9, 0.35])
     G, twin = Roles(*(Recorder(net) for net in roles())), roles()
-    out = identity_step(G, batch, draw, scaled(factor))
+    out = identity_step(G, batch, draw, WEIGHTS, scaled(factor))
     v = twin.edit(noised(batch.x, draw.eps, draw.t), draw.t, batch.c_inv, batch.x)
     wanted = (v - (draw.eps - batch.x)).square().mean((1, 2, 3, 4))
     wanted.mean().backward()
@@ -498,7 +505,7 @@ def test_a_supervised_step_is_equation_1() -> None:
     batch, draw = problem([0.9, 0.35])
     y = gaussian(torch.Generator().manual_seed(5), *batch.x.shape)
     G, twin = Roles(*(Recorder(net) for net in roles())), roles()
-    out = supervised_step(G, batch._replace(y=y), draw, scaled(256.0))
+    out = supervised_step(G, batch._replace(y=y), draw, SupervisedConfig(), scaled(256.0))
     t = draw.t.view(-1, 1, 1, 1, 1)
     v = twin.edit((1 - t) * y + t * draw.eps, draw.t, batch.c, batch.x)
     wanted = (v - (draw.eps - y)).square().mean((1, 2, 3, 4))
@@ -518,6 +525,6 @@ def _present(net: nn.Module) -> dict[str, Tensor]:
 def test_identity_step_is_the_full_step_with_one_weight() -> None:
     batch, draw = problem([0.9, 0.35])
     alone, full = roles(), roles()
-    identity_step(alone, batch, draw, scaled(1.0))
-    staged_step(full, batch, draw, Weights(cycle=0, prior=0, identity=1), scaled(1.0))
+    identity_step(alone, batch, draw, WEIGHTS, scaled(1.0))
+    staged_step(full, batch, draw, weights(0, 0, 1), scaled(1.0))
     assert_same_gradients(gradients(full.edit), gradients(alone.edit))

@@ -18,12 +18,13 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from byg_train.config import ConfigError, TrainConfig, build_config, merged
 from byg_train.core.flow import at_rank
+from byg_train.core.roles import EditBatch
 from byg_train.core.schedule import Draw
-from byg_train.core.step import EditBatch, byg_step
 from byg_train.data.cache import Cache, Turn
 from byg_train.data.items import load_items
+from byg_train.objectives.byg import BYG, byg_step
+from byg_train.training.assembly import assemble
 from byg_train.training.checkpoint import checkpoints
-from byg_train.training.gradients import STAGES
 from byg_train.training.optimizer import learning_rate
 from byg_train.training.state import State
 from byg_train.training.stopping import Interrupted
@@ -62,7 +63,8 @@ def _run(config: TrainConfig, output: Path, resume: bool = False) -> Path:
 
 def _trainer(config: TrainConfig, output: Path) -> Trainer:
     output.mkdir(exist_ok=True)
-    return Trainer(config, load_items(config.data, 8), output, "cpu")
+    data = load_items(config.data, 8)
+    return Trainer(config, data, output, assemble(config, data, output, "cpu"))
 
 
 def _metrics(run: Path) -> list[dict]:
@@ -103,7 +105,7 @@ def test_staged_gradients_through_the_trainer_equal_the_joint_gradient_of_eq_5(
     staged = {name: p.grad.clone() for name, p in parameters.items()}
     t.optimizer.zero_grad()
     for batch, draw in zip(batches, draws, strict=True):
-        (byg_step(t.roles, batch, draw, t.weights).loss / 4).backward()
+        (byg_step(t.roles, batch, draw, t.config.method).loss / 4).backward()
 
     assert len({float(time) for draw in draws for time in draw.t}) == 8
     for name, p in parameters.items():
@@ -184,7 +186,8 @@ def test_a_run_writes_what_the_design_promises(
         assert m["grad_norm"] > 0
     gradients = [m for m in _metrics(run) if m["kind"] == "gradients"]
     assert gradients
-    assert all(m[f"{term}/{s}"] > 0 for m in gradients for term in STAGES for s in STAGES[term])
+    checked = [f"{term.name}/{stage}" for term in BYG.terms for stage in term.stages]
+    assert len(checked) == 5 and all(m[name] > 0 for m in gradients for name in checked)
 
 
 def test_the_gradient_check_takes_nothing_from_the_run(

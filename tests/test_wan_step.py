@@ -19,12 +19,14 @@ from tiny_wan import (
 )
 from torch import Tensor
 
+from byg_train.config.methods import BygConfig
 from byg_train.core.schedule import Draw, time_grid
-from byg_train.core.step import Weights, byg_step, dream, dream_together, identity_step, staged_step
 from byg_train.models.lora import LoraBank
 from byg_train.models.wan.backbone import WanBackbone
+from byg_train.objectives.byg import byg_step, dream, dream_together, staged_step
+from byg_train.objectives.identity import identity_step
 
-WEIGHTS = Weights(cycle=0.7, prior=1.3, identity=0.4, alpha=0.3)
+WEIGHTS = BygConfig(lambda_cycle=0.7, lambda_prior=1.3, lambda_id=0.4, alpha=0.3)
 TIMES = {"high": HIGH, "low": LOW}
 # 1, .98, .947, .889, .75, 0: four steps of the high expert, one of the low.
 GRID = time_grid(5, 12.0)
@@ -36,7 +38,7 @@ def draw(t: Tensor, seed: int = 9) -> Draw:
     return Draw(torch.randn(2, 4, 2, 4, 8, generator=g, dtype=t.dtype), t, GRID.to(t.dtype))
 
 
-def in_float32(loss: Tensor) -> float:
+def in_float32(loss: Tensor, stage: str) -> float:
     loss.backward()
     return 1.0
 
@@ -68,12 +70,12 @@ def test_staged_gradient_is_the_joint_one(
         G = bank.roles(backbone.velocity, backbone.velocity)
         batch, d = edit_batch(torch.float64), draw(TIMES[expert].double())
 
-        def backward(loss: Tensor) -> float:
+        def backward(loss: Tensor, stage: str) -> float:
             (loss / 4).backward()
             return 1 / 4
 
         if kind == "joint":
-            backward(byg_step(G, batch, d, WEIGHTS).loss)
+            backward(byg_step(G, batch, d, WEIGHTS).loss, "joint")
         else:
             staged_step(G, batch, d, WEIGHTS, backward)
         found[kind] = gradients(bank)
@@ -85,11 +87,12 @@ def test_staged_gradient_is_the_joint_one(
 
 
 @pytest.mark.parametrize("expert", ["high", "low"])
-@pytest.mark.parametrize("term", ["cycle", "prior", "identity"])
-def test_every_loss_reaches_every_tensor_of_its_expert_alone(term: str, expert: str) -> None:
+@pytest.mark.parametrize("weight", ["lambda_cycle", "lambda_prior", "lambda_id"])
+def test_every_loss_reaches_every_tensor_of_its_expert_alone(weight: str, expert: str) -> None:
     backbone, bank = randomised(gradient_checkpointing=True)
     G = bank.roles(backbone.velocity, backbone.velocity)
-    alone = Weights(cycle=0, prior=0, identity=0, alpha=0.1)._replace(**{term: 1.0})
+    none = {"lambda_cycle": 0.0, "lambda_prior": 0.0, "lambda_id": 0.0}
+    alone = BygConfig(**none | {weight: 1.0})
     staged_step(G, edit_batch(), draw(TIMES[expert]), alone, in_float32)
     found = gradients(bank)
     assert found.keys() == {k for k in bank.named_parameters() if k.startswith(f"{expert}.")}
@@ -116,7 +119,7 @@ def test_the_rollout_asks_the_expert_of_each_steps_start(expert: str) -> None:
 def test_an_identity_step_needs_one_expert() -> None:
     backbone, bank = randomised()
     G = bank.roles(backbone.velocity, backbone.velocity)
-    identity_step(G, edit_batch(), draw(LOW), in_float32)
+    identity_step(G, edit_batch(), draw(LOW), WEIGHTS, in_float32)
     assert {name.split(".")[0] for name in gradients(bank)} == {"low"}
     assert backbone.swaps == 0
 

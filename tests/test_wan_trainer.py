@@ -24,12 +24,12 @@ from wan_run import FPS, settings, write_clips
 
 from byg_train.cli.app import app
 from byg_train.config import ConfigError, TrainConfig, merged, parse_set
-from byg_train.core.step import EditBatch, byg_step
+from byg_train.core.roles import EditBatch
 from byg_train.data.items import load_items
 from byg_train.models.lora_file import LoraInfo, expert_path, read_lora
-from byg_train.training.assembly import warmup_files
+from byg_train.objectives.byg import BYG, byg_step
+from byg_train.training.assembly import assemble, warmup_files
 from byg_train.training.checkpoint import checkpoints
-from byg_train.training.gradients import STAGES
 from byg_train.training.stopping import Interrupted
 from byg_train.training.trainer import Trainer, train
 
@@ -44,7 +44,8 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def trainer(config: TrainConfig, output: Path) -> Trainer:
     output.mkdir(parents=True, exist_ok=True)
-    return Trainer(config, load_items(config.data, 16), output, "cpu")
+    data = load_items(config.data, 16)
+    return Trainer(config, data, output, assemble(config, data, output, "cpu"))
 
 
 def run(config: TrainConfig, output: Path, resume: bool = False) -> list[Path]:
@@ -93,7 +94,7 @@ def test_staged_gradients_of_mixed_experts_are_the_joint_gradient_of_eq_5(
     staged = {name: p.grad.clone() for name, p in parameters.items()}
     t.optimizer.zero_grad()
     for one, output in zip(work, outputs, strict=True):
-        joint = byg_step(t.roles, one.batch, one.draw, t.weights)
+        joint = byg_step(t.roles, one.batch, one.draw, t.config.method)
         torch.testing.assert_close(output.loss, joint.loss.detach(), rtol=1e-12, atol=0)
         (joint.loss / 4).backward()
     assert len(parameters) == 2 * 40
@@ -199,7 +200,9 @@ def test_every_experts_gradients_are_watched(
     t._check_gradients()
     assert torch.equal(t.generator.get_state(), before)
     found = metrics(tmp_path / "run")[-1]
-    terms = {f"{term}/{stage}/{e}" for term in STAGES for stage in STAGES[term] for e in t.spans}
+    terms = {
+        f"{term.name}/{stage}/{e}" for term in BYG.terms for stage in term.stages for e in t.spans
+    }
     assert terms < found.keys() and all(found[term] > 0 for term in terms)
     living = t.roles.edit
 

@@ -11,7 +11,7 @@ from diffusers.models.transformers import transformer_flux
 from torch import Tensor
 
 from byg_train.config import LoraSettings, ModelConfig
-from byg_train.core.step import EditBatch, Roles
+from byg_train.core.roles import EditBatch, Roles
 from byg_train.models.flux.backbone import FluxBackbone
 from byg_train.models.lora import LoraBank
 

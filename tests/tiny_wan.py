@@ -18,7 +18,7 @@ from torch import Tensor
 from transformers import T5TokenizerFast, UMT5Config, UMT5EncoderModel
 
 from byg_train.config import LoraSettings, ModelConfig
-from byg_train.core.step import EditBatch
+from byg_train.core.roles import EditBatch
 from byg_train.models.lora import LoraBank
 from byg_train.models.wan.backbone import WanBackbone
 

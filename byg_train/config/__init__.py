@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import difflib
 import sys
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError, model_validator
 
+from .methods import BygConfig, Method, method_class
+from .names import nearest
 from .sections import (
     DataConfig,
     GuidanceConfig,
     LoraSettings,
-    MethodConfig,
     ModelConfig,
     OptimizerConfig,
     RolloutConfig,
@@ -52,7 +52,7 @@ class TrainConfig(Section):
     model: ModelConfig = ModelConfig()
     guidance: GuidanceConfig = GuidanceConfig()
     data: DataConfig = DataConfig()
-    method: MethodConfig = MethodConfig()
+    method: Method = BygConfig()
     rollout: RolloutConfig = RolloutConfig()
     time: TimeConfig = TimeConfig()
     warmup: WarmupConfig = WarmupConfig()
@@ -76,12 +76,6 @@ class TrainConfig(Section):
 
 
 PRESETS = {p.stem: p for p in sorted(PRESET_FOLDER.glob("*.toml"))}
-
-
-def nearest(word: str, known: list[str]) -> str:
-    """`; did you mean 'x'?`, or nothing."""
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def load_preset(name: str) -> dict[str, Any]:
@@ -152,17 +146,18 @@ def build_config(tables: dict[str, Any]) -> TrainConfig:
     try:
         return TrainConfig.model_validate(tables)
     except ValidationError as error:
-        raise ConfigError("; ".join(_explain(e) for e in error.errors())) from None
+        raise ConfigError("; ".join(_explain(e, tables) for e in error.errors())) from None
 
 
-def _explain(error: dict[str, Any]) -> str:
+def _explain(error: dict[str, Any], tables: dict[str, Any]) -> str:
     where = ".".join(str(part) for part in error["loc"])
     if error["type"] != "extra_forbidden":
         found = "" if isinstance(error["input"], dict) else f" (found {error['input']!r})"
         return f"{where}: {error['msg']}{found}".removeprefix(": ")
     model: Any = TrainConfig
     for part in error["loc"][:-1]:
-        model = model.model_fields[part].annotation
+        method = part == "method"
+        model = method_class(tables[part]) if method else model.model_fields[part].annotation
     known = list(model.model_fields)
     hint = nearest(str(error["loc"][-1]), known)
     return f"unknown setting {where}{hint} (known: {', '.join(known)})"

@@ -104,41 +104,6 @@ class DataConfig(Section):
         return frames
 
 
-class MethodConfig(Section):
-    """The weights of Eq. 5, what surrounds them, and what the ablation study leaves out."""
-
-    objective: Literal["byg", "supervised"] = "byg"
-    """Unpaired training (Algorithm 1), or Eq. 1 on items with a `target_file_name`."""
-    lambda_cycle: float = Field(1.0, ge=0)
-    """Weight of L_cycle (Eq. 3)."""
-    lambda_prior: float = Field(1.0, ge=0)
-    """Weight of both prior terms (Eq. 2)."""
-    lambda_id: float = Field(0.2, ge=0)
-    """Weight of L_id inside a full step."""
-    alpha: float = Field(0.1, ge=0)
-    """Weight of L_MSE inside the prior; the paper gives no value."""
-    prior_guidance: float = Field(1.0, ge=0)
-    """Classifier-free guidance of the prior against the empty caption; 1 = none, one pass."""
-    identity_probability: float = Field(0.15, ge=0, le=1)
-    """Share of identity-only steps."""
-    ema_decay: float | None = Field(0.999, gt=0, lt=1)
-    """Decay of G_EMA per optimiser step, float32; null: a stop-gradient copy (App. C.1)."""
-    directional: float = Field(1.0, ge=0)
-    """Weight of L_dir inside the prior; 0, with alpha 1, is the study's row without it."""
-    bootstrapping: bool = True
-    """The forward pass gets the dreamt y_t; false: the noised source x_t (ablation)."""
-    routing: bool = True
-    """The reverse pass sees y_0 and learns through y_hat (Eq. 4); false: y_hat alone (ablation)."""
-    reverse: bool = True
-    """The reverse pass, with cycle and reverse prior; false: forward terms alone (ablation)."""
-
-    @model_validator(mode="after")
-    def _some_prior(self) -> MethodConfig:
-        if self.lambda_prior and not (self.directional or self.alpha):
-            raise ValueError("directional and alpha are both 0: a prior without a term")
-        return self
-
-
 class RolloutConfig(Section):
     """How the EMA editor dreams its targets."""
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..core.step import EditBatch
+from ..core.roles import EditBatch
 from ..media.fit import Size
 from ..models.backbone import Text
 from .cache import Cache

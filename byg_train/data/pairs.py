@@ -25,8 +25,8 @@ def for_objective(data: Dataset, config: TrainConfig, multiple: int) -> Dataset:
     on in the source's bucket. Rows with one may leave out captions and reverse instruction, which
     unpaired training needs.
     """
-    supervised = config.method.objective == "supervised"
-    check = _targets(config, multiple) if supervised else _texts
+    pairs = config.method.needs_pairs
+    check = _targets(config, multiple) if pairs else _texts
     ready, problems = {}, []
     for item in dict.fromkeys(data.train):
         found = check(item)
@@ -47,7 +47,7 @@ def for_objective(data: Dataset, config: TrainConfig, multiple: int) -> Dataset:
         data,
         train=train,
         problems=[*data.problems, *problems],
-        fingerprint=fingerprint if supervised else data.fingerprint,
+        fingerprint=fingerprint if pairs else data.fingerprint,
     )
 
 

@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 from torch import Tensor, nn
 
 from ..config import ConfigError, LoraSettings, ModelConfig, build_config, load_preset, merged
-from ..core.step import Velocity
+from ..core.roles import Velocity
 from ..data.items import Dataset
 from ..media.fit import Fit
 from ..media.pixels import to_picture, to_pixels

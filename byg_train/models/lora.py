@@ -15,7 +15,7 @@ from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
 from ..config import ConfigError, LoraSettings, nearest
-from ..core.step import Roles, Text, Velocity
+from ..core.roles import Roles, Text, Velocity
 
 Role = Literal["edit", "ema", "base"]
 

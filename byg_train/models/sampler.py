@@ -12,7 +12,7 @@ from ..core.flow import Field, integrate
 from ..core.schedule import flux_shift, time_grid
 
 if TYPE_CHECKING:
-    from ..core.step import Velocity
+    from ..core.roles import Velocity
     from .backbone import Text
 
 # The steps of Wan's and diffusers' discrete time.

@@ -1,4 +1,4 @@
-"""From a configuration to what a run holds. What can be wrong in it shows before any encoding."""
+"""From a configuration to the parts of a run. What can be wrong in it shows before any encoding."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
+from accelerate import Accelerator
 from torch import Tensor, nn
 
 from ..config import ConfigError, TrainConfig
-from ..core.step import Velocity
-from ..data.batches import collate, to_device
+from ..core.roles import Roles, Velocity
+from ..data.batches import Batches, collate, to_device
 from ..data.cache import Cache
 from ..models.backbone import Backbone, Text, load_backbone
 from ..models.lora import LoraBank
@@ -33,6 +34,40 @@ class Model(NamedTuple):
     backbone: Backbone
     bank: LoraBank
     optimizer: torch.optim.Optimizer
+
+
+class Parts(NamedTuple):
+    """All that a run needs before its first step."""
+
+    accelerator: Accelerator
+    backbone: Backbone
+    bank: LoraBank
+    optimizer: torch.optim.Optimizer
+    cache: Cache
+    batches: Batches
+    held_out: HeldOut
+    roles: Roles
+
+
+def assemble(config: TrainConfig, data: Dataset, output: Path, device: str) -> Parts:
+    """Load the base, put the LoRA in, encode what the cache lacks, set held-out items aside."""
+    accelerator = Accelerator(
+        cpu=device == "cpu",
+        log_with=["tensorboard", *(["wandb"] if config.train.wandb else [])],
+        project_dir=output,
+    )
+    backbone, bank, optimizer = build_model(config, str(accelerator.device))
+    cache = encode(config, data, backbone)
+    return Parts(
+        accelerator,
+        backbone,
+        bank,
+        optimizer,
+        cache,
+        Batches(data.train, cache, config.train.batch_size, config.seed),
+        hold_out(config, data, cache, backbone, accelerator.device),
+        make_roles(config, backbone, bank, cache.text("")),
+    )
 
 
 def build_model(config: TrainConfig, device: str) -> Model:
@@ -94,11 +129,19 @@ def hold_out(
     return HeldOut(batch, [i.instruction for i in shown], backbone, config, negative)
 
 
-def prior_velocity(config: TrainConfig, backbone: Backbone, empty: Text) -> Velocity:
-    """The frozen base, with classifier-free guidance where `prior_guidance` is not 1.
+def make_roles(config: TrainConfig, backbone: Backbone, bank: LoraBank, empty: Text) -> Roles:
+    """The networks that a step asks, each with its guidance.
 
     `empty` is the empty caption's embedding, without a batch axis.
     """
+    return bank.roles(
+        edit=partial(backbone.velocity, guidance=config.guidance.train),
+        base=prior_velocity(config, backbone, empty),
+    )
+
+
+def prior_velocity(config: TrainConfig, backbone: Backbone, empty: Text) -> Velocity:
+    """The frozen base, with classifier-free guidance where `prior_guidance` is not 1."""
     w = config.method.prior_guidance
 
     def prior(x_t: Tensor, t: Tensor, text: Text, source: Tensor | None = None) -> Tensor:

@@ -1,19 +1,15 @@
 """What a training step costs on this machine, beside a supervised step and beside its own parts.
 
 F is one forward of the editor with source tokens, F_t one of the base without, both without
-gradient. A full step is n F (rollout) + 4 F_t (priors) + 3 gradient passes; what it takes beyond
-the sum of these, measured alone, is the loop's own overhead. One process, the same tensors, and
-interleaved repetitions, so that a machine that slows down slows all rows.
+gradient. A full step of Algorithm 1 is n F (rollout) + 4 F_t (priors) + 3 gradient passes; what it
+takes beyond the sum of these, measured alone, is the loop's own overhead. One process, the same
+tensors, and interleaved repetitions, so that a machine that slows down slows all rows.
 """
 
 from __future__ import annotations
 
 import time
-import weakref
-from collections import Counter
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import partial
 from statistics import median
 from typing import NamedTuple
 
@@ -21,20 +17,15 @@ import torch
 from torch import Tensor
 
 from ..config import TrainConfig, build_config, load_preset, merged
+from ..config.methods import MethodConfig
 from ..core.flow import noised
-from ..core.losses import velocity_mse
+from ..core.roles import EditBatch, Roles, Text, Velocity
 from ..core.schedule import Draw, draw_t, time_grid
-from ..core.step import (
-    EditBatch,
-    Roles,
-    Text,
-    Velocity,
-    Weights,
-    byg_step,
-    identity_step,
-    staged_step,
-)
 from ..models.backbone import Backbone, load_backbone
+from ..objectives import SUPERVISED, objective_of
+from ..objectives.identity import IDENTITY
+from ..objectives.objective import Calls, Objective
+from .peak import Work, peak_allocated_bytes, peak_saved_bytes
 
 WORK = {
     "edit": "F: one editor forward, with source",
@@ -46,10 +37,13 @@ WORK = {
     "staged": "full step (staged)",
 }
 GRAPHS = ("supervised", "joint", "staged")
-# A full step: so many forwards of the base, so many gradient passes of the editor.
-BASE_FORWARDS, GRADIENT_PASSES = 4, 3
-
-Work = Callable[[], object]
+# The parts of a full step -> the work that measures one of them alone, and its short name.
+PARTS = {
+    "ema": ("ema", "EMA"),
+    "base": ("base", "F_t"),
+    "edit": ("edit", "F"),
+    "gradients": ("supervised", "supervised"),
+}
 
 
 class Row(NamedTuple):
@@ -66,18 +60,16 @@ class Report:
     """Seconds by work and repetition, and peak bytes of activations by work."""
 
     setting: str
-    rollout_steps: int
+    calls: Calls
     seconds: dict[str, list[float]]
     memory: dict[str, int]
 
     @property
     def parts(self) -> list[float]:
-        """n F_ema + 4 F_t + 3 gradient passes, each measured alone, per repetition."""
-        s, n = self.seconds, self.rollout_steps
-        return [
-            n * ema + BASE_FORWARDS * base + GRADIENT_PASSES * gradient
-            for ema, base, gradient in zip(s["ema"], s["base"], s["supervised"], strict=True)
-        ]
+        """The calls of a full step, each at the time that it takes alone, per repetition."""
+        counts = {PARTS[part][0]: count for part, count in self.calls._asdict().items()}
+        rounds = zip(*(self.seconds[work] for work in counts), strict=True)
+        return [sum(n * s for n, s in zip(counts.values(), one, strict=True)) for one in rounds]
 
     @property
     def overhead(self) -> float:
@@ -86,7 +78,8 @@ class Report:
 
     def times(self) -> list[Row]:
         """Every work, and last the sum of the full step's parts."""
-        count = f"{self.rollout_steps} EMA + {BASE_FORWARDS} F_t + {GRADIENT_PASSES} supervised"
+        counts = {name: getattr(self.calls, part) for part, (_, name) in PARTS.items()}
+        count = " + ".join(f"{n} {name}" for name, n in counts.items() if n)
         named = [(WORK[work], seconds) for work, seconds in self.seconds.items()]
         named.append((f"its parts alone: {count}", self.parts))
         return [self._time_row(name, seconds) for name, seconds in named]
@@ -106,80 +99,39 @@ def _ratio(these: list[float], those: list[float]) -> float:
     return median(a / b for a, b in zip(these, those, strict=True))
 
 
-# ---------------------------------------------------------------- memory
-
-
-class _Held:
-    """A tensor that autograd keeps for backward, for as long as it keeps it."""
-
-    def __init__(self, tensor: Tensor) -> None:
-        self.tensor = tensor
-
-
-def peak_saved_bytes(work: Work, weights: Iterable[Tensor]) -> int:
-    """Most bytes that autograd held for backward at any moment of `work`, weights not counted.
-
-    A storage counts once however many tensors share it. Under gradient checkpointing this counts
-    the blocks' inputs, not what one block recomputes.
-    """
-    known = {w.untyped_storage().data_ptr() for w in weights}
-    holders: Counter[int] = Counter()
-    live = peak = 0
-
-    def hold(tensor: Tensor) -> _Held:
-        nonlocal live, peak
-        held, storage = _Held(tensor), tensor.untyped_storage()
-        key, size = storage.data_ptr(), storage.nbytes()
-        if key not in known:
-            live += 0 if holders[key] else size
-            peak = max(peak, live)
-            holders[key] += 1
-            weakref.finalize(held, release, key, size)
-        return held
-
-    def release(key: int, size: int) -> None:
-        nonlocal live
-        holders[key] -= 1
-        live -= 0 if holders[key] else size
-
-    with torch.autograd.graph.saved_tensors_hooks(hold, lambda held: held.tensor):
-        work()
-    return peak
-
-
-def _peak_allocated(work: Work) -> int:
-    """Most CUDA bytes during `work` beyond what was there before it: weights, batch, optimiser."""
-    torch.cuda.reset_peak_memory_stats()
-    before = torch.cuda.memory_allocated()
-    work()
-    return torch.cuda.max_memory_allocated() - before
-
-
 # ---------------------------------------------------------------- work and its measure
 
 
-def works(G: Roles, batch: EditBatch, draw: Draw, w: Weights) -> dict[str, Work]:
+def works(
+    objective: Objective, G: Roles, batch: EditBatch, draw: Draw, w: MethodConfig
+) -> dict[str, Work]:
     """What is measured, by the keys of `WORK`; all on the same tensors."""
     x, c, _, p_src, _ = batch[:5]
-    x_t, u = noised(x, draw.eps, draw.t), draw.eps - x
+    batch = batch._replace(y=x)  # any true edit costs the same
+    x_t, joint = noised(x, draw.eps, draw.t), objective.joint
 
     @torch.no_grad()
     def forward(velocity: Velocity, text: Text, source: Tensor | None = None) -> Tensor:
         return velocity(x_t, draw.t, text, source)
 
-    def backward(loss: Tensor) -> float:
+    def backward(loss: Tensor, stage: str) -> float:
         loss.backward()
         return 1.0
 
-    return {
+    def step() -> None:
+        (prepared,) = objective.prepare(G, [(batch, draw)])
+        objective.step(G, batch, draw, w, backward, prepared)
+
+    todo = {
         "edit": lambda: forward(G.edit, c, x),
         "ema": lambda: forward(G.ema, c, x),
         "base": lambda: forward(G.base, p_src),
-        "supervised": lambda: backward(velocity_mse(G.edit(x_t, draw.t, c, x), u).mean()),
-        "identity": lambda: identity_step(G, batch, draw, backward),
-        "joint": lambda: backward(byg_step(G, batch, draw, w).loss),
-        "staged": lambda: staged_step(G, batch, draw, w, backward),
+        "supervised": lambda: SUPERVISED.step(G, batch, draw, w, backward),
+        "identity": lambda: IDENTITY.step(G, batch, draw, w, backward),
     }
+    if joint:
+        todo["joint"] = lambda: backward(joint(G, batch, draw, w).loss, "joint")
+    return {**todo, "staged": step}
 
 
 def _seconds(work: Work, device: str, calls: int) -> float:
@@ -213,17 +165,21 @@ def _problem(
 def measure(config: TrainConfig, device: str, batch: int, repeats: int) -> Report:
     """Time and weigh every work of `WORK` for one configuration."""
     from ..models.lora import LoraBank
+    from .assembly import make_roles
 
-    backbone, m = load_backbone(config.model, device), config.method
-    bank = LoraBank(backbone.experts, config.lora, m.ema_decay, config.seed)
-    G = bank.roles(
-        partial(backbone.velocity, guidance=config.guidance.train),
-        partial(backbone.velocity, guidance=config.guidance.prior),
+    backbone, m, objective = (
+        load_backbone(config.model, device),
+        config.method,
+        objective_of(config),
     )
+    bank = LoraBank(backbone.experts, config.lora, m.ema_decay, config.seed)
     edit_batch, draw = _problem(backbone, config, batch, device)
+    with torch.no_grad():
+        empty = {name: text[0] for name, text in backbone.encode_text([""]).items()}
     backbone.drop_encoders()
-    w = Weights(m.lambda_cycle, m.lambda_prior, m.lambda_id, m.alpha)
-    todo, weights = works(G, edit_batch, draw, w), list(backbone.experts.parameters())
+    G = make_roles(config, backbone, bank, empty)
+    todo = works(objective, G, edit_batch, draw, m)
+    weights, calls = list(backbone.experts.parameters()), objective.calls(config)
 
     def clean(work: Work) -> Work:
         for p in weights:
@@ -231,18 +187,18 @@ def measure(config: TrainConfig, device: str, batch: int, repeats: int) -> Repor
         return work
 
     def weigh(work: Work) -> int:
-        return peak_saved_bytes(work, weights) if device == "cpu" else _peak_allocated(work)
+        return peak_saved_bytes(work, weights) if device == "cpu" else peak_allocated_bytes(work)
 
-    memory = {name: weigh(clean(todo[name])) for name in GRAPHS}
+    memory = {name: weigh(clean(todo[name])) for name in GRAPHS if name in todo}
     seconds: dict[str, list[float]] = {name: [] for name in todo}
     # A part is run as often as in a full step: in a row, as there, and its noise averages alike.
-    calls = {"ema": len(draw.grid) - 1, "base": BASE_FORWARDS, "supervised": GRADIENT_PASSES}
+    often = {PARTS[part][0]: max(1, count) for part, count in calls._asdict().items()}
     for i in range(repeats + 1):
         for name, work in todo.items():
-            spent = _seconds(clean(work), device, calls.get(name, 1))
+            spent = _seconds(clean(work), device, often.get(name, 1))
             if i:  # the first run of anything is slower
                 seconds[name].append(spent)
-    return Report(_setting(config, device, edit_batch, repeats), calls["ema"], seconds, memory)
+    return Report(_setting(config, device, edit_batch, repeats), calls, seconds, memory)
 
 
 def _setting(config: TrainConfig, device: str, batch: EditBatch, repeats: int) -> str:

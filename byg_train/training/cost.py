@@ -10,6 +10,9 @@ from typing import NamedTuple
 
 from ..config import TrainConfig
 from ..models.networks import Network, WanNetwork, network
+from ..objectives import SUPERVISED, objective_of
+from ..objectives.identity import IDENTITY
+from ..objectives.objective import Objective
 
 
 class Gpu(NamedTuple):
@@ -57,19 +60,21 @@ class StepCost(NamedTuple):
 
 
 def step_cost(config: TrainConfig, r: float) -> StepCost:
-    """Algorithm 1 in forwards: n rollout steps, three gradient passes, four base predictions.
+    """What the run's objective asks of the networks, in forwards.
 
-    At weight 0 there is no identity pass. A gradient pass of a LoRA costs 2 F (no gradients of base
-    weights), 3 F with checkpointing. With classifier-free guidance the prior asks the base twice as
-    often.
+    A gradient pass of a LoRA costs 2 F (no gradients of base weights), 3 F with checkpointing. With
+    classifier-free guidance the base is asked twice as often.
     """
-    gradient, m = (3.0 if config.model.gradient_checkpointing else 2.0), config.method
-    if m.objective == "supervised":
-        return StepCost(gradient, gradient, gradient, gradient)
-    priors = 4 if m.prior_guidance == 1 else 8
-    full = config.rollout.steps + (3 if m.lambda_id else 2) * gradient + priors * r
-    share = m.identity_probability
-    return StepCost(full, gradient, share * gradient + (1 - share) * full, gradient)
+    gradient = 3.0 if config.model.gradient_checkpointing else 2.0
+    base = r if config.method.prior_guidance == 1 else 2 * r
+
+    def cost(objective: Objective) -> float:
+        calls = objective.calls(config)
+        return calls.gradients * gradient + calls.edit + calls.ema + calls.base * base
+
+    full, identity, supervised = map(cost, (objective_of(config), IDENTITY, SUPERVISED))
+    share = config.method.identity_share
+    return StepCost(full, identity, share * identity + (1 - share) * full, supervised)
 
 
 def look_cost(config: TrainConfig) -> float:

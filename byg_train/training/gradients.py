@@ -5,49 +5,55 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ..config.methods import MethodConfig
+from ..core.roles import EditBatch, Roles
 from ..core.schedule import Draw
-from ..core.step import Backward, EditBatch, Roles, Weights, dream, staged_step
+from ..objectives.objective import Backward, Objective
 
-# Term -> the stages of `staged_step` in which it must leave a gradient.
-STAGES = {
-    "identity": ("identity",),
-    "cycle": ("reverse", "forward"),
-    "prior": ("reverse", "forward"),
-}
-ORDER = ("identity", "reverse", "forward")
+
+class GradientNorms:
+    """A `Backward` that notes the norm of each stage's gradient, and leaves none behind."""
+
+    def __init__(self, parameters: dict[str, nn.Parameter], backward: Backward) -> None:
+        self.parameters, self.backward = parameters.values(), backward
+        self.norms: dict[str, float] = {}
+
+    def __call__(self, loss: Tensor, stage: str) -> float:
+        """Backpropagate, without the factor in what is noted."""
+        factor = self.backward(loss, stage)
+        grads = [p.grad.norm() for p in self.parameters if p.grad is not None]
+        self.norms[stage] = torch.stack(grads).norm().item() / factor if grads else 0.0
+        for p in self.parameters:
+            p.grad = None
+        return factor
 
 
 def term_gradients(
+    objective: Objective,
     G: Roles,
     batch: EditBatch,
     draw: Draw,
-    w: Weights,
+    w: MethodConfig,
     parameters: dict[str, nn.Parameter],
     backward: Backward,
 ) -> dict[str, float]:
-    """Gradient norms "term/stage" of every weighted term alone, at weight 1; leaves no gradient."""
-    norms, dreamt = {}, dream(G, batch, draw)
-    order = [stage for stage in ORDER if w.reverse or stage != "reverse"]
-    for term, stages in STAGES.items():
-        if getattr(w, term) == 0 or (term == "cycle" and not w.reverse):
-            continue
-        found = []
+    """Gradient norms "term/stage" of what the objective's terms declare; leaves no gradient.
 
-        def record(loss: Tensor, found: list[float] = found) -> float:
-            factor = backward(loss)
-            found.append(_norm(parameters) / factor)
-            for p in parameters.values():
-                p.grad = None
-            return factor
-
-        alone = w._replace(**{"cycle": 0.0, "prior": 0.0, "identity": 0.0, term: 1.0})
-        staged_step(G, batch, draw, alone, record, dreamt)
-        ran = order if term == "identity" else order[1:]  # at weight 0 there is no identity stage
-        by_stage = dict(zip(ran, found, strict=True))
-        norms |= {f"{term}/{stage}": by_stage[stage] for stage in stages if stage in by_stage}
-    return norms
-
-
-def _norm(parameters: dict[str, nn.Parameter]) -> float:
-    grads = [p.grad.norm() for p in parameters.values() if p.grad is not None]
-    return torch.stack(grads).norm().item() if grads else 0.0
+    Each weight is tried alone, at 1. Terms at weight 0, and those whose pass the settings leave
+    out, are not: they have no gradient to lose.
+    """
+    (prepared,) = objective.prepare(G, [(batch, draw)])
+    checked = [term for term in objective.terms if term.stages and getattr(w, term.weight)]
+    weights = {term.weight for term in objective.terms if term.weight}
+    found = {}
+    for weight in dict.fromkeys(term.weight for term in checked):
+        alone = w.model_copy(update={name: float(name == weight) for name in weights})
+        seen = GradientNorms(parameters, backward)
+        out = objective.step(G, batch, draw, alone, seen, prepared)
+        found |= {
+            f"{term.name}/{stage}": seen.norms.get(stage, 0.0)
+            for term in checked
+            if term.weight == weight and term.name in out.terms
+            for stage in term.stages
+        }
+    return found

@@ -1,27 +1,17 @@
-"""What one optimiser step takes its gradient from: micro-batches, each for one expert."""
+"""The micro-batches of an optimiser step, each for one expert, and the gradient of all of them."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 
+from ..config.methods import MethodConfig
+from ..core.roles import EditBatch, Roles
 from ..core.schedule import Draw
-from ..core.step import (
-    Backward,
-    EditBatch,
-    Roles,
-    StepOutput,
-    Weights,
-    dream_together,
-    identity_step,
-    staged_step,
-    supervised_step,
-)
 from ..models.backbone import Backbone
-
-Kind = Literal["byg", "supervised", "identity"]
+from ..objectives.objective import Backward, Objective, StepOutput
 
 
 class MicroBatch(NamedTuple):
@@ -33,34 +23,24 @@ class MicroBatch(NamedTuple):
 
 
 def gradients(
-    kind: Kind,
+    objective: Objective,
     G: Roles,
     work: list[MicroBatch],
-    w: Weights,
+    w: MethodConfig,
     backward: Backward,
     backbone: Backbone,
 ) -> list[StepOutput]:
     """The gradient of all micro-batches, left in the weights; outputs in the order of `work`.
 
-    Algorithm 1 dreams all its targets first and in step. So each expert is needed once for them,
-    and once more at most for the gradients: over a run, the experts change places at most twice
-    per step.
-
-    Args:
-        kind: `byg`, Algorithm 1; `supervised`, Eq. 1 on the true edits; `identity` loss alone.
+    An objective prepares all of them first (Algorithm 1 dreams its targets in step). So each expert
+    is needed once for that, and once more at most for the gradients: over a run, the experts change
+    places at most twice per step.
     """
-    dreams = None
-    if kind == "byg":
-        dreams = dream_together(G, [(batch, draw) for _, batch, draw in work])
-
-    def step(i: int) -> StepOutput:
-        _, batch, draw = work[i]
-        if kind == "byg":
-            return staged_step(G, batch, draw, w, backward, dreams[i])
-        alone = supervised_step if kind == "supervised" else identity_step
-        return alone(G, batch, draw, backward)
-
-    outputs = {i: step(i) for i in _by_turns(work, backbone)}
+    prepared = objective.prepare(G, [(batch, draw) for _, batch, draw in work])
+    outputs = {
+        i: objective.step(G, work[i].batch, work[i].draw, w, backward, prepared[i])
+        for i in _by_turns(work, backbone)
+    }
     return [outputs[i] for i in range(len(work))]
 
 

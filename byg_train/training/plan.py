@@ -14,6 +14,7 @@ from ..media.fit import Size, buckets, nearest_bucket
 from ..models.backbone import token_counts
 from ..models.locate import local_folder
 from ..models.networks import download_size, network
+from ..objectives import objective_of
 from .cost import (
     CPU_TFLOPS,
     GPUS,
@@ -85,6 +86,7 @@ def _rows(config: TrainConfig, s: Shapes, data: Dataset | None) -> list[tuple[st
         ("buckets", _buckets(config, s, data)),
         ("tokens", _tokens(config, s, net.sequence(s.text, s.mean_image, source=True))),
         ("steps", _steps(config)),
+        ("losses", _losses(config)),
         *_step_rows(config, cost),
         ("memory" if config.model.path == "world" else "memory per GPU", _memory_words(need)),
         *_times(config, cost, need.total),
@@ -149,6 +151,15 @@ def _steps(config: TrainConfig) -> str:
         f"{t.steps} of {t.global_batch} items ({t.accumulation} x {t.batch_size}), "
         f"after {warmup} of identity"
     )
+
+
+def _losses(config: TrainConfig) -> str:
+    """A line for each term that counts: its weight, its name in the logs, and what it wants."""
+    weights = [
+        (1.0 if term.weight is None else getattr(config.method, term.weight), term)
+        for term in objective_of(config).terms
+    ]
+    return "\n".join(f"{w:g} x {term.name}: {term.about}" for w, term in weights if w)
 
 
 def _memory_words(need: Memory) -> str:

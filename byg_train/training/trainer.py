@@ -1,4 +1,4 @@
-"""The loop: identity warm-up, then Algorithm 1; logs, samples, checkpoints. Knows no equations."""
+"""The loop: identity warm-up, then the objective; logs, samples, checkpoints. No equations."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from accelerate import Accelerator
 from torch import Tensor
 
 from ..config import ConfigError, TrainConfig
 from ..core import schedule
-from ..core.step import StepOutput, Weights
-from ..data.batches import Batches, to_device
+from ..data.batches import to_device
 from ..models.lora_file import PREFIX, expert_path, write_lora
+from ..objectives import objective_of
+from ..objectives.identity import IDENTITY
+from ..objectives.objective import StepOutput
 from ..progress import Progress
-from .assembly import build_model, encode, hold_out, prior_velocity
+from .assembly import Parts, assemble
 from .checkpoint import checkpoints, load_run, prune, read_state, save_run
 from .gradients import term_gradients
 from .metrics import Metrics
@@ -47,12 +48,13 @@ def train(
     """Run (or go on with) a training; returns the final LoRA's file, or those of a pair."""
     with stops_at_once(NOTHING_LOST):
         remove_half_written(output)
-        trainer = Trainer(config, data, output, device)
+        trainer = Trainer(config, data, output, assemble(config, data, output, device))
         if resume:
             trainer.resume()
         if trainer.state.step == 0:
             trainer.look()
-    with stop_requests() as stop, Progress(*trainer.state.phase(config)) as progress:
+    line = Progress(*trainer.state.phase(config), labels=trainer.labels)
+    with stop_requests() as stop, line as progress:
         while not trainer.state.finished(config):
             record = trainer.optimizer_step()
             trainer.metrics.write(record)
@@ -77,38 +79,22 @@ def listed(files: Iterable[Path]) -> str:
 class Trainer:
     """Everything a run holds, and the few things it does."""
 
-    def __init__(self, config: TrainConfig, data: Dataset, output: Path, device: str) -> None:
+    def __init__(self, config: TrainConfig, data: Dataset, output: Path, parts: Parts) -> None:
         self.config, self.data, self.output, self.state = config, data, output, State()
-        self.accelerator = Accelerator(
-            cpu=device == "cpu",
-            log_with=["tensorboard", *(["wandb"] if config.train.wandb else [])],
-            project_dir=output,
-        )
-        self.device = self.accelerator.device
+        self.accelerator, self.device = parts.accelerator, parts.accelerator.device
+        self.backbone, self.bank, self.roles = parts.backbone, parts.bank, parts.roles
+        self.optimizer, self.held_out = parts.optimizer, parts.held_out
+        self.cache, self.batches = parts.cache, parts.batches
+        self.objective = objective_of(config)
         self.metrics = Metrics(output / "metrics.jsonl", self.accelerator)
         self.generator = torch.Generator().manual_seed(config.seed)
-        self.backbone, self.bank, self.optimizer = build_model(config, str(self.device))
         self.spans = {expert: self.backbone.spans[expert] for expert in self.bank.experts}
-        self.cache = encode(config, data, self.backbone)
-        self.batches = Batches(data.train, self.cache, config.train.batch_size, config.seed)
-        self.held_out = hold_out(config, data, self.cache, self.backbone, self.device)
-        velocity, m = self.backbone.velocity, config.method
-        self.sampler = partial(velocity, guidance=config.guidance.sample)
-        self.roles = self.bank.roles(
-            edit=partial(velocity, guidance=config.guidance.train),
-            base=prior_velocity(config, self.backbone, self.cache.text("")),
-        )
-        self.unpaired = m.objective == "byg"
-        self.weights = Weights(
-            m.lambda_cycle,
-            m.lambda_prior,
-            m.lambda_id,
-            m.alpha,
-            m.directional,
-            m.bootstrapping,
-            m.routing,
-            m.reverse,
-        )
+        self.sampler = partial(self.backbone.velocity, guidance=config.guidance.sample)
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """What the progress line calls every term of the run, the warm-up's included."""
+        return {term.name: term.label for term in (*self.objective.terms, *IDENTITY.terms)}
 
     # ------------------------------------------------------------ stepping
 
@@ -120,10 +106,9 @@ class Trainer:
             self._end_warmup()
             spans = self.spans
         chance = torch.rand((), generator=self.generator).item()
-        random_identity = self.unpaired and chance < self.config.method.identity_probability
-        identity_only = self.state.warming_up or random_identity
-        due = self.unpaired and not identity_only
-        if due and self.state.check_is_due(self.config.train.check_gradients_every):
+        identity_only = self.state.warming_up or chance < self.config.method.identity_share
+        every = self.config.train.check_gradients_every
+        if not identity_only and self.objective.is_checked and self.state.check_is_due(every):
             self._check_gradients()
         work = [self._micro_batch(spans) for _ in range(self.config.train.accumulation)]
         outputs = self._gradients(work, identity_only)
@@ -149,11 +134,11 @@ class Trainer:
         return schedule.Draw(eps.to(x), t.to(x), grid.to(x))
 
     def _gradients(self, work: list[MicroBatch], identity_only: bool) -> list[StepOutput]:
-        kind = "identity" if identity_only else self.config.method.objective
-        return gradients(kind, self.roles, work, self.weights, self._backward, self.backbone)
+        objective, w = IDENTITY if identity_only else self.objective, self.config.method
+        return gradients(objective, self.roles, work, w, self._backward, self.backbone)
 
-    def _backward(self, loss: Tensor) -> float:
-        self._expect_a_number("loss", loss.item())
+    def _backward(self, loss: Tensor, stage: str) -> float:
+        self._expect_a_number(f"loss of the {stage} pass", loss.item())
         factor = 1 / self.config.train.accumulation
         self.accelerator.backward(loss * factor)
         return factor
@@ -212,7 +197,8 @@ class Trainer:
         before, found = self.generator.get_state(), {}
         for expert in self.spans:
             draw, p = self._draw(batch.x, expert), self.bank.named_parameters()
-            norms = term_gradients(self.roles, batch, draw, self.weights, p, self._backward)
+            m = self.config.method
+            norms = term_gradients(self.objective, self.roles, batch, draw, m, p, self._backward)
             found |= {label(name, expert, self.spans): norm for name, norm in norms.items()}
         self.generator.set_state(before)
         for where in (name for name, norm in found.items() if norm == 0):
@@ -237,7 +223,7 @@ class Trainer:
         look = self.held_out.look(self.roles.edit, self.sampler)
         look.save(self.output / "samples", self.state.step)
         late = self.state.main_step > self.config.train.steps // 4  # before, it cannot edit yet
-        if late and self.unpaired:  # the advice is about unpaired training
+        if late and not self.config.method.needs_pairs:  # the advice is about unpaired training
             for sentence in look.warnings():
                 log.warning("step %d: %s", self.state.step, sentence)
         measures = {k: v for k, v in look._asdict().items() if isinstance(v, float)}

@@ -15,8 +15,8 @@ from torch import Tensor
 from ..config import TrainConfig
 from ..core.flow import noised, one_step, rollout
 from ..core.losses import velocity_mse
+from ..core.roles import EditBatch, Velocity
 from ..core.schedule import middles_of_t, time_grid
-from ..core.step import EditBatch, Velocity
 from ..media.clip_grid import frame_strip, side_by_side
 from ..media.grid import labelled_grid
 from ..media.pixels import to_frames, to_picture

@@ -6,68 +6,49 @@ staged form backpropagates one graph at a time, at the memory of one supervised 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
 
-from .flow import at_rank, noised, one_step, rollout_steps, route_gradient
-from .losses import prior_loss, velocity_mse
-from .schedule import Draw
+from ..config.methods import BygConfig
+from ..core.flow import at_rank, noised, one_step, rollout_steps, route_gradient
+from ..core.losses import prior_loss, velocity_mse
+from .identity import IDENTITY_LOSS
+from .objective import Backward, Calls, Objective, StepOutput, Term, detached, weighted
 
-Text = Any  # prompt embeddings, opaque here
+if TYPE_CHECKING:
+    from ..config import TrainConfig
+    from ..core.roles import EditBatch, Roles, Text, Velocity
+    from ..core.schedule import Draw
 
-
-class Velocity(Protocol):
-    """(x_t (B, ...), t (B,), text, source like x_t or None) -> v like x_t."""
-
-    def __call__(self, x_t: Tensor, t: Tensor, text: Text, source: Tensor | None = None) -> Tensor:
-        """Predict the velocity at (x_t, t)."""
-
-
-class Roles(NamedTuple):
-    """The three networks of Algorithm 1, usually one set of weights (`lora.LoraBank`)."""
-
-    edit: Velocity  # G_edit, trains
-    ema: Velocity  # G_EMA, dreams the targets
-    base: Velocity  # G_T2I, frozen; called without a source
-
-
-class EditBatch(NamedTuple):
-    """Training tuples (x, c, c_inv, p_src, p_tgt); line 2. Latents are (B, C, F, H, W)."""
-
-    x: Tensor
-    c: Text
-    c_inv: Text
-    p_src: Text
-    p_tgt: Text
-    y: Tensor | None = None  # the true edit, which `supervised_step` alone may see
-
-
-class Weights(NamedTuple):
-    """The lambdas of Eq. 5, the alpha of section 4.2, and what section 6 leaves out of them."""
-
-    cycle: float = 1.0
-    prior: float = 1.0
-    identity: float = 0.2
-    alpha: float = 0.1
-    directional: float = 1.0  # of L_dir inside the prior
-    bootstrapping: bool = True  # False: the forward pass gets x_t for y_t
-    routing: bool = True  # False: the reverse pass sees y_hat, not y_0
-    reverse: bool = True  # False: no reverse pass, so neither cycle nor reverse prior
-
-
-class StepOutput(NamedTuple):
-    """The weighted total () and every term (B,), detached; t (B,) for logging by noise level.
-
-    A pass that counts for nothing is not made, and its terms are missing: identity at weight 0,
-    cycle and reverse prior without the reverse pass.
-    """
-
-    loss: Tensor
-    terms: dict[str, Tensor]
-    t: Tensor
+# Eq. 5. Routing takes the gradients of cycle and reverse prior on into the forward pass, where that
+# of the reverse prior cannot be told from the forward prior's own.
+TERMS = (
+    Term(
+        name="cycle",
+        label="cyc",
+        about="editing back finds the source (Eq. 3)",
+        weight="lambda_cycle",
+        stages=("reverse", "forward"),
+    ),
+    Term(
+        name="prior_fwd",
+        label="pri→",
+        about="the edit goes where the captions pull the base (Eq. 2)",
+        weight="lambda_prior",
+        stages=("forward",),
+    ),
+    Term(
+        name="prior_rev",
+        label="pri←",
+        about="so does the way back",
+        weight="lambda_prior",
+        stages=("reverse",),
+    ),
+    IDENTITY_LOSS._replace(weight="lambda_id", stages=("identity",)),
+)
 
 
 class Dream(NamedTuple):
@@ -75,10 +56,6 @@ class Dream(NamedTuple):
 
     y_t: Tensor
     y_0: Tensor
-
-
-# Backpropagates a scalar and returns the factor by which it scaled it (accumulation, loss scaler).
-Backward = Callable[[Tensor], float]
 
 
 def _caption_pair(
@@ -112,7 +89,7 @@ def dream_together(G: Roles, work: list[tuple[EditBatch, Draw]]) -> list[Dream]:
     return [Dream(*state) for state in last]
 
 
-def byg_step(G: Roles, batch: EditBatch, draw: Draw, w: Weights) -> StepOutput:
+def byg_step(G: Roles, batch: EditBatch, draw: Draw, w: BygConfig) -> StepOutput:
     """Algorithm 1, lines 2-34, in one graph. The caller backpropagates `loss`."""
     x, c, c_inv, p_src, p_tgt = batch[:5]
     eps, t = draw.eps, draw.t
@@ -138,18 +115,18 @@ def byg_step(G: Roles, batch: EditBatch, draw: Draw, w: Weights) -> StepOutput:
         terms["prior_rev"] = _prior(w, v_rev, *_caption_pair(G.base, x_t, t, p_tgt, p_src))
 
     # Identity: an edit that is already fulfilled changes nothing
-    if w.identity:
+    if w.lambda_id:
         terms["identity"] = velocity_mse(G.edit(x_t, t, c_inv, x), u)
 
     # Eq. 5
-    return StepOutput(_total(w, terms), _detached(terms), t)
+    return StepOutput(weighted(TERMS, w, terms), detached(terms), t)
 
 
 def staged_step(
     G: Roles,
     batch: EditBatch,
     draw: Draw,
-    w: Weights,
+    w: BygConfig,
     backward: Backward,
     dreamt: Dream | None = None,
 ) -> StepOutput:
@@ -168,30 +145,30 @@ def staged_step(
         y_t = x_t
 
     # 1. Identity
-    terms = {}
-    if w.identity:
-        terms["identity"] = velocity_mse(G.edit(x_t, t, c_inv, x), u)
-        backward(w.identity * terms["identity"].mean())
+    identity = {}
+    if w.lambda_id:
+        identity = {"identity": velocity_mse(G.edit(x_t, t, c_inv, x), u)}
+        backward(weighted(TERMS, w, identity), "identity")
 
     # 2. Reverse: cycle and reverse prior; keep what reaches the edit
-    g = torch.zeros_like(x)
+    reverse, g = {}, torch.zeros_like(x)
     if w.reverse:
         seen = y_0 if w.routing else _one_step_ahead(G, batch, y_t, t)
         y_hyb = seen.detach().requires_grad_()
         v_rev = G.edit(x_t, t, c_inv, y_hyb)
-        terms["cycle"] = velocity_mse(v_rev, u)
-        terms["prior_rev"] = _prior(w, v_rev, *_caption_pair(G.base, x_t, t, p_tgt, p_src))
-        factor = backward((w.cycle * terms["cycle"] + w.prior * terms["prior_rev"]).mean())
+        reverse["cycle"] = velocity_mse(v_rev, u)
+        reverse["prior_rev"] = _prior(w, v_rev, *_caption_pair(G.base, x_t, t, p_tgt, p_src))
+        factor = backward(weighted(TERMS, w, reverse), "reverse")
         g = _float(y_hyb.grad) / factor
 
     # 3. Forward: forward prior and the routed gradient
     v_fwd = G.edit(y_t, t, c, x)
-    terms["prior_fwd"] = _prior(w, v_fwd, *_caption_pair(G.base, y_t, t, p_src, p_tgt))
+    forward = {"prior_fwd": _prior(w, v_fwd, *_caption_pair(G.base, y_t, t, p_src, p_tgt))}
     routed = (at_rank(t, g) * g * _float(v_fwd)).sum()
-    backward(w.prior * terms["prior_fwd"].mean() - routed)
+    backward(weighted(TERMS, w, forward) - routed, "forward")
 
-    terms = _detached(terms)
-    return StepOutput(_total(w, terms), terms, t)
+    terms = detached(identity | reverse | forward)
+    return StepOutput(weighted(TERMS, w, terms), terms, t)
 
 
 def _one_step_ahead(G: Roles, batch: EditBatch, y_t: Tensor, t: Tensor) -> Tensor:
@@ -200,35 +177,29 @@ def _one_step_ahead(G: Roles, batch: EditBatch, y_t: Tensor, t: Tensor) -> Tenso
         return one_step(y_t, G.edit(y_t, t, batch.c, batch.x), t)
 
 
-def _prior(w: Weights, v: Tensor, v_src: Tensor, v_tgt: Tensor) -> Tensor:
+def _prior(w: BygConfig, v: Tensor, v_src: Tensor, v_tgt: Tensor) -> Tensor:
     return prior_loss(v, v_src, v_tgt, w.alpha, w.directional)
-
-
-def _total(w: Weights, terms: dict[str, Tensor]) -> Tensor:
-    """Eq. 5, the mean over the batch: ()."""
-    weight = dict(cycle=w.cycle, prior_fwd=w.prior, prior_rev=w.prior, identity=w.identity)
-    return sum(weight[name] * term for name, term in terms.items()).mean()
-
-
-def identity_step(G: Roles, batch: EditBatch, draw: Draw, backward: Backward) -> StepOutput:
-    """The identity loss alone at weight 1: the warm-up, and B.1's random identity steps."""
-    x_t, u = noised(batch.x, draw.eps, draw.t), draw.eps - batch.x
-    identity = velocity_mse(G.edit(x_t, draw.t, batch.c_inv, batch.x), u)
-    backward(identity.mean())
-    return StepOutput(identity.mean().detach(), _detached(dict(identity=identity)), draw.t)
-
-
-def supervised_step(G: Roles, batch: EditBatch, draw: Draw, backward: Backward) -> StepOutput:
-    """Eq. 1, for those who have pairs: noise the true edit y, and predict its velocity."""
-    y_t, u = noised(batch.y, draw.eps, draw.t), draw.eps - batch.y
-    edit = velocity_mse(G.edit(y_t, draw.t, batch.c, batch.x), u)
-    backward(edit.mean())
-    return StepOutput(edit.mean().detach(), _detached(dict(edit=edit)), draw.t)
 
 
 def _float(a: Tensor) -> Tensor:
     return a.to(torch.promote_types(a.dtype, torch.float32))
 
 
-def _detached(terms: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: term.detach() for name, term in terms.items()}
+def _calls(config: TrainConfig) -> Calls:
+    m = config.method
+    return Calls(
+        gradients=1 + m.reverse + bool(m.lambda_id),
+        edit=int(m.reverse and not m.routing),
+        ema=config.rollout.steps,
+        base=4 if m.reverse else 2,
+    )
+
+
+BYG = Objective(
+    settings=BygConfig,
+    terms=TERMS,
+    calls=_calls,
+    step=staged_step,
+    prepare=dream_together,
+    joint=byg_step,
+)

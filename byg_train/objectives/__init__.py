@@ -1,0 +1,19 @@
+"""What one optimiser step takes its gradient from: the objectives, by `method.objective`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .byg import BYG
+from .objective import Objective
+from .supervised import SUPERVISED
+
+if TYPE_CHECKING:
+    from ..config import TrainConfig
+
+OBJECTIVES = {"byg": BYG, "supervised": SUPERVISED}
+
+
+def objective_of(config: TrainConfig) -> Objective:
+    """The objective of a run."""
+    return OBJECTIVES[config.method.objective]

@@ -1,0 +1,114 @@
+"""What an objective is: the record that the trainer, the logs, the checks, bench and plan read.
+
+An objective says once which losses it has, what weighs them, how often it asks each network, and
+leaves the gradient of a micro-batch in the weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from ..config import TrainConfig
+    from ..config.methods import MethodConfig
+    from ..core.roles import EditBatch, Roles
+    from ..core.schedule import Draw
+
+
+class Term(NamedTuple):
+    """A loss of an objective."""
+
+    name: str  # in the step's output, in metrics.jsonl and tensorboard
+    label: str  # on the progress line
+    about: str  # in the plan
+    weight: str | None = None  # the setting of `method` that weighs it; None: its weight is 1
+    stages: tuple[str, ...] = ()  # the backward passes in which it must reach the LoRA: checked
+
+
+class StepOutput(NamedTuple):
+    """The weighted total () and every term (B,), detached; t (B,) for logging by noise level.
+
+    A pass that counts for nothing is not made, and its terms are missing.
+    """
+
+    loss: Tensor
+    terms: dict[str, Tensor]
+    t: Tensor
+
+
+class Backward(Protocol):
+    """Backpropagates a step's graphs, one after the other."""
+
+    def __call__(self, loss: Tensor, stage: str) -> float:
+        """Backpropagate a scalar; returns the factor that scaled it (accumulation, loss scaler)."""
+
+
+class Step(Protocol):
+    """Leaves the gradient of one micro-batch in the weights."""
+
+    def __call__(
+        self,
+        G: Roles,
+        batch: EditBatch,
+        draw: Draw,
+        w: Any,
+        backward: Backward,
+        prepared: Any = None,
+        /,
+    ) -> StepOutput:
+        """`w`: the objective's own settings; `prepared`: what `prepare` made for this batch."""
+
+
+class Calls(NamedTuple):
+    """How often a full step asks the networks about one item."""
+
+    gradients: int  # the editor, forward and backward
+    edit: int = 0  # the editor without a gradient
+    ema: int = 0
+    base: int = 0
+
+
+def nothing(G: Roles, work: list[tuple[EditBatch, Draw]]) -> list[Any]:
+    """The preparation of an objective that needs none."""
+    return [None] * len(work)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Objective:
+    """An objective: its settings, its terms, what it asks, and its step."""
+
+    settings: type[MethodConfig]  # the section `method` of a run's configuration
+    terms: tuple[Term, ...]
+    calls: Callable[[TrainConfig], Calls]
+    step: Step
+    # All micro-batches of an optimiser step, before the first gradient is taken.
+    prepare: Callable[[Roles, list[tuple[EditBatch, Draw]]], list[Any]] = nothing
+    # The same gradient from one graph: to read, to test against and to measure beside `step`.
+    joint: Callable[[Roles, EditBatch, Draw, Any], StepOutput] | None = None
+
+    def __post_init__(self) -> None:
+        for term in self.terms:
+            if term.weight is not None and term.weight not in self.settings.model_fields:
+                raise ValueError(f"{term.name}: {self.settings.__name__} has no {term.weight!r}")
+            if term.stages and term.weight is None:
+                raise ValueError(f"{term.name}: only a term with a weight can be checked alone")
+
+    @property
+    def is_checked(self) -> bool:
+        """Whether a term could lose its gradient while others keep theirs."""
+        return any(term.stages for term in self.terms)
+
+
+def weighted(terms: Iterable[Term], w: MethodConfig, values: dict[str, Tensor]) -> Tensor:
+    """The mean over the batch of some terms' values (B,), each times its weight: ()."""
+    weight = {t.name: 1.0 if t.weight is None else getattr(w, t.weight) for t in terms}
+    return sum(weight[name] * value for name, value in values.items()).mean()
+
+
+def detached(values: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The values without their graphs, for logs."""
+    return {name: value.detach() for name, value in values.items()}
