@@ -185,9 +185,8 @@ def test_a_third_objective_trains(
     assert len(checks) == len(full)
     # At the first step B is zero and the editor is the base: nothing pulls it back there.
     assert all(r["match/match"] > 0 and (r["calm/calm"] > 0 or r is checks[0]) for r in checks)
-    last = console.file.getvalue().splitlines()[-1]
-    assert last.startswith("training") and [word for word in last.split() if word.isalpha()][-3:] == [
-        "mat", "cal", "id"]  # fmt: skip
+    last = console.file.getvalue().splitlines()[-1].split()
+    assert last[0] == "training" and [w for w in last if w.isalpha()][-3:] == ["mat", "cal", "id"]
     resumed = command(tiny_base, tiny_data, *more, "--steps", "5", "--resume")
     assert resumed.exit_code == 0, resumed.output
 
