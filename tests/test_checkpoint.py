@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import errno
+import io
 from copy import deepcopy
 from pathlib import Path
+from pickle import UnpicklingError
 
 import pytest
 import torch
+from states import same
 
+from byg_train.config import ConfigError
 from byg_train.files import atomic
 from byg_train.training.checkpoint import (
     checkpoints,
     load_checkpoint,
-    load_optimizer_state,
-    optimizer_state,
+    load_optimizer,
     prune,
+    read_about,
     save_checkpoint,
 )
 
@@ -33,15 +37,14 @@ def _stepped(steps: int) -> tuple[torch.nn.Linear, torch.optim.Optimizer]:
 
 def test_an_optimiser_goes_on_exactly_where_it_was(tmp_path: Path) -> None:
     net, optimizer = _stepped(3)
-    tensors, values = optimizer_state(optimizer)
-    weights = {k: v.detach().clone() for k, v in net.state_dict().items()}
-    save_checkpoint(tmp_path / "step-3", {"optimizer": tensors, "net": weights}, {"v": values})
+    state = {"optimizer": optimizer.state_dict()["state"], "net": net.state_dict()}
+    save_checkpoint(tmp_path / "step-3", state, {})
     whole, _ = _stepped(5)
 
     net, optimizer = _stepped(0)
-    parts, state = load_checkpoint(tmp_path / "step-3")
-    net.load_state_dict(parts["net"])
-    load_optimizer_state(optimizer, (parts["optimizer"], state["v"]))
+    state = load_checkpoint(tmp_path / "step-3")
+    net.load_state_dict(state["net"])
+    load_optimizer(optimizer, state["optimizer"])
     for i in (3, 4):
         optimizer.zero_grad()
         net(torch.full((1, 3), float(i + 1))).sum().backward()
@@ -96,15 +99,6 @@ class EightBit(torch.optim.Optimizer):
             self.state[parameters[index]] = {**state, **inner}
 
 
-def _same(a: object, b: object) -> bool:
-    """Equal to the last bit, type and key, at every depth."""
-    if isinstance(a, dict):
-        return isinstance(b, dict) and a.keys() == b.keys() and all(_same(a[k], b[k]) for k in a)
-    if isinstance(a, torch.Tensor):
-        return a.dtype == b.dtype and torch.equal(a, b)
-    return type(a) is type(b) and a == b
-
-
 @pytest.mark.parametrize("wrapped", [False, True])
 def test_an_eight_bit_optimiser_goes_on_exactly_where_it_was(wrapped: bool, tmp_path: Path) -> None:
     def start() -> tuple[torch.nn.Linear, EightBit]:
@@ -120,21 +114,20 @@ def test_an_eight_bit_optimiser_goes_on_exactly_where_it_was(wrapped: bool, tmp_
 
     net, optimizer = start()
     go(net, optimizer, range(3))
-    tensors, values = optimizer_state(optimizer)
-    save_checkpoint(tmp_path / "step-3", {"optimizer": tensors}, {"v": values})
-    parts, state = load_checkpoint(tmp_path / "step-3")
+    save_checkpoint(tmp_path / "step-3", optimizer.state_dict()["state"], {})
     twin, resumed = start()
     twin.load_state_dict(net.state_dict())
-    load_optimizer_state(resumed, (parts["optimizer"], state["v"]))
+    load_optimizer(resumed, load_checkpoint(tmp_path / "step-3"))
     saved, loaded = (o.state_dict()["state"] for o in (optimizer, resumed))
-    assert _same(saved, loaded)
+    assert same(saved, loaded)
     go(net, optimizer, range(3, 6))
     go(twin, resumed, range(3, 6))
     assert all(torch.equal(a, b) for a, b in zip(net.parameters(), twin.parameters(), strict=True))
 
 
 def test_any_depth_of_state_comes_back(tmp_path: Path) -> None:
-    """Keys that look like others, numbers of either kind, and what is empty."""
+    """Keys that look like others, numbers of either kind, what is empty, and one shared table."""
+    table = torch.linspace(-1, 1, 5)
     state = {
         0: {
             "step": 3,
@@ -142,38 +135,56 @@ def test_any_depth_of_state_comes_back(tmp_path: Path) -> None:
             "a": {"b": torch.zeros(2, dtype=torch.uint8), 1: {"deep": 0.1 + 0.2}, "1": True},
             "none": None,
             "empty": {},
+            "table": table,
         },
-        1: {"step": torch.tensor(2.0)},
+        1: {"step": torch.tensor(2.0), "table": table},
     }
-
-    class Holder(EightBit):
-        def state_dict(self) -> dict:
-            return {"state": state, "param_groups": []}
-
-        def load_state_dict(self, saved: dict) -> None:
-            self.found = saved["state"]
-
-    holder = Holder([torch.nn.Parameter(torch.ones(1))], wrapped=False)
-    tensors, values = optimizer_state(holder)
-    save_checkpoint(tmp_path / "step-1", {"optimizer": tensors}, {"v": values})
-    parts, plain = load_checkpoint(tmp_path / "step-1")
-    load_optimizer_state(holder, (parts["optimizer"], plain["v"]))
-    assert _same(state, holder.found)
+    save_checkpoint(tmp_path / "step-1", state, {"n": 1})
+    loaded = load_checkpoint(tmp_path / "step-1")
+    assert same(state, loaded)
+    assert loaded[0]["table"].data_ptr() == loaded[1]["table"].data_ptr()
+    assert read_about(tmp_path / "step-1") == {"n": 1}
 
 
+def test_a_checkpoint_runs_no_code(tmp_path: Path) -> None:
+    """What somebody put into the file in place of tensors is refused, not run."""
+    save_checkpoint(tmp_path / "step-1", {"path": Path("x")}, {})
+    with pytest.raises(UnpicklingError, match="[Ww]eights.only"):
+        load_checkpoint(tmp_path / "step-1")
+
+
+def test_a_checkpoint_of_another_version_is_named(tmp_path: Path) -> None:
+    (tmp_path / "step-1").mkdir()
+    with pytest.raises(ConfigError, match="step-1 has no state.pt"):
+        load_checkpoint(tmp_path / "step-1")
+
+
+@pytest.mark.parametrize("after", [10, 5000])
 def test_a_full_disk_leaves_the_previous_files_intact(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    after: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    save_checkpoint(tmp_path / "step-1", {"a": {"x": torch.ones(2)}}, {"n": 1})
+    """Whether it is full at the first byte or in the middle of a tensor."""
+    state = {"x": torch.ones(5000)}
+    save_checkpoint(tmp_path / "step-1", state, {"n": 1})
+    real = Path.open
 
-    def full(path: Path, data: bytes) -> None:
-        with path.open("wb") as file:
-            file.write(data[: len(data) // 2])
-        raise OSError(errno.ENOSPC, "No space left on device")
+    class Full(io.RawIOBase):
+        def __init__(self, file: io.BufferedIOBase) -> None:
+            self.file, self.written = file, 0
 
-    monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(OSError, match="No space"):
-        save_checkpoint(tmp_path / "step-2", {"a": {"x": torch.ones(2)}}, {"n": 2})
+        def writable(self) -> bool:
+            return True
+
+        def write(self, data: bytes) -> int:
+            self.written += len(data)
+            if self.written > after:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return self.file.write(data)
+
+    monkeypatch.setattr(Path, "open", lambda path, mode: Full(real(path, mode)))
+    with pytest.raises(OSError, match="No space") as caught:
+        save_checkpoint(tmp_path / "step-2", state, {"n": 2})
+    assert caught.value.errno == errno.ENOSPC
     assert [p.name for p in checkpoints(tmp_path)] == ["step-1"]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["step-1"]
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from typer.testing import CliRunner, Result
 
 from byg_train.cli.app import app
@@ -24,6 +24,7 @@ from byg_train.data.items import load_items
 from byg_train.export.card import TINY, card, has_workflow, workflow
 from byg_train.export.run import export_run
 from byg_train.models.lora_file import LoraInfo, read_lora, write_lora
+from byg_train.training.checkpoint import load_checkpoint
 from byg_train.training.run_folder import write_config
 from byg_train.training.trainer import train
 
@@ -111,7 +112,7 @@ def test_weights_of_a_step(run: Path, tmp_path: Path, weights: str, step: int) -
     info = LoraInfo.from_metadata(file.metadata)
     role = {"live": "edit", "ema": "ema"}[weights]
     assert (info.steps, info.weights) == (step, role)
-    state = load_file(run / "checkpoints" / f"step-{step:06d}" / "lora.safetensors")
+    state = load_checkpoint(run / "checkpoints" / f"step-{step:06d}")["lora"]
     wanted = {
         key.removeprefix(f"{role}.transformer."): value * (2 if ".lora_B" in key else 1)
         for key, value in state.items()

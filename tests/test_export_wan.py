@@ -27,6 +27,7 @@ from byg_train.editing.editor import open_lora
 from byg_train.export import run as export_module
 from byg_train.export.card import BOTH, card, has_workflow, workflow
 from byg_train.models.lora_file import LoraInfo, read_lora
+from byg_train.training.checkpoint import save_checkpoint
 from byg_train.training.run_folder import write_config
 from tools.prompts import prompt_of
 
@@ -75,10 +76,7 @@ def run(tmp_path: Path) -> Path:
         for expert in ("high", "low")
         for x in "AB"
     }
-    checkpoint = folder / "checkpoints" / "step-000009"
-    checkpoint.mkdir(parents=True)
-    save_file(state, checkpoint / "lora.safetensors")
-    (checkpoint / "state.json").write_text("{}")
+    save_checkpoint(folder / "checkpoints" / "step-000009", {"lora": state}, {})
     for step in (5, 9, 12):
         Image.new("RGB", (8, 8), (step, 0, 0)).save(folder / "samples" / f"step-{step:06d}.png")
         films.write(folder / "samples" / f"step-{step:06d}.mp4", films.drawn(step))

@@ -16,7 +16,7 @@ from ..data.items import load_items
 from ..files import atomic
 from ..models.backbone import boundary, pixel_multiple
 from ..models.lora_file import PREFIX, LoraInfo, expert_path, read_lora, write_lora
-from ..training.checkpoint import checkpoints
+from ..training.checkpoint import checkpoints, load_checkpoint
 from ..training.run_folder import CONFIG, lora_info, read_config
 from .card import ALONE, BOTH, card, has_workflow, workflow
 from .naming import public_name
@@ -160,11 +160,10 @@ def _write_weights(run: Path, found: Found, info: LoraInfo, lora: Path) -> dict[
 def _of_checkpoint(folder: Path, weights: str) -> dict[str, dict[str, Tensor]]:
     """Expert -> its tensors as diffusers names them; without EMA, nothing of `ema`."""
     experts: dict[str, dict[str, Tensor]] = {}
-    with safe_open(folder / "lora.safetensors", "pt") as file:
-        for key in file.keys():  # noqa: SIM118
-            role, expert, name = key.split(".", 2)
-            if role == weights:
-                experts.setdefault(expert, {})[name] = file.get_tensor(key)
+    for key, tensor in load_checkpoint(folder)["lora"].items():
+        role, expert, name = key.split(".", 2)
+        if role == weights:
+            experts.setdefault(expert, {})[name] = tensor
     return experts
 
 

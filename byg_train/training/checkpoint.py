@@ -1,56 +1,21 @@
-"""Exact resume: LoRA, EMA, optimiser, counters and random states, as safetensors and JSON."""
+"""Exact resume: LoRA, EMA, optimiser and random states in one file, counters as JSON beside it."""
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save
 from torch import Tensor
 
+from ..config import ConfigError
 from ..files import atomic
 from ..models.lora import LoraBank
 
-# Named tensors, and plain values that JSON can hold.
-State = tuple[dict[str, Tensor], dict[str, Any]]
-
-
-def optimizer_state(optimizer: torch.optim.Optimizer) -> State:
-    """An optimiser's state, flattened; a name is the JSON list of the keys that lead to its entry.
-
-    AdamW has a dict of tensors and numbers for each parameter; 8-bit optimisers nest deeper.
-    """
-    tensors, values = {}, {}
-    for path, value in _leaves(optimizer.state_dict()["state"], ()):
-        (tensors if isinstance(value, Tensor) else values)[json.dumps(path)] = value
-    return tensors, values
-
-
-def load_optimizer_state(optimizer: torch.optim.Optimizer, saved: State) -> None:
-    """The inverse of `optimizer_state`; parameter groups (rates) stay as they are."""
-    state: dict[int, dict[str, Any]] = {}
-    for part in saved:
-        for name, value in part.items():
-            *path, last = json.loads(name)
-            inside: dict = state
-            for key in path:
-                inside = inside.setdefault(key, {})
-            inside[last] = value
-    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
-
-
-def _leaves(value: Any, path: tuple) -> Iterator[tuple[tuple, Any]]:
-    """What is no dict, or an empty one, with the keys that lead there."""
-    if not isinstance(value, dict) or (path and not value):
-        yield path, value
-        return
-    for key, inside in value.items():
-        yield from _leaves(inside, (*path, key))
+# Read with `weights_only`: tensors, numbers and names, and no code.
+TENSORS, ABOUT = "state.pt", "state.json"
 
 
 def random_state(generator: torch.Generator) -> dict[str, Tensor]:
@@ -69,30 +34,37 @@ def load_random_state(generator: torch.Generator, states: dict[str, Tensor]) -> 
         torch.cuda.set_rng_state(states["cuda"])
 
 
-def save_checkpoint(folder: Path, parts: dict[str, dict[str, Tensor]], state: dict) -> None:
-    """Write `<part>.safetensors` per part and `state.json`; the folder appears whole or not."""
+def save_checkpoint(folder: Path, state: dict[str, Any], about: dict[str, Any]) -> None:
+    """Write tensors in dicts of any depth, and plain values; the folder appears whole or not.
+
+    Tensors are written where they are, one after the other: the copy of one is the memory needed.
+    """
     with atomic(folder) as temporary:
         temporary.mkdir()
-        for name, tensors in parts.items():
-            # Copies: the format knows no shared tensors, such as the tables of an 8-bit optimiser.
-            own = {k: v.detach().to("cpu", copy=True).contiguous() for k, v in tensors.items()}
-            # Not save_file: it hides a full disk behind an error of its own.
-            (temporary / f"{name}.safetensors").write_bytes(save(own))
-        (temporary / "state.json").write_text(json.dumps(state, indent=1))
+        try:
+            with (temporary / TENSORS).open("wb") as file:
+                torch.save(state, file)
+        except RuntimeError as error:
+            # torch hides a full disk behind an error of its own.
+            raise (error.__context__ if isinstance(error.__context__, OSError) else error) from None
+        (temporary / ABOUT).write_text(json.dumps(about, indent=1))
 
 
-def read_state(folder: Path) -> dict[str, Any]:
+def read_about(folder: Path) -> dict[str, Any]:
     """The plain values of a checkpoint: counters and what else was told to `save_run`."""
-    return json.loads((folder / "state.json").read_text())
+    return json.loads((folder / ABOUT).read_text())
 
 
-def load_checkpoint(folder: Path) -> tuple[dict[str, dict[str, Tensor]], dict]:
-    """What `save_checkpoint` wrote."""
-    parts = {}
-    for path in folder.glob("*.safetensors"):
-        with safe_open(path, "pt") as file:
-            parts[path.stem] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    return parts, read_state(folder)
+def load_checkpoint(folder: Path) -> dict[str, Any]:
+    """The tensors that `save_checkpoint` wrote, on the CPU."""
+    if not (folder / TENSORS).exists():
+        raise ConfigError(f"{folder} has no {TENSORS}: another version of byg_train wrote it")
+    return torch.load(folder / TENSORS, map_location="cpu", weights_only=True)
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[int, Any]) -> None:
+    """Take the moments of every parameter; parameter groups (rates) stay as they are."""
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
 
 
 def save_run(
@@ -103,25 +75,28 @@ def save_run(
     about: dict[str, Any],
 ) -> None:
     """All that an exact resume needs, and plain values about it."""
-    tensors, values = optimizer_state(optimizer)
     lora, counts = bank.state_dict()
-    parts = {"lora": lora, "optimizer": tensors, "random": random_state(generator)}
-    save_checkpoint(folder, parts, {**about, "optimizer": values, "ema": counts})
+    state = {
+        "lora": lora,
+        "optimizer": optimizer.state_dict()["state"],
+        "random": random_state(generator),
+    }
+    save_checkpoint(folder, state, {**about, "ema": counts})
 
 
 def load_run(
     folder: Path, bank: LoraBank, optimizer: torch.optim.Optimizer, generator: torch.Generator
 ) -> None:
-    """The inverse of `save_run`; the plain values are `read_state`'s."""
-    parts, state = load_checkpoint(folder)
-    bank.load_state_dict(parts["lora"], state["ema"])
-    load_optimizer_state(optimizer, (parts["optimizer"], state["optimizer"]))
-    load_random_state(generator, parts["random"])
+    """The inverse of `save_run`; the plain values are `read_about`'s."""
+    state = load_checkpoint(folder)
+    bank.load_state_dict(state["lora"], read_about(folder)["ema"])
+    load_optimizer(optimizer, state["optimizer"])
+    load_random_state(generator, state["random"])
 
 
 def checkpoints(folder: Path) -> list[Path]:
     """Complete checkpoints, oldest first."""
-    return sorted(p.parent for p in folder.glob("step-*/state.json"))
+    return sorted(p.parent for p in folder.glob(f"step-*/{ABOUT}"))
 
 
 def prune(folder: Path, keep: int) -> None:

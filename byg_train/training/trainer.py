@@ -23,7 +23,7 @@ from ..objectives.identity import IDENTITY
 from ..objectives.objective import StepOutput
 from ..progress import Progress
 from .assembly import Parts, assemble
-from .checkpoint import checkpoints, load_run, prune, read_state, save_run
+from .checkpoint import checkpoints, load_run, prune, read_about, save_run
 from .gradients import term_gradients
 from .metrics import Metrics
 from .microbatches import MicroBatch, by_expert, gradients, label, means
@@ -245,7 +245,7 @@ class Trainer:
             log.warning("no checkpoint in %s yet: starting from the beginning", self.output)
             self.metrics.forget_after(-1)
             return
-        about = read_state(found[-1])
+        about = read_about(found[-1])
         if about["data"] != self.data.fingerprint:
             raise ConfigError(
                 f"{self.config.data.path} is not what this run was trained on (its pictures, texts "
