@@ -159,7 +159,12 @@ def test_wrong_settings_are_named(sketch: None) -> None:
 
 
 def test_a_third_objective_trains(
-    sketch: None, tiny_base: Path, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sketch: None,
+    tiny_base: Path,
+    tiny_data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     console = Console(file=io.StringIO(), width=200)
     monkeypatch.setattr(progress, "CONSOLE", console)
@@ -181,6 +186,7 @@ def test_a_third_objective_trains(
     for r in full:
         assert r["loss"] == pytest.approx(r["match"] + 0.25 * r["calm"], rel=1e-5)
         assert r["grad_norm"] > 0 and not {"cycle", "identity"} & r.keys()
+    assert "method.lambda" not in caplog.text  # the advice is for those who have these settings
     checks = [r for r in records if r["kind"] == "gradients"]
     assert len(checks) == len(full)
     # At the first step B is zero and the editor is the base: nothing pulls it back there.

@@ -15,8 +15,10 @@ from byg_train.core.flow import at_rank
 from byg_train.core.roles import EditBatch, Velocity
 from byg_train.media.grid import labelled_grid
 from byg_train.media.pixels import to_picture
+from byg_train.objectives.objective import Advice
 from byg_train.training.validation import BLIND, HeldOut, Look
 
+ADVICE = Advice(collapse="pull more", drift="pull less", blindness="copy for longer")
 # Channel 0 is an attribute, -1 in every source; a text is the value that it asks for.
 COUNT, VALUES = 3, {"c": 1.0, "c_inv": -1.0}
 Target = Callable[[Tensor, Tensor], Tensor]
@@ -88,7 +90,7 @@ def test_measures_of_a_perfect_editor() -> None:
     assert found.reconstruction == pytest.approx(0, abs=1e-6)
     assert found.identity == pytest.approx(0, abs=1e-6)
     assert found.blindness == pytest.approx(0, abs=1e-6)
-    assert found.warnings() == []
+    assert found.warnings(ADVICE) == []
 
 
 def overdone(value: Tensor, source: Tensor) -> Tensor:
@@ -105,7 +107,7 @@ def test_who_overdoes_an_edit_has_not_lost_the_source() -> None:
     wrong = ((off + lost) / t**2).mean().item()
     assert found.blindness == pytest.approx(found.identity / wrong, rel=1e-4)
     assert found.identity > 1 and found.blindness < BLIND
-    assert found.warnings() == []
+    assert found.warnings(ADVICE) == []
 
 
 def test_who_never_sees_the_source_is_blind() -> None:
@@ -121,11 +123,11 @@ def test_who_never_sees_the_source_is_blind() -> None:
     ],
 )
 def test_each_failure_raises_its_alarm(target: Target, alarms: list[str]) -> None:
-    found = look(target).warnings()
+    found = look(target).warnings(ADVICE)
     assert len(found) == len(alarms)
     for sentence, begins in zip(found, alarms, strict=True):
         assert sentence.startswith(begins)
-        assert "; " in sentence  # what to do
+        assert sentence.endswith(tuple(f"; {what}" for what in ADVICE))
 
 
 def test_the_grid_shows_what_was_sampled_decoded_one_by_one() -> None:

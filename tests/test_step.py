@@ -16,7 +16,7 @@ from byg_train.core.flow import noised, rollout
 from byg_train.core.losses import velocity_mse
 from byg_train.core.roles import EditBatch, Roles
 from byg_train.core.schedule import Draw
-from byg_train.objectives.byg import byg_step, staged_step
+from byg_train.objectives.byg import BYG, byg_step, staged_step
 from byg_train.objectives.identity import identity_step
 from byg_train.objectives.objective import Backward, StepOutput
 from byg_train.objectives.supervised import supervised_step
@@ -245,6 +245,18 @@ def test_zero_weights_stage_as_they_add(w: BygConfig) -> None:
     G = roles()
     staged_step(G, batch, draw, w, scaled(0.25))
     assert_same_gradients(gradients(G.edit), joint_gradients(batch, draw, w), 0.25)
+
+
+@pytest.mark.parametrize("weight", sorted({term.weight for term in BYG.terms}))
+def test_each_weight_alone_stages_as_it_adds(weight: str) -> None:
+    """A term that is declared is in both forms, and its gradient is the same."""
+    batch, draw = problem([0.9, 0.35])
+    w = changed(**{term.weight: 0.0 for term in BYG.terms} | {weight: 0.8})
+    G = roles()
+    out = staged_step(G, batch, draw, w, scaled(0.25))
+    assert_same_gradients(gradients(G.edit), joint_gradients(batch, draw, w), 0.25)
+    assert {term.name for term in BYG.terms if term.weight == weight} <= out.terms.keys()
+    torch.testing.assert_close(out.terms, byg_step(roles(), batch, draw, w).terms)
 
 
 @pytest.mark.parametrize("form", ["joint", "staged"])

@@ -16,7 +16,7 @@ from ..config.methods import BygConfig
 from ..core.flow import at_rank, noised, one_step, rollout_steps, route_gradient
 from ..core.losses import prior_loss, velocity_mse
 from .identity import IDENTITY_LOSS
-from .objective import Backward, Calls, Objective, StepOutput, Term, detached, weighted
+from .objective import Advice, Backward, Calls, Objective, StepOutput, Term, detached, weighted
 
 if TYPE_CHECKING:
     from ..config import TrainConfig
@@ -202,4 +202,9 @@ BYG = Objective(
     step=staged_step,
     prepare=dream_together,
     joint=byg_step,
+    advice=Advice(
+        collapse="raise method.lambda_prior or train longer",
+        drift="lower method.lambda_prior or optimizer.lr",
+        blindness="lengthen the warm-up or raise method.lambda_id",
+    ),
 )

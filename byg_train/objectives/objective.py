@@ -72,6 +72,14 @@ class Calls(NamedTuple):
     base: int = 0
 
 
+class Advice(NamedTuple):
+    """What to change when held-out items show that a run goes wrong."""
+
+    collapse: str  # edits are copies of their sources
+    drift: str  # editing back does not find the source
+    blindness: str  # the source is ignored
+
+
 def nothing(G: Roles, work: list[tuple[EditBatch, Draw]]) -> list[Any]:
     """The preparation of an objective that needs none."""
     return [None] * len(work)
@@ -89,6 +97,7 @@ class Objective:
     prepare: Callable[[Roles, list[tuple[EditBatch, Draw]]], list[Any]] = nothing
     # The same gradient from one graph: to read, to test against and to measure beside `step`.
     joint: Callable[[Roles, EditBatch, Draw, Any], StepOutput] | None = None
+    advice: Advice | None = None  # None: held-out items raise no alarms
 
     def __post_init__(self) -> None:
         for term in self.terms:

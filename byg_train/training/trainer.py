@@ -223,8 +223,8 @@ class Trainer:
         look = self.held_out.look(self.roles.edit, self.sampler)
         look.save(self.output / "samples", self.state.step)
         late = self.state.main_step > self.config.train.steps // 4  # before, it cannot edit yet
-        if late and not self.config.method.needs_pairs:  # the advice is about unpaired training
-            for sentence in look.warnings():
+        if late and self.objective.advice:
+            for sentence in look.warnings(self.objective.advice):
                 log.warning("step %d: %s", self.state.step, sentence)
         measures = {k: v for k, v in look._asdict().items() if isinstance(v, float)}
         self.metrics.write({"step": self.state.step, "kind": "held_out", **measures})

@@ -23,6 +23,7 @@ from ..media.pixels import to_frames, to_picture
 from ..media.writer import write_clip, write_picture
 from ..models.backbone import Backbone, Text
 from ..models.sampler import Sampling
+from ..objectives.objective import Advice
 
 # The one-step column is predicted from here: late enough to be guided, early enough to be a guess.
 ONE_STEP_T = 0.75
@@ -82,24 +83,24 @@ class Look(NamedTuple):
         if self.film is not None:
             write_clip(folder / f"step-{step:06d}.mp4", self.film.frames(), self.film.fps)
 
-    def warnings(self) -> list[str]:
-        """Sentences about identity collapse, drift and a forgotten source."""
+    def warnings(self, advice: Advice) -> list[str]:
+        """Sentences about identity collapse, drift and a forgotten source, with what to do."""
         found = []
         if self.edit_distance < COLLAPSE:
             found.append(
                 f"identity collapse: edits differ from their sources by {self.edit_distance:.3f} "
-                f"of the variance (below {COLLAPSE}); raise method.lambda_prior or train longer"
+                f"of the variance (below {COLLAPSE}); {advice.collapse}"
             )
         if self.reconstruction > DRIFT:
             found.append(
                 f"drift: editing back misses the source by {self.reconstruction:.2f} of its "
-                f"variance (above {DRIFT}); lower method.lambda_prior or optimizer.lr"
+                f"variance (above {DRIFT}); {advice.drift}"
             )
         if self.blindness > BLIND:
             found.append(
                 f"the source is being lost: the identity loss on held-out items is "
                 f"{self.identity:.2f}, {self.blindness:.2f} of that with the source upside down "
-                f"(above {BLIND}); lengthen the warm-up or raise method.lambda_id"
+                f"(above {BLIND}); {advice.blindness}"
             )
         return found
 
