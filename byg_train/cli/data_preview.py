@@ -3,74 +3,93 @@
 from __future__ import annotations
 
 import webbrowser
-from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ..data import DataError
-from ..data.check import Report, check, check_loose, rows_with_files
-from ..data.excluded import EXCLUDED, read_excluded
-from ..data.manifest import find_manifest
-from ..data.media_kind import kind_of
-from ..data.preview.page import inside, page
-from ..data.preview.server import PreviewServer
-from ..data.rows import data_folder, read_rows
-from ..data.styles import style_folders
-from ..files import atomic
-from ..progress import Progress
-from .data_check import limits
+from .options import BaseModel, DataFolder, Preset, Templates
+
+if TYPE_CHECKING:
+    from ..data.check import Report
+    from .data_check import Limits
 
 
-@dataclass(frozen=True)
-class PreviewFlags:
-    """The options of `data preview`."""
+def preview(
+    root: DataFolder,
+    static: Annotated[
+        Path | None,
+        typer.Option(metavar="OUT.html", help="Write the page to this file instead of serving it."),
+    ] = None,
+    port: Annotated[
+        int, typer.Option(help="Port of the page; 0 takes a free one.", min=0, max=65535)
+    ] = 0,
+    browser: Annotated[
+        bool, typer.Option("--open/--no-open", help="Open the page in a browser.")
+    ] = True,
+    templates: Templates = None,
+    preset: Preset = None,
+    model: BaseModel = None,
+) -> None:
+    """Look through a data set in a browser, and exclude what must not be trained on."""
+    from ..data.excluded import EXCLUDED, read_excluded
+    from ..data.preview.server import PreviewServer
+    from ..data.rows import data_folder
+    from .data_check import limits
 
-    root: Path
-    templates: Path | None
-    preset: str | None
-    model: str | None
-    static: Path | None
-    port: int
-    browser: bool
-
-
-def run_preview(flags: PreviewFlags) -> None:
-    """Look at everything once, then show it until Ctrl-C."""
-    root = data_folder(flags.root)
-    report = _report(root, flags)
-    if flags.static:
-        with Progress(len(report.facts), "packing") as progress:
-            pack = inside(report, progress.advance)
-            html = page(report, read_excluded(root), served=False, addresses=pack)
-        with atomic(flags.static) as temporary:
-            temporary.write_text(html, encoding="utf-8")
-        size = flags.static.stat().st_size / 1e6
-        typer.echo(
-            f"{flags.static} ({size:.1f} MB) shows the set in any browser, on a phone too. Its "
-            f"button downloads the decisions as {EXCLUDED}; put that file into {root}"
-        )
+    data_folder(root)
+    report = _report(root, templates, limits(root, preset, model))
+    if static:
+        _write(report, static)
         return
-    with PreviewServer(report, flags.port) as server:
-        typer.echo(f"{server.address}\nCtrl-C ends it; decisions are in {root / EXCLUDED} at once.")
-        if flags.browser:
+    with PreviewServer(report, port) as server:
+        typer.echo(
+            f"{server.address}\nDecisions are stored in {root / EXCLUDED} at once. "
+            "Press Ctrl-C to stop."
+        )
+        if browser:
             webbrowser.open(server.address)
         server.serve_until_interrupted()
-        entries = len(read_excluded(root))
-        typer.echo(f"\nTraining leaves out what the {entries} lines in {root / EXCLUDED} name.")
+    entries = len(read_excluded(root))
+    typer.echo(f"\nTraining leaves out what the {entries} lines in {root / EXCLUDED} name.")
 
 
-def _report(root: Path, flags: PreviewFlags) -> Report:
-    """Also of a folder that is no data set yet: a single style, or files with captions."""
-    tokens, multiple, data = limits(root, flags.preset, flags.model)
+def _write(report: Report, static: Path) -> None:
+    from ..data.excluded import EXCLUDED, read_excluded
+    from ..data.preview.page import inside, page
+    from ..files import atomic
+    from ..progress import Progress
+
+    with Progress(len(report.facts), "packing") as progress:
+        addresses = inside(report, progress.advance)
+        html = page(report, read_excluded(report.root), served=False, addresses=addresses)
+    with atomic(static) as temporary:
+        temporary.write_text(html, encoding="utf-8")
+    typer.echo(
+        f"{static} ({static.stat().st_size / 1e6:.1f} MB) shows the set in any browser, on a phone "
+        f"too. Its button downloads the decisions as {EXCLUDED}; put that file into {report.root}"
+    )
+
+
+def _report(root: Path, templates: Path | None, limits: Limits) -> Report:
+    """Check the folder, even if it is only a single style, or files with captions."""
+    from ..data.check import check, check_loose, rows_with_files
+    from ..data.manifest import find_manifest
+    from ..data.media_kind import kind_of
+    from ..data.rows import read_rows
+    from ..data.styles import style_folders
+    from ..progress import Progress
+
+    tokens, multiple, data = limits
     kind = kind_of(data)
     names = kind.names(root)
     if not names:
         raise DataError(f"{root} holds no {kind.many}; wanted {kind.formats.words} files")
     if find_manifest(root) is None and len(style_folders(root, kind)[0]) < 2:
-        with Progress(len(names), "looking") as progress:
+        with Progress(len(names), "checking") as progress:
             return check_loose(root, multiple, data, progress.advance)
-    rows, problems = read_rows(root, flags.templates, kind)
+    rows, problems = read_rows(root, templates, kind)
     number = len({path for _, path in rows_with_files(rows, root, kind)})
-    with Progress(number, "looking") as progress:
+    with Progress(number, "checking") as progress:
         return check(root, rows, problems, tokens, multiple, data, progress.advance)

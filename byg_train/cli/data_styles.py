@@ -3,63 +3,69 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from ..data import DataError, Problem, counted
-from ..data.excluded import drop_excluded
-from ..data.items import Item, balanced, check_items, expect_every_style, split
-from ..data.manifest import NAMES, find_manifest, write_manifest
-from ..data.media_kind import MediaKind, found_kind
-from ..data.rows import data_folder, styled_rows
-from ..data.styles import OWN
+from .options import DataFolder, Drop, Force, Templates
+
+if TYPE_CHECKING:
+    from ..data.items import Item
+    from ..data.media_kind import MediaKind
 
 
-@dataclass(frozen=True)
-class StylesFlags:
-    """The options of `data styles`."""
+def styles(
+    root: DataFolder,
+    templates: Templates = None,
+    caption: Annotated[
+        str | None,
+        typer.Option(help="Caption for files that have none, such as 'a picture'."),
+    ] = None,
+    holdout: Annotated[
+        int, typer.Option(help="Number of tuples held out for validation.", min=0)
+    ] = 4,
+    drop: Drop = False,
+    force: Force = False,
+) -> None:
+    """Write metadata.jsonl from style folders: every file into every other style, balanced."""
+    from ..data.excluded import drop_excluded
+    from ..data.items import balanced, check_items, expect_every_style, split
+    from ..data.manifest import NAMES, find_manifest, write_manifest
+    from ..data.media_kind import found_kind
+    from ..data.rows import data_folder, styled_rows
+    from ..data.styles import OWN
 
-    root: Path
-    templates: Path | None
-    caption: str | None
-    holdout: int
-    drop: bool
-    force: bool
-
-
-def run_styles(flags: StylesFlags) -> None:
-    """Write the manifest, or refuse with everything that cannot become a tuple."""
-    root = data_folder(flags.root)
+    data_folder(root)
     manifest = find_manifest(root)
-    if manifest and not (flags.force and manifest.name == NAMES[0]):
+    if manifest and not (force and manifest.name == NAMES[0]):
         raise DataError(
             f"{manifest} is already there; --force replaces a {NAMES[0]} (it is kept as .bak)"
         )
     kind = found_kind(root)
-    rows, problems = styled_rows(root, flags.templates, kind, flags.caption)
+    rows, problems = styled_rows(root, templates, kind, caption)
     rows, problems, excluded = drop_excluded(rows, problems, root)
     items, _, more = check_items(rows, root, kind, multiple=1)
     problems = [*problems, *more]
-    if problems and not flags.drop:
+    if problems and not drop:
         number = counted(len(problems), "problem")
         raise DataError(f"{number} in {root} ({_hint(problems, kind)})", problems)
-    train, test = split(items, flags.holdout, root, styled=True)
+    train, test = split(items, holdout, root, styled=True)
     expect_every_style(train, root, kind, problems)
-    times = Counter(id(item) for item in balanced(train))
-    write_manifest(root, [_fields(item, root, times[id(item)]) for item in (*train, *test)])
+    repeats = Counter(id(item) for item in balanced(train))
+    write_manifest(root, [_fields(item, root, repeats[id(item)]) for item in (*train, *test)])
     for problem in problems:
         typer.echo(f"left out: {problem}", err=True)
-    Console().print(_table(train, times, kind))
+    Console().print(_table(train, repeats, kind))
     typer.echo(
         f"{counted(len(train), 'tuple')} to train on and {len(test)} held out, in {root / NAMES[0]}"
         + (f"; {excluded} excluded" if excluded else "")
     )
-    if not flags.templates and not (root / OWN).is_file():
-        typer.echo(f"For other words, copy {kind.built_in} to {root / OWN} and change it there.")
+    if not templates and not (root / OWN).is_file():
+        typer.echo(f"For other texts, copy {kind.built_in} to {root / OWN} and change it there.")
 
 
 def _hint(problems: list[Problem], kind: MediaKind) -> str:
@@ -69,7 +75,7 @@ def _hint(problems: list[Problem], kind: MediaKind) -> str:
     return hint + stand_in if lacking else hint
 
 
-def _fields(item: Item, root: Path, times: int) -> dict:
+def _fields(item: Item, root: Path, repeats: int) -> dict:
     return {
         "file_name": item.path.relative_to(root).as_posix(),
         "src_caption": item.src_caption,
@@ -78,19 +84,19 @@ def _fields(item: Item, root: Path, times: int) -> dict:
         "reverse_instruction": item.reverse_instruction,
         "edit_type": item.edit_type,
         "split": item.split,
-        "repeats": times if times > 1 else None,
+        "repeats": repeats if repeats > 1 else None,
     }
 
 
-def _table(train: list[Item], times: Counter[int], kind: MediaKind) -> Table:
-    """Every direction: how many files, how often in an epoch."""
+def _table(train: list[Item], repeats: Counter[int], kind: MediaKind) -> Table:
+    """For each direction, the number of files and of tuples per epoch."""
     table = Table("from", "instruction", kind.many, "per epoch")
     files: Counter[tuple[str, str]] = Counter()
-    turns: Counter[tuple[str, str]] = Counter()
+    per_epoch: Counter[tuple[str, str]] = Counter()
     for item in train:
         direction = item.path.parent.name, item.instruction
         files[direction] += 1
-        turns[direction] += times[id(item)]
+        per_epoch[direction] += repeats[id(item)]
     for direction, number in sorted(files.items()):
-        table.add_row(*direction, str(number), str(turns[direction]))
+        table.add_row(*direction, str(number), str(per_epoch[direction]))
     return table
