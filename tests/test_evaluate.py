@@ -121,8 +121,8 @@ def test_clips_are_compared_at_one_rate(tmp_path: Path, rate: str, fits: bool) -
 def test_a_network_that_cannot_be_had_is_explained(root: Path) -> None:
     done, _ = score(root, "--metrics", "dino", "--dino", "nobody/no-such-network")
     assert done.exit_code == 2
-    assert "dino needs nobody/no-such-network, which cannot be had" in done.stderr
-    assert "pass it with --dino" in done.stderr
+    assert "nobody/no-such-network cannot be loaded" in done.stderr
+    assert "--dino" in done.stderr and "--metrics" in done.stderr
 
 
 def test_files_that_are_no_weights_are_explained(root: Path, clip_folder: Path) -> None:  # noqa: F811
@@ -140,19 +140,19 @@ def test_files_that_are_no_weights_are_explained(root: Path, clip_folder: Path) 
         done, _ = score(root, "--metrics", metric, "--clip", clip_folder, option, root / file,
                         "--truths", root / "truths")  # fmt: skip
         assert done.exit_code == 2, done.output
-        assert f"{option} {root / file} cannot be used" in done.stderr
-        assert message in done.stderr
+        assert f"{root / file} cannot be used" in done.stderr
+        assert message in done.stderr and option in done.stderr
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--metrics", "clp"], "--metrics clp: unknown; known are clip, dino"),
-        (["--metrics", "psnr"], "--metrics psnr needs --truths"),
-        (["--metrics", "flicker"], "needs clips, and not all of these tasks"),
-        (["--metrics", "viescore"], "needs --judge MODEL"),
+        (["--metrics", "clp"], "unknown metric clp; known are clip, dino"),
+        (["--metrics", "psnr"], "psnr needs truths; pass --truths"),
+        (["--metrics", "flicker"], "flicker needs clips"),
+        (["--metrics", "viescore"], "viescore needs judge; pass --judge MODEL"),
         (["--metrics", "motion", "--instruction", "x"], "needs clips"),
-        (["--metrics", "aesthetic"], "aesthetic needs --aesthetic-head FILE"),
+        (["--metrics", "aesthetic"], "aesthetic needs aesthetic head; pass --aesthetic-head FILE"),
         (["--judge", "a", "--vlm", "b"], "wanted either --judge NAME"),
         (["--judge", "a", "--endpoint", "host"], "wanted an address such as"),
         (["--motion", "up"], "--motion up: wanted edit_to_src, symmetric_mean, symmetric_sum"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,11 +22,9 @@ from ..progress import CONSOLE
 from .data import data_app
 from .edit_options import Device, edit
 from .evaluate import evaluate_app
+from .study import study
 
-# Appendix E of the paper.
-STUDY_QUESTION = "Which one is the better editing result?"
-
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(pretty_exceptions_enable=False)
 
 
 def main() -> None:
@@ -34,7 +33,9 @@ def main() -> None:
     logger.setLevel(logging.INFO)
     logger.addHandler(RichHandler(console=CONSOLE, show_path=False, log_time_format="%X"))
     _quiet_libraries()
-    app()
+    # Shells can complete the installed command `byg_train`, but not `python -m byg_train`.
+    completion = {"--install-completion", "--show-completion"} & set(sys.argv)
+    app(prog_name="byg_train" if completion else None)
 
 
 def _quiet_libraries() -> None:
@@ -168,44 +169,7 @@ def export(
         typer.echo("\n  ".join(map(str, ("Written:", *written))))
 
 
-@app.command()
-def study(
-    what: Annotated[
-        list[str],
-        typer.Argument(metavar="DIR_A DIR_B | report", help="Results of two methods, or the word."),
-    ],
-    sources: Annotated[
-        Path | None, typer.Option(help="What was edited, with metadata.jsonl.")
-    ] = None,
-    instruction: Annotated[
-        str | None, typer.Option(help="Of every edit, instead of a metadata.jsonl.")
-    ] = None,
-    votes: Annotated[Path, typer.Option(help="SQLite file of the votes.")] = Path("study.sqlite"),
-    question: Annotated[str, typer.Option(help="What raters are asked.")] = STUDY_QUESTION,
-    per_rater: Annotated[
-        int | None, typer.Option(help="Items for each rater, least seen first.")
-    ] = None,
-    host: Annotated[
-        str, typer.Option(help="0.0.0.0 to let others in this network, and phones, vote.")
-    ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Of the page; 0 takes a free one.")] = 8765,
-) -> None:
-    """Let people compare two methods blindly on a local web page; report what they say."""
-    with plain_errors():
-        from .study import StudyFlags, run_study
-
-        run_study(
-            StudyFlags(
-                what=what,
-                sources=sources,
-                votes=votes,
-                instruction=instruction,
-                question=question,
-                per_rater=per_rater,
-                host=host,
-                port=port,
-            )
-        )
+app.command()(plain_errors()(study))
 
 
 @app.command()

@@ -2,57 +2,83 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
 from ..config import ConfigError
-from ..evaluate import published
-from ..evaluate.style_tasks import write_style_tasks
+from ..data import DataError
+from .options import names_of
 
 BENCHMARKS = ("gedit", "imgedit", "styles")
 
 
-@dataclass(frozen=True)
-class FetchFlags:
-    """The options of `evaluate fetch`."""
-
-    benchmark: str
-    folder: Path
-    source: str | None
-    language: str
-    through: str | None
-    to: list[str]
-
-
-def run_fetch(flags: FetchFlags) -> None:
-    """Write the tasks, and say what comes next."""
-    if flags.benchmark not in BENCHMARKS:
-        raise ConfigError(f"{flags.benchmark!r}: wanted {', '.join(BENCHMARKS)}")
-    if flags.benchmark != "styles" and (flags.through or flags.to):
+def fetch(
+    benchmark: Annotated[str, typer.Argument(metavar="gedit | imgedit | styles")],
+    folder: Annotated[Path, typer.Argument(metavar="TASKS", help="A new folder for the tasks.")],
+    source: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            help="Hub id, or folder of an earlier download; for styles, the style folders.",
+        ),
+    ] = None,
+    language: Annotated[str, typer.Option(help="Language of gedit's tasks: en or cn.")] = "en",
+    through: Annotated[
+        str | None, typer.Option(help="For styles: the style at one end of every edit.")
+    ] = None,
+    to: Annotated[
+        str, typer.Option(help="For styles: target styles A,B; default: all of them.")
+    ] = "",
+) -> None:
+    """Write a benchmark's tasks: pictures or clips with their instructions."""
+    targets = names_of(to)
+    if benchmark not in BENCHMARKS:
+        raise ConfigError(f"{benchmark!r}: wanted {', '.join(BENCHMARKS)}")
+    if benchmark != "styles" and (through or targets):
         raise ConfigError("--through and --to are for styles")
-    number = _written(flags)
+    if benchmark == "styles":
+        from ..evaluate.style_tasks import write_style_tasks
+
+        if source is None:
+            raise ConfigError("--from is missing: the folder with a folder for each style")
+        number = write_style_tasks(Path(source), folder, through=through, to=targets)
+    else:
+        number = _published(benchmark, source, language, folder)
     typer.echo(
-        f"{number} tasks in {flags.folder}. Now edit them, and score the results:\n"
-        f"  python -m byg_train evaluate edit RESULTS --sources {flags.folder} --lora FILE\n"
-        f"  python -m byg_train evaluate score RESULTS --sources {flags.folder} ..."
+        f"{number} tasks in {folder}. Now edit them, and score the results:\n"
+        f"  python -m byg_train evaluate edit RESULTS --sources {folder} --lora FILE\n"
+        f"  python -m byg_train evaluate score RESULTS --sources {folder} ..."
     )
 
 
-def _written(flags: FetchFlags) -> int:
-    if flags.benchmark == "styles":
-        if flags.source is None:
-            raise ConfigError("--from is missing: the folder with a folder for each style")
-        root = Path(flags.source)
-        return write_style_tasks(root, flags.folder, through=flags.through, to=flags.to)
-    if flags.benchmark == "gedit":
-        tasks = published.gedit(flags.source or published.GEDIT, flags.language)
+def _published(benchmark: str, source: str | None, language: str, folder: Path) -> int:
+    from ..evaluate import published
+
+    if benchmark == "gedit":
+        if language not in published.LANGUAGES:
+            languages = " or ".join(published.LANGUAGES)
+            raise ConfigError(f"--language {language}: wanted {languages}")
+        tasks = published.gedit(source or published.GEDIT, language)
         whole = published.WHOLE_GEDIT
     else:
-        tasks = published.imgedit(flags.source or published.IMGEDIT)
+        tasks = published.imgedit(source or published.IMGEDIT)
         whole = published.WHOLE_IMGEDIT
-    found = published.write_tasks(tasks, flags.folder)
-    if told := published.unlike(whole, found):
-        typer.echo(f"warning: {told}. Is the download whole?", err=True)
-    return found.total()
+    with _download_hint():
+        counts = published.write_tasks(tasks, folder)
+    if difference := published.unlike(whole, counts):
+        typer.echo(f"warning: {difference}. Is the download whole?", err=True)
+    return counts.total()
+
+
+@contextmanager
+def _download_hint() -> Iterator[None]:
+    from ..evaluate.published import NoDownloadError
+
+    try:
+        yield
+    except NoDownloadError as error:
+        raise DataError(f"{error}, and pass that folder with --from") from None

@@ -1,157 +1,193 @@
-"""`evaluate score`: metrics over folders, as one table of methods and one by group."""
+"""`evaluate score` and `evaluate metrics`: metrics over folders, as tables and as JSON."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
 from ..config import ConfigError
 from ..data import DataError
-from ..data.vlm.client import Endpoint, Model, ModelError
-from ..evaluate import imgedit, judge
-from ..evaluate.markdown import table
-from ..evaluate.motion_fidelity import Direction
-from ..evaluate.registry import METRICS, Networks, choose, judge_measures, measures
-from ..evaluate.scoring import Scores, find_results, measure, to_json, write_json
-from ..evaluate.scoring import judge as judge_all
-from ..evaluate.tasks import Task, named_files, read_tasks
-from ..media.formats import CLIPS, MEDIA
-from ..progress import Progress
-from .evaluate_tables import missing_lines, tables
-from .settings import resolve_device
-from .study import short_names
+from .options import Device, Instruction, Sources, names_of
+
+if TYPE_CHECKING:
+    from ..data.vlm.client import Model
+    from ..evaluate.scoring import Scores
 
 OPENAI = "https://api.openai.com/v1"
-# The file in a results folder that holds what judges said.
-SAID = "judge.jsonl"
-# Tries of a request that the server could not take, and seconds for one answer.
+# The file in a results folder that holds the judge's answers.
+ANSWERS = "judge.jsonl"
+# Retries of a failed request, and seconds to wait for one answer.
 RETRIES, TIMEOUT = 6, 600.0
+# What a metric may need -> how to give it.
+HINTS = {
+    "captions": "write src_caption and tgt_caption into the sources' metadata.jsonl",
+    "truths": "pass --truths, the folder of true targets",
+    "clips": "not all of these tasks are clips",
+    "pictures": "not all of these tasks are pictures",
+    "judge": "pass --judge MODEL (with --endpoint), or --vlm",
+    "groups": "the tasks' groups must be ImgEdit-Bench's types",
+    "metrics": "choose with --metrics",
+    "cotracker": "pass --cotracker with a checkout of facebookresearch/co-tracker, or `hub` to "
+    "download it (its weights are CC-BY-NC: for non-commercial use)",
+    "aesthetic_head": "pass --aesthetic-head FILE, LAION's predictor for CLIP ViT-L/14 as "
+    "safetensors with `weight` and `bias`; `torch.load(file, weights_only=True)` and "
+    "`safetensors.torch.save_file` make it from the published .pth",
+}
 
 
-@dataclass(frozen=True)
-class JudgeFlags:
-    """Who judges."""
+def score(
+    results: Annotated[
+        list[Path], typer.Argument(metavar="RESULTS...", help="One folder for each method.")
+    ],
+    sources: Sources,
+    truths: Annotated[
+        Path | None,
+        typer.Option(help="Folder of true targets, with the same file names as the results."),
+    ] = None,
+    instruction: Instruction = None,
+    metrics: Annotated[
+        str,
+        typer.Option(help="Metrics A,B as `evaluate metrics` lists them; default: all that fit."),
+    ] = "",
+    output: Annotated[
+        Path | None, typer.Option("--json", help="File for all values, of every single edit too.")
+    ] = None,
+    judge: Annotated[
+        str | None, typer.Option(help="Name of the judging model, for viescore and imgedit.")
+    ] = None,
+    endpoint: Annotated[
+        str | None,
+        typer.Option(help="URL of the judge's server, such as http://localhost:8000/v1."),
+    ] = None,
+    vlm: Annotated[
+        str | None, typer.Option(help="Hub id or folder of a local judge, instead of a server.")
+    ] = None,
+    key_variable: Annotated[
+        str, typer.Option(help="Environment variable that holds the API key.")
+    ] = "OPENAI_API_KEY",
+    concurrency: Annotated[
+        int, typer.Option(min=1, help="Number of edits judged in parallel.")
+    ] = 8,
+    max_tokens: Annotated[
+        int, typer.Option(min=1, help="Maximum tokens of one answer, thoughts included.")
+    ] = 512,
+    clip: Annotated[str | None, typer.Option(help="Hub id or folder of CLIP.")] = None,
+    dino: Annotated[str | None, typer.Option(help="Hub id or folder of DINO.")] = None,
+    vgg: Annotated[Path | None, typer.Option(help="Safetensors file of VGG-16, for lpips.")] = None,
+    aesthetic_head: Annotated[
+        Path | None, typer.Option(help="Safetensors file of LAION's predictor, for aesthetic.")
+    ] = None,
+    cotracker: Annotated[
+        str | None,
+        typer.Option(help="Checkout of CoTracker, or `hub` (CC-BY-NC), for motion."),
+    ] = None,
+    raft: Annotated[
+        Path | None,
+        typer.Option(help="Safetensors file of torchvision's raft_large, for dynamic."),
+    ] = None,
+    motion: Annotated[
+        str, typer.Option(help="Motion fidelity: edit_to_src, symmetric_mean or symmetric_sum.")
+    ] = "edit_to_src",
+    device: Device = "auto",
+) -> None:
+    """Score methods in one table: means, standard errors, and the number of missing values."""
+    from ..evaluate.motion_fidelity import Direction
+    from ..evaluate.networks import Networks
+    from ..evaluate.registry import METRICS, available_inputs, choose, measures
+    from ..evaluate.scoring import Scores, find_results, measure, to_json, write_json
+    from ..progress import Progress
+    from .evaluate_tables import missing_lines, tables
+    from .settings import resolve_device
 
-    model: str | None
-    endpoint: str | None
-    vlm: str | None
-    key_variable: str
-    concurrency: int
-    max_tokens: int
-
-
-@dataclass(frozen=True)
-class NetworkFlags:
-    """Where networks are; None: where they usually come from."""
-
-    clip: str | None
-    dino: str | None
-    vgg: Path | None
-    aesthetic_head: Path | None
-    cotracker: str | None
-    raft: Path | None
-    motion: str
-
-
-@dataclass(frozen=True)
-class ScoreFlags:
-    """The options of `evaluate score`."""
-
-    results: list[Path]
-    sources: Path
-    truths: Path | None
-    instruction: str | None
-    metrics: list[str]
-    output: Path | None
-    judge: JudgeFlags
-    networks: NetworkFlags
-    device: str
-
-
-def run_score(flags: ScoreFlags) -> None:
-    """Check what was typed and whom to ask, measure, ask, print, write.
-
-    A judge that stops on the way raises DataError at the end: what was measured is told before.
-    """
-    tasks, truths = _tasks(flags), _truths(flags)
-    names = choose(flags.metrics, list(tasks.values()), _given(flags, tasks))
+    tasks = _tasks(sources, instruction)
+    true_files = _truths(truths) if truths else {}
+    if motion not in get_args(Direction):
+        raise ConfigError(f"--motion {motion}: wanted {', '.join(get_args(Direction))}")
+    paths = {"clip": clip, "dino": dino, "vgg": vgg, "aesthetic_head": aesthetic_head,
+             "cotracker": cotracker, "raft": raft, "motion": motion}  # fmt: skip
+    given = {name: value for name, value in paths.items() if value is not None}
+    networks = Networks(**given, device=resolve_device(device))
+    with _hints():
+        inputs = available_inputs(
+            [*tasks.values()], networks, truths=bool(truths), judge=bool(judge or vlm)
+        )
+        names = choose(names_of(metrics), inputs)
     if not names:
         raise ConfigError(
             "no metric fits: give captions, --truths or --judge (`evaluate metrics` lists them all)"
         )
-    found = {folder: find_results(folder, tasks) for folder in flags.results}
-    labels = _labels(flags.results)
-    asked = [name for name in names if "judge" in METRICS[name].needs]
-    networks = _networks(flags)
-    model = _checked_model(flags) if asked else None
-    made = measures(names, networks, truths)
+    found = {folder: find_results(folder, tasks) for folder in results}
+    labels = _labels(results)
+    judged = [name for name in names if METRICS[name].build_judge]
+    model = _judge_model(judge, endpoint, vlm, key_variable, max_tokens, device) if judged else None
+    if model:
+        asyncio.run(model.check())  # before anything is measured
+    with _hints():
+        made = measures(names, networks, true_files)
     methods = [Scores(labels[folder], list(tasks.values())) for folder in found]
-    for scores, results in zip(methods, found.values(), strict=True):
+    for scores, files in zip(methods, found.values(), strict=True):
         if made:
             with Progress(len(tasks), f"measuring {scores.name}") as progress:
-                measure(scores, results, truths, made, progress.advance)
-    stopped = _judge(flags, model, asked, list(found.items()), methods) if model else None
+                measure(scores, files, true_files, made, progress.advance)
+    stopped = None
+    if model:
+        # A model in this process answers one question after the other.
+        stopped = _judge_all(model, judged, found, methods, 1 if vlm else concurrency)
     columns = [column for name in names for column in METRICS[name].columns]
     for text in (*tables(methods, columns), *missing_lines(methods, columns)):
         typer.echo(f"{text}\n")
-    if flags.output:
-        write_json(flags.output, to_json(methods, columns))
+    if output:
+        write_json(output, to_json(methods, columns))
     if stopped:
-        raise stopped
+        raise _explained(stopped, list(found), output)
 
 
-def show_metrics() -> None:
-    """The list of metrics."""
+def metrics() -> None:
+    """List the metrics, the columns that they fill, and what they need."""
+    from ..evaluate.markdown import table
+    from ..evaluate.registry import METRICS
+
     rows = [
         [name, " ".join(metric.columns), metric.about, " ".join(sorted(metric.needs))]
         for name, metric in METRICS.items()
     ]
-    typer.echo(table(["metric", "columns", "what it says", "needs"], rows, numbers=False))
+    typer.echo(table(["metric", "columns", "meaning", "needs"], rows, numbers=False))
 
 
-# ---------------------------------------------------------------- what was typed
+# ---------------------------------------------------------------- input
 
 
-def _tasks(flags: ScoreFlags) -> dict[str, Task]:
+def _tasks(sources: Path, instruction: str | None) -> dict:
+    from ..evaluate.tasks import read_tasks
+    from ..media.formats import MEDIA
+
     problems = []
-    tasks = read_tasks(flags.sources, MEDIA, flags.instruction, problems)
+    tasks = read_tasks(sources, MEDIA, instruction, problems)
     if problems or not tasks:
-        raise DataError(f"{flags.sources} cannot be used as tasks", problems)
+        raise DataError(f"{sources} cannot be used as tasks", problems)
     return tasks
 
 
-def _truths(flags: ScoreFlags) -> dict[str, Path]:
-    if flags.truths is None:
-        return {}
+def _truths(folder: Path) -> dict[str, Path]:
+    from ..evaluate.tasks import named_files
+    from ..media.formats import MEDIA
+
     problems = []
-    truths = named_files(flags.truths, MEDIA, problems)
+    truths = named_files(folder, MEDIA, problems)
     if problems or not truths:
-        raise DataError(f"{flags.truths} cannot be used as true targets", problems)
+        raise DataError(f"{folder} cannot be used as true targets", problems)
     return truths
-
-
-def _given(flags: ScoreFlags, tasks: Mapping[str, Task]) -> frozenset[str]:
-    """What there is of what metrics may need."""
-    told = list(tasks.values())
-    films = [CLIPS.holds(task.source) for task in told]
-    has = {
-        "captions": any(task.src_caption and task.tgt_caption for task in told),
-        "truths": flags.truths is not None,
-        "clips": all(films),
-        "pictures": not any(films),
-        "judge": bool(flags.judge.model or flags.judge.vlm),
-        "groups": all(task.group in imgedit.TYPES for task in told),
-    }
-    return frozenset(name for name, there in has.items() if there)
 
 
 def _labels(folders: Sequence[Path]) -> dict[Path, str]:
     """Short names that differ."""
+    from ..study.items import short_names
+
     if len({folder.resolve() for folder in folders}) < len(folders):
         raise ConfigError("a folder of results is named twice")
     if len(folders) == 1:
@@ -163,99 +199,102 @@ def _labels(folders: Sequence[Path]) -> dict[Path, str]:
     }
 
 
-def _networks(flags: ScoreFlags) -> Networks:
-    told = {name: value for name, value in vars(flags.networks).items() if value is not None}
-    if flags.networks.motion not in get_args(Direction):
-        raise ConfigError(
-            f"--motion {flags.networks.motion}: wanted {', '.join(get_args(Direction))}"
-        )
-    return Networks(**told, device=resolve_device(flags.device))
+@contextmanager
+def _hints() -> Iterator[None]:
+    """Add to an error of a metric how to give what it lacks."""
+    from ..evaluate.networks import UnavailableError
+
+    try:
+        yield
+    except UnavailableError as error:
+        option = f"--{error.need.replace('_', '-')}"
+        usual = f"pass another with {option}, or leave the metric out of --metrics"
+        raise DataError(f"{error}; {HINTS.get(error.need, usual)}") from None
 
 
 # ---------------------------------------------------------------- judging
 
 
-def _checked_model(flags: ScoreFlags) -> Model:
-    """The judge; raises ModelError if it is plain already that it will not answer."""
-    model = _model(flags)
-    asyncio.run(model.check())
-    return model
+def _judge_model(
+    judge: str | None,
+    endpoint: str | None,
+    vlm: str | None,
+    key_variable: str,
+    max_tokens: int,
+    device: str,
+) -> Model:
+    from ..data.vlm.client import Endpoint
+    from ..data.vlm.local import LocalModel
+    from ..evaluate.judge import SEED, TEMPERATURE
+    from .settings import resolve_device
+
+    if bool(judge) == bool(vlm):
+        raise ConfigError("wanted either --judge NAME (with --endpoint URL) or --vlm HUB_ID")
+    if vlm:
+        return LocalModel(
+            vlm, device=resolve_device(device), max_tokens=max_tokens, temperature=TEMPERATURE
+        )
+    return Endpoint(
+        endpoint or OPENAI,
+        judge,
+        key_variable=key_variable,
+        max_tokens=max_tokens,
+        temperature=TEMPERATURE,
+        retries=RETRIES,
+        timeout=TIMEOUT,
+        seed=SEED,
+    )
 
 
-def _judge(
-    flags: ScoreFlags,
+def _judge_all(
     model: Model,
     names: list[str],
-    found: list[tuple[Path, dict[str, Path]]],
-    methods: list[Scores],
+    found: Mapping[Path, dict[str, Path]],
+    methods: Sequence[Scores],
+    concurrency: int,
 ) -> DataError | None:
-    """Fill the judge's columns; where it stops, those that it came to, and what to say of it."""
+    """Fill the judge's columns; returns what stopped it early, if anything did."""
+    from ..data.vlm.client import ModelError
+    from ..evaluate.judge import Judge
+    from ..evaluate.registry import judge_measures
+    from ..evaluate.scoring import judge as judge_method
+    from ..progress import Progress
+
+    async def run() -> None:
+        try:
+            for (folder, files), scores in zip(found.items(), methods, strict=True):
+                judge = Judge(model, folder / ANSWERS)
+                with Progress(len(scores.tasks), f"judging {scores.name}") as progress:
+                    made = judge_measures(names, judge.ask)
+                    await judge_method(scores, files, made, concurrency, progress.advance)
+                _report_open(scores.name, judge.silent, judge.cut)
+        finally:
+            await model.close()
+
     try:
-        asyncio.run(_ask_all(flags, model, names, found, methods))
+        asyncio.run(run())
     except ModelError as error:
-        kept = ", ".join(str(folder / SAID) for folder, _ in found if (folder / SAID).exists())
-        where = f"; what was answered is kept in {kept}" if kept else ""
-        there = f"printed and in {flags.output}" if flags.output else "printed"
-        return DataError(
-            f"the judge stopped: {error}. What was measured before is {there}, with marks "
-            f"missing{where}. The same command goes on from here"
-        )
+        return error
     return None
 
 
-async def _ask_all(
-    flags: ScoreFlags,
-    model: Model,
-    names: list[str],
-    found: list[tuple[Path, dict[str, Path]]],
-    methods: list[Scores],
-) -> None:
-    # One model in this process does one thing after the other.
-    concurrency = 1 if flags.judge.vlm else flags.judge.concurrency
-    try:
-        for (folder, results), scores in zip(found, methods, strict=True):
-            one = judge.Judge(model, folder / SAID)
-            with Progress(len(scores.tasks), f"judging {scores.name}") as progress:
-                made = judge_measures(names, one.ask)
-                await judge_all(scores, results, made, concurrency, progress.advance)
-            _tell_open(scores.name, one)
-    finally:
-        await model.close()
-
-
-def _tell_open(name: str, one: judge.Judge) -> None:
-    """What the same command would ask again."""
-    if one.silent:
-        typer.echo(f"{name}: {one.silent} questions got no answer; run this again to ask them")
-    if one.cut:
+def _report_open(name: str, silent: int, cut: int) -> None:
+    """Say what the same command would ask again."""
+    if silent:
+        typer.echo(f"{name}: {silent} questions got no answer; run this again to ask them")
+    if cut:
         typer.echo(
-            f"{name}: {one.cut} answers were too long, and cut; run this again with a higher "
+            f"{name}: {cut} answers were too long, and cut; run this again with a higher "
             "--max-tokens to ask for them"
         )
 
 
-def _model(flags: ScoreFlags) -> Model:
-    who = flags.judge
-    if bool(who.model) == bool(who.vlm):
-        raise ConfigError("wanted either --judge NAME (with --endpoint URL) or --vlm HUB_ID")
-    if who.vlm:
-        from ..data.vlm.local import LocalModel
-
-        return LocalModel(
-            who.vlm,
-            device=resolve_device(flags.device),
-            max_tokens=who.max_tokens,
-            temperature=judge.TEMPERATURE,
-        )
-    if who.endpoint and not who.endpoint.startswith(("http://", "https://")):
-        raise ConfigError(f"--endpoint {who.endpoint}: wanted an address such as http://HOST/v1")
-    return Endpoint(
-        who.endpoint or OPENAI,
-        who.model,
-        key_variable=who.key_variable,
-        max_tokens=who.max_tokens,
-        temperature=judge.TEMPERATURE,
-        retries=RETRIES,
-        timeout=TIMEOUT,
-        seed=judge.SEED,
+def _explained(stopped: DataError, folders: list[Path], output: Path | None) -> DataError:
+    """Say what is there although the judge stopped."""
+    kept = ", ".join(str(path) for f in folders if (path := f / ANSWERS).exists())
+    where = f"; its answers so far are kept in {kept}" if kept else ""
+    there = f"printed and in {output}" if output else "printed"
+    return DataError(
+        f"the judge stopped: {stopped}. What was measured before is {there}, with marks "
+        f"missing{where}. Run the same command again to continue"
     )

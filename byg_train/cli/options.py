@@ -30,6 +30,13 @@ Drop = Annotated[
 Force = Annotated[
     bool, typer.Option("--force", help="Replace an existing metadata.jsonl and keep it as .bak.")
 ]
+Sources = Annotated[
+    Path,
+    typer.Option(help="Folder of what was edited, with metadata.jsonl as `evaluate fetch` writes."),
+]
+Instruction = Annotated[
+    str | None, typer.Option(help="Instruction of every edit, instead of a metadata.jsonl.")
+]
 
 
 def names_of(text: str) -> list[str]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -16,72 +16,106 @@ from rich.table import Column, Table
 
 from ..config import ConfigError
 from ..data import DataError, counted
-from ..evaluate.summary import Summary
 from ..local_server import LOOPBACK
-from ..study.ballot import Ballot
-from ..study.items import find_items, may_not_play
-from ..study.server import StudyServer
-from ..study.votes import Cast, VoteFile
+from .options import Instruction
 
-# Files that a warning names before it only counts.
-NAMED = 5
+if TYPE_CHECKING:
+    from ..evaluate.summary import Summary
+    from ..study.ballot import Ballot
+    from ..study.server import StudyServer
+    from ..study.votes import Cast, VoteFile
 
-
-@dataclass(frozen=True)
-class StudyFlags:
-    """The options of `study`."""
-
-    what: list[str]
-    sources: Path | None
-    votes: Path
-    instruction: str | None
-    question: str
-    per_rater: int | None
-    host: str
-    port: int
+# The question of the paper's study (appendix E).
+QUESTION = "Which one is the better editing result?"
+# Files that a warning lists; the rest is only counted.
+LISTED = 5
 
 
-def run_study(flags: StudyFlags) -> None:
-    """Serve the page until Ctrl-C, or print the report."""
-    if flags.what == ["report"]:
-        report(VoteFile(flags.votes), Console())
+def study(
+    what: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="DIR_A DIR_B | report", help="Result folders of two methods, or `report`."
+        ),
+    ],
+    sources: Annotated[
+        Path | None, typer.Option(help="Folder of what was edited, with metadata.jsonl.")
+    ] = None,
+    instruction: Instruction = None,
+    votes: Annotated[Path, typer.Option(help="SQLite file that holds the votes.")] = Path(
+        "study.sqlite"
+    ),
+    question: Annotated[str, typer.Option(help="The question that raters answer.")] = QUESTION,
+    per_rater: Annotated[
+        int | None, typer.Option(help="Number of items for each rater, least rated items first.")
+    ] = None,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; 0.0.0.0 lets others in this network vote.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port of the page; 0 takes a free one.")] = 8765,
+) -> None:
+    """Let people compare two methods blindly on a local web page, and report their votes."""
+    from ..study.votes import VoteFile
+
+    if what == ["report"]:
+        report(VoteFile(votes), Console())
         return
-    server = _server(flags)
-    votes = server.ballot.votes
-    typer.echo(_greeting(server, flags))
-    server.serve_until_interrupted()
-    typer.echo(f"\n{len(votes.all())} votes in {votes.path}")
-
-
-def _server(flags: StudyFlags) -> StudyServer:
-    if len(flags.what) != 2:
+    if len(what) != 2:
         raise ConfigError("wanted two folders of results, DIR_A DIR_B, or the word report")
-    if flags.sources is None:
+    if sources is None:
         raise ConfigError("--sources is missing: the folder of the pictures that were edited")
-    if flags.per_rater is not None and flags.per_rater < 1:
-        raise ConfigError(f"--per-rater {flags.per_rater}: wanted 1 or more")
-    if flags.instruction is not None and not flags.instruction.strip():
+    if per_rater is not None and per_rater < 1:
+        raise ConfigError(f"--per-rater {per_rater}: wanted 1 or more")
+    if instruction is not None and not instruction.strip():
         raise ConfigError("--instruction is empty; say what was to be changed")
-    a, b = (Path(folder) for folder in flags.what)
+    a, b = (Path(folder) for folder in what)
     if a.resolve() == b.resolve():
         raise ConfigError(f"{a} is compared with itself; wanted the results of two methods")
-    items = find_items(a, b, flags.sources, flags.instruction)
+    server = _server(_ballot(a, b, sources, instruction, votes, per_rater), question, host, port)
+    typer.echo(_greeting(server, host))
+    server.serve_until_interrupted()
+    typer.echo(f"\n{len(server.ballot.votes.all())} votes in {votes}")
+
+
+def _ballot(
+    a: Path,
+    b: Path,
+    sources: Path,
+    instruction: str | None,
+    votes: Path,
+    per_rater: int | None,
+) -> Ballot:
+    from ..study.ballot import Ballot
+    from ..study.items import find_items, may_not_play, short_names
+    from ..study.votes import OtherStudyError, VoteFile
+
+    items = find_items(a, b, sources, instruction)
     _warn_of(may_not_play(items))
-    votes = VoteFile.begin(flags.votes, short_names(a, b), items)
-    ballot = Ballot(items, votes, flags.per_rater)
     try:
-        return StudyServer(ballot, flags.question, flags.host, flags.port)
+        file = VoteFile.begin(votes, short_names(a, b), items)
+    except OtherStudyError as error:
+        raise DataError(
+            f"{error}; pass --votes with another name to begin a new one", error.problems
+        ) from None
+    return Ballot(items, file, per_rater)
+
+
+def _server(ballot: Ballot, question: str, host: str, port: int) -> StudyServer:
+    from ..study.server import StudyServer
+
+    try:
+        return StudyServer(ballot, question, host, port)
     except (OSError, OverflowError) as error:
         why = error.strerror if isinstance(error, OSError) else error
-        raise ConfigError(f"--host {flags.host} --port {flags.port}: {why}") from None
+        raise ConfigError(f"--host {host} --port {port}: {why}") from None
 
 
 def _warn_of(clips: dict[Path, str]) -> None:
-    """Name what not every rater will see; the page lets them pass over it."""
+    """List clips that not every browser plays; on the page, raters can skip them."""
     if not clips:
         return
-    named = [f"  {path}: {pixels}" for path, pixels in list(clips.items())[:NAMED]]
-    more = [f"  ... and {len(clips) - NAMED} more"] if len(clips) > NAMED else []
+    named = [f"  {path}: {pixels}" for path, pixels in list(clips.items())[:LISTED]]
+    more = [f"  ... and {len(clips) - LISTED} more"] if len(clips) > LISTED else []
     lines = [
         f"warning: {counted(len(clips), 'clip')} whose pixels are not yuv420p. Some browsers, "
         "above all on phones, do not show them, and raters there have to skip them:",
@@ -93,26 +127,17 @@ def _warn_of(clips: dict[Path, str]) -> None:
     typer.echo("\n".join(lines), err=True)
 
 
-def short_names(a: Path, b: Path) -> tuple[str, str]:
-    """The folders' names, with as much of what is above them as tells them apart."""
-    parts = a.resolve().parts, b.resolve().parts
-    for depth in range(1, max(map(len, parts)) + 1):
-        names = tuple("/".join(each[-depth:]) for each in parts)
-        if names[0] != names[1]:
-            return names
-    raise AssertionError(f"{a} is {b}")
-
-
-def _greeting(server: StudyServer, flags: StudyFlags) -> str:
+def _greeting(server: StudyServer, host: str) -> str:
     study, count = server.ballot.votes.study, len(server.ballot.items)
     lines = [
         f"{count} comparisons of {study.name_a} (A) and {study.name_b} (B), "
         f"{server.ballot.quota} for each rater. Open",
         f"  {server.address}",
-        f"Votes are kept in {flags.votes}; Ctrl-C stops, the same command goes on.",
+        f"Votes are stored in {server.ballot.votes.path}. Press Ctrl-C to stop; the same command "
+        "continues the study.",
     ]
-    if flags.host not in LOOPBACK:
-        lines.append("Whoever is in this network and knows the address can see and vote.")
+    if host not in LOOPBACK:
+        lines.append("Everybody in this network who knows the address can see the page and vote.")
     return "\n".join(lines)
 
 
@@ -120,7 +145,7 @@ def _greeting(server: StudyServer, flags: StudyFlags) -> str:
 
 
 def report(votes: VoteFile, console: Console) -> None:
-    """Everything that section 5.1.1 and Appendix E of the paper tell of a study."""
+    """Print what section 5.1.1 and appendix E of the paper report about a study."""
     cast = votes.all()
     if not cast:
         raise DataError(f"{votes.path} holds no votes yet")
@@ -164,7 +189,7 @@ def _rates(cast: list[Cast], rows: Sequence) -> Table:
 
 
 def _across(raters: Summary) -> str:
-    """The mean of the raters' own rates, with its standard error where there is one."""
+    """Format the mean of the raters' own rates, with its standard error if there is one."""
     sem = "" if math.isnan(raters.sem) else f" ± {raters.sem:.1%}"
     return f"{raters.mean:.1%}{sem}"
 

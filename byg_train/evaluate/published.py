@@ -31,6 +31,10 @@ GEDIT_COLUMNS = {"task_type", "key", "instruction", "instruction_language", "inp
 ROWS = 16  # of a parquet file, in memory at once
 
 
+class NoDownloadError(DataError):
+    """A benchmark that is neither on this machine nor can be downloaded."""
+
+
 class Whole(NamedTuple):
     """What a benchmark holds when nothing of it is missing."""
 
@@ -132,7 +136,7 @@ def gedit(source: str, language: str) -> Iterator[Published]:
     are called fullset/TASK/LANGUAGE/KEY, as it wants them.
     """
     if language not in LANGUAGES:
-        raise DataError(f"--language {language}: GEdit-Bench has {' and '.join(LANGUAGES)}")
+        raise DataError(f"language {language}: GEdit-Bench has {' and '.join(LANGUAGES)}")
     for file in sorted(_gedit_folder(source).rglob("*.parquet")):
         for row in _rows(file):
             if row["instruction_language"] == language:
@@ -267,8 +271,8 @@ def _from_hub(name: str, pattern: str) -> Path:
     try:
         return Path(snapshot_download(name, repo_type="dataset", allow_patterns=[pattern]))
     except (OSError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError) as error:
-        raise DataError(
-            f"{name} is neither a folder nor can it be had from the hub "
+        raise NoDownloadError(
+            f"{name} is neither a folder nor can it be downloaded from the hub "
             f"({str(error).splitlines()[0]}); download {pattern} of the data set {name} where "
-            "there is a network, and pass that folder with --from"
+            "there is a network"
         ) from None

@@ -50,9 +50,9 @@ def read_tasks(
     manifest = find_manifest(root) if root.is_dir() else None
     if manifest is None:
         raise DataError(
-            f"{root} has no metadata.jsonl, so nobody would know what was asked for; write one "
+            f"{root} has no metadata.jsonl with the instruction of each edit; write one "
             '({"file_name": "cat.png", "instruction": "Put the cat on snow"} on each line), or '
-            "pass --instruction if it is the same for all"
+            "give one instruction for all"
         )
     rows, broken = manifest_rows(manifest)
     problems += broken

@@ -92,3 +92,13 @@ def may_not_play(items: list[Item]) -> dict[Path, str]:
         if pixels not in PLAYS:
             found[path] = str(pixels)
     return found
+
+
+def short_names(a: Path, b: Path) -> tuple[str, str]:
+    """The folders' names, with as much of what is above them as tells them apart."""
+    parts = a.resolve().parts, b.resolve().parts
+    for depth in range(1, max(map(len, parts)) + 1):
+        names = tuple("/".join(each[-depth:]) for each in parts)
+        if names[0] != names[1]:
+            return names
+    raise AssertionError(f"{a} is {b}")

@@ -35,6 +35,10 @@ PRAGMA user_version = 1;
 VERSION = 1
 
 
+class OtherStudyError(DataError):
+    """A file of votes that belongs to another study."""
+
+
 class Cast(NamedTuple):
     """A vote as it was cast."""
 
@@ -94,9 +98,9 @@ class VoteFile:
             changed = [name for name in rows if known.get(name, rows[name][0]) != rows[name][0]]
             if changed:
                 a, b = self.study.name_a, self.study.name_b
-                raise DataError(
+                raise OtherStudyError(
                     f"{self.path} belongs to a study of {a} (A) against {b} (B) with other files "
-                    "or instructions; pass --votes with another name to begin a new one",
+                    "or instructions",
                     [Problem(name, "other contents", "those of that study") for name in changed],
                 )
             db.executemany(
