@@ -76,13 +76,13 @@ def test_the_truth_meets_all_goals(label: str, scores: dict) -> None:
     assert all(goals(rows["truth"], rows["copy"], rows["recoloured"]).values())
     truth = rows["truth"]
     assert (truth.edit, truth.keep, truth.joint, truth.top5, truth.attribute) == (1,) * 5
-    assert truth.error == truth.miss == truth.motion == 0 and truth.queries == 4
+    assert truth.error == truth.remaining_error == truth.motion == 0 and truth.queries == 4
 
 
 @per_label
 def test_copies_keep_all_and_edit_nothing(label: str, scores: dict) -> None:
     copy, recoloured = scores[label]["copy"], scores[label]["recoloured"]
-    assert (copy.edit, copy.joint, copy.attribute, copy.miss) == (0, 0, 0, 1)
+    assert (copy.edit, copy.joint, copy.attribute, copy.remaining_error) == (0, 0, 0, 1)
     assert copy.keep == 1 and copy.motion < 0.5
     assert recoloured.edit == recoloured.joint == 0
     for one in (copy, recoloured):  # for there is nothing that either could be nearer than

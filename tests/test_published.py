@@ -97,7 +97,7 @@ def test_gedit_in_chinese(tmp_path: Path) -> None:
     source = gedit_folder(tmp_path / "gedit")
     published.write_tasks(published.gedit(str(source), "cn"), tmp_path / "tasks")
     assert "fullset/text_change/cn/key2" in tasks_in(tmp_path / "tasks")
-    with pytest.raises(DataError, match="--language de: GEdit-Bench has en and cn"):
+    with pytest.raises(DataError, match="language de: GEdit-Bench has en and cn"):
         next(published.gedit(str(source), "de"))
 
 
@@ -290,7 +290,7 @@ def test_fetch_says_what_comes_next(tmp_path: Path) -> None:
 def test_without_a_network_fetch_says_what_to_download(benchmark: str, tmp_path: Path) -> None:
     done = fetch(benchmark, tmp_path / "tasks", "--from", "nobody/nothing-of-this-name")
     assert done.exit_code == 2
-    assert "neither a folder nor can it be had from the hub" in done.stderr
+    assert "nor can it be downloaded" in done.stderr
     assert "pass that folder with --from" in done.stderr
 
 

@@ -1,4 +1,4 @@
-"""The measures against true counterparts, and the gate that a tinted copy must not pass."""
+"""The measures against true counterparts, and the goals that a tinted copy must not meet."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from byg_train.evaluate.true_pairs import (
     Score,
     edit_score,
     error,
-    gate,
+    goals_met,
     joint_score,
     keep_score,
-    miss,
     progress,
+    remaining_error,
     style_statistics,
 )
 from byg_train.world.demo import _tables, prepare
@@ -44,8 +44,8 @@ def test_progress_is_the_projection_on_the_way_to_the_target() -> None:
         out = source + share * (target - source)
         assert progress(out, source, target) == pytest.approx(share)
         assert progress(out + np.array([0, 9.0]), source, target) == pytest.approx(share)
-        assert miss(out, source, target) == pytest.approx(abs(1 - share))
-        assert miss(out + np.array([0, 9.0]), source, target) > 4
+        assert remaining_error(out, source, target) == pytest.approx(abs(1 - share))
+        assert remaining_error(out + np.array([0, 9.0]), source, target) > 4
 
 
 def test_error_and_rank() -> None:
@@ -86,7 +86,7 @@ def test_the_attribute_is_0_for_a_copy_and_1_for_the_truth(label: str) -> None:
 
 
 def _overlay(edit: Edit) -> np.ndarray:
-    """A tint that the gate's own colour maps do not hold: the source, half its target's colour."""
+    """A tint that the goals' own colour maps do not hold: the source, half its target's colour."""
     target = _picture(edit.target)
     return (0.5 * _picture(edit.source) + 0.5 * target.mean((0, 1))).astype(np.float32)
 
@@ -127,7 +127,7 @@ def test_the_truth_passes_the_gate_and_copy_and_tinted_copies_fail_it(
 ) -> None:
     rows = scores[label]
     passed = {
-        name: all(gate(rows[name], rows["copy"], rows["recoloured"]).values())
+        name: all(goals_met(rows[name], rows["copy"], rows["recoloured"]).values())
         for name in ("copy", "recoloured", "overlaid", "truth")
     }
     assert passed == {"copy": False, "recoloured": False, "overlaid": False, "truth": True}
@@ -182,9 +182,9 @@ def test_the_best_recolouring_knows_both_values_of_the_attribute() -> None:
 def test_overshoot_fails_the_gate() -> None:
     copy, tint = Score(0, 1, 0, 1, 0, 1, 0.5, 9), Score(0, 1, 0, 1, 0.9, 0.3, 0.4, 9)
     good = Score(1, 1, 1, 0.9, 1.1, 0.2, 0.2, 9)
-    assert all(gate(good, copy, tint).values())
+    assert all(goals_met(good, copy, tint).values())
     for worse in ({"top5": 0.7}, {"attribute": 1.3}, {"attribute": 0.7}, {"error": 0.45}):
-        assert not all(gate(replace(good, **worse), copy, tint).values())
+        assert not all(goals_met(replace(good, **worse), copy, tint).values())
 
 
 def test_the_demo_data_is_unpaired_and_repeatable(tmp_path: Path) -> None:
@@ -217,14 +217,14 @@ def _rows(folder: Path) -> list[dict]:
 
 def test_the_demos_table_shows_every_goal_and_whether_it_is_met() -> None:
     """In 80 columns: retrieval, attribute and error of every method, marks for what was trained."""
-    rest = {"edit": 0.5, "keep": 0.5, "joint": 0.5, "miss": 0.1, "queries": 24}
+    rest = {"edit": 0.5, "keep": 0.5, "joint": 0.5, "remaining_error": 0.1, "queries": 24}
     rows = {
         "ByG": Score(top5=0.91, attribute=0.70, error=0.098, **rest),
         "copy": Score(top5=0.83, attribute=0.0, error=0.317, **rest),
         "recoloured copy": Score(top5=0.92, attribute=0.93, error=0.086, **rest),
         "true target, encoded": Score(top5=1.0, attribute=1.0, error=0.039, **rest),
     }
-    goals = gate(rows["ByG"], rows["copy"], rows["recoloured copy"])
+    goals = goals_met(rows["ByG"], rows["copy"], rows["recoloured copy"])
     (table,) = _tables({"background": rows}, {"background": {"goals": goals}})
     console = Console(width=80, file=StringIO())
     console.print(table)

@@ -1,4 +1,4 @@
-"""Measures against the true counterpart, for worlds that can render it.
+"""Compare results with their true counterparts, in worlds that can render them.
 
 Pictures are float arrays (H, W, 3) in [0, 1]; masks are (H, W) in [0, 1].
 """
@@ -21,16 +21,16 @@ def error(out: Picture, target: Picture) -> float:
 
 
 def progress(out: NDArray, source: NDArray, target: NDArray) -> float:
-    """How far an attribute went from the source's value to the target's: 0 not at all, 1 exactly.
+    """How far an attribute moved from the source's value to the target's: 0 not at all, 1 exactly.
 
     The projection <out - source, target - source> / |target - source|^2; above 1 is overshoot.
     """
-    way = (target - source).ravel()
-    return float((out - source).ravel() @ way / max(way @ way, 1e-12))
+    step = (target - source).ravel()
+    return float((out - source).ravel() @ step / max(step @ step, 1e-12))
 
 
-def miss(out: NDArray, source: NDArray, target: NDArray) -> float:
-    """What is left of the way in any direction: |out - target| / |source - target|; 0 = exact."""
+def remaining_error(out: NDArray, source: NDArray, target: NDArray) -> float:
+    """Remaining distance to the target, |out - target| / |source - target|; 0 is exact."""
     return float(np.linalg.norm(out - target) / max(np.linalg.norm(source - target), 1e-6))
 
 
@@ -50,14 +50,14 @@ def style_statistics(picture: Picture, mask: NDArray) -> NDArray:
 def edit_score(out: Picture, truth: Picture, undone: NDArray) -> float:
     """1 if a result is nearer to its truth than to everything that is not the edit, else 0.
 
-    What is not the edit (N, H, W, 3): the source, the source recoloured as well as a filter can,
-    and the truths of other edits of the same kind. So neither a copy nor a tinted copy scores.
+    `undone` (N, H, W, 3) holds the source, the source recoloured as well as a filter can, and the
+    truths of other edits of the same kind. So neither a copy nor a tinted copy scores.
     """
     return float(rank(out, truth, undone) == 0)
 
 
 def keep_score(out: Picture, own: NDArray, others: NDArray) -> float:
-    """1 if a result is nearer to its own scene than to any other, else 0; a copy has 1.
+    """1 if a result is nearer to its own scene than to any other, else 0; a copy scores 1.
 
     Args:
         out: the result.
@@ -68,7 +68,7 @@ def keep_score(out: Picture, own: NDArray, others: NDArray) -> float:
 
 
 def joint_score(edit: float, keep: float) -> float:
-    """The geometric mean of both: of one edit, 1 only if it is made and the rest is kept."""
+    """The geometric mean; for a single edit, 1 only if it is made and the rest is kept."""
     return (edit * keep) ** 0.5
 
 
@@ -78,9 +78,9 @@ def _features(pictures: NDArray) -> NDArray:
 
 
 class ColourMap:
-    """The best global recolouring: a quadratic map of RGB fitted on true pairs (least squares).
+    """The best global recolouring: a quadratic map of RGB, fitted on true pairs by least squares.
 
-    What any tint, curve or filter that ignores the picture's content could reach at best.
+    No tint, curve or filter that ignores the picture's content can do better.
     """
 
     def __init__(self, sources: NDArray, targets: NDArray) -> None:
@@ -103,13 +103,13 @@ class Score:
     joint: float  # `joint_score` of every query
     top5: float  # the true counterpart is among the five nearest of 150
     attribute: float  # progress of the changed attribute, 1 = the true target's
-    miss: float  # its distance from the true target's, as a share of the source's distance
+    remaining_error: float  # of the changed attribute, as `remaining_error`
     error: float  # to the true target
     queries: int
 
 
-def gate(score: Score, copy: Score, recoloured: Score) -> dict[str, bool]:
-    """The goals for an edit type; all must hold. A copy and a tinted copy fail by construction."""
+def goals_met(score: Score, copy: Score, recoloured: Score) -> dict[str, bool]:
+    """The goals of an edit type and whether each is met; copies and tints fail by design."""
     return {
         "finds the true counterpart (top 5 of 150 >= 0.8)": score.top5 >= 0.8,
         "attribute within a quarter of the gap": abs(score.attribute - 1) <= 0.25,

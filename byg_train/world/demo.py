@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ..data.manifest import write_manifest
-from ..evaluate.true_pairs import gate
+from ..evaluate.true_pairs import goals_met
 from ..files import atomic
 from ..media.grid import labelled_grid
 from ..media.writer import write_picture
@@ -109,7 +109,7 @@ def report(run: Path, device: str = "cpu", queries: int = 16) -> dict:
     result = {
         label: {
             **{name: asdict(score) for name, score in rows.items()},
-            "goals": gate(rows["ByG"], rows["copy"], rows["recoloured copy"]),
+            "goals": goals_met(rows["ByG"], rows["copy"], rows["recoloured copy"]),
         }
         for label, rows in scores.items()
     }
@@ -132,7 +132,7 @@ def _tables(scores: dict, result: dict) -> Iterator[Table]:
         table.add_column("held-out names")
         for heading in ("top 5", "attribute", "error", "edit", "keep", "joint"):
             table.add_column(heading, justify="right")
-        found, changed, *nearer = goals.values()  # in the order of `gate`
+        found, changed, *nearer = goals.values()  # in the order of `goals_met`
         for name, s in rows.items():
             cells = [f"{s.top5:.2f}", f"{s.attribute:.2f}", f"{s.error:.3f}"]
             if name == "ByG":  # the goals are for what was trained

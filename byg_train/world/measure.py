@@ -23,8 +23,8 @@ from ..evaluate.true_pairs import (
     joint_score,
     keep_score,
     mean_colour,
-    miss,
     progress,
+    remaining_error,
     style_statistics,
 )
 from .names import COLOURS, CORNERS, EXTRAS, HELD_OUT, KNOWN, PATTERNS, STYLES, SUBJECTS, TINTS
@@ -96,7 +96,7 @@ def drawn(scene: Scene) -> np.ndarray:
 
 
 def attribute(edit: Edit, out: np.ndarray) -> tuple[float, float]:
-    """Progress and miss of what the edit changes, measured where it changes."""
+    """Progress and remaining error of what the edit changes, measured where it changes."""
     source, target = drawn(edit.source), drawn(edit.target)
     masks = np.maximum(object_mask(edit.source), object_mask(edit.target))
     if edit.edit_type == "background":
@@ -107,7 +107,7 @@ def attribute(edit: Edit, out: np.ndarray) -> tuple[float, float]:
         values = [mean_colour(p, masks) for p in (out, source, target)]
     else:  # what appears or goes is the whole of what differs
         values = [out, source, target]
-    return progress(*values), miss(*values)
+    return progress(*values), remaining_error(*values)
 
 
 class Recolour:
@@ -196,7 +196,7 @@ class Judge(NamedTuple):
     query: Callable[[random.Random, str], Any]  # a random edit of a label
     drawn: Callable[[Any], np.ndarray]  # of a scene or a clip
     flat: Callable[[np.ndarray], np.ndarray]  # a clip's frames become one picture
-    attribute: Callable[[Any, np.ndarray], tuple[float, float]]  # progress and miss
+    attribute: Callable[[Any, np.ndarray], tuple[float, float]]  # progress, remaining_error
     other_edits: Callable[[Any], Iterable]  # of the same type
     otherwise: Callable[[Any, Any], Iterable]  # with one thing changed that should stay
     score: Callable[[Query, np.ndarray], Score]
@@ -216,7 +216,7 @@ def judged(asked: Query, out: np.ndarray, judge: Judge) -> Score:
         joint=joint_score(made, kept),
         top5=float(rank(picture, truth, asked.alike) < 5),
         attribute=went,
-        miss=left,
+        remaining_error=left,
         error=error(picture, truth),
         queries=1,
     )

@@ -18,7 +18,14 @@ from torch import Tensor
 from ..editing.editor import open_lora
 from ..editing.methods import Methods
 from ..evaluate.flicker import temporal_flicker
-from ..evaluate.true_pairs import Score, gate, mean_colour, miss, progress, style_statistics
+from ..evaluate.true_pairs import (
+    Score,
+    goals_met,
+    mean_colour,
+    progress,
+    remaining_error,
+    style_statistics,
+)
 from . import measure as measure_pictures
 from .clips import (
     EDITED,
@@ -79,7 +86,7 @@ def tall(frames: NDArray) -> NDArray:
 
 
 def attribute(edit: ClipEdit, out: Frames) -> tuple[float, float]:
-    """Progress and miss of what the edit changes, measured where it changes."""
+    """Progress and remaining error of what the edit changes, measured where it changes."""
     mask = np.maximum(object_mask(edit.source), object_mask(edit.target))
     clips = [tall(clip) for clip in (out, drawn(edit.source), drawn(edit.target))]
     if edit.edit_type == "background":
@@ -88,7 +95,7 @@ def attribute(edit: ClipEdit, out: Frames) -> tuple[float, float]:
         values = [style_statistics(clip, tall(mask)) for clip in clips]
     else:
         values = [mean_colour(clip, tall(mask)) for clip in clips]
-    return progress(*values), miss(*values)
+    return progress(*values), remaining_error(*values)
 
 
 class Recolour(measure_pictures.Recolour):
@@ -141,7 +148,7 @@ CLIPS = Judge(
 def goals(ours: ClipScore, copy: ClipScore, recoloured: ClipScore) -> dict[str, bool]:
     """The goals for an edit type; all must hold. Copies, which never edit, fail by construction."""
     kept = {f"motion kept (within {STRAY:g} px)": ours.motion <= STRAY}
-    return gate(ours, copy, recoloured) | kept
+    return goals_met(ours, copy, recoloured) | kept
 
 
 def measure(
