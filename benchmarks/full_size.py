@@ -32,7 +32,7 @@ from byg_train.models.flux.backbone import FluxBackbone
 from byg_train.models.lora import LoraBank
 from byg_train.models.networks import network
 from byg_train.models.wan.backbone import WanBackbone
-from byg_train.models.wan.files import Base
+from byg_train.models.wan.loading import Base
 from byg_train.objectives import objective_of
 from byg_train.objectives.identity import IDENTITY
 from byg_train.training.assembly import make_roles

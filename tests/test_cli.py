@@ -181,7 +181,7 @@ def warmup_file(folder: Path, width: int = 32, rank: int = 2) -> Path:
     tensors = {
         name.format("A"): torch.zeros(rank, width), name.format("B"): torch.zeros(width, rank)
     }  # fmt: skip
-    write_lora(folder / "w.safetensors", tensors, scale=1, prefix="transformer.", metadata={})
+    write_lora(folder / "w.safetensors", tensors, scale=1, family="flux", metadata={})
     return folder / "w.safetensors"
 
 

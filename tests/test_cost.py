@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from byg_train.config import TrainConfig, build_config
-from byg_train.models.networks import Network, download_size, network
+from byg_train.models.flux.network import FluxNetwork, download_size
+from byg_train.models.networks import network
 from byg_train.training.cost import compute, disk, memory, step_cost
 
-FLUX = Network()
+FLUX = FluxNetwork()
 
 
 def config(**sections: dict) -> TrainConfig:
@@ -129,13 +130,13 @@ def test_sizes_come_from_the_model_folder(tmp_path: Path) -> None:
     sizes = '"num_layers": 2, "num_single_layers": 8, "joint_attention_dim": 128, "in_channels": 32'
     heads = '"num_attention_heads": 3, "attention_head_dim": 64'
     (folder / "config.json").write_text(f"{{{sizes}, {heads}}}")
-    assert network(config(model={"path": str(tmp_path)}).model) == Network(192, 2, 8, 128, 32)
+    assert network(config(model={"path": str(tmp_path)}).model) == FluxNetwork(192, 2, 8, 128, 32)
     assert network(config().model) == FLUX
     single = tmp_path / "flux.safetensors"
     single.touch()
     beside = {"path": str(single), "components": str(tmp_path)}
-    assert network(config(model=beside).model) == Network(192, 2, 8, 128, 32)
+    assert network(config(model=beside).model) == FluxNetwork(192, 2, 8, 128, 32)
     t5 = '"vocab_size": 10, "d_model": 4, "num_layers": 2, "num_heads": 3, "d_kv": 2, "d_ff": 5'
     (tmp_path / "text_encoder_2").mkdir()
     (tmp_path / "text_encoder_2" / "config.json").write_text(f"{{{t5}}}")
-    assert network(config(model=beside).model).t5 == 10 * 4 + 2 * (4 * 4 * 6 + 3 * 4 * 5)
+    assert network(config(model=beside).model).encoder == 10 * 4 + 2 * (4 * 4 * 6 + 3 * 4 * 5)

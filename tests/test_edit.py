@@ -64,7 +64,7 @@ def lora(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("lora") / "blue.safetensors"
     tensors = bank.tensors("transformer", "edit")
     metadata = info(tiny_base).to_metadata()
-    write_lora(path, tensors, scale=bank.scale, prefix="transformer.", metadata=metadata)
+    write_lora(path, tensors, scale=bank.scale, family="flux", metadata=metadata)
     return path
 
 
@@ -136,7 +136,7 @@ def test_strength_zero_is_the_base(lora: Path, tmp_path: Path) -> None:
     file = read_lora(lora)
     zeros = {k: v * 0 if ".lora_B" in k else v for k, v in file.tensors.items()}
     none = tmp_path / "none.safetensors"
-    write_lora(none, zeros, scale=1, prefix="transformer.", metadata=file.metadata)
+    write_lora(none, zeros, scale=1, family="flux", metadata=file.metadata)
     image = picture((16, 16))
     assert same(edited(lora, image, strength=0.0)[0], edited(none, image)[0])
     assert not same(edited(lora, image)[0], edited(none, image)[0])
@@ -288,7 +288,7 @@ def test_a_single_file_base_comes_with_its_components(
     parts, other = str(tiny_base), str(tmp_path)
     metadata = info(single, components=parts, revision="abc").to_metadata()
     file = tmp_path / "l.safetensors"
-    write_lora(file, read_lora(lora).tensors, scale=1, prefix="transformer.", metadata=metadata)
+    write_lora(file, read_lora(lora).tensors, scale=1, family="flux", metadata=metadata)
     model = open_lora(file, None).model
     assert (model.path, model.components, model.revision) == (str(single), parts, "abc")
     model = open_lora(file, str(tiny_base), other).model
@@ -318,7 +318,7 @@ def test_an_interrupted_edit_keeps_what_is_finished(
 
 def test_a_lora_of_another_family_of_tools(tiny_base: Path, tmp_path: Path, lora: Path) -> None:
     foreign = tmp_path / "foreign.safetensors"
-    write_lora(foreign, read_lora(lora).tensors, scale=1, prefix="transformer.", metadata={})
+    write_lora(foreign, read_lora(lora).tensors, scale=1, family="flux", metadata={})
     with pytest.raises(ConfigError, match=r"foreign.*not a ByG LoRA"):
         open_lora(foreign, None)
 
@@ -330,6 +330,6 @@ def test_a_lora_with_a_layer_too_many(tiny_base: Path, lora: Path, tmp_path: Pat
     extra = {name.format("A"): torch.zeros(2, 32), name.format("B"): torch.zeros(32, 2)}
     path = tmp_path / "deep.safetensors"
     tensors = {**file.tensors, **extra}
-    write_lora(path, tensors, scale=1, prefix="transformer.", metadata=file.metadata)
+    write_lora(path, tensors, scale=1, family="flux", metadata=file.metadata)
     with pytest.raises(ConfigError, match=r"deep.*does not fit.*transformer_blocks\.7"):
         edited(path, picture((16, 16)))

@@ -24,11 +24,10 @@ from byg_train.editing.clip import EditedClip, edit_clip, longest
 from byg_train.editing.editor import Editor, Wishes, attach, open_lora
 from byg_train.media.fit import Fit, Frames
 from byg_train.media.source_clip import open_source_clip
-from byg_train.models.lora_file import PREFIX, LoraInfo, expert_path, read_lora, write_lora
+from byg_train.models.lora_file import LoraInfo, expert_path, read_lora, write_lora
 from byg_train.models.sampler import unipc
 
 TEXT, NEGATIVE = "turn video to cartoon style", "photo-realistic snow"
-WAN = PREFIX["wan"]
 INFO = LoraInfo(
     base="?", family="wan", reference_mode="shared", text_len=tiny_wan.TEXT_LEN,
     instructions=[TEXT], reverse_instructions=["turn video to photo-realistic style"],
@@ -54,7 +53,7 @@ def write_pair(folder: Path, kind: str = "pair", **changes: object) -> Path:
         )
         path = expert_path(folder / "toon.safetensors", expert)
         tensors = {k: v * 3 for k, v in bank.tensors(expert, "edit").items()}
-        write_lora(path, tensors, scale=1, prefix=WAN, metadata=own.to_metadata())
+        write_lora(path, tensors, scale=1, family="wan", metadata=own.to_metadata())
     return expert_path(folder / "toon.safetensors", next(iter(backbone.experts)))
 
 

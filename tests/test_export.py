@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from families import change_embedded
 from PIL import Image
 from safetensors.torch import save_file
 from typer.testing import CliRunner, Result
@@ -21,8 +22,9 @@ from byg_train.cli.app import app
 from byg_train.config import ConfigError, build_config
 from byg_train.core.schedule import flux_shift
 from byg_train.data.items import load_items
-from byg_train.export.card import TINY, card, has_workflow, workflow
+from byg_train.export.card import card, has_workflow, workflow
 from byg_train.export.run import export_run
+from byg_train.family import family_of
 from byg_train.models.lora_file import LoraInfo, read_lora, write_lora
 from byg_train.training.checkpoint import load_checkpoint
 from byg_train.training.run_folder import write_config
@@ -49,6 +51,7 @@ FLUX = LoraInfo(
 
 
 LORA = "mine.safetensors"
+EXAMPLE = family_of("flux").embedded.example
 
 
 @pytest.fixture(scope="module")
@@ -221,7 +224,7 @@ def test_an_export_for_a_base_that_comfyui_knows(run: Path, tmp_path: Path) -> N
     shutil.copy(run / "config.toml", folder)
     file = read_lora(run / LORA)
     metadata = replace(LoraInfo.from_metadata(file.metadata), base=FLUX.base).to_metadata()
-    write_lora(folder / LORA, file.tensors, scale=1.0, prefix="transformer.", metadata=metadata)
+    write_lora(folder / LORA, file.tensors, scale=1.0, family="flux", metadata=metadata)
     written = export_run(folder, weights="live", step=None, output=None, name="ink")
     assert [p.name for p in written] == ["ink.safetensors", "ink.workflow.json", "README.md"]
     graph = json.loads(written[1].read_text())
@@ -365,7 +368,10 @@ def test_no_stock_node_shares_positions() -> None:
 def test_the_embedded_base_comes_with_the_packs_own_example(told: str, drawn: str | None) -> None:
     info = replace(FLUX, base="world", instructions=[told], sample_steps=7)
     assert has_workflow(info) and "x.workflow.json" in card(info, "x", has_preview=True)
-    example, graph = nodes(json.loads(TINY.read_text(encoding="utf-8"))), nodes(workflow(info, "x"))
+    example, graph = (
+        nodes(json.loads(EXAMPLE.read_text(encoding="utf-8"))),
+        nodes(workflow(info, "x")),
+    )
     assert graph.keys() == example.keys()
     changed = {
         kind: [new for old, new in zip(was, now, strict=True) if new != old]
@@ -453,7 +459,7 @@ def test_without_the_node_pack_the_embedded_base_has_no_workflow(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As in a wheel, which holds byg_train alone."""
-    monkeypatch.setattr("byg_train.export.card.TINY", tmp_path / "gone.json")
+    change_embedded(monkeypatch, "flux", example=tmp_path / "gone.json")
     info = replace(FLUX, base="world")
     text = card(info, "ink", has_preview=False)
     assert not has_workflow(info) and "workflow.json" not in text

@@ -16,6 +16,7 @@ import pytest
 import tiny_wan
 import torch
 from comfy_server import Server
+from families import change_embedded
 from PIL import Image
 from safetensors.torch import save_file
 from test_edit_clip import INFO, NEGATIVE, TEXT, write_pair
@@ -322,7 +323,7 @@ def test_the_cards_of_other_bases(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     assert "`ink.workflow.json`" in world and "bring the base along" in world
     assert ".mp4)" not in world
     with monkeypatch.context() as installed:  # without the node pack's files
-        installed.setattr("byg_train.export.card.TINY_CLIP", tmp_path / "gone.json")
+        change_embedded(installed, "wan", example=tmp_path / "gone.json")
         world = card(replace(WAN, base="world"), "ink", has_preview=False, experts=BOTH)
     assert "*ByG Tiny World*" in world and "*ByG Video Edit*" in world
     small = replace(

@@ -14,28 +14,30 @@ from setuptools import Distribution
 
 import byg_train
 from byg_train.config import tomllib
+from byg_train.family import registry
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "byg_train"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 
 # Room of the package (a folder, or a file beside them) -> the rooms it may import from.
-BASICS = {"config", "files", "progress"}
+BASICS = {"config", "family", "files", "progress"}
 ROOMS = {
     "__init__": set(),
+    "family": set(),
     "files": set(),
     "progress": set(),
     "local_server": set(),
     "core": set(),
-    "config": set(),
+    "config": {"family"},
     "objectives": {"config", "core"},
     "media": {"config", "files"},
-    "models": {"config", "core", "files"},
-    "data": {"config", "core", "files", "local_server", "media", "models"},
+    "models": {"config", "core", "family", "files"},
+    "data": {"config", "core", "family", "files", "local_server", "media", "models"},
     "training": BASICS | {"core", "data", "media", "models", "objectives"},
     "evaluate": {"config", "data", "files", "media"},
-    "editing": {"config", "core", "data", "media", "models", "training"},
-    "export": {"config", "data", "files", "models", "training"},
+    "editing": {"config", "core", "data", "family", "media", "models", "training"},
+    "export": {"config", "data", "family", "files", "models", "training"},
     "study": {"data", "evaluate", "files", "local_server", "media"},
     "world": BASICS | {"core", "data", "editing", "evaluate", "media", "models", "training"},
     "cli": BASICS
@@ -47,6 +49,7 @@ ROOMS = {
 SHARED = {
     "core.flow",
     "core.schedule",
+    "family",
     "media.fit",
     "media.grid",
     "media.pixels",
@@ -60,8 +63,10 @@ HEAVY = {
     "peft": {"models"},
     "typer": {"cli"},
 }
-# Files that ComfyUI loads, and the maths: what they may import beside the standard library.
+# Files that ComfyUI loads, records of families, the maths: what each may import beside the
+# standard library.
 PURE = {
+    "family": set(),
     "files": set(),
     "core.flow": {"torch"},
     "core.schedule": {"torch"},
@@ -78,6 +83,7 @@ PURE = {
     "objectives.identity": {"torch"},
     "objectives.objective": {"torch"},
     "objectives.supervised": {"torch"},
+    **{f"models.{name}.record": set() for name in registry()},
 }
 
 

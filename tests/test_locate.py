@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers.loaders import single_file_model, single_file_utils
+from families import change_embedded
 from safetensors.torch import load_file, save_file
 from tiny_flux import HEIGHT, TEXT_LEN, WIDTH, T, config, latents, load, text
 from torch import Tensor
 
 from byg_train.config import ConfigError, ModelConfig
-from byg_train.models import locate
-from byg_train.models.flux.backbone import pixel_multiple, resolve_base, token_counts
+from byg_train.models.flux.files import pixel_multiple, resolve_base, token_counts
 
 WEIGHTS = "transformer/diffusion_pytorch_model.safetensors"
 
@@ -129,10 +129,10 @@ def test_what_cannot_be_found_is_said_before_loading(
     (tmp_path / "flux.ckpt").write_bytes(b"")
     with pytest.raises(ConfigError, match=r"wanted a \.safetensors file"):
         resolve_base(config(tmp_path / "flux.ckpt"))
-    monkeypatch.setattr(locate, "WORLD", tmp_path / "nowhere")
+    change_embedded(monkeypatch, "flux", folder=tmp_path / "nowhere")
     with pytest.raises(ConfigError, match="embedded base"):
         resolve_base(ModelConfig(path="world"))
-    monkeypatch.setattr(locate, "WORLD", tiny_base)
+    change_embedded(monkeypatch, "flux", folder=tiny_base)
     assert resolve_base(ModelConfig(path="world")) == tiny_base
 
 

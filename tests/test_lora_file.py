@@ -43,7 +43,7 @@ def _tensors(seed: int = 0) -> dict[str, Tensor]:
 
 
 def _write(path: Path, tensors: dict[str, Tensor], **changes: object) -> Path:
-    plain = {"scale": 1.0, "prefix": "transformer.", "metadata": {}}
+    plain = {"scale": 1.0, "family": "flux", "metadata": {}}
     write_lora(path, tensors, **{**plain, **changes})
     return path
 
@@ -61,9 +61,7 @@ def _trained(base: Path) -> tuple[FluxBackbone, LoraBank]:
 
 def test_round_trip_in_bf16(tmp_path: Path) -> None:
     tensors = _tensors()
-    path = _write(
-        tmp_path / "l.safetensors", tensors, prefix="diffusion_model.", metadata={"k": "ä"}
-    )
+    path = _write(tmp_path / "l.safetensors", tensors, family="wan", metadata={"k": "ä"})
     file = read_lora(path)
     assert file.prefix == "diffusion_model."
     assert file.metadata == {"format": "pt", "k": "ä"}

@@ -32,7 +32,7 @@ def loras() -> None:
     info = replace(
         graphs.INFO, family="wan", reference_mode="shared", guidance_sample=None, multiple=16
     )
-    kind = {"scale": 1.0, "prefix": "diffusion_model.", "metadata": info.to_metadata()}
+    kind = {"scale": 1.0, "family": "wan", "metadata": info.to_metadata()}
     write_lora(path.with_name(WAN_LORA), tensors, **kind)
 
 

@@ -52,8 +52,7 @@ def _tensors(**sizes: tuple[int, int]) -> dict[str, Tensor]:
 
 def _write(name: str, info: LoraInfo = INFO, **sizes: tuple[int, int]) -> str:
     path = comfy_host.loras() / f"{name}.safetensors"
-    prefix = "transformer." if info.family == "flux" else "diffusion_model."
-    write_lora(path, _tensors(**sizes), scale=1.0, prefix=prefix, metadata=info.to_metadata())
+    write_lora(path, _tensors(**sizes), scale=1.0, family=info.family, metadata=info.to_metadata())
     return path.name
 
 

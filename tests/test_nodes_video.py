@@ -36,7 +36,7 @@ def lora() -> str:
         tensors[f"{name}.lora_A.weight"] = torch.randn(4, columns, generator=g) * columns**-0.5
         tensors[f"{name}.lora_B.weight"] = torch.randn(rows, 4, generator=g)
     path = comfy_host.loras() / "tiny_wan.safetensors"
-    kind = {"scale": 1.0, "prefix": "diffusion_model.", "dtype": torch.float32}
+    kind = {"scale": 1.0, "family": "wan", "dtype": torch.float32}
     write_lora(path, tensors, metadata=WAN.to_metadata(), **kind)
     return path.name
 

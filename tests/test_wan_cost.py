@@ -6,8 +6,9 @@ import pytest
 from tiny_wan import base, config
 
 from byg_train.config import ModelConfig, TrainConfig, build_config, load_preset, merged
-from byg_train.models.networks import WAN_5B, WanNetwork, network
+from byg_train.models.networks import network
 from byg_train.models.wan.files import token_counts
+from byg_train.models.wan.network import WAN_5B, WanNetwork
 from byg_train.training.cost import compute, disk, look_cost, memory, trained_experts
 
 WAN = {"family": "wan", "reference_mode": "shared", "text_len": 512}

@@ -18,7 +18,6 @@ from tiny_wan import HIGH, LOW, base, config, latents, load, make_bank, randomis
 
 from byg_train.models.lora import LoraBank
 from byg_train.models.lora_file import (
-    PREFIX,
     LoraInfo,
     expert_path,
     expert_paths,
@@ -26,7 +25,7 @@ from byg_train.models.lora_file import (
     write_lora,
 )
 from byg_train.models.wan.backbone import WanBackbone
-from byg_train.models.wan.files import Base
+from byg_train.models.wan.loading import Base
 
 PARTS = {"high": "transformer", "low": "transformer_2"}
 TIMES = {"high": HIGH, "low": LOW, "transformer": HIGH}
@@ -60,7 +59,7 @@ def trained(kind: str = "pair", **settings: object) -> tuple[WanBackbone, LoraBa
 def write(bank: LoraBank, expert: str, path: Path, **changes: object) -> Path:
     """One expert's file beside `path`; what it rounds is rounded in the bank as well."""
     path = expert_path(path, expert)
-    plain = {"scale": bank.scale, "prefix": PREFIX["wan"], "metadata": INFO.to_metadata()}
+    plain = {"scale": bank.scale, "family": "wan", "metadata": INFO.to_metadata()}
     write_lora(path, bank.tensors(expert, "edit"), **{**plain, **changes})
     bank.load_tensors(expert, read_lora(path).by_diffusers_names())
     return path
@@ -101,13 +100,13 @@ def test_modules_have_wans_own_names_and_come_back(tmp_path: Path) -> None:
     assert {"blocks.1.cross_attn.o", "head.head", "time_projection.1"} <= modules
     assert file.by_diffusers_names().keys() == bank.tensors("low", "edit").keys()
     again = tmp_path / "again.safetensors"  # as `export` does: stored names in, the same names out
-    write_lora(again, file.tensors, scale=1.0, prefix=file.prefix, metadata={})
+    write_lora(again, file.tensors, scale=1.0, family="wan", metadata={})
     assert load_file(again).keys() == load_file(tmp_path / "l_low_noise.safetensors").keys()
 
 
 def test_fluxs_names_stay(tmp_path: Path) -> None:
     tensors = {f"proj_out.lora_{x}.weight": torch.zeros(2, 2) for x in "AB"}
-    write_lora(tmp_path / "f.safetensors", tensors, scale=1.0, prefix=PREFIX["flux"], metadata={})
+    write_lora(tmp_path / "f.safetensors", tensors, scale=1.0, family="flux", metadata={})
     file = read_lora(tmp_path / "f.safetensors")
     assert file.by_diffusers_names().keys() == file.tensors.keys() == tensors.keys()
 

@@ -32,10 +32,8 @@ def write(bank: LoraBank, name: str, info: LoraInfo = INFO, *, folder: Path | No
     """Into a folder; without one, the host's models/loras."""
     path = (folder or comfy_host.loras()) / f"{name}.safetensors"
     tensors = bank.tensors("transformer", "edit")
-    prefix, scale = "transformer.", bank.scale
-    write_lora(
-        path, tensors, scale=scale, prefix=prefix, metadata=info.to_metadata(), dtype=torch.float32
-    )
+    kind = {"scale": bank.scale, "family": "flux", "dtype": torch.float32}
+    write_lora(path, tensors, metadata=info.to_metadata(), **kind)
     return path
 
 

@@ -25,8 +25,8 @@ from .parts import Note
 ROOT = Path(__file__).parents[1]
 # Template of `export` -> the workflow that it is.
 TEMPLATES = {
-    "byg_train/export/templates/wan.workflow.json": "workflows/byg_wan22_video_edit.json",
-    "byg_train/export/templates/wan_5b.workflow.json": "workflows/byg_wan22_5b_video_edit.json",
+    "byg_train/models/wan/workflow.json": "workflows/byg_wan22_video_edit.json",
+    "byg_train/models/wan/workflow_5b.json": "workflows/byg_wan22_5b_video_edit.json",
 }
 
 

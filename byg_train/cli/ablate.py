@@ -12,6 +12,7 @@ from pathlib import Path
 import typer
 
 from ..config import ConfigError, TrainConfig, nearest
+from ..family import family_of
 from ..files import atomic
 from ..progress import CONSOLE
 from ..training.run_folder import CONFIG, differences, read_config
@@ -100,7 +101,7 @@ def _jobs(flags: AblateFlags) -> list[Job]:
     if flags.seeds < 1 or flags.jobs < 1 or flags.queries < 1:
         raise ConfigError("--seeds, --jobs and --queries: wanted 1 or more")
     model = settings(Flags(flags.preset)).model
-    if model.path != "world" or model.family != "flux":
+    if not model.is_embedded or family_of(model.family).is_video:
         raise ConfigError(
             f"--preset {flags.preset}: the study needs the true edit of every picture, which the "
             "embedded world alone can draw; take --preset demo"

@@ -28,20 +28,15 @@ from ..data.check import (
 )
 from ..data.excluded import drop_excluded
 from ..data.manifest import find_manifest
-from ..data.media_kind import CLIPS, PICTURES, MediaKind, expect_kind, found_kind, kind_of
+from ..data.media_kind import CLIPS, MediaKind, expect_kind, found_kind, kind_of
 from ..data.repair import repair
 from ..data.rows import data_folder, read_rows
+from ..family import EMBEDDED, family_of, is_embedded, usual_family
 from ..models.backbone import pixel_multiple
-from ..models.locate import local_folder
+from ..models.locate import described
 from ..progress import Progress
 from .settings import Flags, settings
 
-# What FLUX and Wan take, where no base is named: tokens, pixels, and frames at DataConfig's rate.
-TEXT_LEN, CLIP_TEXT_LEN, MULTIPLE, FRAMES = 256, 512, 16, 81
-# Where a base keeps the tokenizer of the texts.
-TOKENIZER = {"flux": "tokenizer_2", "wan": "tokenizer"}
-# What is meant where no preset is named, and for the embedded base.
-PRESET = {PICTURES: ("flux_style", "demo"), CLIPS: ("wan22_style", "demo_video")}
 # Kinds of findings that the table spells out.
 SHOWN = 40
 BAR = 24
@@ -73,12 +68,13 @@ class Limits(NamedTuple):
 def base_settings(
     preset: str | None, model: str | None, assignments: list[str], kind: MediaKind
 ) -> TrainConfig:
-    """A base and its sizes, as training has them; `world` alone means the demo's.
+    """A base and its sizes, as training has them; the embedded one alone means the demo's.
 
     Without a preset, the one for files of this kind.
     """
-    preset = preset or PRESET[kind][model == "world"]
-    return settings(Flags(preset=preset, model=model, assignments=assignments))
+    family = usual_family(is_video=kind is CLIPS)
+    usual = family.embedded.preset if is_embedded(model) else family.usual.style_preset
+    return settings(Flags(preset=preset or usual, model=model, assignments=assignments))
 
 
 def run_check(flags: CheckFlags) -> None:
@@ -101,26 +97,24 @@ def run_check(flags: CheckFlags) -> None:
 
 
 def limits(root: Path, preset: str | None, model: str | None) -> Limits:
-    """Of the base that is meant, else of FLUX or Wan, as the folder holds pictures or clips."""
+    """Of the base that is meant, else of the usual family for the pictures or clips here."""
     if not preset and not model:
         return _usual(found_kind(root))
     config = base_settings(preset, model, [], found_kind(root))
     expect_kind(root, config.data)
     base = config.model
-    name = base.components if Path(base.path).expanduser().is_file() else base.path
-    folder = local_folder(name, base.revision) if name else None
+    folder = described(base)
     if folder is None and model and not model.count("/") == 1:
-        raise ConfigError(f"--model {model!r}: wanted a diffusers folder, a hub id, or world")
-    tokenizer = folder and folder / TOKENIZER[base.family]
+        raise ConfigError(f"--model {model!r}: wanted a diffusers folder, a hub id, or {EMBEDDED}")
+    tokenizer = folder and folder / family_of(base.family).tokenizer
     there = tokenizer is not None and tokenizer.is_dir()
     tokens = tokenized(tokenizer, base.text_len) if there else estimated(base.text_len)
     return Limits(tokens, pixel_multiple(base), config.data)
 
 
 def _usual(kind: MediaKind) -> Limits:
-    if kind is CLIPS:
-        return Limits(estimated(CLIP_TEXT_LEN), MULTIPLE, DataConfig(frames=FRAMES))
-    return Limits(estimated(TEXT_LEN), MULTIPLE, DataConfig())
+    usual = usual_family(is_video=kind is CLIPS).usual
+    return Limits(estimated(usual.text_len), usual.multiple, DataConfig(frames=usual.frames))
 
 
 def _fix(root: Path) -> None:

@@ -92,13 +92,14 @@ def _hint(problems: list[Problem]) -> str:
 
 def _next_steps(root: Path, style: str | None, rows: list[dict]) -> str:
     from ..data.manifest import NAMES
-    from ..data.media_kind import found_kind
+    from ..data.media_kind import CLIPS, found_kind
     from ..data.rows import TEXTS
-    from .data_check import PRESET
+    from ..family import usual_family
 
     if style:
         there = root / style
-        preset, _ = PRESET[found_kind(there)]
+        kind = found_kind(there)
+        preset = usual_family(is_video=kind is CLIPS).usual.style_preset
         return (
             f"In {there}: {counted(len(rows), 'file')} with captions. With a second style folder "
             f"beside it, train:\n  python -m byg_train --preset {preset} --data {root}"

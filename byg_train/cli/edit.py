@@ -14,6 +14,7 @@ from PIL import Image, ImageOps
 
 from ..config import ConfigError
 from ..editing.editor import Editor, Wishes, edit_image, open_lora
+from ..family import family_of
 from ..media import MediaError
 from ..media.formats import PICTURES
 from ..media.grid import labelled_grid
@@ -75,7 +76,7 @@ def run_edit(flags: EditFlags) -> None:
     editor = open_lora(flags.lora, flags.model, flags.components, single_expert=flags.single_expert)
     if flags.wishes.guidance is not None and editor.info.guidance_sample is None:
         raise ConfigError("--guidance: the base of this LoRA has no guidance embedding")
-    if editor.info.family == "wan":
+    if family_of(editor.info.family).is_video:
         from .edit_clip import run_edit_clip
 
         run_edit_clip(flags, editor)
@@ -190,7 +191,8 @@ def _check_values(flags: EditFlags) -> None:
 def _open(path: Path) -> Image.Image:
     if path.is_dir() or path.suffix.lower() not in PICTURES.suffixes:
         raise ConfigError(
-            f"--input {path} is no picture, which this LoRA edits; for clips take a LoRA of Wan"
+            f"--input {path} is no picture, which this LoRA edits; for clips take a LoRA of a "
+            "video model"
         )
     try:
         picture_size(path)

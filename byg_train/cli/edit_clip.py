@@ -10,7 +10,7 @@ import typer
 from PIL import Image
 
 from ..config import ConfigError
-from ..editing.clip import WAN_FPS, EditedClip, edit_clip, seen_by_model
+from ..editing.clip import EditedClip, edit_clip, model_fps, seen_by_model
 from ..editing.editor import Editor, finished
 from ..media.clip_grid import side_by_side
 from ..media.formats import PICTURES
@@ -56,7 +56,7 @@ def _open(flags: EditFlags, editor: Editor) -> SourceClip:
             f"--input {path} is a picture, and this LoRA edits clips; wanted a film, or a folder "
             f"of frames"
         )
-    whole = open_source_clip(path, flags.fps, editor.info.fps or WAN_FPS)
+    whole = open_source_clip(path, flags.fps, model_fps(editor.info))
     return whole.part(flags.start, flags.seconds)
 
 

@@ -22,8 +22,8 @@ def edit(
             "--input",
             "--image",
             "--video",
-            help="What to edit, of any size: a picture; for a LoRA of Wan a clip, or a folder of "
-            "frames.",
+            help="What to edit, of any size: a picture; for a LoRA of a video model a clip, or a "
+            "folder of frames.",
         ),
     ],
     instruction: Annotated[str, typer.Option(help="What to change.")],

@@ -17,10 +17,11 @@ from torch import Tensor
 
 from ..config import ConfigError
 from ..data import DataError
-from ..editing.clip import WAN_FPS, EditedClip, seen_by_model, seen_pixels
+from ..editing.clip import EditedClip, model_fps, seen_by_model, seen_pixels
 from ..editing.editor import Editor, Wishes, finished, fitted, open_base, open_lora
 from ..editing.methods import FlowEditSettings, Methods
 from ..evaluate.tasks import Task, read_tasks
+from ..family import family_of, usual_family
 from ..files import atomic
 from ..media.formats import CLIPS, MEDIA, PICTURES
 from ..media.pixels import to_picture, to_pixels
@@ -91,8 +92,9 @@ def _editor(flags: EditAllFlags) -> Editor:
         raise ConfigError("--lora is missing: the file to edit with")
     if not flags.model:
         raise ConfigError(
-            f"--method {flags.method} runs on a base: pass --model with one of FLUX, or --lora "
-            "for the base, and the sampling, of that LoRA"
+            f"--method {flags.method} runs on a base: pass --model with one of "
+            f"{usual_family(is_video=False).title}, or --lora for the base, and the sampling, of "
+            "that LoRA"
         )
     return open_base(flags.model, flags.components)
 
@@ -105,11 +107,12 @@ def _tasks(flags: EditAllFlags, editor: Editor | None) -> list[Task]:
         raise DataError(f"{flags.sources} cannot be used as tasks", problems)
     if editor is None:
         return tasks
-    films = editor.info.family == "wan"
+    films = family_of(editor.info.family).is_video
     edited, wanted = (CLIPS, "clips") if films else (PICTURES, "pictures")
     for task in tasks:
         if not edited.holds(task.source):
-            by = flags.lora or f"{flags.model}, taken as FLUX without --lora,"
+            taken = family_of(editor.info.family).title
+            by = flags.lora or f"{flags.model}, taken as {taken} without --lora,"
             raise ConfigError(f"{task.source}: {by} edits {wanted}")
     fields = METHODS[flags.method]
     without = next((task.name for task in tasks if not all(_said(flags.method, task))), None)
@@ -118,8 +121,9 @@ def _tasks(flags: EditAllFlags, editor: Editor | None) -> list[Task]:
             f"--method {flags.method} needs captions, and {without} has none: write "
             f"{' and '.join(fields)} into {flags.sources / 'metadata.jsonl'}"
         )
-    if flags.method == "flowedit" and films:
-        raise ConfigError("--method flowedit is for FLUX: its settings for Wan are not published")
+    family = family_of(editor.info.family)
+    if flags.method == "flowedit" and not family.has_flowedit:
+        raise ConfigError(f"--method flowedit: its settings for {family.title} are not published")
     return tasks
 
 
@@ -173,7 +177,7 @@ def _edit_all(
         methods = Methods(editor, device, flags.wishes)
         methods.learn(text for task in left for text in _said(flags.method, task))
         for task in left:
-            one = _film if editor.info.family == "wan" else _picture
+            one = _film if family_of(editor.info.family).is_video else _picture
             one(flags, methods, task, targets[task.name])
             progress.advance()
 
@@ -205,7 +209,7 @@ def _picture(flags: EditAllFlags, methods: Methods, task: Task, target: Path) ->
 
 
 def _film(flags: EditAllFlags, methods: Methods, task: Task, target: Path) -> None:
-    footage = open_source_clip(task.source, None, methods.info.fps or WAN_FPS)
+    footage = open_source_clip(task.source, None, model_fps(methods.info))
     plan = seen_by_model(footage, methods.info)
     fit = fitted(methods.info, *footage.size, flags.wishes)
     y = _apply(flags, methods, task, seen_pixels(footage, fit, plan))

@@ -19,6 +19,7 @@ from ..config import ConfigError, TrainConfig
 from ..data.media_kind import kind_of
 from ..data.pairs import for_objective
 from ..data.rows import layouts
+from ..family import family_of, is_embedded
 from ..files import atomic
 from ..models.backbone import pixel_multiple, resolve_base
 from ..models.lora_file import read_lora
@@ -129,7 +130,7 @@ def _check_warmup(config: TrainConfig) -> None:
 
     instead = (
         "train your own warm-up: --set warmup.lora=null --set warmup.min_steps=300"
-        if name == "world"
+        if is_embedded(name)
         else "choose another, or set warmup.lora=null"
     )
     for path in warmup_files(config, trained_experts(config)).values():
@@ -175,7 +176,7 @@ def _farewell(config: TrainConfig, files: list[Path], output: Path) -> str:
     samples = here / newest_samples(output).relative_to(output)
     loras = [shlex.quote(str(here / file.name)) for file in files]
     a_picture, photo, edited = "a picture", "photo.png", "edited.png"
-    if config.model.family == "wan":
+    if family_of(config.model.family).is_video:
         a_picture, photo, edited = "a clip", "clip.mp4", "edited.mp4"
         samples = samples.with_suffix(".mp4")
     folder, shown = (shlex.quote(str(path)) for path in (here, samples))
@@ -225,6 +226,8 @@ def _explain_needs(config: TrainConfig) -> None:
         soft_wrap=True,
     )
     console.print(plan(config, pixel_multiple(config.model), None))
-    demo = {"flux": "demo", "wan": "demo_video"}[config.model.family]
-    command = f"python -m byg_train --preset {demo}"
+    base = family_of(config.model.family).embedded
+    if base is None:
+        return
+    command = f"python -m byg_train --preset {base.preset}"
     console.print(f"\nWithout any data, this runs now: {command}", markup=False, highlight=False)

@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError, model_validator
 
+from ..family import family_of, registry
 from .methods import BygConfig, Method, method_class
 from .names import nearest
 from .sections import (
@@ -63,15 +64,17 @@ class TrainConfig(Section):
 
     @model_validator(mode="after")
     def _of_the_family(self) -> TrainConfig:
-        if self.model.family == "flux":
-            for name, found, only in (
-                ("train.expert", self.train.expert, "both"),
-                ("data.frames", self.data.frames, 1),
-            ):
-                if found != only:
-                    raise ValueError(
-                        f"{name} is {found!r}, which is for Wan alone: family 'flux' takes {only!r}"
-                    )
+        family = family_of(self.model.family)
+        for name, found, only, is_free in (
+            ("train.expert", self.train.expert, "both", lambda f: len(f.experts) > 1),
+            ("data.frames", self.data.frames, 1, lambda f: f.is_video),
+        ):
+            if found != only and not is_free(family):
+                others = ", ".join(f.title for f in registry().values() if is_free(f))
+                raise ValueError(
+                    f"{name} is {found!r}, which is for {others} alone: family {family.name!r} "
+                    f"takes {only!r}"
+                )
         return self
 
 

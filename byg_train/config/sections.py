@@ -7,6 +7,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from ..family import family_of, is_embedded, registry
+
 
 class Section(BaseModel):
     """Frozen, and strict about names."""
@@ -17,8 +19,8 @@ class Section(BaseModel):
 class ModelConfig(Section):
     """Which base model, and how it is run."""
 
-    family: Literal["flux", "wan"] = "flux"
-    """Model family: FLUX.1 (pictures) or Wan (clips)."""
+    family: str = "flux"
+    """Model family: a folder of `models/`, such as flux (pictures) or wan (clips)."""
     path: str = "black-forest-labs/FLUX.1-dev"
     """Hub id, diffusers folder, or a transformer's .safetensors; `world` is the embedded base.
 
@@ -31,7 +33,7 @@ class ModelConfig(Section):
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
     """Type of the frozen weights and of the matrix products. LoRA, losses and EMA are float32."""
     text_len: int = Field(256, ge=8, le=512)
-    """T5 tokens. ComfyUI pads FLUX prompts to 256 and padding attends: keep 256 for FLUX.1-dev."""
+    """Tokens of a text. ComfyUI pads FLUX's to 256 and padding attends: keep 256 for FLUX.1-dev."""
     reference_mode: Literal["index", "shared"] = "index"
     """Positions of the source: its own first axis (Kontext's index 1) or those of the target.
 
@@ -42,14 +44,25 @@ class ModelConfig(Section):
     compile: bool = False
     """Compile the repeated blocks: a minute at start, then faster."""
 
+    @field_validator("family")
+    @classmethod
+    def _known(cls, family: str) -> str:
+        return family_of(family).name
+
     @model_validator(mode="after")
     def _of_the_family(self) -> ModelConfig:
-        if self.family == "wan" and self.reference_mode != "shared":
+        known = family_of(self.family).reference_modes
+        if self.reference_mode not in known:
             raise ValueError(
-                f"reference_mode is {self.reference_mode!r}, which family 'wan' does not know: set "
-                f"model.reference_mode to 'shared'"
+                f"reference_mode is {self.reference_mode!r}, which family {self.family!r} does not "
+                f"know: set model.reference_mode to {' or '.join(map(repr, known))}"
             )
         return self
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether the base is one of the small ones that ship with ByG."""
+        return is_embedded(self.path)
 
 
 class GuidanceConfig(Section):
@@ -224,7 +237,15 @@ class SampleConfig(Section):
     """The same for the low-noise expert of a pair; null: as `cfg`."""
     negative: str = ""
     """What classifier-free guidance leads away from."""
-    shift: float | Literal["flux"] = "flux"
+    shift: float | str = "flux"
     """Shift of the sampling grid; `flux`: FLUX.1-dev's resolution-dependent mu."""
     count: int = Field(4, ge=1)
     """Held-out items in a sample grid."""
+
+    @field_validator("shift")
+    @classmethod
+    def _of_a_family(cls, shift: float | str) -> float | str:
+        own = [family.name for family in registry().values() if family.size_shift]
+        if isinstance(shift, str) and shift not in own:
+            raise ValueError(f"wanted a number, or a family's own: {', '.join(own)}")
+        return shift

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..config import DataConfig
+from ..family import usual_family
 from ..media import formats
 from ..media.formats import Formats
 from . import DataError, counted
@@ -61,9 +62,10 @@ def found_kind(root: Path) -> MediaKind:
 def expect_kind(root: Path, data: DataConfig) -> None:
     """Refuse a folder of the other kind than a run trains on."""
     wanted = kind_of(data)
-    other, preset = (CLIPS, "wan22_style") if wanted is PICTURES else (PICTURES, "flux_style")
+    other = CLIPS if wanted is PICTURES else PICTURES
     if wanted.names(root) or not (found := other.names(root)):
         return
+    preset = usual_family(is_video=other is CLIPS).usual.style_preset
     raise DataError(
         f"{root} holds {counted(len(found), other.one)} and no {wanted.many}, and this run trains "
         f"on {wanted.many} (data.frames {data.frames}); for {other.many} take another preset, such "

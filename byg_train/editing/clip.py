@@ -11,15 +11,13 @@ import torch
 from torch import Tensor
 
 from ..config import ConfigError
+from ..family import family_of
 from ..media.fit import FRAME_GROUP, Fit, Frames
 from ..media.pixels import to_frames, to_pixels
 from ..media.source_clip import SourceClip
 from ..models.backbone import load_backbone
 from ..models.lora_file import LoraInfo
 from .editor import AS_TRAINED, Editor, Wishes, attach, edited, fitted
-
-# Wan 2.2's own rates are 16 frames a second (14B) and 24 (5B); it was made for clips this long.
-WAN_FPS, WAN_SECONDS = 16.0, 5
 
 
 @dataclass(frozen=True)
@@ -81,7 +79,7 @@ def edit_clip(
 
 def seen_by_model(footage: SourceClip, info: LoraInfo) -> Frames:
     """Which frames the model sees; ConfigError where they are more than it was made for."""
-    fps = info.fps or WAN_FPS
+    fps = model_fps(info)
     plan = Frames.of(footage.count, float(footage.fps), fps)
     limit = longest(info)
     if plan.count > limit:
@@ -93,9 +91,15 @@ def seen_by_model(footage: SourceClip, info: LoraInfo) -> Frames:
     return plan
 
 
+def model_fps(info: LoraInfo) -> float:
+    """Frames a second at which the base sees a clip."""
+    return info.fps or family_of(info.family).usual.fps
+
+
 def longest(info: LoraInfo) -> int:
-    """Frames that the base can edit at once: Wan's five seconds, 81 or 121; more if trained so."""
-    frames = floor(WAN_SECONDS * (info.fps or WAN_FPS)) // FRAME_GROUP * FRAME_GROUP + 1
+    """Frames that the base can edit at once: as many as it was made for; more if trained so."""
+    seconds = family_of(info.family).usual.seconds
+    frames = floor(seconds * model_fps(info)) // FRAME_GROUP * FRAME_GROUP + 1
     return max(frames, info.frames or 0)
 
 

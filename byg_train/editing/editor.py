@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ..config import ConfigError, LoraSettings, ModelConfig, build_config, load_preset, merged
 from ..core.roles import Velocity
 from ..data.items import Dataset
+from ..family import family_of, is_embedded
 from ..media.fit import Fit
 from ..media.pixels import to_picture, to_pixels
 from ..media.rgb import to_rgb
@@ -99,12 +100,14 @@ def open_lora(
 
 
 def open_base(model: str, components: str | None = None) -> Editor:
-    """A FLUX base without a LoRA, for baselines; it samples as its preset says.
+    """A base without a LoRA, for baselines, of the usual family; it samples as its preset says.
 
     Args:
-        model: hub id, folder or file, or "world"; and `components` of a single file.
+        model: hub id, folder or file, or the embedded one; and `components` of a single file.
     """
-    preset = load_preset("demo" if model == "world" else "flux_edit")
+    family = family_of(ModelConfig().family)
+    name = family.embedded.preset if is_embedded(model) else family.usual.preset
+    preset = load_preset(name)
     base = {"model": {"path": model, "components": components}}
     config = build_config(merged(preset, base))
     nothing = Dataset(train=[], test=[], problems=[], fingerprint="")
@@ -150,10 +153,9 @@ def _partner(path: Path, info: LoraInfo) -> LoraFile:
 def wrong_width(file: LoraFile, model: ModelConfig) -> str | None:
     """Why a LoRA cannot fit a base by the width of its layers; None if it may fit."""
     width = network(model).width
+    inner = f"{family_of(model.family).lora.width_of}.lora_A.weight"
     for name, tensor in file.by_diffusers_names().items():
-        # FLUX's first attention of a block, and Wan's, which looks at the clip.
-        first = name.endswith(("attn.to_q.lora_A.weight", "attn1.to_q.lora_A.weight"))
-        if first and tensor.shape[1] != width:
+        if name.endswith(inner) and tensor.shape[1] != width:
             return f"its layers are {tensor.shape[1]} wide, the model's {width}"
     return None
 

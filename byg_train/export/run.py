@@ -15,11 +15,11 @@ from ..config import ConfigError, TrainConfig
 from ..data.items import load_items
 from ..files import atomic
 from ..models.backbone import boundary, pixel_multiple
-from ..models.lora_file import PREFIX, LoraInfo, expert_path, read_lora, write_lora
+from ..models.locate import public_name
+from ..models.lora_file import LoraInfo, expert_path, read_lora, write_lora
 from ..training.checkpoint import checkpoints, load_checkpoint
 from ..training.run_folder import CONFIG, lora_info, read_config
 from .card import ALONE, BOTH, card, has_workflow, workflow
-from .naming import public_name
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -152,8 +152,8 @@ def _write_weights(run: Path, found: Found, info: LoraInfo, lora: Path) -> dict[
     written = {expert: expert_path(lora, expert) for expert in tensors}
     for expert, path in written.items():
         own = replace(info, expert=expert if expert in BOTH else None)
-        prefix, metadata = PREFIX[info.family], own.to_metadata()
-        write_lora(path, tensors[expert], scale=scale, prefix=prefix, metadata=metadata)
+        kind = {"family": info.family, "metadata": own.to_metadata()}
+        write_lora(path, tensors[expert], scale=scale, **kind)
     return written
 
 

@@ -6,18 +6,13 @@ Latents are (B, C, F, H, W), F = 1 for images; pixels are (B, 3, F, H, W) in [-1
 
 from __future__ import annotations
 
-from importlib import import_module
 from pathlib import Path
-from types import ModuleType
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from torch import Tensor, nn
 
-if TYPE_CHECKING:
-    from ..config import ModelConfig
-
-# Family -> the module that knows its files without loading them.
-FILES = {"flux": ".flux.backbone", "wan": ".wan.files"}
+from ..config import ModelConfig
+from ..family import family_of
 
 # Prompt embeddings of a batch: named tensors, batch first, of fixed shape per model.
 Text = dict[str, Tensor]
@@ -60,16 +55,8 @@ class Backbone(Protocol):
 
 
 def load_backbone(config: ModelConfig, device: str) -> Backbone:
-    """Build the backbone that `model.family` names. Families load lazily."""
-    if config.family == "flux":
-        from .flux.backbone import FluxBackbone
-
-        return FluxBackbone.load(config, device)
-    if config.family == "wan":
-        from .wan.backbone import WanBackbone
-
-        return WanBackbone.load(config, device)
-    raise ValueError(f"model.family {config.family!r} is unknown; known: flux, wan")
+    """Build the backbone of `model.family`, of whose code and libraries alone anything loads."""
+    return family_of(config.family).bases.load(config, device)
 
 
 # ---------------------------------------------------------------- before loading
@@ -80,24 +67,19 @@ def resolve_base(config: ModelConfig) -> Path | str:
 
     ConfigError if a path does not exist, a folder lacks parts, or the hub cannot be reached.
     """
-    return _files(config).resolve_base(config)
+    return family_of(config.family).bases.resolve(config)
 
 
 def pixel_multiple(config: ModelConfig) -> int:
     """Pixel sizes must be multiples of this; loads nothing and needs no network."""
-    return _files(config).pixel_multiple(config)
+    return family_of(config.family).bases.pixel_multiple(config)
 
 
 def boundary(config: ModelConfig) -> float | None:
     """The time at which two experts meet; None of one network. Loads nothing, needs no network."""
-    return _files(config).boundary(config) if config.family == "wan" else None
+    return family_of(config.family).bases.boundary(config)
 
 
 def token_counts(config: ModelConfig, width: int, height: int, frames: int) -> tuple[int, int]:
     """Text tokens, and tokens of a picture or clip (its source has as many); loads nothing."""
-    size = (width, height) if config.family == "flux" else (width, height, frames)
-    return _files(config).token_counts(config, *size)
-
-
-def _files(config: ModelConfig) -> ModuleType:
-    return import_module(FILES[config.family], __package__)
+    return family_of(config.family).bases.token_counts(config, width, height, frames)

@@ -10,9 +10,9 @@ import json
 import re
 from pathlib import Path
 
-from ..config import ConfigError
+from ..config import ConfigError, ModelConfig
+from ..family import EMBEDDED, family_of, is_embedded
 
-WORLD = Path(__file__).parents[1] / "world" / "base"
 # Which files of a part are wanted: never pickles, never the hub's own single-file copies.
 SMALL = (".json", ".txt", ".model")
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
@@ -21,20 +21,44 @@ HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 Parts = dict[str, bool]
 
 
-def locate(name: str, revision: str | None, parts: Parts) -> Path | str:
+def public_name(base: str) -> tuple[str, bool]:
+    """A base's name as others may know it, and whether it is a model on the hub.
+
+    Of a local path only the last part: the rest is nobody's business.
+    """
+    if HUB_ID.fullmatch(base) and not Path(base).exists():
+        return base, True
+    return Path(base).name, False
+
+
+def single_file(model: ModelConfig) -> Path | None:
+    """The transformer's file, where `model.path` is one; ConfigError for another kind of file."""
+    path = Path(model.path).expanduser()
+    if not path.is_file():
+        return None
+    if path.suffix != ".safetensors":
+        raise ConfigError(f"model.path {model.path!r}: wanted a .safetensors file")
+    return path
+
+
+def described(model: ModelConfig) -> Path | None:
+    """The folder that says everything of a base but the weights of a single file; if it is here."""
+    single = Path(model.path).expanduser().is_file()
+    name = model.components if single else model.path
+    return local_folder(model, name) if name else None
+
+
+def locate(model: ModelConfig, name: str, parts: Parts) -> Path | str:
     """A local folder that holds all of `parts`, or the hub id if it can be fetched now.
 
-    `world` is the embedded base. The hub's local cache goes first: with all files there, the
-    network is not touched. ConfigError if neither works.
+    `name` is the path or the components of `model`. The hub's local cache goes first: with all
+    files there, the network is not touched. ConfigError if neither works.
     """
-    folder = local_folder(name, revision)
+    folder = local_folder(model, name)
     if folder is not None and not (lacking := _lacking(folder, parts)):
         return folder
-    if name == "world":
-        raise ConfigError(
-            f"model 'world': the embedded base is not in {WORLD}; install byg_train completely, "
-            f"or build it: python -m byg_train.world.train_base --output {WORLD}"
-        )
+    if is_embedded(name):
+        raise ConfigError(_not_installed(model, name))
     if Path(name).expanduser().exists():
         raise ConfigError(
             f"model {name!r} is no complete diffusers folder: it lacks {', '.join(lacking)}; "
@@ -43,22 +67,35 @@ def locate(name: str, revision: str | None, parts: Parts) -> Path | str:
     if not HUB_ID.fullmatch(name):
         raise ConfigError(
             f"model {name!r} does not exist: wanted a diffusers folder, a .safetensors file, "
-            f"a hub id such as black-forest-labs/FLUX.1-dev, or world"
+            f"a hub id such as {ModelConfig().path}, or {EMBEDDED}"
         )
-    _reach(name, revision)
+    _reach(name, model.revision)
     return name
 
 
-def local_folder(name: str, revision: str | None) -> Path | None:
+def _not_installed(model: ModelConfig, name: str) -> str:
+    base = family_of(model.family).embedded
+    if base is None:
+        return f"model {name!r}: family {model.family!r} has no embedded base; wanted another path"
+    return (
+        f"model {name!r}: the embedded base is not in {base.folder}; install byg_train "
+        f"completely, or build it: python -m byg_train.world.{base.builder} --output {base.folder}"
+    )
+
+
+def local_folder(model: ModelConfig, name: str) -> Path | None:
     """The folder that `name` means on this machine, complete or not; no network."""
-    path = WORLD if name == "world" else Path(name).expanduser()
+    if is_embedded(name):
+        base = family_of(model.family).embedded
+        return base.folder if base and base.folder.is_dir() else None
+    path = Path(name).expanduser()
     if path.is_dir():
         return path
-    if name == "world" or not HUB_ID.fullmatch(name):
+    if not HUB_ID.fullmatch(name):
         return None
     from huggingface_hub import try_to_load_from_cache
 
-    index = try_to_load_from_cache(name, "model_index.json", revision=revision)
+    index = try_to_load_from_cache(name, "model_index.json", revision=model.revision)
     return Path(index).parent if isinstance(index, str) else None
 
 
@@ -136,5 +173,5 @@ def _reach(name: str, revision: str | None) -> None:
         raise ConfigError(
             f"model {name!r} has no complete local copy, and the hub cannot be reached "
             f"({type(error).__name__}): connect to the internet, or set model.path to a "
-            f"diffusers folder, a .safetensors file, or world"
+            f"diffusers folder, a .safetensors file, or {EMBEDDED}"
         ) from None

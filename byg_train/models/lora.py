@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -16,21 +15,9 @@ from torch import Tensor, nn
 
 from ..config import ConfigError, LoraSettings, nearest
 from ..core.roles import Roles, Text, Velocity
+from ..family import registry
 
 Role = Literal["edit", "ema", "base"]
-
-# What `targets = null` adapts, by the network's class: every attention and MLP projection, as full
-# names. The ending `proj_out` alone would also hit FLUX's last layer.
-DEFAULT_TARGETS = {
-    "FluxTransformer2DModel": re.compile(
-        r"transformer_blocks\.\d+\.attn\.(to_[qkv]|to_out\.0|add_[qkv]_proj|to_add_out)"
-        r"|transformer_blocks\.\d+\.ff(_context)?\.net\.(0\.proj|2)"
-        r"|single_transformer_blocks\.\d+\.(attn\.to_[qkv]|proj_mlp|proj_out)"
-    ),
-    "WanTransformer3DModel": re.compile(
-        r"blocks\.\d+\.(attn[12]\.(to_[qkv]|to_out\.0)|ffn\.net\.(0\.proj|2))"
-    ),
-}
 
 
 class LoraBank:
@@ -176,7 +163,8 @@ def _target_names(expert: nn.Module, targets: list[str] | None) -> list[str]:
     """Full names of the linear modules to adapt."""
     linear = [name for name, module in expert.named_modules() if isinstance(module, nn.Linear)]
     if targets is None:
-        default = DEFAULT_TARGETS[type(expert).__name__]
+        formats = {family.lora.transformer: family.lora for family in registry().values()}
+        default = formats[type(expert).__name__].targets
         return [name for name in linear if default.fullmatch(name)]
     for target in targets:
         if not any(f".{name}".endswith(f".{target}") for name in linear):

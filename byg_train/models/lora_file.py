@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -20,28 +20,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from ..family import family_of, registry
 from ..files import atomic
 
-# How ComfyUI's key maps name the modules: FLUX in diffusers' names, Wan in the original ones.
-PREFIX = {"flux": "transformer.", "wan": "diffusion_model."}
-PREFIXES = tuple(PREFIX.values())
 A, B = ".lora_A.weight", ".lora_B.weight"
-WAN_NAME = re.compile(r"(blocks\.\d+\.|)(.+)(\.lora_[AB]\.weight)")
-# Wan's modules, of a block and outside of them: diffusers' names -> the original ones.
-WAN_NAMES = {
-    **{f"attn1.to_{x}": f"self_attn.{x}" for x in "qkv"},
-    **{f"attn2.to_{x}": f"cross_attn.{x}" for x in "qkv"},
-    "attn1.to_out.0": "self_attn.o",
-    "attn2.to_out.0": "cross_attn.o",
-    "ffn.net.0.proj": "ffn.0",
-    "ffn.net.2": "ffn.2",
-    "condition_embedder.text_embedder.linear_1": "text_embedding.0",
-    "condition_embedder.text_embedder.linear_2": "text_embedding.2",
-    "condition_embedder.time_embedder.linear_1": "time_embedding.0",
-    "condition_embedder.time_embedder.linear_2": "time_embedding.2",
-    "condition_embedder.time_proj": "time_projection.1",
-    "proj_out": "head.head",
-}
+# A block, the module in it (or outside of any), which of its tensors.
+NAME = re.compile(r"(blocks\.\d+\.|)(.+)(\.lora_[AB]\.weight)")
 VERSION = 1
 
 
@@ -54,9 +38,8 @@ class LoraFile(NamedTuple):
 
     def by_diffusers_names(self) -> dict[str, Tensor]:
         """The tensors as diffusers names the modules, for a network that it has loaded."""
-        if self.prefix != PREFIX["wan"]:
-            return self.tensors
-        return _renamed(self.tensors, {old: new for new, old in WAN_NAMES.items()})
+        names = _names_of(self.prefix, self.metadata.get("byg.family"))
+        return _renamed(self.tensors, {ours: theirs for theirs, ours in names.items()})
 
 
 def expert_path(path: Path, expert: str) -> Path:
@@ -76,21 +59,20 @@ def write_lora(
     tensors: dict[str, Tensor],
     *,
     scale: float,
-    prefix: str,
+    family: str,
     metadata: dict[str, str],
     dtype: torch.dtype = torch.bfloat16,
 ) -> None:
     """Write A and B tensors atomically; `scale` = alpha / rank goes into B.
 
-    Modules are named as diffusers names them; with Wan's prefix they are renamed as ComfyUI does.
+    Modules are named as diffusers names them; the file names them as ComfyUI does.
     """
-    if prefix == PREFIX["wan"]:
-        tensors = _renamed(tensors, WAN_NAMES)
-    baked = {}
+    form, baked = family_of(family).lora, {}
+    tensors = _renamed(tensors, form.names)
     for name, tensor in tensors.items():
         tensor = tensor.detach().to("cpu", torch.float32)
         tensor = tensor * scale if name.endswith(B) else tensor
-        baked[prefix + name] = tensor.to(dtype).contiguous()
+        baked[form.prefix + name] = tensor.to(dtype).contiguous()
     with atomic(Path(path)) as temporary:
         # Not save_file: it hides a full disk behind an error of its own, and makes private files.
         temporary.write_bytes(save(baked, {"format": "pt", **metadata}))
@@ -112,21 +94,31 @@ def read_lora(path: Path) -> LoraFile:
     strange = [
         name for name in tensors if not name.endswith((A, B)) or _partner(name) not in tensors
     ]
-    prefix = next((p for p in PREFIXES if all(name.startswith(p) for name in tensors)), None)
+    prefixes = [family.lora.prefix for family in registry().values()]
+    prefix = next((p for p in prefixes if all(name.startswith(p) for name in tensors)), None)
     if strange or prefix is None or not tensors:
         first = strange[0] if strange else next(iter(tensors), "no tensors at all")
         raise ValueError(
             f"{path} is no LoRA in the form that byg_train writes: found {first!r}, "
-            f"wanted pairs such as '{PREFIXES[0]}<module>{A}' and '...{B}'"
+            f"wanted pairs such as '{prefixes[0]}<module>{A}' and '...{B}'"
         )
     return LoraFile({k.removeprefix(prefix): v for k, v in tensors.items()}, metadata, prefix)
 
 
-def _renamed(tensors: dict[str, Tensor], names: dict[str, str]) -> dict[str, Tensor]:
-    """Other names for the modules of Wan; unknown ones stay."""
+def _names_of(prefix: str, family: str | None) -> Mapping[str, str]:
+    """How a file names modules: as the family that it says it is of, else the first of its prefix.
+
+    Names of diffusers -> names in the file.
+    """
+    formats = {f.name: f.lora for f in registry().values() if f.lora.prefix == prefix}
+    return formats.get(family, next(iter(formats.values()))).names
+
+
+def _renamed(tensors: dict[str, Tensor], names: Mapping[str, str]) -> dict[str, Tensor]:
+    """Other names for modules; those without one stay."""
 
     def renamed(name: str) -> str:
-        block, module, end = WAN_NAME.fullmatch(name).groups()
+        block, module, end = NAME.fullmatch(name).groups()
         return block + names.get(module, module) + end
 
     return {renamed(name): tensor for name, tensor in tensors.items()}
@@ -145,9 +137,9 @@ class LoraInfo:
     """All that `edit` and the nodes need to run a LoRA as it was trained; `byg.*` in the file."""
 
     base: str  # hub id or path of the model it was trained on; "world" is the embedded one
-    family: str  # "flux" or "wan"
+    family: str  # its name, as in `model.family`
     reference_mode: str  # "index" or "shared": positions of the source tokens
-    text_len: int  # T5 tokens
+    text_len: int  # tokens of a text
     instructions: list[str]  # examples of what it was taught, and of the way back
     reverse_instructions: list[str]
     resolution: int  # buckets have about resolution^2 pixels
@@ -155,7 +147,7 @@ class LoraInfo:
     guidance_prior: float | None
     guidance_sample: float | None
     sample_steps: int
-    sample_shift: float | str  # a number, or "flux" for the resolution-dependent one
+    sample_shift: float | str  # a number, or the family whose own one follows the size
     rank: int
     steps: int  # optimiser steps taken
     weights: str  # "edit" (live) or "ema"
@@ -229,17 +221,22 @@ _READ: dict[str, Callable[[str], Any]] = {
     "int | None": lambda text: None if text == "null" else int(text),
     "list[str]": _strings,
     "float | None": lambda text: None if text == "null" else float(text),
-    "float | str": lambda text: text if text == "flux" else float(text),
+    "float | str": lambda text: text if _is_own_shift(text) else float(text),
 }
+
+
+def _is_own_shift(text: str) -> bool:
+    return text in registry() and registry()[text].size_shift is not None
 
 
 def _modelspec(info: LoraInfo) -> dict[str, str]:
     """Stability's modelspec 1.0, which LoRA managers show."""
-    kind, source = ("video", "clip") if info.family == "wan" else ("image", "picture")
+    family = family_of(info.family)
+    kind, source = ("video", "clip") if family.is_video else ("image", "picture")
     title = info.instructions[0] if info.instructions else f"{kind} edit"
     return {
         "modelspec.sai_model_spec": "1.0.0",
-        "modelspec.architecture": "wan2.2/lora" if kind == "video" else "flux-1-dev/lora",
+        "modelspec.architecture": f"{family.lora.architecture}/lora",
         "modelspec.implementation": "diffusers",
         "modelspec.title": f"ByG: {title}",
         "modelspec.description": f"Edits a source {source}; trained without before/after pairs.",
@@ -252,7 +249,7 @@ def _modelspec(info: LoraInfo) -> dict[str, str]:
 def _kohya(info: LoraInfo) -> dict[str, str]:
     """The ss_* keys of sd-scripts; alpha = rank, since the scale is baked into B."""
     return {
-        "ss_base_model_version": "wan2.2" if info.family == "wan" else "flux1",
+        "ss_base_model_version": family_of(info.family).lora.base_version,
         "ss_network_module": f"networks.lora_{info.family}",
         "ss_network_dim": str(info.rank),
         "ss_network_alpha": str(info.rank),

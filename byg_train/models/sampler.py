@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from ..core.flow import Field, integrate
-from ..core.schedule import flux_shift, time_grid
+from ..core.schedule import time_grid
+from ..family import family_of
 
 if TYPE_CHECKING:
     from ..core.roles import Velocity
@@ -29,7 +30,7 @@ class Sampling:
     """
 
     steps: int
-    shift: float | str  # a number, or "flux" for the resolution-dependent one
+    shift: float | str  # a number, or the family whose own one follows the size
     sampler: str = "euler"  # or "unipc"
     cfg: float = 1.0
     cfg_low: float | None = None
@@ -76,10 +77,10 @@ class Sampling:
 
 def sampling_shift(shift: float | str, latents: Tensor) -> float:
     """The number behind a shift, for latents (B, C, F, h, w)."""
-    if shift != "flux":
+    if not isinstance(shift, str):
         return float(shift)
     _, _, frames, height, width = latents.shape
-    return flux_shift(frames * height * width // 4)
+    return family_of(shift).size_shift(frames * height * width // 4)
 
 
 def sampling_grid(steps: int, shift: float | str, latents: Tensor) -> Tensor:

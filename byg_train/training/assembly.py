@@ -15,6 +15,7 @@ from ..config import ConfigError, TrainConfig
 from ..core.roles import Roles, Velocity
 from ..data.batches import Batches, collate, to_device
 from ..data.cache import Cache
+from ..family import family_of, is_embedded
 from ..models.backbone import Backbone, Text, load_backbone
 from ..models.lora import LoraBank
 from ..models.lora_file import expert_paths, read_lora
@@ -24,8 +25,6 @@ from .validation import HeldOut
 
 if TYPE_CHECKING:
     from ..data.items import Dataset
-
-WORLD = Path(__file__).parents[1] / "world"
 
 
 class Model(NamedTuple):
@@ -99,10 +98,10 @@ def warmup_files(config: TrainConfig, experts: Collection[str]) -> dict[str, Pat
     Of a pair, `warmup.lora` may be either file, or their name without `_high_noise`, `_low_noise`.
     """
     name = config.warmup.lora
-    shipped = {"flux": "warmup.safetensors", "wan": "warmup_wan.safetensors"}
     if name is None:
         return {}
-    path = WORLD / shipped[config.model.family] if name == "world" else Path(name).expanduser()
+    base = family_of(config.model.family).embedded
+    path = base.warmup if base and is_embedded(name) else Path(name).expanduser()
     return expert_paths(path, experts)
 
 

@@ -21,6 +21,7 @@ from ..config.methods import MethodConfig
 from ..core.flow import noised
 from ..core.roles import EditBatch, Roles, Text, Velocity
 from ..core.schedule import Draw, draw_t, time_grid
+from ..family import EMBEDDED
 from ..models.backbone import Backbone, load_backbone
 from ..objectives import SUPERVISED, objective_of
 from ..objectives.identity import IDENTITY
@@ -213,7 +214,7 @@ def _setting(config: TrainConfig, device: str, batch: EditBatch, repeats: int) -
 def run(
     device: str = "cpu",
     batch: int = 8,
-    model: str = "world",
+    model: str = EMBEDDED,
     repeats: int = 5,
     preset: str = "demo",
 ) -> Report:

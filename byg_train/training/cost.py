@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ..config import TrainConfig
-from ..models.networks import Network, WanNetwork, network
+from ..family import family_of
+from ..models.networks import Network, network
 from ..objectives import SUPERVISED, objective_of
 from ..objectives.identity import IDENTITY
 from ..objectives.objective import Objective
@@ -40,11 +41,12 @@ KEPT_PER_BLOCK, RECOMPUTED = 25, 50
 
 def trained_experts(config: TrainConfig) -> list[str]:
     """The networks that get a LoRA, as far as this is known without loading them."""
-    experts = ("high", "low") if network(config.model).networks == 2 else ("transformer",)
+    family = family_of(config.model.family)
+    experts = family.experts if network(config.model).networks > 1 else ("transformer",)
     return [expert for expert in experts if config.train.trains(expert)]
 
 
-def _lora_parameters(config: TrainConfig, net: Network | WanNetwork) -> int:
+def _lora_parameters(config: TrainConfig, net: Network) -> int:
     """Weights of the LoRAs of all networks that get one."""
     of_all = net.lora_parameters(config.lora.rank)
     return of_all if config.train.expert == "both" else of_all // net.networks
@@ -97,7 +99,7 @@ class Compute(NamedTuple):
         return self.total / (tflops * 1e12)
 
 
-def compute(config: TrainConfig, net: Network | WanNetwork, text: int, image: float) -> Compute:
+def compute(config: TrainConfig, net: Network, text: int, image: float) -> Compute:
     """`text` and `image` tokens of one item; `image` may be a mean over buckets."""
     forward = net.forward_flops(net.sequence(text, image, source=True))
     r = net.forward_flops(net.sequence(text, image, source=False)) / forward
@@ -114,7 +116,7 @@ class Memory(NamedTuple):
     ema: float
     activations: float  # what one graph keeps for backward
     working: float  # one block while it is recomputed
-    encoding: float  # T5, before the weights come to the device
+    encoding: float  # the text encoder, before the weights come to the device
     decoding: float  # the VAE on one held-out sample: they are decoded one by one
     host: float  # of main memory: the experts that wait for their turn
 
@@ -134,9 +136,7 @@ class Memory(NamedTuple):
         return max(self.encoding, self.step, self.look)
 
 
-def memory(
-    config: TrainConfig, net: Network | WanNetwork, text: int, image: int, pixels: int
-) -> Memory:
+def memory(config: TrainConfig, net: Network, text: int, image: int, pixels: int) -> Memory:
     """`text` and `image` tokens and `pixels` of the largest item.
 
     The staged step holds one graph at a time.
@@ -153,7 +153,7 @@ def memory(
         ema=0 if config.method.ema_decay is None else lora * 4,
         activations=token * net.blocks * (1 if checkpointing else KEPT_PER_BLOCK),
         working=token * RECOMPUTED if checkpointing else 0,
-        encoding=net.t5 * size,
+        encoding=net.encoder * size,
         decoding=pixels * net.decoded(config.data.frames),
         host=net.networks * net.parameters * size if net.networks > 1 else 0,
     )
@@ -168,9 +168,7 @@ class Disk(NamedTuple):
     download: float | None = 0  # of a base on the hub; None: not known
 
 
-def disk(
-    config: TrainConfig, net: Network | WanNetwork, text: int, images: list[float], texts: int
-) -> Disk:
+def disk(config: TrainConfig, net: Network, text: int, images: list[float], texts: int) -> Disk:
     """`images`: image tokens of every picture; `texts`: how many different texts are embedded."""
     lora, train = _lora_parameters(config, net), config.train
     size = 2 if config.model.dtype == "bfloat16" else 4

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, NamedTuple
 from rich.table import Table
 
 from ..config import ConfigError, ModelConfig, TrainConfig
+from ..family import family_of, is_embedded
 from ..media.fit import Size, buckets, nearest_bucket
 from ..models.backbone import token_counts
 from ..models.locate import local_folder
-from ..models.networks import download_size, network
+from ..models.networks import Network, download_size, network
 from ..objectives import objective_of
 from .cost import (
     CPU_TFLOPS,
@@ -84,11 +85,11 @@ def _rows(config: TrainConfig, s: Shapes, data: Dataset | None) -> list[tuple[st
         ("base", config.model.path),
         ("items", _items(data)),
         ("buckets", _buckets(config, s, data)),
-        ("tokens", _tokens(config, s, net.sequence(s.text, s.mean_image, source=True))),
+        ("tokens", _tokens(s, net)),
         ("steps", _steps(config)),
         ("losses", _losses(config)),
         *_step_rows(config, cost),
-        ("memory" if config.model.path == "world" else "memory per GPU", _memory_words(need)),
+        ("memory" if config.model.is_embedded else "memory per GPU", _memory_words(config, need)),
         *_times(config, cost, need.total),
         ("disk", disk_words if data else f"{disk_words} (without your data)"),
     ]  # fmt: skip
@@ -98,16 +99,17 @@ def _buckets(config: TrainConfig, s: Shapes, data: Dataset | None) -> str:
     d = config.data
     sizes = ", ".join(f"{width}x{height}: {n}" for (width, height), n in sorted(s.sizes.items()))
     words = sizes if data else f"about {d.resolution} px squared"
-    if config.model.family != "wan":
+    if not family_of(config.model.family).is_video:
         return words
     (width, height), _ = s.sizes.most_common(1)[0]
     words += "" if data else f", such as {width}x{height}"
     return f"{words}; {d.frames} frames at {d.fps:g} fps ({d.frames / d.fps:.1f} s)"
 
 
-def _tokens(config: TrainConfig, s: Shapes, sequence: float) -> str:
-    if config.model.family == "flux":
+def _tokens(s: Shapes, net: Network) -> str:
+    if net.text_attends:
         return f"{s.text} text + 2 x {s.mean_image:.0f} image (target and source)"
+    sequence = net.sequence(s.text, s.mean_image, source=True)
     return (
         f"{sequence:,.0f} attend to each other: 2 x {s.mean_image:,.0f} of the clip (target and "
         f"source); beside them {s.text} of text"
@@ -162,18 +164,19 @@ def _losses(config: TrainConfig) -> str:
     return "\n".join(f"{w:g} x {term.name}: {term.about}" for w, term in weights if w)
 
 
-def _memory_words(need: Memory) -> str:
+def _memory_words(config: TrainConfig, need: Memory) -> str:
+    encoder = family_of(config.model.family).text_encoder
     return (
         f"{_size(need.total)}: weights {_size(need.weights)}, LoRA with optimiser "
         f"{_size(need.adapter)}, EMA {_size(need.ema)}, and activations of a step "
         f"{_size(need.activations + need.working)} or decoding of samples {_size(need.decoding)}; "
-        f"before that T5 alone {_size(need.encoding)}"
+        f"before that {encoder} alone {_size(need.encoding)}"
     ) + (f"; {_size(need.host)} of main memory for both experts" if need.host else "")
 
 
 def _times(config: TrainConfig, cost: Compute, memory_need: float) -> list[tuple[str, str]]:
     """Rows: on one device, and on several that share the items of a step."""
-    if config.model.path == "world":
+    if config.model.is_embedded:
         speed = f"assumed {CPU_TFLOPS:g} TFLOP/s"
         time = _duration(cost.seconds(CPU_TFLOPS))
         return [("time", f"2 CPU cores {time} (at an {speed})")]
@@ -234,11 +237,11 @@ def _download(model: ModelConfig) -> float | None:
     """Bytes that the hub will send: 0 for a local base, None for an unknown one."""
     single = Path(model.path).expanduser().is_file()
     name = model.components if single else model.path
-    if name in (None, "world") or Path(name).expanduser().exists():
+    if name is None or is_embedded(name) or Path(name).expanduser().exists():
         return 0
-    if local_folder(name, model.revision):
+    if local_folder(model, name):
         return 0
-    return download_size(name, transformer=not single)
+    return download_size(model, name, transformer=not single)
 
 
 def _disk_words(need: Disk) -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import tomli_w
 
 from ..config import NULL, ConfigError, TrainConfig, build_config, read_settings, replaced
+from ..family import family_of, is_embedded
 from ..files import atomic
 from ..models.lora_file import LoraInfo
 
@@ -136,6 +137,7 @@ def _flat(config: TrainConfig) -> dict[str, Any]:
 
 def lora_info(config: TrainConfig, data: Dataset, multiple: int, steps: int) -> LoraInfo:
     """The LoRA file's metadata: all that `edit` and the nodes need to follow the training."""
+    is_video = family_of(config.model.family).is_video
     kinds = [item.edit_type for item in data.train]
     instructions = [item.instruction for item in data.train]
     reverse = [item.reverse_instruction for item in data.train]
@@ -159,8 +161,8 @@ def lora_info(config: TrainConfig, data: Dataset, multiple: int, steps: int) -> 
         multiple=multiple,
         components=config.model.components and _from_anywhere(config.model.components),
         revision=config.model.revision,
-        frames=config.data.frames if config.model.family == "wan" else None,
-        fps=config.data.fps if config.model.family == "wan" else None,
+        frames=config.data.frames if is_video else None,
+        fps=config.data.fps if is_video else None,
         sampler=config.sample.sampler,
         cfg=config.sample.cfg,
         cfg_low=config.sample.cfg_low,
@@ -178,7 +180,7 @@ def of_expert(info: LoraInfo, expert: str, spans: dict[str, tuple[float, float]]
 def _from_anywhere(name: str) -> str:
     """A local base by its absolute path: a LoRA is used in other folders than it was trained in."""
     path = Path(name).expanduser()
-    return str(path.resolve()) if name != "world" and path.exists() else name
+    return str(path.resolve()) if not is_embedded(name) and path.exists() else name
 
 
 def _examples(kinds: list[str], texts: list[str]) -> list[str]:

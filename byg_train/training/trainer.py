@@ -17,7 +17,7 @@ from torch import Tensor
 from ..config import ConfigError, TrainConfig
 from ..core import schedule
 from ..data.batches import to_device
-from ..models.lora_file import PREFIX, expert_path, write_lora
+from ..models.lora_file import expert_path, write_lora
 from ..objectives import objective_of
 from ..objectives.identity import IDENTITY
 from ..objectives.objective import StepOutput
@@ -264,7 +264,7 @@ class Trainer:
                 file,
                 self.bank.tensors(expert, "edit"),
                 scale=self.bank.scale,
-                prefix=PREFIX[self.config.model.family],
+                family=self.config.model.family,
                 metadata=of_expert(info, expert, self.backbone.spans).to_metadata(),
             )
         return list(files)

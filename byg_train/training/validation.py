@@ -17,6 +17,7 @@ from ..core.flow import noised, one_step, rollout
 from ..core.losses import velocity_mse
 from ..core.roles import EditBatch, Velocity
 from ..core.schedule import middles_of_t, time_grid
+from ..family import family_of
 from ..media.clip_grid import frame_strip, side_by_side
 from ..media.grid import labelled_grid
 from ..media.pixels import to_frames, to_picture
@@ -119,6 +120,7 @@ class HeldOut:
         """`negative` is the embedding of `sample.negative`, where guidance asks for it."""
         self.batch, self.captions, self.backbone, self.config = batch, captions, backbone, config
         self.negative = negative
+        self.is_video = family_of(config.model.family).is_video
         c = config.sample
         self.sampling = Sampling(c.steps, c.shift, c.sampler, c.cfg, c.cfg_low, c.negative)
         generator = torch.Generator().manual_seed(config.seed + 7)
@@ -168,7 +170,7 @@ class HeldOut:
             y_t, _ = rollout(lambda y, s: edit(y, s, c, x), self.eps, grid, t)
             y_hat = one_step(y_t, edit(y_t, t, c, x), t)
         columns = {"source": x, "edit": y_0, "edited back": x_back, "one-step": y_hat}
-        film = self._film(columns) if self.config.model.family == "wan" else None
+        film = self._film(columns) if self.is_video else None
         variance = x.var().item()
         identity = {expert: self.identity(edit, expert) for expert in self.t}
         return Look(
@@ -181,7 +183,7 @@ class HeldOut:
         )
 
     def _in_turn(self, velocity: Velocity) -> Velocity:
-        return one_by_one(velocity) if self.config.model.family == "wan" else velocity
+        return one_by_one(velocity) if self.is_video else velocity
 
     def _grid(self, columns: dict[str, Tensor]) -> Image.Image:
         # One by one: decoding takes more memory than all the rest of a look.

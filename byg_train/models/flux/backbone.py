@@ -7,7 +7,6 @@ tokens follow the target's; their output is dropped. Text is {"prompt_embeds": (
 
 from __future__ import annotations
 
-import json
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -18,23 +17,16 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ...config import ConfigError, ModelConfig
-from ..locate import download, fingerprint, local_folder, locate
+from ..locate import download, fingerprint
 from ..quiet import without_bars
-from .tokens import PATCH, one_frame, pack, position_ids, unpack
+from .files import COMPONENTS, ENCODERS, PATCH, WHOLE, components, resolve_base, vae_factor
+from .tokens import one_frame, pack, position_ids, unpack
 
 if TYPE_CHECKING:
     from diffusers import FluxTransformer2DModel
     from transformers import CLIPTextModel, CLIPTokenizer, T5EncoderModel, T5TokenizerFast
 
     from ..backbone import Text
-
-# Part of a diffusers folder -> whether its weights are needed.
-ENCODERS = {"vae": True, "text_encoder": True, "text_encoder_2": True}
-ENCODERS |= {"tokenizer": False, "tokenizer_2": False}
-WHOLE = {**ENCODERS, "transformer": True}
-# Beside a single-file transformer: of the folder's own one only the configuration.
-COMPONENTS = {**ENCODERS, "transformer": False}
-VAE_FACTOR = 8  # pixels per latent of FLUX.1's VAE
 
 
 class TextEncoders(NamedTuple):
@@ -44,49 +36,6 @@ class TextEncoders(NamedTuple):
     clip: CLIPTextModel
     t5_tokenizer: T5TokenizerFast
     t5: T5EncoderModel
-
-
-def resolve_base(config: ModelConfig) -> Path | str:
-    """The file or folder of `model.path`, or a hub id that can be fetched; loads nothing.
-
-    ConfigError if a path does not exist, a folder lacks parts, or the hub cannot be reached.
-    """
-    path = Path(config.path).expanduser()
-    if not path.is_file():
-        return locate(config.path, config.revision, WHOLE)
-    if path.suffix != ".safetensors":
-        raise ConfigError(f"model.path {config.path!r}: wanted a .safetensors file")
-    _components(config)
-    return path
-
-
-def _components(config: ModelConfig) -> Path | str:
-    if config.components is None:
-        raise ConfigError(
-            f"model.path {config.path!r} is a single file, which holds the transformer alone: set "
-            f"model.components to a hub id or folder with the VAE, text encoders and tokenizers "
-            f"(such as black-forest-labs/FLUX.1-dev)"
-        )
-    return locate(config.components, config.revision, COMPONENTS)
-
-
-def pixel_multiple(config: ModelConfig) -> int:
-    """Pixel sizes must be multiples of this; loads nothing and needs no network."""
-    name = config.components if Path(config.path).expanduser().is_file() else config.path
-    folder = local_folder(name, config.revision) if name else None
-    if folder is None or not (file := folder / "vae" / "config.json").is_file():
-        return VAE_FACTOR * PATCH
-    return _vae_factor(json.loads(file.read_text())["block_out_channels"]) * PATCH
-
-
-def token_counts(config: ModelConfig, width: int, height: int) -> tuple[int, int]:
-    """Text tokens, and image tokens of one picture of width x height pixels; loads nothing."""
-    multiple = pixel_multiple(config)
-    return config.text_len, (width // multiple) * (height // multiple)
-
-
-def _vae_factor(block_out_channels: list[int]) -> int:
-    return 2 ** (len(block_out_channels) - 1)
 
 
 class FluxBackbone:
@@ -116,7 +65,7 @@ class FluxBackbone:
             folder, subfolder="vae", torch_dtype=torch.float32, use_safetensors=True
         )
         self.vae = vae.requires_grad_(False).eval().to(self.device)
-        self.multiple = _vae_factor(vae.config.block_out_channels) * PATCH
+        self.multiple = vae_factor(vae.config.block_out_channels) * PATCH
         self.fingerprint = fingerprint(folder, ENCODERS, config.text_len, config.dtype)
         self._text_encoders: TextEncoders | None = None
 
@@ -127,7 +76,7 @@ class FluxBackbone:
 
         base, dtype = resolve_base(config), getattr(torch, config.dtype)
         if Path(base).is_file():
-            folder = download(_components(config), config.revision, COMPONENTS)
+            folder = download(components(config), config.revision, COMPONENTS)
             transformer = _from_file(Path(base), folder, dtype)
         else:
             folder = download(base, config.revision, WHOLE)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-PATCH = 2  # latents per token, along either side
+from .files import PATCH
 
 
 def one_frame(x: Tensor) -> None:

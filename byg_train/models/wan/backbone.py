@@ -20,7 +20,8 @@ from torch.utils.checkpoint import checkpoint
 from ...config import ModelConfig
 from ..locate import fingerprint
 from ..quiet import without_bars
-from .files import ENCODERS, PATCH, Base, load_base
+from .files import ENCODERS, PATCH
+from .loading import Base, load_base
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase, UMT5EncoderModel

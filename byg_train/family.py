@@ -1,0 +1,206 @@
+"""What a model family must say of itself: one record, filled in by `models/<family>/record.py`.
+
+Everything else asks the record and never the name, so a new family is a new folder. Records hold
+data and functions that are imported when they are first called: the command line and ComfyUI's
+nodes read them without loading torch or diffusers.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import import_module
+from operator import attrgetter
+from pathlib import Path
+from typing import Any
+
+# `model.path` of the small bases that ship with ByG, and where they are.
+EMBEDDED = "world"
+WORLD = Path(__file__).parent / EMBEDDED
+MODELS = Path(__file__).parent / "models"
+# The node pack's workflows, beside the package where the pack is installed.
+EXAMPLES = Path(__file__).parents[1] / "workflows"
+
+
+@dataclass(frozen=True)
+class Bases:
+    """A family's base models. Each function takes `config.ModelConfig`; `load` alone loads one."""
+
+    load: Callable[..., Any]
+    """(config, device) -> its `models.backbone.Backbone`."""
+    resolve: Callable[..., Any]
+    """(config) -> the file or folder of `model.path`, or a hub id that can be fetched."""
+    pixel_multiple: Callable[..., int]
+    """(config) -> what pixel sizes are multiples of."""
+    token_counts: Callable[..., tuple[int, int]]
+    """(config, width, height, frames) -> tokens of a text, and of a picture or clip."""
+    network: Callable[..., Any]
+    """(config) -> its `models.networks.Network`, the sizes that the plan counts with."""
+    boundary: Callable[..., float | None] = lambda config: None
+    """(config) -> the time at which two experts meet; None of one network."""
+    download_size: Callable[..., float | None] = lambda name, *, transformer: None
+    """(hub id, transformer=bool) -> bytes to download; None: not known."""
+
+
+@dataclass(frozen=True)
+class LoraFormat:
+    """Where a family's LoRA sits, and how its file is written for ComfyUI."""
+
+    transformer: str
+    """The networks' class in diffusers."""
+    targets: re.Pattern[str]
+    """What `lora.targets = null` adapts: full names of attention and MLP projections."""
+    width_of: str
+    """The end of the name of a module whose input is as wide as the network."""
+    prefix: str
+    """Of every key in the file."""
+    architecture: str
+    """For LoRA managers: `modelspec.architecture` without its `/lora`."""
+    base_version: str
+    """For LoRA managers: `ss_base_model_version`."""
+    names: Mapping[str, str] = field(default_factory=dict)
+    """diffusers' name of a module, in a block or outside -> ComfyUI's, where the two differ."""
+
+
+@dataclass(frozen=True)
+class Usual:
+    """What is meant where nothing is said."""
+
+    preset: str
+    """Edits of any kind; also how the bare base is sampled."""
+    style_preset: str
+    """Style folders."""
+    text_len: int
+    multiple: int
+    """Pixels."""
+    frames: int = 1
+    fps: float = 16.0
+    seconds: int = 0
+    """The longest clip that the bases were made for."""
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """The small base of a family that ships with ByG, and what was made for it."""
+
+    folder: Path
+    warmup: Path
+    """The LoRA after its identity warm-up; of experts the name that their files share."""
+    preset: str
+    """The demo."""
+    example: Path
+    """The node pack's workflow for it, which is there wherever its nodes are."""
+    builder: str
+    """The module of `world/` that trained the base."""
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A ComfyUI workflow to fill in. Nodes are called by their title, or their type without one."""
+
+    template: Path
+    widgets: Mapping[str, Mapping[str, Any]]
+    """Node -> widget -> its value, or a function of the template's value."""
+    bypassed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Publishing:
+    """What an exported LoRA's card and workflow say of the family.
+
+    `info` is a `models.lora_file.LoraInfo`, `files` are the names of the LoRA's files.
+    """
+
+    pipeline: str
+    """The class in diffusers that loads the LoRA."""
+    licence: Callable[..., tuple[dict[str, str], str] | None]
+    """(base) -> front matter and a sentence; None: not known."""
+    graph: Callable[..., Graph | None]
+    """(info, name, files) -> the workflow; None where nodes cannot run the base, or the LoRA."""
+    usage: Callable[..., str]
+    """(info, name, has_workflow) -> what follows "put the files into `models/loras`"."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """A model family."""
+
+    name: str
+    """In `model.family` and in a LoRA's metadata."""
+    title: str
+    """In sentences."""
+    is_video: bool
+    """Clips, or pictures."""
+    reference_modes: Mapping[str, str]
+    """The values that `model.reference_mode` may have -> in words."""
+    text_encoder: str
+    """Its short name."""
+    tokenizer: str
+    """The part of a base with the tokenizer that cuts texts at `model.text_len`."""
+    usual: Usual
+    bases: Bases
+    lora: LoraFormat
+    publishing: Publishing
+    experts: tuple[str, ...] = ("transformer",)
+    """The names of its networks, where it can have several, from noise to data."""
+    has_guidance: bool = False
+    """Whether its models may take guidance as an input (`guidance.*`)."""
+    has_flowedit: bool = False
+    """Whether FlowEdit's settings for it are published."""
+    own_shift: str | None = None
+    """In words: the sampling shift that follows the size, `sample.shift = "<name>"`, if any."""
+    size_shift: Callable[[int], float] | None = None
+    """(tokens of a picture) -> that shift."""
+    embedded: Embedded | None = None
+
+
+@dataclass(frozen=True)
+class Later:
+    """A function that is imported when it is first called: `module:name` of a package."""
+
+    package: str
+    target: str
+
+    def function(self) -> Callable[..., Any]:
+        """The function itself."""
+        module, name = self.target.split(":")
+        return attrgetter(name)(import_module(f".{module}", self.package))
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        return self.function()(*args, **options)
+
+
+# ---------------------------------------------------------------- the registry
+
+
+@cache
+def registry() -> dict[str, Family]:
+    """Name -> family: at first the `FAMILY` of every `models/<family>/record.py`."""
+    names = sorted(record.parent.name for record in MODELS.glob("*/record.py"))
+    records = (import_module(f".models.{name}.record", __package__) for name in names)
+    return {record.FAMILY.name: record.FAMILY for record in records}
+
+
+def register(family: Family) -> None:
+    """Make another family known; one of the same name gives way to it."""
+    registry()[family.name] = family
+
+
+def family_of(name: str) -> Family:
+    """A family by its name; ValueError for an unknown one."""
+    known = registry()
+    if name not in known:
+        raise ValueError(f"model family {name!r} is unknown; known: {', '.join(known)}")
+    return known[name]
+
+
+def usual_family(*, is_video: bool) -> Family:
+    """The one that is meant by pictures, or clips, alone."""
+    return next(family for family in registry().values() if family.is_video == is_video)
+
+
+def is_embedded(base: str | None) -> bool:
+    """Whether a base is one of the small ones that ship with ByG."""
+    return base == EMBEDDED

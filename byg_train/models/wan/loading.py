@@ -1,0 +1,110 @@
+"""The transformers of a Wan, from a folder or from the single files of ComfyUI."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ...config import ConfigError, ModelConfig
+from ..locate import download
+from .files import PAIR, boundary_of, components, expert_files, experts_of, parts_of, resolve_base
+
+if TYPE_CHECKING:
+    from diffusers import WanTransformer3DModel
+
+# What ComfyUI stores beside a weight in 8 bits; only the first two are needed to undo it.
+SCALES = (".scale_weight", ".weight_scale", ".scale_input", ".input_scale")
+MARKS = ("scaled_fp8", ".comfy_quant")
+FLOAT8 = (torch.float8_e4m3fn, torch.float8_e5m2)
+
+
+class Base(NamedTuple):
+    """A loaded base: the folder of its other parts, its networks, and where they meet in time."""
+
+    folder: Path
+    networks: dict[str, WanTransformer3DModel]  # {"high", "low"} or {"transformer"}
+    boundary: float | None  # `high` runs at t >= boundary; None: there is one network
+
+
+def load_base(config: ModelConfig) -> Base:
+    """The networks of `model.path`, on the CPU, in `model.dtype`; embeddings of time in float32."""
+    base, dtype = resolve_base(config), getattr(torch, config.dtype)
+    if Path(base).is_file():
+        folder = download(components(config), config.revision, parts_of(PAIR, weights=False))
+        files, wanted = expert_files(Path(base)), experts_of(folder)
+        if files.keys() != wanted.keys():
+            raise ConfigError(
+                f"model.path {config.path!r} means {len(files)} network(s) by its name, and "
+                f"model.components {config.components!r} describes {len(wanted)}: take the "
+                f"components of the same model, and name a pair ...high_noise..., ...low_noise..."
+            )
+        networks = {e: _from_file(file, folder / wanted[e], dtype) for e, file in files.items()}
+    else:
+        folder = download(base, config.revision, parts_of(PAIR, weights=True))
+        networks = {e: _from_folder(folder, part, dtype) for e, part in experts_of(folder).items()}
+    for network in networks.values():
+        shape = network.config
+        if shape.in_channels != shape.out_channels:
+            raise ConfigError(
+                f"model.path {config.path!r} takes {shape.in_channels} channels and gives "
+                f"{shape.out_channels}: an image-to-video or control model; wanted text-to-video"
+            )
+    return Base(folder, networks, boundary_of(folder))
+
+
+def _from_folder(folder: Path, part: str, dtype: torch.dtype) -> WanTransformer3DModel:
+    from diffusers import WanTransformer3DModel
+
+    return WanTransformer3DModel.from_pretrained(
+        folder, subfolder=part, torch_dtype=dtype, use_safetensors=True
+    )
+
+
+def _from_file(path: Path, wanted: Path, dtype: torch.dtype) -> WanTransformer3DModel:
+    """A single-file transformer in Wan's or diffusers' layout; `wanted` has its configuration."""
+    from diffusers import WanTransformer3DModel
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        weights = _without_scales(load_file(path), dtype)
+        given = len(weights)
+        # Without a type: with one diffusers would round the rotary embedding's tables as well.
+        network = WanTransformer3DModel.from_single_file(weights, config=str(wanted))
+        filled = not any(p.is_meta for p in network.parameters())
+    except NotImplementedError:  # of moving a weight that got no values
+        filled = False
+    except (SafetensorError, KeyError, IndexError, ValueError, RuntimeError) as error:
+        raise ConfigError(
+            f"{path} is not the Wan transformer that {wanted} describes "
+            f"({type(error).__name__}: {error}); wanted Wan's or diffusers' layout"
+        ) from None
+    if not filled or given != len(network.state_dict()):
+        raise ConfigError(
+            f"{path} has {'more' if filled else 'not all'} weights of the Wan transformer that "
+            f"{wanted} describes: set model.components to the same model's, or copy the file again"
+        )
+    for name, weight in network.named_parameters():
+        whole = any(part in name for part in network._keep_in_fp32_modules)
+        weight.data = weight.data.to(torch.float32 if whole else dtype)
+    return network
+
+
+def _without_scales(weights: dict[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
+    """ComfyUI's `fp8_scaled` files as plain weights; all others as they are."""
+    plain = {}
+    for name, weight in weights.items():
+        if name.endswith((*SCALES, *MARKS)):
+            continue
+        if weight.dtype in FLOAT8:
+            found = (weights.get(name.removesuffix(".weight") + end) for end in SCALES[:2])
+            scale = next((s for s in found if s is not None), None)
+            weight = weight.float() if scale is None else weight.float() * scale.float().view(-1, 1)
+            weight = weight.to(dtype)
+        elif not weight.is_floating_point():
+            raise ValueError(f"{name} is {weight.dtype}, wanted floating point")
+        plain[name] = weight
+    return plain

@@ -1,0 +1,72 @@
+"""Wan: what it says of itself."""
+
+from __future__ import annotations
+
+import re
+
+from ...family import EXAMPLES, WORLD, Bases, Embedded, Family, Later, LoraFormat, Publishing, Usual
+
+# Modules of a block, and outside of the blocks: diffusers' names -> the original ones.
+NAMES = {
+    **{f"attn1.to_{x}": f"self_attn.{x}" for x in "qkv"},
+    **{f"attn2.to_{x}": f"cross_attn.{x}" for x in "qkv"},
+    "attn1.to_out.0": "self_attn.o",
+    "attn2.to_out.0": "cross_attn.o",
+    "ffn.net.0.proj": "ffn.0",
+    "ffn.net.2": "ffn.2",
+    "condition_embedder.text_embedder.linear_1": "text_embedding.0",
+    "condition_embedder.text_embedder.linear_2": "text_embedding.2",
+    "condition_embedder.time_embedder.linear_1": "time_embedding.0",
+    "condition_embedder.time_embedder.linear_2": "time_embedding.2",
+    "condition_embedder.time_proj": "time_projection.1",
+    "proj_out": "head.head",
+}
+
+FAMILY = Family(
+    name="wan",
+    title="Wan",
+    is_video=True,
+    reference_modes={"shared": "the target's"},  # B.2
+    text_encoder="T5",  # UMT5
+    tokenizer="tokenizer",
+    experts=("high", "low"),
+    usual=Usual(
+        preset="wan22_style",
+        style_preset="wan22_style",
+        text_len=512,
+        multiple=16,
+        frames=81,
+        fps=16.0,  # the 5B has 24
+        seconds=5,
+    ),
+    bases=Bases(
+        load=Later(__package__, "backbone:WanBackbone.load"),
+        resolve=Later(__package__, "files:resolve_base"),
+        pixel_multiple=Later(__package__, "files:pixel_multiple"),
+        token_counts=Later(__package__, "files:token_counts"),
+        network=Later(__package__, "network:network"),
+        boundary=Later(__package__, "files:boundary"),
+    ),
+    lora=LoraFormat(
+        transformer="WanTransformer3DModel",
+        targets=re.compile(r"blocks\.\d+\.(attn[12]\.(to_[qkv]|to_out\.0)|ffn\.net\.(0\.proj|2))"),
+        width_of="attn1.to_q",  # which looks at the clip; attn2 looks at the text
+        prefix="diffusion_model.",
+        architecture="wan2.2",
+        base_version="wan2.2",
+        names=NAMES,
+    ),
+    publishing=Publishing(
+        pipeline="WanPipeline",
+        licence=Later(__package__, "publish:licence"),
+        graph=Later(__package__, "publish:graph"),
+        usage=Later(__package__, "publish:usage"),
+    ),
+    embedded=Embedded(
+        folder=WORLD / "base_wan",
+        warmup=WORLD / "warmup_wan.safetensors",
+        preset="demo_video",
+        example=EXAMPLES / "byg_tiny_video_edit.json",
+        builder="train_wan",
+    ),
+)
