@@ -58,15 +58,14 @@ def multiple_of(vae: Any, info: LoraInfo | None) -> int:
 def both_with_source(
     positive: Conditioning,
     negative: Conditioning | None,
-    kind: str,
     source: Tensor,
     info: LoraInfo | None,
 ) -> tuple[Conditioning, Conditioning]:
     guidance = None if info is None else info.guidance_sample
     negative = zeroed(positive) if negative is None else negative
     return (
-        with_source(positive, kind, source, guidance),
-        with_source(negative, kind, source, guidance),
+        with_source(positive, source, guidance),
+        with_source(negative, source, guidance),
     )
 
 

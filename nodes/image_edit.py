@@ -126,7 +126,7 @@ class ImageEdit(io.ComfyNode):
             if mask is not None:
                 soft = fitted_mask(fit, mask).expand(len(images), -1, -1)
                 latent["noise_mask"] = soft.repeat_interleave(batch_size, dim=0)[:, None]
-            both = both_with_source(positive, negative, "flux", source, info)
+            both = both_with_source(positive, negative, source, info)
             notes = text_note(positive, info)
         restore = Restore(fit, images, mask, variations=batch_size)
         return io.NodeOutput(*both, latent, seen, restore, ui=shown(NAME, notes))

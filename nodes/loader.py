@@ -7,7 +7,7 @@ from typing import Any
 
 from comfy_api.v0_0_2 import io, ui
 
-from ..byg_train.core.schedule import flux_shift
+from ..byg_train.family import family_of
 from ..byg_train.models.lora_file import LoraInfo
 from .host import lora as host
 from .host.sampling import set_shift, show_text
@@ -211,9 +211,9 @@ def _some(names: list[str]) -> str:
 
 def _shift(info: LoraInfo) -> float:
     """The schedule's shift; the one that follows the size, at the size of the training."""
-    if info.sample_shift != "flux":
+    if not isinstance(info.sample_shift, str):
         return float(info.sample_shift)
-    return flux_shift((info.resolution // info.multiple) ** 2)
+    return family_of(info.sample_shift).size_shift((info.resolution // info.multiple) ** 2)
 
 
 def _facts(info: LoraInfo, alone: bool) -> list[str]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from ..byg_train.family import family_of, is_embedded
 from ..byg_train.models.lora_file import LoraFile, LoraInfo, read_lora
 from .host import lora as host
+from .host.families import family
 
 # Choices for the second model of a pair, beside the names of files.
 PAIR, SAME, ALONE = "auto pair", "same file", "single expert"
@@ -73,7 +75,7 @@ def _load(name: str) -> Loaded:
 
 def _check_base(lora: Loaded, model: Any) -> None:
     """Whether the LoRA was trained on such a model, as far as its metadata goes."""
-    info, kind, base = lora.info, host.family(model), base_name(lora.info)
+    info, kind, base = lora.info, family(model), base_name(lora.info)
     name = host.model_name(model)
     if kind != info.family:
         raise ValueError(
@@ -85,17 +87,18 @@ def _check_base(lora: Loaded, model: Any) -> None:
             f"{lora.name} edits with {base}; this {name} wants a picture or mask beside the noise, "
             f"as models for image-to-video, fill and control do. Load {base}"
         )
-    if kind == "flux" and host.has_guidance(model) != (info.guidance_sample is not None):
-        has = "has" if host.has_guidance(model) else "lacks"
+    guided = host.has_guidance(model)
+    if family_of(kind).has_guidance and guided != (info.guidance_sample is not None):
+        has = "has" if guided else "lacks"
         raise ValueError(
-            f"{lora.name} was trained on {base}; this FLUX model {has} the guidance input of "
-            f"FLUX.1-dev, so it is another one. Load {base}"
+            f"{lora.name} was trained on {base}; this {name} model {has} the guidance input of "
+            f"distilled models, so it is another one. Load {base}"
         )
 
 
 def base_name(info: LoraInfo) -> str:
     """The model that a LoRA was trained on, in a person's words."""
-    return "the tiny world's model (ByG Tiny World)" if info.base == "world" else info.base
+    return "the tiny world's model (ByG Tiny World)" if is_embedded(info.base) else info.base
 
 
 def _check_experts(high: Loaded, low: Loaded) -> None:

@@ -190,7 +190,7 @@ class VideoEdit(io.ComfyNode):
             if mask is not None:
                 each = mask.expand(len(images), -1, -1)[list(plan.seen)]
                 latent["noise_mask"] = _per_latent_frame(fitted_mask(fit, each))
-            both = both_with_source(positive, negative, "wan", source, info)
+            both = both_with_source(positive, negative, source, info)
             notes = _frame_notes(plan)
         restore = Restore(fit, images, mask, clip=Clip(plan, rate, model_fps, audio))
         outputs = (*both, latent, seen, restore, float(rate), audio)

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import torch
 from comfy_api.v0_0_2 import io
 
+from ..byg_train.family import usual_family
 from ..byg_train.world import clips, names, scenes
-from .host import tiny, tiny_wan
+from .host.families import open_embedded
 from .sockets import found_by, named
 
 NAME = "ByG Tiny World"
-WORLD = Path(__file__).parents[1] / "byg_train" / "world"
 PICTURE, CLIP = "picture", "clip"
-BASES = {PICTURE: "base", CLIP: "base_wan"}
 STYLES = {phrase: style for style, phrase in names.STYLE_PHRASE.items()}
 GROUND, MOTION = "blue", "right"  # of the examples
 
@@ -35,7 +32,7 @@ class TinyWorld(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "media",
-                    options=list(BASES),
+                    options=[PICTURE, CLIP],
                     tooltip="Picture: the FLUX model. Clip: the Wan pair, of high and low noise.",
                 ),
                 io.Combo.Input(
@@ -71,19 +68,10 @@ class TinyWorld(io.ComfyNode):
 
     @classmethod
     def execute(cls, media: str, style: str, subject: str) -> io.NodeOutput:
-        base = WORLD / BASES[media]
         with named(NAME):
-            if not (base / "model_index.json").is_file():
-                raise ValueError(
-                    f"the files of its {media} model are not in {base}; install ByG again, whole"
-                )
-            if media == PICTURE:
-                model, low = tiny.load_model(base), None
-                parts = tiny.load_clip(base), tiny.load_vae(base)
-            else:
-                model, low = tiny_wan.load_models(base)
-                parts = tiny_wan.load_clip(base), tiny_wan.load_vae(base)
-        return io.NodeOutput(model, *parts, example(media, style, subject), low)
+            parts = open_embedded(usual_family(is_video=media == CLIP).name)
+        picture = example(media, style, subject)
+        return io.NodeOutput(parts.model, parts.clip, parts.vae, picture, parts.model_low)
 
 
 def example(media: str, style: str, subject: str) -> torch.Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from functools import cache
 from pathlib import Path
 
@@ -70,12 +71,14 @@ def tiny_clip() -> tuple[list[str], Tensor]:
 
 def tiny_clip_elsewhere(folder: str) -> None:
     """The same where the files are not."""
-    world = pack("world")
-    whole, world.WORLD = world.WORLD, Path(folder)
+    known = pack("host.families").registry()
+    whole = known["wan"]
+    embedded = dataclasses.replace(whole.embedded, folder=Path(folder) / "base_wan")
+    known["wan"] = dataclasses.replace(whole, embedded=embedded)
     try:
         tiny_clip()
     finally:
-        world.WORLD = whole
+        known["wan"] = whole
 
 
 def edited_clip(

@@ -187,6 +187,7 @@ OWN += ("nodes/host/flux.py", "nodes/host/wan.py", "nodes/host/tiny.py", "nodes/
 EXCEPTIONS = {
     ("byg_train/family.py", EMBEDDED): "where the embedded bases get their name",
     ("byg_train/config/sections.py", "flux"): "the default values of a run",
+    ("byg_train/config/sections.py", "black-forest-labs/FLUX.1-dev"): "the same",
 }
 # Models by name, as in hub ids and files.
 MODEL = re.compile(r"\bflux|\bwan(?![td]|e)|\d+b\b|a14b|kontext", re.IGNORECASE)

@@ -57,7 +57,7 @@ def edit(
         str | None, typer.Option(help=f"What --cfg leads away from; {AS_TRAINED}.")
     ] = None,
     guidance: Annotated[
-        float | None, typer.Option(help=f"Guidance embedding of FLUX; {AS_TRAINED}.")
+        float | None, typer.Option(help=f"Guidance input of distilled models; {AS_TRAINED}.")
     ] = None,
     resolution: Annotated[
         int | None, typer.Option(help=f"Edit at about N x N pixels; {AS_TRAINED}.", metavar="N")

@@ -10,12 +10,10 @@ import folder_paths
 import torch
 from comfy.model_patcher import ModelPatcher
 
+from ...byg_train.family import WORLD
 from ...byg_train.models.lora_file import LoraFile
 
-# ComfyUI's class of a model -> our name of its family; their subclasses are other models.
-FAMILIES = {"Flux": "flux", "WAN21": "wan", "WAN22": "wan"}
 SUFFIXES = (".safetensors", ".sft")
-SHIPPED = Path(__file__).parents[2] / "byg_train" / "world"
 # The LoRAs that edit; what lies beside them is what their trainings started from.
 EDITORS = "demo*.safetensors"
 # What ships for the examples stands behind the artist's own files.
@@ -25,12 +23,12 @@ SHIPPED_NAME = "ByG tiny world: {}"
 def lora_names() -> list[str]:
     """The LoRA files that ComfyUI knows of, then those of the tiny world."""
     own = [n for n in folder_paths.get_filename_list("loras") if n.endswith(SUFFIXES)]
-    return own + [SHIPPED_NAME.format(path.stem) for path in sorted(SHIPPED.glob(EDITORS))]
+    return own + [SHIPPED_NAME.format(path.stem) for path in sorted(WORLD.glob(EDITORS))]
 
 
 def lora_path(name: str) -> Path:
     """The file behind one of `lora_names`."""
-    for path in SHIPPED.glob(EDITORS):
+    for path in WORLD.glob(EDITORS):
         if name == SHIPPED_NAME.format(path.stem):
             return path
     found = folder_paths.get_full_path("loras", name)
@@ -39,18 +37,13 @@ def lora_path(name: str) -> Path:
     return Path(found)
 
 
-def family(model: ModelPatcher) -> str | None:
-    """ "flux" or "wan"; None for any other model."""
-    return FAMILIES.get(type(model.model).__name__)
-
-
 def model_name(model: ModelPatcher) -> str:
     """A MODEL in a person's words."""
     return type(model.model).__name__
 
 
 def has_guidance(model: ModelPatcher) -> bool:
-    """Whether a FLUX model takes guidance as an input, as FLUX.1-dev does and -schnell does not."""
+    """Whether a model takes guidance as an input, as FLUX.1-dev does and -schnell does not."""
     return bool(model.model.model_config.unet_config.get("guidance_embed"))
 
 

@@ -1,7 +1,8 @@
 """The source in ComfyUI's models: its tokens, their positions, their memory, and masks around them.
 
-FLUX takes it as `reference_latents`, Wan as `time_dim_concat`: both append its tokens to the
-target's and drop their output. A conditioning holds it in the VAE's space, unnormalised.
+Models of pictures take it as `reference_latents`, of clips as `time_dim_concat`: both append its
+tokens to the target's and drop their output. A conditioning holds it in the VAE's space,
+unnormalised.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrapperExecutor, WrappersMP
 from torch import Tensor
 
-from .lora import family
+from .families import KEY, host_of
 
-KEY = "byg"
-SOURCE = {"flux": "reference_latents", "wan": "time_dim_concat"}
+# Where ComfyUI's models look for a source: a list of pictures, or a clip.
+PICTURES, CLIP = "reference_latents", "time_dim_concat"
 # ComfyUI's estimates may be so many times too high.
 ESTIMATE_MARGIN = 4
 Conditioning = list[list[Any]]
@@ -34,17 +35,17 @@ SMALLER = (
 
 
 def with_source(
-    conditioning: Conditioning, kind: str, latent: Tensor, guidance: float | None = None
+    conditioning: Conditioning, latent: Tensor, guidance: float | None = None
 ) -> Conditioning:
     """A conditioning with a source (N, C, [F], h, w), and with a guidance unless it has its own.
 
     Args:
         conditioning: encoded text; stays as it is.
-        kind: family of the model.
         latent: of the VAE, not normalised.
-        guidance: for FLUX's guidance embedding; None: leave it to ComfyUI.
+        guidance: for the guidance input of distilled models; None: leave it to ComfyUI.
     """
-    key = SOURCE[kind]
+    is_clip = latent.ndim == 5
+    key = CLIP if is_clip else PICTURES
     if any(values.get(key) is not None for _, values in conditioning):
         raise ValueError(
             "the conditioning already holds a source; take the other Edit or ReferenceLatent "
@@ -54,7 +55,7 @@ def with_source(
         if len(tokens) not in (1, len(latent)):
             raise ValueError(f"{len(tokens)} texts for {len(latent)} pictures; wanted one, or one "
                              f"for each")  # fmt: skip
-    value = [latent] if kind == "flux" else latent
+    value = latent if is_clip else [latent]
     found = node_helpers.conditioning_set_values(conditioning, {key: value})
     for _, values in found:
         if guidance is not None:
@@ -81,11 +82,7 @@ def text_tokens(conditioning: Conditioning) -> int:
 
 
 def place_source(model: ModelPatcher, mode: str) -> None:
-    """Patch a clone so that source tokens stand where they stood in training.
-
-    `index`: FLUX gives a reference its own index, which is 1; nothing to do. Wan continues the
-    time axis, nothing to do either. `shared`: the positions of the target.
-    """
+    """Patch a clone so that source tokens stand where they stood in training."""
     before = model.get_attachment(KEY)
     if before is not None:
         if before != mode:
@@ -97,97 +94,13 @@ def place_source(model: ModelPatcher, mode: str) -> None:
     model.set_attachments(KEY, mode)
     model.add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, KEY, _prepare)
     model.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, _sample)
-    if family(model) == "wan":
-        forward = _wan_shared if mode == "shared" else _wan_checked
-        model.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, KEY, forward)
-    elif mode == "shared":
-        model.set_model_post_input_patch(_flux_shared)
+    host_of(model).place_source(model, mode)
 
 
 def leave_out_source(model: ModelPatcher) -> None:
     """Patch a clone of the expert that has no LoRA: the base, which has never seen a source."""
     model.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, _sample)  # masks over two samplers
-    model.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, KEY, _wan_blind)
-
-
-def _flux_shared(args: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The first axis of the positions tells target from source; without it they share them."""
-    ids = args["img_ids"].clone()
-    ids[..., 0] = 0
-    return {**args, "img_ids": ids}
-
-
-# Wrappers hand on whatever arguments this or a later ComfyUI passes, so their signatures are open.
-
-
-def _wan_checked(
-    executor: WrapperExecutor, x: Tensor, timestep: Tensor, *args: Any, **kw: Any
-) -> Tensor:
-    """Wan 2.2 5B under a noise mask spreads its timesteps over target and source tokens."""
-    if timestep.ndim > 1 and timestep.shape[1] > 1:
-        raise ValueError(
-            "ByG Loader: Wan 2.2 5B cannot sample inside a noise mask beside a source; take the "
-            "mask off the latent and connect it to ByG Finish"
-        )
-    return executor(x, timestep, *args, **kw)
-
-
-def _wan_blind(
-    executor: WrapperExecutor,
-    x: Tensor,
-    timestep: Tensor,
-    context: Tensor,
-    clip_fea: Tensor | None = None,
-    time_dim_concat: Tensor | None = None,
-    *args: Any,
-    **kw: Any,
-) -> Tensor:
-    return executor(x, timestep, context, clip_fea, None, *args, **kw)
-
-
-def _wan_shared(
-    executor: WrapperExecutor,
-    x: Tensor,
-    timestep: Tensor,
-    context: Tensor,
-    clip_fea: Tensor | None = None,
-    time_dim_concat: Tensor | None = None,
-    transformer_options: dict[str, Any] | None = None,
-    **kw: Any,
-) -> Tensor:
-    """Source tokens at the target's positions (App. B.2), where stock Wan continues the time axis.
-
-    Does nothing for a conditioning without a source.
-    """
-    options, source = transformer_options or {}, time_dim_concat
-    window = options.get("context_window")
-    if source is not None and window is not None and source.shape[2] != x.shape[2]:
-        source = source[:, :, window.index_list]  # context windows cut the target alone
-
-    def run() -> Tensor:
-        rest = (context, clip_fea, source, options)
-        return _wan_checked(executor, x, timestep, *rest, **kw)
-
-    if source is None:
-        return run()
-    network, frames, more = executor.class_obj, x.shape[2], source.shape[2]
-    rope_encode = network.rope_encode
-
-    def shared(_frames: int, height: int, width: int, **kw: Any) -> Tensor:
-        longest = max(frames, more)
-        rope = rope_encode(longest, height, width, **kw)
-        per_frame = rope.shape[1] // longest
-        return torch.cat([rope[:, : frames * per_frame], rope[:, : more * per_frame]], dim=1)
-
-    own = "rope_encode" in vars(network)
-    network.rope_encode = shared
-    try:
-        return run()
-    finally:
-        if own:
-            network.rope_encode = rope_encode
-        else:
-            del network.rope_encode
+    host_of(model).leave_out_source(model)
 
 
 # ---------------------------------------------------------------- around sampling
@@ -196,7 +109,7 @@ def _wan_shared(
 def source_of(conds: list[dict[str, Any]]) -> Tensor | None:
     """The source of the first conditioning that has one."""
     for cond in conds:
-        for key in SOURCE.values():
+        for key in (PICTURES, CLIP):
             if (found := cond.get(key)) is not None:
                 return found[0] if isinstance(found, list) else found
     return None
@@ -213,7 +126,7 @@ def _prepare(
             "connect ByG Image Edit or ByG Video Edit (or ReferenceLatent) to `positive`"
         )
     shape = list(shape)
-    if len(shape) == 5:  # for FLUX ComfyUI counts them itself
+    if len(shape) == 5:  # of pictures ComfyUI counts them itself
         # In the height: context windows cut the frames of a shape to their own length.
         shape[3] = math.ceil(shape[3] * (1 + source.shape[2] / shape[2]))
     _check_memory(model, shape, conds)

@@ -1,0 +1,68 @@
+"""What ComfyUI's side knows of the model families: one file each, called as the family."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import NamedTuple
+
+from comfy.model_patcher import ModelPatcher
+from comfy.sd import CLIP, VAE
+
+from ...byg_train.family import family_of, registry
+
+# The key of everything that ByG patches into a MODEL.
+KEY = "byg"
+
+
+class Parts(NamedTuple):
+    """A loaded base; of a pair `model` is the high-noise network."""
+
+    model: ModelPatcher
+    clip: CLIP
+    vae: VAE
+    model_low: ModelPatcher | None = None
+
+
+@dataclass(frozen=True)
+class HostFamily:
+    """How ComfyUI runs a family."""
+
+    classes: tuple[str, ...]
+    """ComfyUI's names of its models; subclasses are other models."""
+    place_source: Callable[[ModelPatcher, str], None]
+    """(clone, reference mode) -> patch it so that source tokens stand where training had them."""
+    leave_out_source: Callable[[ModelPatcher], None]
+    """(clone) -> patch the network of a pair that has no LoRA: it has never seen a source."""
+    open_embedded: Callable[[Path], Parts]
+    """(folder) -> the small base that ships with ByG, which no stock loader opens."""
+
+
+@cache
+def _hosts() -> dict[str, HostFamily]:
+    return {name: import_module(f".{name}", __package__).HOST for name in registry()}
+
+
+def family(model: ModelPatcher) -> str | None:
+    """Our name of a MODEL's family; None for any other model."""
+    kind = type(model.model).__name__
+    return next((name for name, host in _hosts().items() if kind in host.classes), None)
+
+
+def host_of(model: ModelPatcher) -> HostFamily:
+    """How ComfyUI runs a MODEL of one of the families."""
+    return _hosts()[family(model)]
+
+
+def open_embedded(name: str) -> Parts:
+    """The small base of a family that ships with ByG."""
+    ours = family_of(name)
+    folder, media = ours.embedded.folder, "clip" if ours.is_video else "picture"
+    if not (folder / "model_index.json").is_file():
+        raise ValueError(
+            f"the files of its {media} model are not in {folder}; install ByG again, whole"
+        )
+    return _hosts()[name].open_embedded(folder)
