@@ -1,6 +1,7 @@
 """Write `workflows/*.json` and `subgraphs/*.json`, asking a running ComfyUI with ByG for its nodes.
 
-And the templates that `export` fills in for a LoRA of Wan: the workflows that edit a clip.
+And what `export` fills in: for a LoRA of Wan the workflows that edit a clip, and for all templates
+the names of the widgets, of which the files themselves hold the values alone.
 
 python -m tools.build_workflows [--server http://127.0.0.1:8188]
 """
@@ -18,7 +19,7 @@ import byg_train
 
 from . import clip_graphs, notes, picture_graphs
 from .blueprints import BOXES
-from .canvas import Canvas, Info
+from .canvas import Canvas, Info, widgets_of
 from .kits import FLUX_KIT, TINY_CLIP_KIT, TINY_KIT, WAN_5B_KIT, WAN_KIT, Kit
 from .parts import Note
 
@@ -28,6 +29,14 @@ TEMPLATES = {
     "byg_train/models/wan/workflow.json": "workflows/byg_wan22_video_edit.json",
     "byg_train/models/wan/workflow_5b.json": "workflows/byg_wan22_5b_video_edit.json",
 }
+# FLUX's template is of stock nodes, and written by hand; the examples of the embedded bases.
+FILLED = ("byg_train/models/flux/workflow.json", *TEMPLATES.values())
+FILLED += ("workflows/byg_tiny_image_edit.json", "workflows/byg_tiny_video_edit.json")
+# What `export` calls their widgets.
+WIDGETS = "byg_train/export/templates/widgets.json"
+
+
+NOTE = "MarkdownNote"  # a node of the frontend alone
 
 
 class Workflow(NamedTuple):
@@ -66,7 +75,16 @@ def build(infos: dict[str, Info]) -> dict[str, dict[str, Any]]:
     for title, box in BOXES.items():
         canvas = Canvas(infos, title, byg_train.__version__)
         files[f"subgraphs/{title}.json"] = box(canvas, title)
-    return files | {template: files[workflow] for template, workflow in TEMPLATES.items()}
+    files |= {template: files[workflow] for template, workflow in TEMPLATES.items()}
+    return files | {WIDGETS: _widgets(infos, files)}
+
+
+def _widgets(infos: dict[str, Info], files: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Kind of node -> the names of its widgets, of all that `export` fills in."""
+    graphs = [files.get(name) or json.loads((ROOT / name).read_text()) for name in FILLED]
+    kinds = {node["type"] for graph in graphs for node in graph["nodes"]} - {NOTE}
+    found = {kind: widgets_of(infos[kind]) for kind in kinds} | {NOTE: ["text"]}
+    return {kind: found[kind] for kind in sorted(found) if found[kind]}
 
 
 def text(content: dict[str, Any]) -> str:
