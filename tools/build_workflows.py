@@ -34,8 +34,6 @@ FILLED = ("byg_train/models/flux/workflow.json", *TEMPLATES.values())
 FILLED += ("workflows/byg_tiny_image_edit.json", "workflows/byg_tiny_video_edit.json")
 # What `export` calls their widgets.
 WIDGETS = "byg_train/export/templates/widgets.json"
-
-
 NOTE = "MarkdownNote"  # a node of the frontend alone
 
 
