@@ -201,6 +201,11 @@ def usual_family(*, is_video: bool) -> Family:
     return next(family for family in registry().values() if family.is_video == is_video)
 
 
+def titles(which: Callable[[Family], bool]) -> str:
+    """The families for which something holds, for a sentence."""
+    return ", ".join(family.title for family in registry().values() if which(family))
+
+
 def is_embedded(base: str | None) -> bool:
     """Whether a base is one of the small ones that ship with ByG."""
     return base == EMBEDDED

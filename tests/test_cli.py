@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from families import change_embedded
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
@@ -24,7 +25,7 @@ from byg_train.config import PRESETS, TrainConfig, build_config, load_preset
 from byg_train.data.items import load_items
 from byg_train.models.flux.backbone import FluxBackbone
 from byg_train.models.lora_file import write_lora
-from byg_train.training import assembly, bench, trainer
+from byg_train.training import bench, trainer
 from byg_train.training import plan as plan_module
 from byg_train.training.plan import shapes
 from byg_train.training.run_folder import read_config
@@ -212,8 +213,7 @@ def test_an_unfit_warmup_is_refused_before_loading(
 def test_the_shipped_warmup_fits_its_own_base_and_rank_alone(
     tiny_base: Path, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    warmup_file(tmp_path, 128, 32).rename(tmp_path / "warmup.safetensors")
-    monkeypatch.setattr(assembly, "WORLD", tmp_path)
+    change_embedded(monkeypatch, "flux", warmup=warmup_file(tmp_path, 128, 32))
     more = ["--preset", "demo", "--data", tiny_data, "--set", "data.resolution=16"]
     own_base = [*more, "--model", tiny_base, "--output", tmp_path / "run"]
     instead = "--set warmup.lora=null --set warmup.min_steps=300"

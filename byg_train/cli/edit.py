@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 
 from ..config import ConfigError
 from ..editing.editor import Editor, Wishes, edit_image, open_lora
-from ..family import family_of
+from ..family import family_of, titles
 from ..media import MediaError
 from ..media.formats import PICTURES
 from ..media.grid import labelled_grid
@@ -191,8 +191,8 @@ def _check_values(flags: EditFlags) -> None:
 def _open(path: Path) -> Image.Image:
     if path.is_dir() or path.suffix.lower() not in PICTURES.suffixes:
         raise ConfigError(
-            f"--input {path} is no picture, which this LoRA edits; for clips take a LoRA of a "
-            "video model"
+            f"--input {path} is no picture, which this LoRA edits; for clips take a LoRA of "
+            f"{titles(lambda family: family.is_video)}"
         )
     try:
         picture_size(path)

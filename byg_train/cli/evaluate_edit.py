@@ -21,7 +21,7 @@ from ..editing.clip import EditedClip, model_fps, seen_by_model, seen_pixels
 from ..editing.editor import Editor, Wishes, finished, fitted, open_base, open_lora
 from ..editing.methods import FlowEditSettings, Methods
 from ..evaluate.tasks import Task, read_tasks
-from ..family import family_of, usual_family
+from ..family import family_of, titles, usual_family
 from ..files import atomic
 from ..media.formats import CLIPS, MEDIA, PICTURES
 from ..media.pixels import to_picture, to_pixels
@@ -123,7 +123,10 @@ def _tasks(flags: EditAllFlags, editor: Editor | None) -> list[Task]:
         )
     family = family_of(editor.info.family)
     if flags.method == "flowedit" and not family.has_flowedit:
-        raise ConfigError(f"--method flowedit: its settings for {family.title} are not published")
+        raise ConfigError(
+            f"--method flowedit is for {titles(lambda one: one.has_flowedit)}: its settings for "
+            f"{family.title} are not published"
+        )
     return tasks
 
 

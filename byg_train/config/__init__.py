@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError, model_validator
 
-from ..family import family_of, registry
+from ..family import family_of, titles
 from .methods import BygConfig, Method, method_class
 from .names import nearest
 from .sections import (
@@ -70,10 +70,9 @@ class TrainConfig(Section):
             ("data.frames", self.data.frames, 1, lambda f: f.is_video),
         ):
             if found != only and not is_free(family):
-                others = ", ".join(f.title for f in registry().values() if is_free(f))
                 raise ValueError(
-                    f"{name} is {found!r}, which is for {others} alone: family {family.name!r} "
-                    f"takes {only!r}"
+                    f"{name} is {found!r}, which is for {titles(is_free)} alone: family "
+                    f"{family.name!r} takes {only!r}"
                 )
         return self
 
