@@ -141,7 +141,7 @@ def test_there_is_no_circle_between_rooms() -> None:
     assert_no_circle(ROOMS)
 
 
-@pytest.mark.xfail(strict=True, reason="style folders and edit still have one each")
+@pytest.mark.xfail(strict=True, reason="edit still has one")
 def test_there_is_no_circle_between_files() -> None:
     names = {dotted(path) for path in SOURCES}
     edges = {}
