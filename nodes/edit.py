@@ -1,4 +1,4 @@
-"""What ByG Image Edit and ByG Video Edit have in common."""
+"""Inputs and steps that ByG Image Edit and ByG Video Edit share."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from typing import Any
 from comfy_api.v0_0_2 import io, ui
 from torch import Tensor
 
+from ..byg_train.media.fit import Fit, Size
 from ..byg_train.models.lora_file import LoraInfo
 from .host import sampling as host
 from .host.source import Conditioning, text_tokens, with_source, zeroed
+from .pixels import planned
 from .sockets import INFO
 
 # Size modes.
@@ -53,6 +55,19 @@ def multiple_of(vae: Any, info: LoraInfo | None) -> int:
             f"was trained, {info.multiple}; load the VAE of that model"
         )
     return multiple
+
+
+def working_fit(
+    images: Tensor, vae: Any, info: LoraInfo | None, mode: str, *, resolution: float, size: Size
+) -> Fit:
+    """Plan the size to work at: as trained, about `resolution` squared pixels, or exactly `size`.
+
+    `resolution` also stands in for the trained one when there is no info.
+    """
+    if mode == TRAINED and info is not None:
+        resolution = info.resolution
+    exact = size if mode == EXACT else None
+    return planned(images, multiple_of(vae, info), resolution=resolution, exact=exact)
 
 
 def both_with_source(

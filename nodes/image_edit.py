@@ -18,14 +18,14 @@ from .edit import (
     TRAINED,
     both_with_source,
     height_input,
-    multiple_of,
     shown,
     text_note,
     width_input,
+    working_fit,
 )
 from .host import sampling as host
 from .host.source import Conditioning
-from .pixels import checked_images, checked_mask, fitted, fitted_mask, planned
+from .pixels import checked_images, checked_mask, fitted, fitted_mask
 from .sockets import FIT, Restore, found_by, named
 
 NAME, AREA = "ByG Image Edit", "megapixels"
@@ -115,11 +115,10 @@ class ImageEdit(io.ComfyNode):
             host.checked_vae(vae, frames=False)
             images = checked_images(image, "image")
             mask = checked_mask(mask, images, "picture")
-            exact = Size(width, height) if size_mode == EXACT else None
-            resolution = math.sqrt(megapixels) * 1024
-            if size_mode == TRAINED and info is not None:
-                resolution = info.resolution
-            fit = planned(images, multiple_of(vae, info), resolution=resolution, exact=exact)
+            fit = working_fit(
+                images, vae, info, size_mode,
+                resolution=math.sqrt(megapixels) * 1024, size=Size(width, height),
+            )  # fmt: skip
             seen = fitted(fit, images)
             source = host.encode(vae, seen).repeat_interleave(batch_size, dim=0)
             latent = {"samples": source}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from comfy_api.v0_0_2 import io
@@ -20,13 +20,13 @@ from .edit import (
     TRAINED,
     both_with_source,
     height_input,
-    multiple_of,
     shown,
     width_input,
+    working_fit,
 )
 from .host import sampling as host
 from .host.source import Conditioning
-from .pixels import checked_images, checked_mask, fitted, fitted_mask, planned
+from .pixels import checked_images, checked_mask, fitted, fitted_mask
 from .sockets import FIT, Clip, Restore, advanced, found_by, named
 
 NAME, SAME_AREA = "ByG Video Edit", "same area"
@@ -167,23 +167,19 @@ class VideoEdit(io.ComfyNode):
         with named(NAME):
             host.checked_vae(vae, frames=True)
             fps = fps if info is None or info.fps is None else info.fps
-            images, rate, audio = _clip(video, frames, audio, source_fps or fps)
-            mask = checked_mask(mask, images, "frame")
-            if mask is not None and host.of_wan_5b(vae):
+            whole = _source_clip(video, frames, audio, mask, source_fps or fps)
+            if whole.mask is not None and host.of_wan_5b(vae):
                 raise ValueError(
                     "mask: Wan 2.2 5B would give the source's tokens wrong noise levels; connect "
                     "the mask to ByG Finish instead, which keeps the black parts exactly"
                 )
-            model_fps = fps if resample else float(rate)
-            part = _part(len(images), start_frame, length, float(rate), model_fps)
-            images, audio = images[part], _cut(audio, part, rate)
-            mask = mask if mask is None or len(mask) == 1 else mask[part]
+            model_fps = fps if resample else float(whole.rate)
+            images, rate, audio, mask = whole.part(start_frame, length, model_fps)
             plan = Frames.of(len(images), float(rate), model_fps)
-            exact = Size(width, height) if size_mode == EXACT else None
-            resolution = math.sqrt(width * height)
-            if size_mode == TRAINED and info is not None:
-                resolution = info.resolution
-            fit = planned(images, multiple_of(vae, info), resolution=resolution, exact=exact)
+            fit = working_fit(
+                images, vae, info, size_mode,
+                resolution=math.sqrt(width * height), size=Size(width, height),
+            )  # fmt: skip
             seen = fitted(fit, images[list(plan.seen)])
             source = host.encode(vae, seen, tiled_vae)
             latent = {"samples": source}
@@ -200,22 +196,45 @@ class VideoEdit(io.ComfyNode):
 # ---------------------------------------------------------------- clips
 
 
-def _clip(
-    video: Any, frames: Tensor | None, audio: dict[str, Any] | None, fps: float
-) -> tuple[Tensor, Fraction, dict[str, Any] | None]:
-    """Frames, their rate and their sound, from the one of the two inputs that is connected."""
+class SourceClip(NamedTuple):
+    """A clip as it was connected."""
+
+    images: Tensor  # (F, H, W, 3) in [0, 1]
+    rate: Fraction  # frames per second
+    audio: dict[str, Any] | None
+    mask: Tensor | None  # (1, H, W) or (F, H, W), 1 = may change
+
+    def part(self, start: int, length: int, model_fps: float) -> SourceClip:
+        """Cut out what is edited; `length` counts frames at the model's rate, 0 = all."""
+        frames = _range(len(self.images), start, length, float(self.rate), model_fps)
+        mask = self.mask
+        if mask is not None and len(mask) > 1:
+            mask = mask[frames]
+        audio = _cut(self.audio, frames, self.rate)
+        return SourceClip(self.images[frames], self.rate, audio, mask)
+
+
+def _source_clip(
+    video: Any,
+    frames: Tensor | None,
+    audio: dict[str, Any] | None,
+    mask: Tensor | None,
+    fps: float,
+) -> SourceClip:
+    """Read the one of the inputs `video` and `frames` that is connected."""
     if (video is None) == (frames is None):
         found = "neither" if video is None else "both"
         raise ValueError(f"video, frames: {found} connected; connect one of them")
     if video is None:
-        return checked_images(frames, "frames"), Fraction(fps).limit_denominator(1001), audio
-    parts = video.get_components()
-    images = checked_images(parts.images, "video")
-    return images, Fraction(parts.frame_rate), parts.audio if audio is None else audio
+        images, rate = checked_images(frames, "frames"), Fraction(fps).limit_denominator(1001)
+    else:
+        parts = video.get_components()
+        images, rate = checked_images(parts.images, "video"), Fraction(parts.frame_rate)
+        audio = parts.audio if audio is None else audio
+    return SourceClip(images, rate, audio, checked_mask(mask, images, "frame"))
 
 
-def _part(count: int, start: int, length: int, rate: float, model_fps: float) -> slice:
-    """The clip's frames to edit; `length` counts at the model's rate, 0 = all."""
+def _range(count: int, start: int, length: int, rate: float, model_fps: float) -> slice:
     if start >= count:
         raise ValueError(f"start_frame: {start}, the clip has {count} frames (0 to {count - 1})")
     wanted = count if not length else max(1, math.floor(length * rate / model_fps + 0.5))
@@ -223,7 +242,7 @@ def _part(count: int, start: int, length: int, rate: float, model_fps: float) ->
 
 
 def _cut(audio: dict[str, Any] | None, part: slice, rate: Fraction) -> dict[str, Any] | None:
-    """The sound of a part of the clip."""
+    """Cut the sound of a range of frames."""
     if audio is None:
         return None
     hertz = audio["sample_rate"]
@@ -232,13 +251,13 @@ def _cut(audio: dict[str, Any] | None, part: slice, rate: Fraction) -> dict[str,
 
 
 def _per_latent_frame(mask: Tensor) -> Tensor:
-    """Masks (4k + 1, H, W) -> (1, 1, k + 1, H, W): a latent frame may change if one of its may."""
+    """Masks (4k + 1, H, W) -> (1, 1, k + 1, H, W), the maximum within each latent frame."""
     groups = mask[1:].unflatten(0, (-1, FRAME_GROUP)).amax(1) if len(mask) > 1 else mask[:0]
     return torch.cat([mask[:1], groups])[None, None]
 
 
 def _frame_notes(plan: Frames) -> list[str]:
-    """A clip so short that it is hardly a clip."""
+    """Warn about a clip that is too short to hold motion."""
     if plan.count > FRAME_GROUP:
         return []
     frames = "1 frame is" if plan.count == 1 else f"{plan.count} frames are"
