@@ -1,4 +1,4 @@
-"""Before clips are trained on: which ones, at which size and rate, how much, and what to mind."""
+"""Tables of the clips of a data set: which ones are used, at which size and rate, how much."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ENLARGED, WHOLE = 1.05, 0.9
 
 
 class Like(NamedTuple):
-    """What clips of one row have in common."""
+    """The properties that the clips of one row share."""
 
     size: Size
     bucket: Size
@@ -34,7 +34,7 @@ class Like(NamedTuple):
 
 
 def load_shown(config: DataConfig, multiple: int) -> Dataset:
-    """`load_items`; of clips with a line that tells how far it is, and with the tables."""
+    """Load items as `load_items` does; for clips, show progress and the tables."""
     if kind_of(config) is not CLIPS:
         return load_items(config, multiple)
     with Progress(1, "checking clips") as progress:
@@ -48,7 +48,7 @@ def load_shown(config: DataConfig, multiple: int) -> Dataset:
 
 
 def clip_tables(data: Dataset, config: DataConfig, multiple: int) -> Group:
-    """What is used, and below it what is left out and why."""
+    """Tables of what is used, and of what is left out and why."""
     items = [*data.train, *data.test]
     taken: defaultdict[Path, set[int]] = defaultdict(set)
     for item in items:
@@ -96,7 +96,7 @@ def _used(
 
 
 def _notes(facts: Facts, like: Like, config: DataConfig) -> list[str]:
-    """What is done to a clip, or had better be done before."""
+    """Notes on how a clip will be changed, or should be changed first."""
     clip = facts.clip
     scales = like.bucket.width / facts.width, like.bucket.height / facts.height
     scale, seen = max(scales), min(scales) / max(scales)

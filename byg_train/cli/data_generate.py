@@ -9,7 +9,15 @@ import typer
 
 from ..config import ConfigError, TrainConfig
 from ..data.media_kind import PICTURES, MediaKind, found_kind, kind_of
-from ..data.prompt_templates import Shot, Template, parse_template, read_list, read_templates, shots
+from ..data.prompt_templates import (
+    Shot,
+    Template,
+    UnknownListError,
+    parse_template,
+    read_list,
+    read_templates,
+    shots,
+)
 from ..data.styles import style_words
 from ..media.fit import Size, buckets, nearest_bucket
 from ..models.backbone import pixel_multiple, resolve_base
@@ -68,6 +76,13 @@ def run_generate(flags: GenerateFlags) -> None:
 
 
 def _shots(flags: GenerateFlags) -> list[Shot]:
+    try:
+        return _shots_of(flags)
+    except UnknownListError as error:
+        raise ConfigError(f"{error}. Lists are given with --list {error.name}=FILE") from None
+
+
+def _shots_of(flags: GenerateFlags) -> list[Shot]:
     if (flags.captions is None) == (flags.template is None):
         raise ConfigError("wanted either --captions FILE or --template TEXT, one of them")
     lists = dict(map(read_list, flags.lists))

@@ -82,10 +82,16 @@ def _expect_free(root: Path, force: bool) -> None:
 
 
 def _hint(problems: list[Problem]) -> str:
+    from ..data.imports.common import OUTSIDE
     from ..data.imports.destination import NEEDS_COPY
 
-    hint = "repair them, or leave them out with --drop"
-    if any(problem.rule == NEEDS_COPY for problem in problems):
+    rules, hint = (
+        {problem.rule for problem in problems},
+        "repair them, or leave them out with --drop",
+    )
+    if OUTSIDE in rules:
+        hint += "; --root names the folder that holds all files"
+    if NEEDS_COPY in rules:
         hint += "; --output DIR copies files to a new data folder"
     return hint
 

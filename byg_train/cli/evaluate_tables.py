@@ -1,4 +1,4 @@
-"""What was measured, as tables in the form of the paper's."""
+"""Print scores as tables in the form of the paper's."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ HEADLINES = ("overall", "imgedit", "clip_dir", "dino")
 
 
 def tables(methods: Sequence[Scores], columns: Sequence[str]) -> Iterator[str]:
-    """All methods over all edits; by group side by side (Table 3), and each alone (Table 2)."""
+    """Yield tables: all edits; groups of all methods (Table 3); groups of each method (Table 2)."""
     rows = [[scores.name, *(cell(scores.column(c)) for c in columns)] for scores in methods]
     yield table(["method", *columns], rows)
     if not methods[0].groups(columns[0]):
@@ -29,7 +29,7 @@ def tables(methods: Sequence[Scores], columns: Sequence[str]) -> Iterator[str]:
 
 
 def cell(summary: Summary) -> str:
-    """`mean ± standard error`."""
+    """Format `mean ± standard error`."""
     sem = "" if math.isnan(summary.sem) else f" ± {summary.sem:.3f}"
     return f"{_number(summary.mean)}{sem}"
 
@@ -39,7 +39,7 @@ def _number(value: float, digits: int = 3) -> str:
 
 
 def missing_lines(methods: Sequence[Scores], columns: Sequence[str]) -> Iterator[str]:
-    """What stands in no mean."""
+    """Report the values that are missing from the means."""
     for scores in methods:
         lost = {c: scores.column(c).missing for c in columns}
         if told := ", ".join(f"{column} {n}" for column, n in lost.items() if n):
@@ -47,7 +47,7 @@ def missing_lines(methods: Sequence[Scores], columns: Sequence[str]) -> Iterator
 
 
 def _groups_of_one(scores: Scores, columns: Sequence[str]) -> str:
-    """Groups by columns; with a judge also the root of the means, which Table 2 prints."""
+    """Table 2: groups by columns; with a judge also the root of the means."""
     judged = "SC" in columns
     by_column = {c: scores.groups(c) for c in columns}
     rows = []
@@ -71,7 +71,7 @@ def _groups_of_all(methods: Sequence[Scores], column: str) -> str:
 
 
 def _macro(scores: Scores, columns: Sequence[str]) -> Iterator[tuple[str, list[float]]]:
-    """Means over groups, each counted alike; for GEdit-Bench also of its intersection."""
+    """Yield means over groups, weighted equally; for GEdit-Bench also over its intersection."""
     yield "mean of groups", [macro_mean(scores.groups(c)) for c in columns]
     if scores.has_intersection:
         means = [macro_mean(scores.groups(c, intersection=True)) for c in columns]

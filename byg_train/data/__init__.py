@@ -1,4 +1,4 @@
-"""From folders to training tuples: manifests and style folders, the cache, the batches."""
+"""Turn folders into training tuples: manifests, style folders, the cache, the batches."""
 
 from __future__ import annotations
 
@@ -42,5 +42,5 @@ class DataError(ValueError):
 
 
 def counted(number: int, noun: str) -> str:
-    """`1 clip`, `2 clips`."""
+    """A number with its noun: `1 clip`, `2 clips`."""
     return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -1,4 +1,4 @@
-"""Training items: read, checked before any model is loaded, split into training and test.
+"""Training items: read and checked before any model is loaded, split into training and test.
 
 An item is (x, src_caption, tgt_caption, instruction, reverse_instruction). Items come from a
 manifest beside the files or from style folders; rows of either become items here. A picture is one
@@ -31,7 +31,7 @@ from .styles import style_folders
 
 log = logging.getLogger("byg_train")
 
-# Each decodes one file at a time, so this bounds the memory too.
+# Each thread decodes one file at a time, so this also bounds the memory.
 WORKERS = min(8, os.cpu_count() or 1)
 
 
@@ -51,8 +51,8 @@ class Item:
     height: int
     digest: str  # sha256 of the file's bytes
     segment: Segment = PICTURE  # the frames of a clip that are used
-    target_name: str = ""  # of its true edit's file, where there are pairs
-    target: Item | None = None  # the true edit, in supervised training alone (data/pairs.py)
+    target_name: str = ""  # file of the true edit, in data sets of pairs
+    target: Item | None = None  # the true edit, only in supervised training (data/pairs.py)
 
     @property
     def texts(self) -> tuple[str, str, str, str]:
@@ -139,7 +139,7 @@ def split(
 
 
 def balanced(items: list[Item]) -> list[Item]:
-    """Items of rarer directions repeated, evenly, until every direction is equally frequent."""
+    """Repeat the items of rarer directions evenly until all directions are equally frequent."""
     directions: dict[tuple[Path, str], list[Item]] = {}
     for item in items:
         directions.setdefault((item.path.parent, item.instruction), []).append(item)

@@ -1,4 +1,4 @@
-"""metadata.jsonl, .csv or .parquet beside the pictures -> rows, and rows -> metadata.jsonl."""
+"""Read metadata.jsonl, .csv or .parquet into rows, and write rows as metadata.jsonl."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from ..files import atomic
 from . import DataError, Problem, Row
 
-# The order in which a line tells its fields; others follow.
+# Order of the fields in a line; others follow.
 FIELDS = (
     "file_name",
     "src_caption",
@@ -26,7 +26,7 @@ NAMES = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
 
 
 def find_manifest(root: Path) -> Path | None:
-    """The folder's manifest, if there is one."""
+    """Find the folder's manifest, if there is one."""
     found = [root / name for name in NAMES if (root / name).is_file()]
     if len(found) > 1:
         names = " and ".join(path.name for path in found)
@@ -35,7 +35,7 @@ def find_manifest(root: Path) -> Path | None:
 
 
 def manifest_rows(manifest: Path) -> tuple[list[Row], list[Problem]]:
-    """The rows of a manifest, and the lines that cannot be read."""
+    """Read the rows of a manifest, and report the lines that cannot be read."""
     if manifest.suffix != ".jsonl":
         return _table_rows(manifest), []
     rows, problems = [], []
@@ -58,19 +58,19 @@ def manifest_rows(manifest: Path) -> tuple[list[Row], list[Problem]]:
 
 
 def manifest_line(fields: Mapping[str, Any]) -> str:
-    """One tuple as a line of metadata.jsonl; fields without a value are left out."""
+    """Format a tuple as a line of metadata.jsonl; fields without a value are left out."""
     order = {name: fields[name] for name in FIELDS if name in fields}
-    told = {name: value for name, value in {**order, **fields}.items() if value is not None}
-    return json.dumps(told, ensure_ascii=False, default=str)
+    known = {name: value for name, value in {**order, **fields}.items() if value is not None}
+    return json.dumps(known, ensure_ascii=False, default=str)
 
 
 def write_manifest(root: Path, rows: Iterable[Mapping[str, Any]]) -> Path:
-    """Write tuples as the folder's metadata.jsonl, atomically. One that was there becomes .bak."""
+    """Write tuples as the folder's metadata.jsonl, atomically; an existing one becomes .bak."""
     return write_lines(root / NAMES[0], map(manifest_line, rows))
 
 
 def write_lines(path: Path, lines: Iterable[str]) -> Path:
-    """Replace a text file by lines, atomically; what was there stays beside it as .bak."""
+    """Replace the lines of a text file atomically; the old file is kept beside it as .bak."""
     with atomic(path) as temporary:
         with temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="\n") as file:
             file.writelines(f"{line}\n" for line in lines)

@@ -1,4 +1,4 @@
-"""What a data set is made of: pictures or clips."""
+"""The two kinds of media that a data set can hold: pictures or clips."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from . import DataError, counted
 
 
 class MediaKind(NamedTuple):
-    """Files of one nature, and what messages call them."""
+    """Pictures or clips: their files, and what messages call them."""
 
     one: str
     formats: Formats
-    built_in: Path  # the texts of style folders
+    built_in: Path  # the built-in templates of style folders
 
     @property
     def many(self) -> str:
-        """The plural."""
+        """The plural of `one`."""
         return f"{self.one}s"
 
     def holds(self, name: str | Path) -> bool:
-        """Whether a file is of this kind, as far as its name tells."""
+        """Whether a file is of this kind, judged by its name."""
         return self.formats.holds(name)
 
     def names(self, root: Path) -> list[str]:
-        """Every such file under a folder by its name in it, hidden ones left out."""
+        """Names of all such files under a folder, relative to it, without hidden ones."""
         found = (path for path in visible_files(root) if self.holds(path))
         return sorted(path.relative_to(root).as_posix() for path in found)
 
@@ -42,25 +42,25 @@ CLIPS = MediaKind("clip", formats.CLIPS, HERE / "styles_clips.toml")
 
 
 def visible_files(root: Path) -> Iterator[Path]:
-    """Files at any depth, by name; hidden ones and those in hidden folders left out."""
+    """Yield files at any depth in order of their names, without hidden files and folders."""
     for folder, folders, files in os.walk(root):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         yield from (Path(folder) / name for name in sorted(files) if not name.startswith("."))
 
 
 def kind_of(data: DataConfig) -> MediaKind:
-    """What a run trains on."""
+    """The kind of media that a run trains on."""
     return PICTURES if data.frames == 1 else CLIPS
 
 
 def found_kind(root: Path) -> MediaKind:
-    """What a folder holds, where no preset says what is meant; clips may have a picture each."""
+    """The kind of media that a folder holds; clips may have a preview picture each."""
     found = CLIPS.names(root)
     return CLIPS if found and len(found) >= len(PICTURES.names(root)) else PICTURES
 
 
 def expect_kind(root: Path, data: DataConfig) -> None:
-    """Refuse a folder of the other kind than a run trains on."""
+    """Raise DataError for a folder that holds only the other kind of media."""
     wanted = kind_of(data)
     other = CLIPS if wanted is PICTURES else PICTURES
     if wanted.names(root) or not (found := other.names(root)):
@@ -74,5 +74,5 @@ def expect_kind(root: Path, data: DataConfig) -> None:
 
 
 def style_files(folder: Path, kind: MediaKind) -> Iterator[Path]:
-    """The files of one style's folder by name, hidden ones (macOS leaves some) left out."""
+    """Yield the files of a style folder in order of their names, without hidden ones."""
     return (path for path in sorted(folder.iterdir()) if kind.holds(path))

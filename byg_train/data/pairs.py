@@ -1,4 +1,4 @@
-"""What an objective needs of items: true edits for the supervised one, all texts for the other."""
+"""Check that items have what an objective needs: true edits, or all four texts."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def _targets(config: TrainConfig, multiple: int) -> Callable[[Item], Item | Prob
 def _inspected(
     path: Path, name: str, kind: MediaKind, config: TrainConfig, multiple: int
 ) -> str | Problem:
-    """The digest of a target's bytes."""
+    """Check a target file; returns the digest of its bytes."""
     parts = {*Path(name).parts, *PureWindowsPath(name).parts}
     if ".." in parts or Path(name).is_absolute() or PureWindowsPath(name).drive:
         return Problem(name, f"a {FIELD} that leads out of the data folder", "a path inside it")

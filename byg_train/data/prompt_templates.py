@@ -1,7 +1,7 @@
-"""Captions from templates: what `data generate` asks the base model to draw.
+"""Captions from templates, as prompts for the base model.
 
-A template is a sentence with choices in braces. `{a|b|c}` is one of its parts, `{name}` a line of
-the list of that name: "a {cat|dog} in {place}".
+A template is a sentence with choices in braces. `{a|b|c}` stands for one of its parts, `{name}` for
+a line of the list of that name: "a {cat|dog} in {place}".
 """
 
 from __future__ import annotations
@@ -17,14 +17,22 @@ from ..config import ConfigError, nearest
 BRACES = re.compile(r"\{([^{}]*)\}")
 
 
+class UnknownListError(ConfigError):
+    """A template that names a list which was not given."""
+
+    def __init__(self, message: str, name: str) -> None:
+        super().__init__(message)
+        self.name = name
+
+
 class Template(NamedTuple):
-    """Fixed texts with a choice between every two of them: len(texts) == len(choices) + 1."""
+    """Fixed texts with a choice between every two: len(texts) == len(choices) + 1."""
 
     texts: tuple[str, ...]
     choices: tuple[tuple[str, ...], ...]
 
     def fill(self, rng: random.Random) -> str:
-        """One caption."""
+        """Draw one caption."""
         parts = [self.texts[0]]
         for choice, text in zip(self.choices, self.texts[1:], strict=True):
             parts += [rng.choice(choice), text]
@@ -32,7 +40,7 @@ class Template(NamedTuple):
 
     @property
     def number(self) -> int:
-        """How many captions there are."""
+        """The number of different captions."""
         number = 1
         for choice in self.choices:
             number *= len(choice)
@@ -40,7 +48,7 @@ class Template(NamedTuple):
 
 
 def parse_template(text: str, lists: Mapping[str, Sequence[str]], where: str) -> Template:
-    """Raises ConfigError for braces that do not pair and for lists that are not there."""
+    """Parse a template; ConfigError for unpaired braces and unknown lists."""
     texts, choices, end = [], [], 0
     for match in BRACES.finditer(text):
         inside = match[1]
@@ -52,9 +60,10 @@ def parse_template(text: str, lists: Mapping[str, Sequence[str]], where: str) ->
             choices.append(tuple(lists[name]))
         else:
             known = ", ".join(lists) or "none is given"
-            raise ConfigError(
+            raise UnknownListError(
                 f"{where}: {match[0]} names no list{nearest(name, list(lists))} (lists: {known}); "
-                f"pass --list {name or 'name'}=FILE, or write the choices here: {{a|b}}"
+                "give a list of that name, or write the choices here: {a|b}",
+                name or "name",
             )
     texts.append(text[end:])
     if any(brace in part for part in texts for brace in "{}"):
@@ -63,22 +72,22 @@ def parse_template(text: str, lists: Mapping[str, Sequence[str]], where: str) ->
 
 
 def read_templates(file: Path, lists: Mapping[str, Sequence[str]]) -> list[Template]:
-    """A template from every line of a file."""
+    """Read a template from every line of a file."""
     return [parse_template(line, lists, f"{file}, {line!r}") for line in read_lines(file)]
 
 
 def read_list(assignment: str) -> tuple[str, list[str]]:
-    """`name=FILE` -> the name and the file's lines."""
+    """Read `name=FILE`; returns the name and the file's lines."""
     name, equals, file = (part.strip() for part in assignment.partition("="))
     if not name or not equals or not file:
-        raise ConfigError(f"--list {assignment!r}: wanted name=FILE, with a choice on every line")
+        raise ConfigError(f"list {assignment!r}: wanted name=FILE, with a choice on every line")
     return name, read_lines(Path(file))
 
 
 def read_lines(file: Path) -> list[str]:
-    """The lines of a text file; empty ones and those that begin with # say nothing.
+    """Read the lines of a text file, without empty lines and comments, which begin with #.
 
-    Of a folder the .txt files, such as the captions beside a style's pictures, a line for each.
+    A folder gives a line for each .txt file, such as the captions beside a style's pictures.
     """
     if file.is_dir():
         lines = [" ".join(_text(path).split()) for path in sorted(file.glob("*.txt"))]
@@ -86,9 +95,9 @@ def read_lines(file: Path) -> list[str]:
         lines = [line.strip() for line in _text(file).splitlines()]
     else:
         raise ConfigError(f"{file} does not exist; wanted a text file, or a folder of them")
-    if not (told := [line for line in lines if line and not line.startswith("#")]):
+    if not (kept := [line for line in lines if line and not line.startswith("#")]):
         raise ConfigError(f"{file} is empty; wanted a line of text or more")
-    return told
+    return kept
 
 
 def _text(file: Path) -> str:
@@ -99,7 +108,7 @@ def _text(file: Path) -> str:
 
 
 class Shot(NamedTuple):
-    """A picture to draw."""
+    """A picture or clip to draw."""
 
     name: str  # of its file, without the ending
     caption: str  # what it shows
@@ -107,7 +116,7 @@ class Shot(NamedTuple):
 
 
 def shots(templates: Sequence[Template], count: int, style: str, seed: int) -> list[Shot]:
-    """`count` pictures, taking the templates in turn.
+    """List `count` pictures to draw, taking the templates in turn.
 
     Shot i depends on the style, the seed and i alone, so a larger count begins with the same ones.
     """

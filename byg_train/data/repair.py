@@ -1,4 +1,4 @@
-"""What is mechanical to repair in a metadata.jsonl. Nothing here decides what a text says."""
+"""Repair what is mechanical in a metadata.jsonl, without changing what a text says."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ SPLIT_NAMES = {
 
 
 def repair(manifest: Path) -> Counter[str]:
-    """Rewrite a metadata.jsonl, the old one kept as .bak; what was done, and how often.
+    """Rewrite a metadata.jsonl and keep the old one as .bak; returns each repair and its count.
 
-    Lines that need no repair, and those that are no JSON object, stay byte for byte.
+    Lines that need no repair, and lines that are no JSON object, stay byte for byte.
     """
     done: Counter[str] = Counter()
     lines: list[str] = []
@@ -76,7 +76,7 @@ def _repaired(fields: dict[str, Any], root: Path, done: Counter[str]) -> dict[st
 
 
 def _name(name: str, root: Path) -> str:
-    """The name relative to the folder with forward slashes, where that names a file."""
+    """The name relative to the folder, with forward slashes, if such a file exists."""
     for spelling in (name, name.replace("\\", "/")):
         key = file_key(spelling, root)
         if ".." not in Path(key).parts and (root / key).is_file():

@@ -1,4 +1,4 @@
-"""The rows of a data folder, of either layout, and what is wrong with their names and texts."""
+"""Read the rows of a data folder, of either layout, and check their names and texts."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ LAYOUTS = """\
 
 
 def layouts(root: Path | str, kind: MediaKind) -> str:
-    """The layouts that a data folder may have."""
+    """Describe the layouts that a data folder may have."""
     ending, start = kind.formats.suffixes[0], kind.one.capitalize()
     return LAYOUTS.format(
         root=root,
@@ -45,9 +45,9 @@ def layouts(root: Path | str, kind: MediaKind) -> str:
 
 
 def data_folder(path: Path | None) -> Path:
-    """The folder that is meant, which is there; DataError otherwise."""
+    """Return the path of an existing folder; DataError otherwise."""
     if path is None:
-        raise DataError("no data folder is given; pass --data DIR")
+        raise DataError("no data folder is given (data.path)")
     if not path.exists():
         raise DataError(f"data folder {path} does not exist")
     if not path.is_dir():
@@ -58,7 +58,7 @@ def data_folder(path: Path | None) -> Path:
 def read_rows(
     root: Path, templates: Path | None, kind: MediaKind
 ) -> tuple[list[Row], list[Problem]]:
-    """The rows of either layout, excluded ones too, and what could not be read."""
+    """Read the rows of either layout, excluded ones too, and report what could not be read."""
     manifest = find_manifest(root)
     return manifest_rows(manifest) if manifest else styled_rows(root, templates, kind)
 
@@ -66,9 +66,9 @@ def read_rows(
 def styled_rows(
     root: Path, templates: Path | None, kind: MediaKind, caption: str | None = None
 ) -> tuple[list[Row], list[Problem]]:
-    """The rows of style folders; DataError where there are not two of them.
+    """Make the rows of style folders; DataError unless there are at least two.
 
-    `caption` stands in for those that are missing.
+    `caption` replaces missing captions.
     """
     folders, problems = style_folders(root, kind)
     if len(folders) < 2:
@@ -100,7 +100,7 @@ def _contents(root: Path, folders: list[Path], kind: MediaKind) -> str:
 def check_rows(
     rows: Iterable[Row], root: Path, kind: MediaKind
 ) -> tuple[list[tuple[Row, Path]], list[Problem]]:
-    """The rows whose names and texts can be used, and what is wrong with the others."""
+    """Return the rows whose names and texts can be used, and what is wrong with the others."""
     good: list[tuple[Row, Path]] = []
     problems: list[Problem] = []
     seen: dict[tuple[Path, str], str] = {}
@@ -119,7 +119,7 @@ def check_rows(
 
 
 def _check_fields(row: Row, root: Path, kind: MediaKind) -> tuple[Path | None, list[Problem]]:
-    """The file's path if it is there, and what is wrong with names and texts."""
+    """Return the file's path if it exists, and what is wrong with names and texts."""
     problems: list[Problem] = []
 
     def complain(found: str, wanted: str, rule: str = UNUSABLE) -> None:
@@ -164,5 +164,5 @@ def _check_path(
 
 
 def optional(fields: dict[str, Any], name: str) -> str:
-    """The text of a field that may be missing."""
+    """The text of a field, or "" if it is missing."""
     return str(fields.get(name) or "").strip()

@@ -1,4 +1,4 @@
-"""Style folders -> rows: every file may be edited into every other style, texts by templates."""
+"""Style folders -> rows: every file is edited into every other style, with templated texts."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from ..config import nearest, read_toml
 from . import DataError, Problem, Row
 from .media_kind import MediaKind, style_files
 
-# A data folder's own templates.
+# The file of a data folder's own templates.
 OWN = "styles.toml"
-# What appendix D.1 calls an edit into another style.
+# The edit type of appendix D.1.
 STYLE_CHANGE = "style_change"
-# What a template may speak of.
+# The placeholders that each template may use.
 FIELDS = {
     "phrase": (),
     "caption": ("caption", "style"),
@@ -24,24 +24,24 @@ FIELDS = {
 
 
 class Style(NamedTuple):
-    """One folder and its words."""
+    """A style folder and its texts."""
 
     folder: Path
     phrase: str  # "3d cartoon"
     caption: str  # template
-    instruction: str  # template, of edits into this style
+    instruction: str  # template for edits into this style
 
     def tell(self, caption: str) -> str:
-        """The caption of a file in this style."""
+        """Fill in the caption of a file in this style."""
         return self.caption.format(caption=caption.rstrip(" .,"), style=self.phrase)
 
     def ask(self, now: Style) -> str:
-        """The instruction that turns a file in style `now` into this style."""
+        """Fill in the instruction that turns a file in style `now` into this style."""
         return self.instruction.format(style=self.phrase, from_style=now.phrase)
 
 
 def style_folders(root: Path, kind: MediaKind) -> tuple[list[Path], list[Problem]]:
-    """The folders that hold files of a kind, and the visible ones that hold none."""
+    """Find the folders that hold files of a kind; visible ones without any are problems."""
     folders, problems = [], []
     for folder in sorted(path for path in root.iterdir() if path.is_dir()):
         if folder.name.startswith("."):
@@ -65,14 +65,14 @@ def style_rows(
     kind: MediaKind,
     stand_in: str | None = None,
 ) -> tuple[list[Row], list[Problem]]:
-    """One row per file and other style, and the files without a caption.
+    """Make a row for each file and each other style; files without a caption are problems.
 
     Args:
-        root: the data folder; names are told relative to it.
+        root: the data folder; names are relative to it.
         folders: one per style, at least two.
-        templates: a styles.toml; None: the data folder's, or else the built-in one.
-        kind: of the files.
-        stand_in: the caption of those that have none.
+        templates: a styles.toml; None takes the data folder's, or else the built-in one.
+        kind: pictures or clips.
+        stand_in: the caption of files that have none.
     """
     styles = load_styles(folders, templates or _own(root), kind)
     rows, problems = [], []
@@ -90,7 +90,7 @@ def style_rows(
 
 
 def style_words(root: Path, name: str, templates: Path | None, kind: MediaKind) -> Style:
-    """The words of one style folder, also of one that is not there yet."""
+    """The texts of one style folder, which need not exist yet."""
     templates = templates or _own(root)
     named = read_toml(templates).get("styles") if templates else None
     names = {name, *(named if isinstance(named, dict) else ())}
@@ -121,7 +121,7 @@ def _caption(path: Path, name: str, problems: list[Problem]) -> str:
 
 
 def restyled(name: str, caption: str, now: Style, to: Style) -> dict[str, str]:
-    """The tuple of a file in style `now` that becomes style `to`."""
+    """The tuple that turns a file in style `now` into style `to`."""
     return {
         "file_name": name,
         "src_caption": now.tell(caption),
@@ -136,7 +136,7 @@ def restyled(name: str, caption: str, now: Style, to: Style) -> dict[str, str]:
 
 
 def load_styles(folders: list[Path], templates: Path | None, kind: MediaKind) -> list[Style]:
-    """The words of every folder: the kind's built-in templates, overlaid by a file's."""
+    """The texts of every folder: built-in templates, overridden by a templates file."""
     built_in = read_toml(kind.built_in)
     usual = built_in.pop("styles", {})
     own = read_toml(templates) if templates else {}
@@ -170,7 +170,7 @@ def _known(table: Any, known: list[str], where: str) -> None:
 
 
 def _check_text(name: str, text: Any, where: str) -> None:
-    """A text that holds only plain fields, and only those that texts of its name know."""
+    """Check that a template uses only plain placeholders, and only known ones."""
     if not isinstance(text, str) or not text.strip():
         raise DataError(f"{where}: {name} is {text!r}; wanted a text")
     try:

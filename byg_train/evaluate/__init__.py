@@ -1,1 +1,1 @@
-"""Measures of editing."""
+"""Metrics of editing, benchmarks, and statistics of user studies."""

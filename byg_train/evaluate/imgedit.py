@@ -1,4 +1,4 @@
-"""ImgEdit-Bench's judge: three marks from 1 to 5, by the type of the edit.
+"""The judge of ImgEdit-Bench: three marks from 1 to 5, with a prompt for each type of edit.
 
 Ye et al. 2025, arXiv 2505.20275: 737 edits of nine types; an edit's score is the mean of its three
 marks, a type's the mean of its edits. The questions ask in our words what the benchmark asks, so
@@ -74,7 +74,7 @@ MARKS = 3
 async def judge_edit(
     ask: Ask, source: Image.Image, edited: Image.Image, instruction: str, kind: str
 ) -> float | None:
-    """The mean of the three marks, 1 to 5; None without a readable answer."""
+    """Return the mean of the three marks, 1 to 5; None without a readable answer."""
     first, second = TYPES[kind]
     question = QUESTION.format(instruction=instruction, first=first, second=second)
     for said in (question, question + AGAIN):
@@ -87,7 +87,7 @@ async def judge_edit(
 
 
 def read_marks(answer: str) -> tuple[int, ...] | None:
-    """The numbers of the last three lines `Name: number`; None unless all are 1 to 5.
+    """Read the last three lines `Name: number`; None unless all numbers are 1 to 5.
 
     What stands among thoughts is no mark.
     """

@@ -77,7 +77,7 @@ class Vgg16(nn.Module):
 
 
 def load_vgg(file: Path | None = None) -> Vgg16:
-    """The trunk from a safetensors file, or from the hub."""
+    """Load the trunk from a safetensors file, or from the hub."""
     from huggingface_hub import hf_hub_download
     from safetensors.torch import load_file
 
@@ -88,7 +88,7 @@ def load_vgg(file: Path | None = None) -> Vgg16:
 
 
 def load_heads() -> list[Tensor]:
-    """The five learned weightings.
+    """Load the five learned weightings.
 
     torchmetrics has them as a .pth alone. It comes with the installed package, and `weights_only`
     reads tensors and runs nothing of it.

@@ -1,4 +1,4 @@
-"""Tables that can be read in a terminal and pasted into a page."""
+"""Markdown tables that are aligned for a terminal."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: bool = True) -> str:
-    """A Markdown table with its columns in line; behind the first, `numbers` stand on the right."""
+    """Format an aligned Markdown table; `numbers` right-aligns all columns but the first."""
     lines = [head, *rows]
     widths = [max(3, *(len(line[i]) for line in lines)) for i in range(len(head))]
 

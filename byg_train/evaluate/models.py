@@ -1,4 +1,4 @@
-"""The networks that metrics look through: what they are asked for, and CLIP and DINO themselves.
+"""The networks that embed frames for metrics: their interfaces, and CLIP and DINO.
 
 Clips are uint8 arrays (F, H, W, 3) of RGB; a picture is a clip of one frame. A metric takes
 features or one of the callables below, so it runs with any network; only this file loads one.
@@ -31,13 +31,13 @@ BATCH = 16  # frames per forward
 
 
 def unit(features: NDArray) -> NDArray:
-    """Features (..., D) at length 1, float64; a zero stays zero."""
+    """Scale features (..., D) to length 1, float64; a zero vector stays zero."""
     features = np.asarray(features, np.float64)
     return features / np.maximum(np.linalg.norm(features, axis=-1, keepdims=True), 1e-12)
 
 
 def as_clip_resizes(frames: Frames, side: int) -> Tensor:
-    """Short side to `side` as CLIP's own preprocessing does (Pillow, bicubic).
+    """Resize the short side to `side` as CLIP's own preprocessing does (Pillow, bicubic).
 
     Returns (F, 3, h, w) in [0, 1], float32, as does `as_vbench_resizes`.
     """
@@ -47,13 +47,13 @@ def as_clip_resizes(frames: Frames, side: int) -> Tensor:
 
 
 def as_vbench_resizes(frames: Frames, side: int, mode: str) -> Tensor:
-    """Short side to `side` without antialiasing, unrounded, `bicubic` or `bilinear`."""
+    """Resize the short side to `side` without antialiasing or rounding: bicubic or bilinear."""
     width, height = _fitted(frames, side)
     return F.interpolate(_as_tensor(frames), (height, width), mode=mode) / 255
 
 
 def _fitted(frames: Frames, side: int) -> tuple[int, int]:
-    """(width, height) with a short side of `side` pixels."""
+    """The size (width, height) with a short side of `side` pixels."""
     height, width = frames.shape[1:3]
     short = min(height, width)
     return side * width // short, side * height // short
@@ -65,22 +65,22 @@ def _as_tensor(frames: Frames) -> Tensor:
 
 
 def centre_crop(pixels: Tensor, side: int) -> Tensor:
-    """The middle side x side of (F, 3, h, w)."""
+    """Crop the middle side x side of (F, 3, h, w)."""
     top, left = ((length - side) // 2 for length in pixels.shape[-2:])
     return pixels[..., top : top + side, left : left + side]
 
 
 def normalised(pixels: Tensor, norm: tuple[tuple[float, ...], tuple[float, ...]]) -> Tensor:
-    """Pixels (F, 3, h, w) in [0, 1] by a network's own mean and deviation per channel."""
+    """Normalise pixels (F, 3, h, w) in [0, 1] by a network's mean and deviation per channel."""
     mean, deviation = (torch.tensor(values).view(1, 3, 1, 1) for values in norm)
     return (pixels - mean) / deviation
 
 
 class Clip:
-    """CLIP's two towers, in one space; features are not normalised."""
+    """CLIP's image and text encoders, in one space; features are not normalised."""
 
     def __init__(self, name: str = CLIP, device: str = "cpu") -> None:
-        """Load from a hub id or a folder; safetensors only."""
+        """Load CLIP from a hub id or a folder; safetensors only."""
         from transformers import CLIPModel, CLIPTokenizer
 
         model = CLIPModel.from_pretrained(name, use_safetensors=True)
@@ -89,12 +89,12 @@ class Clip:
         self.device = device
 
     def pictures(self, frames: Frames) -> NDArray:
-        """Frames -> (F, D), resized as CLIP was trained."""
+        """Embed frames -> (F, D), resized as in the training of CLIP."""
         side = self.model.config.vision_config.image_size
         return self._seen(as_clip_resizes(frames, side), side)
 
     def pictures_vbench(self, frames: Frames) -> NDArray:
-        """Frames -> (F, D), resized as VBench does: for the aesthetic quality."""
+        """Embed frames -> (F, D), resized as VBench does for the aesthetic quality."""
         side = self.model.config.vision_config.image_size
         return self._seen(as_vbench_resizes(frames, side, "bicubic"), side)
 
@@ -108,7 +108,7 @@ class Clip:
 
     @torch.no_grad()
     def texts(self, texts: Sequence[str]) -> NDArray:
-        """N texts -> (N, D), cut and padded to CLIP's own length (77 tokens)."""
+        """Embed N texts -> (N, D), cut and padded to CLIP's own length (77 tokens)."""
         length = self.model.config.text_config.max_position_embeddings
         tokens = self.tokenizer(
             list(texts),
@@ -122,7 +122,7 @@ class Clip:
 
 
 def load_dino(name: str = DINO, device: str = "cpu") -> EmbedPictures:
-    """DINO's class token from a hub id or a folder; the whole frame, its short side at 224 px."""
+    """Load DINO's class token embedding of whole frames, their short side at 224 px."""
     from transformers import ViTModel
 
     model = ViTModel.from_pretrained(name, add_pooling_layer=False, use_safetensors=True)

@@ -24,7 +24,7 @@ STILL = 1e-3
 
 
 class MotionFidelity(NamedTuple):
-    """The score, and how many tracks never moved and so had no say in it."""
+    """The score, and the number of tracks that never moved and so do not count."""
 
     score: float  # NaN where nothing moves in one of the clips
     still_source: int

@@ -1,4 +1,4 @@
-"""What the votes of a user study say: win rates, tests, agreement (section 5.1.1, Appendix E)."""
+"""Statistics of a user study: win rates, tests, agreement (section 5.1.1, appendix E)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Vote(NamedTuple):
 
 
 class Rate(NamedTuple):
-    """`wins` of `n`, and how sure that is."""
+    """`wins` of `n` votes, with its confidence interval."""
 
     wins: int
     n: int
@@ -34,12 +34,12 @@ class Rate(NamedTuple):
 
     @property
     def share(self) -> float:
-        """In [0, 1]."""
+        """The win rate in [0, 1]."""
         return self.wins / self.n
 
 
 class Majority(NamedTuple):
-    """Items by what most of their raters preferred."""
+    """Items counted by the preference of most of their raters."""
 
     wins: int
     losses: int
@@ -47,32 +47,32 @@ class Majority(NamedTuple):
 
     @property
     def p(self) -> float:
-        """Sign test, two-sided; ties have no say."""
+        """The p-value of a two-sided sign test, which ignores ties."""
         return chance(self.wins, self.wins + self.losses)
 
 
 def rate(wins: int, n: int) -> Rate:
-    """A share with Wilson's interval, which stays in [0, 1] and holds for few votes."""
+    """A rate with Wilson's interval, which stays in [0, 1] and is valid for few votes."""
     interval = binomtest(wins, n).proportion_ci(LEVEL, method="wilson")
     return Rate(wins, n, float(interval.low), float(interval.high))
 
 
 def win_rate(votes: Sequence[Vote]) -> Rate:
-    """Of method A over all votes, each counted alike."""
+    """The win rate of method A over all votes, weighted equally."""
     return rate(sum(vote.won for vote in votes), len(votes))
 
 
 def chance(wins: int, n: int, alternative: str = "two-sided") -> float:
-    """The exact binomial p of `wins` of `n` where neither is better.
+    """The p-value of an exact binomial test of `wins` of `n` against 0.5.
 
-    It takes votes as independent, which those of one rater, or on one item, are not: see
+    It assumes independent votes, but votes of one rater, or on one item, are dependent: see
     `cluster_interval`. The paper's p < 3e-15 is one-sided (`alternative="greater"`).
     """
     return float(binomtest(wins, n, 0.5, alternative).pvalue) if n else math.nan
 
 
 def by_rater(votes: Iterable[Vote]) -> dict[str, Rate]:
-    """Every rater's own win rate of method A."""
+    """The win rate of method A for each rater."""
     groups: dict[str, list[Vote]] = defaultdict(list)
     for vote in votes:
         groups[vote.rater].append(vote)
@@ -85,13 +85,13 @@ def across_raters(votes: Iterable[Vote]) -> Summary:
 
 
 def majority(votes: Iterable[Vote]) -> Majority:
-    """Count items by their majority."""
+    """Count items by the vote of their majority."""
     leads = [2 * wins - n for wins, n in _counts(votes).values()]
     return Majority(sum(x > 0 for x in leads), sum(x < 0 for x in leads), leads.count(0))
 
 
 def fleiss_kappa(votes: Iterable[Vote]) -> float:
-    """Fleiss' kappa: 1 = raters always agree, 0 = as by chance, below = less.
+    """Fleiss' kappa: 1 if raters always agree, 0 if as by chance, negative if less often.
 
     (P - P_e) / (1 - P_e) with P the share of agreeing pairs of raters. NaN unless every item has
     the same number of raters, at least two, and the votes are not all equal.
@@ -121,7 +121,7 @@ def krippendorff_alpha(votes: Iterable[Vote]) -> float:
 
 
 def cluster_interval(votes: Sequence[Vote], seed: int = 0) -> tuple[float, float]:
-    """A 95 % interval of the win rate for other raters and other items like these.
+    """A 95 % interval of the win rate that covers other raters and items like these.
 
     Bootstrap: raters and items are both drawn anew with replacement, so a single enthusiast or a
     single easy item cannot make the interval narrow (Owen 2007, the pigeonhole bootstrap).

@@ -36,7 +36,7 @@ class NoDownloadError(DataError):
 
 
 class Whole(NamedTuple):
-    """What a benchmark holds when nothing of it is missing."""
+    """The contents of a complete benchmark."""
 
     name: str
     edits: int  # of one language
@@ -66,7 +66,7 @@ WHOLE_IMGEDIT = Whole(
 
 
 class Published(NamedTuple):
-    """One task, and the bytes of its source picture."""
+    """One task of a benchmark, with the bytes of its source picture."""
 
     file_name: str
     result: str
@@ -77,13 +77,13 @@ class Published(NamedTuple):
 
     @property
     def row(self) -> dict[str, Any]:
-        """Its line of metadata.jsonl."""
+        """The fields of its line in metadata.jsonl."""
         told = {name: getattr(self, name) for name in ("file_name", "result", "instruction")}
         return {**told, "group": self.group, "intersection": self.intersection}
 
 
 def write_tasks(tasks: Iterator[Published], folder: Path) -> Counter[str]:
-    """Write a new folder of tasks, all or nothing; returns how many of each group."""
+    """Write a new folder of tasks, all or nothing; returns the number of tasks in each group."""
     if folder.exists():
         raise DataError(f"{folder} exists; choose a new folder, or use what is in it")
     rows, written = [], set()
@@ -102,7 +102,7 @@ def write_tasks(tasks: Iterator[Published], folder: Path) -> Counter[str]:
 
 
 def unlike(whole: Whole, found: Counter[str]) -> str | None:
-    """Where the edits of each group differ from the published benchmark's; None if they do not."""
+    """Describe which groups differ in size from the published benchmark; None if none does."""
     told = []
     for group in dict.fromkeys((*whole.groups, *found)):
         number, wanted = found[group], whole.groups.get(group, 0)
@@ -130,7 +130,7 @@ def _checked(data: bytes, name: str) -> bytes:
 
 
 def gedit(source: str, language: str) -> Iterator[Published]:
-    """GEdit-Bench's edits of one language, from the hub or from a folder with its parquet files.
+    """Read GEdit-Bench's edits in one language, from the hub or a folder with its parquet files.
 
     Sources are the `input_image`s, which the benchmark's own scorer compares results with; results
     are called fullset/TASK/LANGUAGE/KEY, as it wants them.
@@ -197,7 +197,7 @@ def _as_png(data: bytes, name: str) -> bytes:
 
 
 def imgedit(source: str) -> Iterator[Published]:
-    """The 737 edits of one turn, from the hub, from its Benchmark.tar, or from a folder.
+    """Read the 737 single-turn edits from the hub, from its Benchmark.tar, or from a folder.
 
     A folder holds singleturn.json (basic_edit.json in the authors' repository), or has it in
     singleturn/ or Benchmark/singleturn/, with the pictures beside. Results are called KEY.

@@ -43,5 +43,5 @@ def recall(places: NDArray[np.int64], k: int) -> NDArray[np.float64]:
 
 
 def _before(own: NDArray, all_of_them: NDArray) -> NDArray[np.int64]:
-    """How many are at least as like as one's own: what tells nothing apart finds nothing."""
+    """Count targets that are at least as similar as the own one, so that ties count against it."""
     return (all_of_them >= own).sum(-1)

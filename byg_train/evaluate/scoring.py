@@ -47,19 +47,19 @@ JudgeMeasure = Callable[[Case], Awaitable[Values]]
 
 @dataclass
 class Scores:
-    """Everything that was measured of one method."""
+    """All values that were measured for one method."""
 
     name: str
     tasks: Sequence[Task]
     values: dict[str, Values] = field(default_factory=dict)  # by the result's name
 
     def column(self, name: str, tasks: Iterable[Task] | None = None) -> Summary:
-        """One column over all edits, or some; an edit without a value is counted as missing."""
+        """Summarise a column over all edits, or some; edits without a value count as missing."""
         chosen = self.tasks if tasks is None else tasks
         return summarise(self.values.get(task.name, {}).get(name) for task in chosen)
 
     def groups(self, column: str, *, intersection: bool = False) -> dict[str, Summary]:
-        """One column by group, in order; of GEdit's intersection alone if asked."""
+        """Summarise a column by group, in order; optionally only over GEdit's intersection."""
         chosen = [t for t in self.tasks if t.group and (t.intersection or not intersection)]
         return {
             group: self.column(column, [t for t in chosen if t.group == group])
@@ -68,12 +68,12 @@ class Scores:
 
     @property
     def has_intersection(self) -> bool:
-        """Whether any edit of a group is of GEdit's intersection."""
+        """Whether any edit with a group belongs to GEdit's intersection."""
         return any(task.intersection and task.group for task in self.tasks)
 
 
 def find_results(folder: Path, tasks: Mapping[str, Task]) -> dict[str, Path]:
-    """Name -> result of the tasks that have one; DataError where there is none at all."""
+    """Find the results of tasks by name; DataError if there is none at all."""
     problems: list[Problem] = []
     files = named_files(folder, MEDIA, problems)
     found = {name: path for name, path in files.items() if name in tasks}
@@ -94,7 +94,7 @@ def measure(
     measures: Sequence[Measure],
     on_done: Callable[[], None] = lambda: None,
 ) -> None:
-    """Add one method's values, one edit in memory at a time; DataError if a result does not fit."""
+    """Measure one method, with one edit in memory at a time; DataError if a result does not fit."""
     for task in scores.tasks:
         if task.name in results:
             case = load_case(task, results[task.name], truths.get(task.name))
@@ -111,7 +111,7 @@ async def judge(
     concurrency: int,
     on_done: Callable[[], None] = lambda: None,
 ) -> None:
-    """Add what judges say of one method, so many edits at once; stops at the first ModelError."""
+    """Judge one method, `concurrency` edits at once; stops at the first ModelError."""
     slots = asyncio.Semaphore(concurrency)
 
     async def one(task: Task) -> None:
@@ -132,7 +132,7 @@ async def judge(
 
 
 def load_case(task: Task, result: Path, truth: Path | None) -> Case:
-    """Read an edit; DataError where lengths or rates differ: frames then have no counterparts."""
+    """Read an edit; DataError if lengths or rates differ, so that frames do not correspond."""
     source, edited = read_clip(task.source), read_clip(result)
     true = read_clip(truth) if truth else None
     for path, clip in ((result, edited), (truth, true)):
@@ -152,7 +152,7 @@ def load_case(task: Task, result: Path, truth: Path | None) -> Case:
 
 
 def at_size_of(frames: Frames, source: Frames) -> Frames:
-    """Frames resized (Pillow, bicubic) to the height and width of the source's."""
+    """Resize frames (Pillow, bicubic) to the height and width of the source's."""
     height, width = source.shape[1:3]
     if frames.shape[1:3] == (height, width):
         return frames
@@ -164,7 +164,7 @@ def at_size_of(frames: Frames, source: Frames) -> Frames:
 
 
 def to_json(methods: Sequence[Scores], columns: Sequence[str]) -> dict[str, Any]:
-    """All that the tables print and every value: missing ones as null, infinite ones as "inf"."""
+    """Collect all tables and values as JSON: missing values as null, infinite ones as "inf"."""
     return {scores.name: _method(scores, columns) for scores in methods}
 
 
@@ -216,14 +216,14 @@ def _root(semantic: Summary, quality: Summary) -> float | str | None:
 
 
 def write_json(path: Path, result: dict[str, Any]) -> None:
-    """Atomically."""
+    """Write JSON atomically."""
     with atomic(path) as temporary:
         text = json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False)
         temporary.write_text(text + "\n", encoding="utf-8")
 
 
 def _number(value: float | None) -> float | str | None:
-    """As strict JSON can hold it; `float` reads an infinity's text."""
+    """Convert a value to strict JSON: NaN to null, an infinity to a text that `float` reads."""
     if value is None or math.isnan(value):
         return None
     return value if math.isfinite(value) else str(value)

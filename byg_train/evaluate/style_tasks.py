@@ -1,4 +1,4 @@
-"""Style folders as a folder of tasks: the benchmarks of section 5.1, for pictures and for clips."""
+"""Turn style folders into a folder of tasks, as in the benchmarks of section 5.1."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..files import atomic
 def write_style_tasks(
     root: Path, folder: Path, *, through: str | None = None, to: Collection[str] = ()
 ) -> int:
-    """Every file into every other style, as a new folder of tasks; returns how many.
+    """Write tasks that turn every file into every other style; returns their number.
 
     Captions are filled into the data's templates where a file has a .txt beside it; results are
     called STYLE/NAME--OTHER.

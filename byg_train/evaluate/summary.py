@@ -1,4 +1,4 @@
-"""Mean and standard error over items; what is missing is counted, never invented."""
+"""Mean and standard error over items; missing values are counted, never imputed."""
 
 from __future__ import annotations
 

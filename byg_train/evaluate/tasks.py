@@ -1,7 +1,7 @@
-"""What is to be edited, and the results that belong to it: folders, paired by name.
+"""Folders of tasks and folders of results, paired by name.
 
-A folder of sources holds pictures or clips and says in its metadata.jsonl what is asked for; a
-method's folder holds one result for every edit.
+A folder of tasks holds source pictures or clips, and their instructions in metadata.jsonl; a
+method's folder holds one result for every task.
 """
 
 from __future__ import annotations
@@ -19,30 +19,30 @@ from ..media.reader import DecodedClip, read_media
 
 @dataclass(frozen=True)
 class Task:
-    """One edit that is asked for."""
+    """One edit to make."""
 
-    name: str  # of its result in every method's folder, without suffix
+    name: str  # name of its result in every method's folder, without suffix
     source: Path
     instruction: str
-    group: str = ""  # gets a row of its own in tables
-    src_caption: str = ""  # either may be missing
+    group: str = ""  # a row of its own in tables
+    src_caption: str = ""  # captions may be missing
     tgt_caption: str = ""
-    intersection: bool = False  # of GEdit-Bench: among those that no service refused
+    intersection: bool = False  # GEdit-Bench: no service refused this edit
 
 
 def read_tasks(
     root: Path, formats: Formats, instruction: str | None, problems: list[Problem]
 ) -> dict[str, Task]:
-    """Every edit by the name of its result; what is wrong goes to `problems`.
+    """Read the tasks by the names of their results; errors are appended to `problems`.
 
-    The folder's metadata.jsonl says for every edit `file_name` and `instruction`, where needed
+    The folder's metadata.jsonl gives for every edit `file_name` and `instruction`, and optionally
     `result` (the results' name, if it is not the source's), `group` or `edit_type`, and captions.
 
     Args:
         root: the folder of sources.
         formats: what counts as a source.
-        instruction: of every edit, instead of a manifest.
-        problems: takes in what cannot be used.
+        instruction: the instruction of every edit, instead of a manifest.
+        problems: receives what cannot be used.
     """
     if instruction is not None:
         files = named_files(root, formats, problems)
@@ -68,7 +68,7 @@ def read_tasks(
 
 
 def named_files(root: Path, formats: Formats, problems: list[Problem]) -> dict[str, Path]:
-    """Name without suffix -> file, for all that count; hidden ones do not."""
+    """Map names without suffix to files of these formats, ignoring hidden ones."""
     if not root.is_dir():
         raise DataError(f"{root} is not a folder")
     found: dict[str, Path] = {}

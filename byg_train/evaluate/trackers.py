@@ -1,4 +1,4 @@
-"""Motion in clips, by networks that this package does not ship: CoTracker and RAFT."""
+"""Motion in clips, from networks that this package does not ship: CoTracker and RAFT."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ RAFT_STEP, RAFT_LEAST = 8, 128
 
 
 def load_cotracker(where: str, device: str = "cpu") -> Tracker:
-    """CoTracker 3, offline, from a checkout of its repository, or from there (`hub`).
+    """Load CoTracker 3 (offline mode) from a checkout of its repository, or from GitHub (`hub`).
 
     Its weights are CC-BY-NC. torch.hub runs the repository's own code.
     """
@@ -40,7 +40,7 @@ def load_cotracker(where: str, device: str = "cpu") -> Tracker:
 
 
 def load_raft(file: Path | None, device: str = "cpu") -> Flow:
-    """Optical flow by torchvision's RAFT, trained on FlyingChairs and FlyingThings as VBench's.
+    """Load torchvision's RAFT, trained on FlyingChairs and FlyingThings like VBench's.
 
     VBench's own weights (RAFT-things) are those of another implementation, so a clip on the
     threshold may fall to the other side.

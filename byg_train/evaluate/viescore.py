@@ -1,4 +1,4 @@
-"""VIEScore: a vision-language model marks an edit (Tables 2 to 4).
+"""VIEScore: a vision-language model rates an edit (Tables 2 to 4).
 
 Ku et al. 2024, arXiv 2312.14867, task "text-guided image editing": SC = min(edit success, source
 kept), PQ = min(naturalness, freedom from artifacts), each 0 to 10, and O = sqrt(SC PQ). The
@@ -54,7 +54,7 @@ AGAIN = "\nAn earlier answer could not be read: give the JSON object and nothing
 
 
 class Marks(NamedTuple):
-    """What a judge gave one edit, 0 to 10; None where it gave no readable answer."""
+    """The marks of one edit, 0 to 10; None without a readable answer."""
 
     success: float | None  # Table 4, Edit Success
     kept: float | None  # Table 4, Source Preservation
@@ -63,24 +63,24 @@ class Marks(NamedTuple):
 
     @property
     def semantic(self) -> float | None:
-        """SC."""
+        """Semantic consistency, SC."""
         return _least(self.success, self.kept)
 
     @property
     def quality(self) -> float | None:
-        """PQ."""
+        """Perceptual quality, PQ."""
         return _least(self.natural, self.clean)
 
     @property
     def overall(self) -> float | None:
-        """O of this edit."""
+        """The overall mark, O."""
         if self.semantic is None or self.quality is None:
             return None
         return geometric(self.semantic, self.quality)
 
 
 async def judge_edit(ask: Ask, source: Image.Image, edited: Image.Image, instruction: str) -> Marks:
-    """Mark one edit; the result is shown at the source's size."""
+    """Rate one edit; the result is shown at the source's size."""
     edited = edited if edited.size == source.size else edited.resize(source.size)
     question = SC_QUESTION.replace("{instruction}", instruction)
     semantic = await _marks(ask, [source, edited], question)
@@ -89,7 +89,7 @@ async def judge_edit(ask: Ask, source: Image.Image, edited: Image.Image, instruc
 
 
 def geometric(semantic: float, quality: float) -> float:
-    """sqrt(SC PQ): of an edit's marks its overall, of their means what the paper's Table 2 prints.
+    """sqrt(SC PQ): for marks of an edit its overall mark, for means the number in Table 2.
 
     The mean of the edits' own (GEdit-Bench, Table 3) is another number.
     """
@@ -97,7 +97,7 @@ def geometric(semantic: float, quality: float) -> float:
 
 
 def read_marks(answer: str) -> tuple[float, float] | None:
-    """The two marks in an answer, in whatever it wraps them; None if they are not to be found.
+    """Read the two marks in an answer, however it wraps them; None if there are none.
 
     Looked for in this order: a JSON object with `score`, the text after `score` where the JSON is
     broken, a bare list. Numbers beyond 0 to 10 or not a list of two are no marks, and neither is

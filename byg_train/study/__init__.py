@@ -1,1 +1,1 @@
-"""A blind comparison of two methods by people: what they see, and what they say."""
+"""A blind comparison of two methods by human raters."""

@@ -1,4 +1,4 @@
-"""Who is asked what, and on which side: blind, balanced, and the same again after a reload."""
+"""Decide which rater sees which item on which side: blind, balanced, and reproducible."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from .votes import VoteFile, chance_of
 
 SIDES = ("left", "right")
 OTHER = {"a": "b", "b": "a"}
-# Letters of a rater's name.
+# Longest name of a rater, in letters.
 LONGEST_NAME = 40
 
 
 class Question(NamedTuple):
-    """One item as one rater sees it; nothing in it tells the methods apart."""
+    """One item as one rater sees it; nothing in it reveals the methods."""
 
     id: str
     instruction: str
     media: dict[str, str]  # "source", "left", "right" -> "image" or "video"
-    chosen: str | None  # "left" or "right", where the rater voted already
-    previous: str | None  # id of what this rater voted on before
+    chosen: str | None  # "left" or "right" if the rater has already voted
+    previous: str | None  # id of the item that this rater voted on before
 
 
 class Ballot:
@@ -31,9 +31,9 @@ class Ballot:
     def __init__(self, items: list[Item], votes: VoteFile, per_rater: int | None = None) -> None:
         """
         Args:
-            items: all of them.
-            votes: where they are kept.
-            per_rater: how many items one rater is asked at most; None: all.
+            items: all items of the study.
+            votes: the file that stores the votes.
+            per_rater: maximum number of items for one rater; None means all.
         """
         self.votes, self.secret = votes, votes.study.secret
         self.items = {item.name: item for item in items}
@@ -42,15 +42,15 @@ class Ballot:
         self.quota = min(per_rater or len(items), len(items))
 
     def done(self, rater: str) -> int:
-        """How many of the items this rater has voted on."""
+        """Count the items that this rater has voted on."""
         return len(self.votes.by(rater).keys() & self.items.keys())
 
     def next(self, rater: str, skipped: Collection[str] = ()) -> Question | None:
-        """One of the items with the fewest votes, in a rater's own order; None at the end.
+        """Return an item with the fewest votes, in the rater's own order; None at the end.
 
         Args:
-            rater: who is asked.
-            skipped: ids of what this rater's browser cannot show; they are not counted as done.
+            rater: the name of the rater.
+            skipped: ids of items that this rater's browser cannot show; they do not count as done.
         """
         voted = self.votes.by(rater)
         left = self.items.keys() - voted.keys()
@@ -67,17 +67,17 @@ class Ballot:
         return self._question(rater, min(left, key=place), voted)
 
     def again(self, rater: str, id_: str) -> Question | None:
-        """An item that this rater voted on before; None if there is none."""
+        """Return an item that this rater has voted on; None if there was no such vote."""
         voted = self.votes.by(rater)
         name = self._names.get(id_)
         return self._question(rater, name, voted) if name in voted else None
 
     def last(self, rater: str) -> str | None:
-        """The id of what this rater voted on last."""
+        """The id of the item that this rater voted on last."""
         return self._before(self.votes.by(rater), None)
 
     def vote(self, rater: str, id_: str, side: str, seconds: float) -> None:
-        """Keep a vote; ValueError for what was never asked."""
+        """Store a vote; ValueError for an item or side that was never asked."""
         name = self._names.get(id_)
         if name is None or side not in SIDES:
             raise ValueError("no such item or side")
@@ -88,7 +88,7 @@ class Ballot:
         self.votes.cast(rater, name, won, on_left, seconds)
 
     def file(self, rater: str, id_: str, slot: str) -> Path | None:
-        """What a rater sees in a slot: "source", "left" or "right"."""
+        """The file that a rater sees in a slot: "source", "left" or "right"."""
         name = self._names.get(id_)
         return self._files(rater, name).get(slot) if name is not None else None
 
@@ -123,7 +123,7 @@ class Ballot:
 
 
 def rater_name(text: str) -> str:
-    """A name as it is kept: phones write "Ann ", desks "ann". ValueError for none."""
+    """Normalise a name, since "Ann " and "ann" are one rater; ValueError for an invalid one."""
     name = " ".join(text.split()).casefold()
     if not name or len(name) > LONGEST_NAME or not name.isprintable():
         raise ValueError(f"wanted a name of 1 to {LONGEST_NAME} letters")

@@ -1,4 +1,4 @@
-"""What is compared: results of two methods that have the same name, and their source."""
+"""The items of a study: results of two methods with the same name, and their source."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..data import DataError, Problem
 from ..evaluate.tasks import named_files, read_tasks
 from ..media.formats import Formats
 
-# What a browser shows, and what it is told that it gets. A .mov is an .mp4 to browsers, or nothing.
+# Formats that browsers show, with the type they are served as. A .mov is served as an .mp4.
 PICTURES = {
     ".png": "image/png",
     ".jpg": "image/jpeg",
@@ -20,7 +20,7 @@ PICTURES = {
 }
 VIDEOS = {".mp4": "video/mp4", ".m4v": "video/mp4", ".mov": "video/mp4", ".webm": "video/webm"}
 TYPES = PICTURES | VIDEOS
-# Of an MP4, what every browser decodes: chroma of half the size, 8 bits. The latter is full range.
+# Pixel formats of MP4 that every browser decodes: 8 bits, 4:2:0; the second has full range.
 PLAYS = ("yuv420p", "yuvj420p")
 SHOWN = Formats(TYPES, "png, jpg, webp, gif, mp4, mov or webm")
 
@@ -38,11 +38,11 @@ class Item:
 
     @property
     def paths(self) -> tuple[Path, Path, Path]:
-        """All that is shown."""
+        """The three files that are shown."""
         return self.source, self.a, self.b
 
     def digest(self) -> str:
-        """Names the contents, instruction included: votes on other contents are other votes."""
+        """Hash the contents with the instruction: votes belong to exactly these contents."""
         state = hashlib.sha256(self.instruction.encode())
         for path in self.paths:
             state.update(hashlib.sha256(path.read_bytes()).digest())
@@ -50,13 +50,13 @@ class Item:
 
 
 def find_items(a: Path, b: Path, sources: Path, instruction: str | None) -> list[Item]:
-    """Every comparison, by name; DataError with everything that does not fit.
+    """List every comparison by name; DataError with everything that does not fit.
 
     Args:
         a: folder of one method's results, one file per edit.
         b: folder of the other's, with the same names (suffixes may differ).
         sources: folder of what was edited, with a metadata.jsonl as `read_tasks` wants it.
-        instruction: of every edit, instead of a manifest.
+        instruction: the instruction of every edit, instead of a manifest.
     """
     problems: list[Problem] = []
     results_a, results_b = (named_files(folder, SHOWN, problems) for folder in (a, b))
@@ -77,7 +77,7 @@ def find_items(a: Path, b: Path, sources: Path, instruction: str | None) -> list
 
 
 def may_not_play(items: list[Item]) -> dict[Path, str]:
-    """MP4s that some browsers, above all on phones, do not show -> how their pixels are kept."""
+    """Find MP4s that some browsers, above all on phones, do not play, with their pixel formats."""
     import av
 
     found = {}
@@ -95,7 +95,7 @@ def may_not_play(items: list[Item]) -> dict[Path, str]:
 
 
 def short_names(a: Path, b: Path) -> tuple[str, str]:
-    """The folders' names, with as much of what is above them as tells them apart."""
+    """Names of two folders, with as many parent folders as are needed to tell them apart."""
     parts = a.resolve().parts, b.resolve().parts
     for depth in range(1, max(map(len, parts)) + 1):
         names = tuple("/".join(each[-depth:]) for each in parts)

@@ -1,4 +1,4 @@
-"""The votes in SQLite: every one is kept as it is made, and a study goes on where it stopped."""
+"""Store votes in SQLite as they are cast, so that a study can continue where it stopped."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Cast(NamedTuple):
 
 
 class Study(NamedTuple):
-    """What a file of votes knows of its study."""
+    """The study that a file of votes belongs to."""
 
     name_a: str
     name_b: str
@@ -61,10 +61,10 @@ class Study(NamedTuple):
 
 
 class VoteFile:
-    """A study's file. Methods may be called from several threads."""
+    """The file of a study's votes. Methods may be called from several threads."""
 
     def __init__(self, path: Path) -> None:
-        """Open the file of a study that was begun; DataError if it is none."""
+        """Open the file of an existing study; DataError if it is none."""
         if not path.is_file():
             raise DataError(f"there is no file of votes {path}")
         self.path = path
@@ -78,7 +78,7 @@ class VoteFile:
 
     @classmethod
     def begin(cls, path: Path, names: tuple[str, str], items: Iterable[Item]) -> VoteFile:
-        """Create the file, or go on with it; DataError where it holds votes on other contents."""
+        """Create or continue a file; OtherStudyError if it holds votes on other contents."""
         if not path.exists():
             values = (*names, secrets.token_hex(16), secrets.token_urlsafe(8))
             with atomic(path) as temporary, closing(sqlite3.connect(temporary)) as db:
@@ -91,7 +91,7 @@ class VoteFile:
         return cls(path)
 
     def _add(self, items: list[Item]) -> None:
-        """Items that are not known yet; contents under a known name must be the known ones."""
+        """Add new items; an item with a known name must have the known contents."""
         rows = {item.name: (item.digest(), item.instruction, item.group) for item in items}
         with self._open() as db:
             known = dict(db.execute("SELECT name, digest FROM items"))
@@ -110,7 +110,7 @@ class VoteFile:
             )
 
     def cast(self, rater: str, item: str, won: str, on_left: str, seconds: float) -> None:
-        """Keep a vote; a second one on the same item takes the first one's place."""
+        """Store a vote; a second one on the same item replaces the first."""
         at = datetime.now(timezone.utc).isoformat(timespec="seconds")
         columns = "(rater, item, won, on_left, seconds, at)"
         with self._open() as db:
@@ -120,18 +120,18 @@ class VoteFile:
             )
 
     def by(self, rater: str) -> dict[str, str]:
-        """Item -> "a" or "b" of one rater, the latest last."""
+        """The votes of one rater: item -> "a" or "b", the latest last."""
         with self._open() as db:
             found = db.execute("SELECT item, won FROM votes WHERE rater = ? ORDER BY id", (rater,))
             return dict(found.fetchall())
 
     def counts(self) -> dict[str, int]:
-        """Item -> votes of everybody."""
+        """The number of votes on each item."""
         with self._open() as db:
             return dict(db.execute("SELECT item, count(*) FROM votes GROUP BY item").fetchall())
 
     def all(self) -> list[Cast]:
-        """Every vote, in the order of voting."""
+        """All votes in the order of voting."""
         with self._open() as db:
             return [
                 Cast(*row)
@@ -143,7 +143,7 @@ class VoteFile:
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
-        """A connection for one transaction; the next thread waits for it."""
+        """Open a connection for one transaction; other threads wait for it."""
         with closing(sqlite3.connect(self.path, timeout=30)) as db, db:
             yield db
 
@@ -155,6 +155,6 @@ class VoteFile:
 
 
 def chance_of(secret: str, *what: str) -> int:
-    """A fair number that only the secret and its circumstances decide: the same every time."""
+    """A uniform 64-bit number that depends only on the secret and the given names."""
     text = "\0".join((secret, *what)).encode()
     return int.from_bytes(hashlib.sha256(text).digest()[:8], "big")

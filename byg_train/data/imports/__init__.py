@@ -1,7 +1,7 @@
-"""What other trainers keep, read as files with fields: musubi-tuner, ai-toolkit, Hugging Face.
+"""Read the data sets of other trainers: musubi-tuner, ai-toolkit, Hugging Face.
 
-Readers yield one `Found` or one `Problem` per file, and read again from the start when they are
-called again. A name never leads out of the folder that a data set lives in.
+A reader yields one `Found` or one `Problem` per file, and starts over when it is called again.
+Names never lead out of the folder of a data set.
 """
 
 from __future__ import annotations

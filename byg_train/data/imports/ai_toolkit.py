@@ -1,4 +1,4 @@
-"""ai-toolkit: a folder of files with captions, or the .yaml of a training that names folders."""
+"""Read ai-toolkit data sets: a folder with captions, or the .yaml of a training."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TRIGGER = "[trigger]"
 
 
 def ai_toolkit(source: Path, options: Options) -> Iterator[Found | Problem]:
-    """A folder, each file with a .txt of the same name; or a .yaml with several such folders."""
+    """Read a folder, each file with a .txt of the same name, or a .yaml that names such folders."""
     if source.is_dir():
         yield from captioned(source, _names(source), ".txt", "")
         return
@@ -32,13 +32,13 @@ def ai_toolkit(source: Path, options: Options) -> Iterator[Found | Problem]:
 
 
 def _names(folder: Path) -> list[Path]:
-    """Folders inside count too, but not the maps that ai-toolkit makes for itself."""
+    """List all files, in subfolders too, except the control maps that ai-toolkit creates."""
     names = (path.relative_to(folder) for path in folder.rglob("*"))
     return [name for name in names if name.parent.name != "_controls"]
 
 
 def _datasets(source: Path) -> Iterator[tuple[dict[str, Any], str]]:
-    """Every data set of a training, with its trigger word."""
+    """Read every data set of a training, with its trigger word."""
     import yaml
 
     try:

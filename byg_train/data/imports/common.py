@@ -1,4 +1,4 @@
-"""What the readers share: what they yield, and paths that lead nowhere out of a folder."""
+"""What the readers share: the records that they yield, and checks of names and captions."""
 
 from __future__ import annotations
 
@@ -9,30 +9,33 @@ from typing import Any, NamedTuple
 from ...media.formats import CLIPS, MEDIA, PICTURES
 from .. import DataError, Problem
 
+# Rule code: a path leads out of the folder that a data set may refer to.
+OUTSIDE = "outside of the folder"
+
 
 class Found(NamedTuple):
-    """A picture or clip of the other tool."""
+    """A picture or clip of another data set."""
 
     where: str
     content: Path | bytes
-    name: str  # in the folder of its data set
-    fields: dict[str, Any]  # of ours: src_caption, split, ...
+    name: str  # relative to the folder of its data set
+    fields: dict[str, Any]  # under our names: src_caption, split, ...
 
 
 class Options(NamedTuple):
-    """How to read."""
+    """Settings of the readers."""
 
-    caption_key: str | None = None  # a column; None: the first of the usual that is there
-    image_key: str = "image"  # a column of pictures inside a parquet file
-    root: Path | None = None  # where the paths of a musubi JSONL may lead; None: the file's folder
+    caption_key: str | None = None  # column of captions; None takes the first usual one
+    image_key: str = "image"  # column of a parquet file that holds pictures
+    root: Path | None = None  # folder for the paths of a musubi JSONL; None: the file's own
 
 
 def captioned(
     folder: Path, names: Iterable[Path], extension: str, prefix: str, usual: str | None = None
 ) -> Iterator[Found | Problem]:
-    """The files of a folder with the captions beside them, or else the `usual` one.
+    """Yield the files of a folder with the captions beside them, or else the `usual` caption.
 
-    Pictures or clips, whichever are more; clips may have a picture each, to be shown by.
+    Takes pictures or clips, whichever are more: clips may have a preview picture each.
     """
     seen = sorted(name for name in names if not any(part.startswith(".") for part in name.parts))
     pictures, clips = ([name for name in seen if sort.holds(name)] for sort in (PICTURES, CLIPS))
@@ -55,7 +58,7 @@ def captioned(
 
 
 def described(found: Found) -> Found | Problem:
-    """The same, if it has a caption."""
+    """Pass a file on if it has a caption."""
     caption = found.fields.get("src_caption")
     if not isinstance(caption, str) or not caption.strip():
         return Problem(found.where, "no caption", "a text that describes it")
@@ -63,7 +66,7 @@ def described(found: Found) -> Found | Problem:
 
 
 def inside(base: Path, name: Any) -> Path | None:
-    """The path that a name means, if it leads nowhere out of a folder."""
+    """Resolve a name inside a folder; None if it leads out of it."""
     if not isinstance(name, str) or not name.strip():
         return None
     name = name.strip()
@@ -74,12 +77,12 @@ def inside(base: Path, name: Any) -> Path | None:
 
 
 def relative(path: Path, base: Path) -> str:
-    """The name of a file in a folder."""
+    """The name of a file relative to a folder, with forward slashes."""
     return path.relative_to(base).as_posix()
 
 
 def present(found: Found) -> Found | Problem:
-    """The same, if it is a file that can be trained on, and has a caption."""
+    """Pass a file on if it can be trained on and has a caption."""
     if found.content.suffix.lower() not in MEDIA.suffixes:
         return Problem(found.where, f"file type {found.content.suffix!r}", MEDIA.words)
     if not found.content.is_file():

@@ -1,4 +1,4 @@
-"""Hugging Face: an ImageFolder or VideoFolder with its metadata, or parquet files with pictures."""
+"""Read Hugging Face data sets: ImageFolder, VideoFolder, or parquet files with pictures."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ROWS = 16
 
 
 def huggingface(source: Path, options: Options) -> Iterator[Found | Problem]:
-    """An ImageFolder with metadata.jsonl, .csv or .parquet, or parquet files with the pictures."""
+    """Read a folder with metadata.jsonl, .csv or .parquet, or parquet files with the pictures."""
     if not source.is_dir():
         raise DataError(f"{source} is no folder; wanted a data set folder in Hugging Face's layout")
     folders = [source, *sorted(path for path in source.iterdir() if path.is_dir())]
@@ -63,12 +63,12 @@ def _embeds(manifest: Path) -> bool:
 
 
 def _hub_pictures(source: Path, shard: Path, options: Options) -> Iterator[Found | Problem]:
-    """The pictures inside of a parquet file, named by shard and row."""
+    """Yield the pictures inside a parquet file, named by shard and row."""
     table = _parquet(shard)
     if options.image_key not in (names := table.schema_arrow.names):
         raise DataError(
             f"{shard} has no column {options.image_key!r}; its columns are {', '.join(names)}: "
-            "name the one with the pictures by --image-key"
+            "name the one that holds the pictures"
         )
     split, number = SPLIT_NAMES.get(shard.stem.split("-")[0]), 0
     for batch in table.iter_batches(batch_size=ROWS):
@@ -98,7 +98,7 @@ def _parquet(path: Path) -> Any:
 
 
 def _suffix(data: Any) -> str | None:
-    """The ending for a picture file's bytes; None if they are none."""
+    """The file suffix for the bytes of a picture; None if they are no picture."""
     try:
         with Image.open(BytesIO(data)) as picture:
             return WRITTEN_AS.get(picture.format or "")
@@ -107,7 +107,7 @@ def _suffix(data: Any) -> str | None:
 
 
 def _ours(fields: dict[str, Any], options: Options, split: str | None) -> dict[str, Any]:
-    """The fields that we know, the caption under our name."""
+    """The fields that we use, with the caption under our name."""
     ours = {name: fields[name] for name in FIELDS[1:] if fields.get(name) is not None}
     keys = (options.caption_key,) if options.caption_key else CAPTIONS
     caption = next((fields[key] for key in keys if fields.get(key)), None)

@@ -1,4 +1,4 @@
-"""musubi-tuner: a data set's .toml with every folder and .jsonl that it names, or one .jsonl."""
+"""Read musubi-tuner data sets: a .toml with the folders and .jsonl files it names, or a .jsonl."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 from ...config import read_toml
 from .. import DataError, Problem
 from ..manifest import manifest_rows
-from .common import Found, Options, captioned, inside, present, relative
+from .common import OUTSIDE, Found, Options, captioned, inside, present, relative
 
 
 def musubi(source: Path, options: Options) -> Iterator[Found | Problem]:
-    """A data set's .toml with every folder and .jsonl that it names, or one such .jsonl."""
+    """Read a data set's .toml with every folder and .jsonl that it names, or one such .jsonl."""
     source = _config_of(source)
     if source.suffix == ".jsonl":
         yield from _musubi_lines(source, {}, "", options)
@@ -84,8 +84,8 @@ def _musubi_lines(
         name = _first(row.fields, "path")
         path = inside(base, name)
         if path is None:
-            hint = f"a path inside {base} (or pass --root with the folder that holds all)"
-            yield Problem(where, f"image_path or video_path {name!r}", hint)
+            found = f"image_path or video_path {name!r}"
+            yield Problem(where, found, f"a path inside {base}", OUTSIDE)
             continue
         caption = row.fields.get(options.caption_key or "caption")
         fields = {"src_caption": caption, **repeats}
@@ -93,5 +93,5 @@ def _musubi_lines(
 
 
 def _first(table: dict[str, Any], what: str) -> Any:
-    """Of pictures or of clips."""
+    """The entry for pictures, or else the one for clips."""
     return table.get(f"image_{what}") or table.get(f"video_{what}")

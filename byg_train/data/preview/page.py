@@ -1,7 +1,7 @@
-"""The page on which a set is looked through: files, texts, problems, and what is excluded.
+"""The preview page of a data set: files, texts, problems, and what is excluded.
 
-One HTML file without anything from elsewhere. It takes its files from the server that shows it, or
-carries them inside.
+It is one HTML file without external resources. It loads its media from the server that serves it,
+or contains them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ..rows import TEXTS
 from ..thumbnails import THUMB, thumbnail
 
 PAGE = Path(__file__).with_name("preview.html")
-# Nothing from anywhere else, and no script but the page's own, whatever a caption holds.
+# No external resources, and no script but the page's own, whatever a caption contains.
 POLICY = (
     "default-src 'none'; img-src 'self' data:; media-src 'self' data:; "
     "style-src 'unsafe-inline'; connect-src 'self'; base-uri 'none'; script-src 'sha256-{hash}'"
@@ -30,7 +30,7 @@ POLICY = (
 
 
 def pictures(report: Report) -> list[dict[str, Any]]:
-    """Every file of a set with its tuples and what is wrong with either."""
+    """List every file of a data set with its tuples and the findings about either."""
     by_file: dict[str, dict[str, Any]] = {}
     tuples: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in report.rows:
@@ -59,7 +59,7 @@ def _attach(
     picture: dict[str, Any] | None,
     tuples: dict[tuple[str, str], list[dict[str, Any]]],
 ) -> None:
-    """To its tuple; what is about a file, to the file."""
+    """Attach a finding to its tuple, or to the file if it is about the file."""
     if not finding.file_name or picture is None:
         return
     edits = tuples.get((finding.where, finding.instruction), [])
@@ -69,7 +69,7 @@ def _attach(
     }
     if finding.length and edits:
         text = edits[0]["texts"][finding.field]
-        # JavaScript counts the halves of letters beyond the first 65,536.
+        # JavaScript counts UTF-16 code units.
         problem["at"] = _utf16(text[: finding.start])
         problem["length"] = _utf16(text[finding.start : finding.start + finding.length])
     if finding.other:
@@ -90,13 +90,13 @@ def page(
     served: bool,
     addresses: Callable[[int, str], dict[str, str]],
 ) -> str:
-    """The whole page.
+    """Render the page.
 
     Args:
-        report: the set with its findings, excluded tuples too.
-        excluded: what is excluded so far.
-        served: whether a server takes the decisions; otherwise the page offers them as a download.
-        addresses: index and name of a file that opens -> its `thumb` and `full` addresses.
+        report: the data set with its findings, including excluded tuples.
+        excluded: the entries of excluded.txt.
+        served: whether a server stores decisions; otherwise the page offers them as a download.
+        addresses: maps index and name of a readable file to its `thumb` and `full` addresses.
     """
     shown = pictures(report)
     told = {p["file"] for p in shown}
@@ -121,14 +121,14 @@ def page(
         ],
         "pictures": shown,
     }
-    # What a browser keeps belongs to this very set, with these texts.
+    # The browser stores decisions under a key that is unique to this set and its texts.
     text = [data["excluded"], [[p["file"], [e["texts"] for e in p["edits"]]] for p in shown]]
     digest = hashlib.sha256(json.dumps([str(report.root.resolve()), text]).encode()).hexdigest()
     return filled({**data, "key": f"byg {digest[:24]}"})
 
 
 def filled(data: dict[str, Any]) -> str:
-    """The template with a set in it; no text can end the script block that it stands in."""
+    """Fill the template; no text can break out of the script block that contains it."""
     html = PAGE.read_text(encoding="utf-8")
     script = re.search(r"<script>(.*?)</script>", html, re.DOTALL)[1]
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
@@ -152,7 +152,7 @@ def _escaped(text: str) -> str:
 def inside(
     report: Report, on_file: Callable[[], None] = lambda: None
 ) -> Callable[[int, str], dict[str, str]]:
-    """Addresses for a page that carries its files; `on_file` is called for each."""
+    """Return data URLs for a page that contains its media; `on_file` is called for each."""
 
     def addresses(index: int, name: str) -> dict[str, str]:
         on_file()

@@ -1,4 +1,4 @@
-"""What a model said -> the texts it was asked for, however it wrapped them, or why not."""
+"""Extract the requested texts from a model's answer, however it wrapped them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..text_rules import ERROR, violations
 from .edit_types import Offer, known_type
 
 EDIT_FIELDS = ("edit_type", "src_caption", "instruction", "tgt_caption", "reverse_instruction")
-# Names that models give to our fields.
+# Other names that models give to our fields.
 ALIASES = {
     "type": "edit_type",
     "edit": "instruction",
@@ -21,24 +21,24 @@ ALIASES = {
     "inverse_instruction": "reverse_instruction",
     "description": "caption",
 }
-# Bounds on what a hostile answer can cost, far above what any answer has: braces that open no JSON,
-# and characters that are given to json_repair.
+# Bounds on the work that a hostile answer can cause, far above what real answers need: braces that
+# open no JSON, and characters that json_repair may read.
 BRACES, REPAIRABLE = 1000, 8000
-# Characters of an answer that a complaint quotes.
+# Characters of an answer that an error message quotes.
 QUOTED = 60
 
 
 class AnswerError(ValueError):
-    """An answer that cannot be used; the message can be told to the model."""
+    """An answer that cannot be used; the message is fit to be shown to the model."""
 
 
 def read_edit(text: str, cut: bool, offer: Offer) -> dict[str, str]:
-    """The five texts of D.1.
+    """Read the five texts of appendix D.1 from an answer.
 
     Args:
-        text: the answer as it came, thoughts and prose included.
-        cut: whether the model had to stop before its end.
-        offer: what it could choose from.
+        text: the unparsed answer, thoughts and prose included.
+        cut: whether the token limit truncated it.
+        offer: the edit types that the model could choose from.
     """
     fields = read_fields(text, cut, EDIT_FIELDS)
     kind = known_type(fields["edit_type"])
@@ -55,7 +55,7 @@ def read_edit(text: str, cut: bool, offer: Offer) -> dict[str, str]:
 
 
 def read_clip(text: str, cut: bool, styles: Sequence[str]) -> dict[str, str]:
-    """The caption of a clip and, where `styles` are given, which of them is the clip's."""
+    """Read the caption of a clip and, if `styles` are given, its style among them."""
     fields = read_fields(text, cut, ("caption", "style") if styles else ("caption",))
     if styles:
         known = {_letters(style): style for style in styles}
@@ -67,15 +67,15 @@ def read_clip(text: str, cut: bool, styles: Sequence[str]) -> dict[str, str]:
 
 
 def read_fields(text: str, cut: bool, names: Sequence[str]) -> dict[str, str]:
-    """The texts of these names out of the last object in an answer that has them all.
+    """Read the named texts from the last object in an answer that has all of them.
 
-    The last, because models correct themselves, and some repeat the question first.
+    The last one counts because models correct themselves, and some repeat the question first.
     """
     said = spoken(text)
     candidates = [_named(found) for found in _objects(said)]
     whole = [found for found in candidates if all(name in found for name in names)]
     if not whole and not cut:
-        # Only of an answer that came to its end: repairing a cut one would invent an end.
+        # Never repair a truncated answer: that would invent its end.
         candidates = [_named(found) for found in _repaired(said)] or candidates
         whole = [found for found in candidates if all(name in found for name in names)]
     if whole:
@@ -89,14 +89,14 @@ def read_fields(text: str, cut: bool, names: Sequence[str]) -> dict[str, str]:
 
 
 def spoken(text: str) -> str:
-    """What is said once the thoughts are over; their beginning may stand in the prompt."""
+    """The answer without the thoughts before it; their opening tag may be in the prompt."""
     for tag in ("think", "thinking"):
         text = text.rpartition(f"</{tag}>")[2].partition(f"<{tag}>")[0]
     return text
 
 
 def _objects(text: str) -> Iterator[dict[str, Any]]:
-    """Every object of valid JSON in a text, in fences, lists and wrappers too, in order."""
+    """Yield every valid JSON object in a text in order, also inside fences, lists and wrappers."""
     decoder = json.JSONDecoder(strict=False)  # line breaks inside of texts are common
     at, vain = text.find("{"), 0
     while at >= 0 and vain < BRACES:
@@ -109,7 +109,7 @@ def _objects(text: str) -> Iterator[dict[str, Any]]:
 
 
 def _repaired(text: str) -> list[dict[str, Any]]:
-    """The objects in JSON that is not valid (quotes, commas), but whose last brace is there."""
+    """Repair JSON with wrong quotes or commas whose last brace is present; list its objects."""
     import json_repair
 
     start, end = text.find("{"), text.rfind("}") + 1
@@ -125,7 +125,7 @@ def _repaired(text: str) -> list[dict[str, Any]]:
 
 
 def _within(value: Any) -> Iterator[dict[str, Any]]:
-    """A decoded value's objects, also those in lists and in other objects; outer ones first."""
+    """Yield the objects in a decoded value, nested ones after those that contain them."""
     left = [value]
     while left:
         value = left.pop()
@@ -137,7 +137,7 @@ def _within(value: Any) -> Iterator[dict[str, Any]]:
 
 
 def _named(found: Mapping[str, Any]) -> dict[str, Any]:
-    """An object under the names that we ask for."""
+    """Rename the fields of an object to the names that we ask for."""
     plain = {str(k).strip().casefold().replace(" ", "_").replace("-", "_"): v
              for k, v in found.items()}  # fmt: skip
     return {ALIASES.get(name, name): value for name, value in plain.items()} | {

@@ -16,7 +16,7 @@ from .pipeline import NO_OFFER, Captioner, is_done, next_question, ordered, rows
 
 
 class Outcome(NamedTuple):
-    """What is known after a run."""
+    """The result of a run."""
 
     new: dict[str, list[Tuple]]  # file name -> tuples that a model wrote, in all runs
     total: int  # tuples in metadata.jsonl

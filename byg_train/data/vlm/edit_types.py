@@ -1,4 +1,4 @@
-"""The ten edit types of appendix D.1: what they mean, and which of them a picture is offered."""
+"""The ten edit types of appendix D.1, and the choice of types that a picture is offered."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from typing import NamedTuple
 OFFERED = 3
 # D.1: how often a picture that is no photograph must become one.
 P_PHOTO = 0.15
-# Ours; the paper gives no weights. GAMMA: how hard a type that is behind its share is pulled up.
-# MOST: by how much at most, for a type that few pictures allow would else be in every offer.
+# Ours; the paper gives no weights. GAMMA: how strongly a type that is behind its share is favoured.
+# MOST: the largest factor, since a type that few pictures allow would otherwise be in every offer.
 GAMMA, MOST = 2.0, 4.0
 
 
 class EditType(NamedTuple):
-    """One kind of edit."""
+    """One type of edit."""
 
-    prior: float  # its share of all edits, against 1 of an ordinary type
-    meaning: str  # for the prompt
+    prior: float  # its share of all edits, relative to an ordinary type
+    meaning: str  # how the prompt describes it
 
 
 # D.1: "slightly over-samples categories such as remove and replace"; 1.5 is ours.
@@ -40,7 +40,7 @@ EDIT_TYPES = {
     "text_manipulation": EditType(1, "change, add or remove lettering that is easy to read"),
 }
 
-# Names that models give them, written as `known_type` reads them.
+# Other names that models use, in the spelling that `known_type` compares.
 ALIASES = {
     "color_change": "color colour recolor recolour change_color change_colour colour_change "
     "color_alteration color_adjustment",
@@ -75,7 +75,7 @@ _PHOTOS = {
 
 
 class Offer(NamedTuple):
-    """What one picture may be edited into."""
+    """The edits that one picture is offered."""
 
     types: tuple[str, ...]
     styles: tuple[str, ...]  # for style_change
@@ -83,21 +83,21 @@ class Offer(NamedTuple):
 
 
 def known_type(name: str) -> str | None:
-    """The edit type that a model means by a name."""
+    """Return the edit type that a name stands for, or None."""
     return _KNOWN.get("_".join(re.findall(r"[a-z]+", name.casefold())))
 
 
 def is_photo(style: str) -> bool:
-    """Whether a picture's style, if any is known, is that of a photograph."""
+    """Whether a style is that of a photograph; an unknown style counts as one."""
     return not style or "".join(re.findall(r"[^\W_]+", style.casefold())) in _PHOTOS
 
 
 class Balance:
-    """How often each type was used so far, and so what to offer next.
+    """Balances how often each type is used.
 
-    The answers to the last pictures are not waited for: until they are counted, each type that
-    was offered to such a picture counts as used once in `len(types)`. So the offers are a function
-    of the seed, the order of the pictures and the answers, and of nothing that depends on time.
+    Offers do not wait for the answers to the last pictures: until an answer is counted, each type
+    that was offered counts as used 1 / `len(types)` times. So the offers are a function of the
+    seed, the order of the pictures and the answers, and never of timing.
     """
 
     def __init__(self, seed: int) -> None:
@@ -107,7 +107,7 @@ class Balance:
         self._shares = {name: kind.prior for name, kind in EDIT_TYPES.items()}
 
     def offer(self, name: str, style: str) -> Offer:
-        """Draw for the next picture of this name and style."""
+        """Draw the offer for the next picture, by its name and style."""
         random = Random(f"{self.seed} {name}")
         to_photo = not is_photo(style) and random.random() < P_PHOTO
         weights = self.weights()
@@ -115,7 +115,7 @@ class Balance:
         while len(types) < OFFERED:
             left = [kind for kind in weights if kind not in types]
             types += random.choices(left, [weights[kind] for kind in left])
-        # No style is always first in the list: models favour what they read first.
+        # Shuffle the styles: models favour what they read first.
         styles = tuple(random.sample(STYLES, len(STYLES)))
         offer = Offer(("style_change",), ("photorealistic",), True) if to_photo else None
         offer = offer or Offer(tuple(types), styles)
@@ -123,7 +123,7 @@ class Balance:
         return offer
 
     def settle(self, answers: Iterable[tuple[Offer, str | None]]) -> None:
-        """Count what became of offers: the type used, or None where no usable answer came."""
+        """Count the outcome of offers: the type used, or None without a usable answer."""
         for offer, used in answers:
             self._note(offer, -1)
             if used in EDIT_TYPES:
@@ -139,6 +139,6 @@ class Balance:
         }
 
     def _note(self, offer: Offer, sign: int) -> None:
-        # Thirds as whole numbers: sums that do not depend on their order.
+        # Count thirds as integers, so that sums do not depend on their order.
         for kind in offer.types:
             self.open[kind] += sign * (OFFERED // len(offer.types))

@@ -1,4 +1,4 @@
-"""What lies in a data folder and is known of it; and the tuples written back into it."""
+"""The files of a data folder, what is known about them, and the tuples written back."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from ..styles import restyled, style_words
 from .edit_types import is_photo
 from .journal import Journal
 
-# Columns of a manifest that may hold a plain caption, the best first.
+# Columns of a manifest that may hold a plain caption, best first.
 CAPTIONS = ("src_caption", "caption", "text")
-# D.2 of the paper.
+# The styles of appendix D.2.
 CLIP_STYLES = ["cartoon", "photo-realistic"]
 
 # The fields of one line of metadata.jsonl.
@@ -26,17 +26,17 @@ Tuple = dict[str, str]
 
 
 class Source(NamedTuple):
-    """A picture or a clip, with what its folder tells of it."""
+    """A picture or a clip, with what its folder says about it."""
 
     name: str  # relative to the data folder, with forward slashes
     path: Path
     size: int  # bytes
-    caption: str  # "" where none is known
-    style: str  # likewise
+    caption: str  # "" if unknown
+    style: str  # "" if unknown
 
     @property
     def is_clip(self) -> bool:
-        """Whether it moves."""
+        """Whether it is a clip."""
         return CLIPS.holds(self.path)
 
 
@@ -46,14 +46,15 @@ class Folder:
     def __init__(self, root: Path, style_folders: bool) -> None:
         """
         Args:
-            style_folders: whether the folders in `root` are called like their pictures' style.
+            root: the data folder.
+            style_folders: whether the folders in `root` are named after the style of their files.
         """
         self.root = data_folder(root)
         self.rows = _rows(root)
         given: dict[str, dict[str, Any]] = {}
         for row in self.rows:
             given.setdefault(_file_name(row.fields), row.fields)
-        self._told = {name for name, fields in given.items() if _is_tuple(fields)}
+        self._described = {name for name, fields in given.items() if _is_tuple(fields)}
         self.problems: list[Problem] = []
         self.sources = list(self._find(given, style_folders))
         if not self.sources:
@@ -61,18 +62,18 @@ class Folder:
             raise DataError(nothing, self.problems)
 
     def to_ask(self, journal: Journal) -> list[Source]:
-        """All files but those that metadata.jsonl describes and that no model was asked about."""
-        return [s for s in self.sources if s.name not in self._told or journal.holds(s.name)]
+        """All files except those that metadata.jsonl already described before any model did."""
+        return [s for s in self.sources if s.name not in self._described or journal.holds(s.name)]
 
     def write(self, new: dict[str, list[Tuple]], stale: dict[str, list[Tuple]]) -> int:
-        """Bring metadata.jsonl up to date, if there is anything new; returns its tuples.
+        """Update metadata.jsonl if anything is new; returns the number of its tuples.
 
-        Rows that are tuples stay as they are, for someone may have corrected them, unless they are
-        the ones that we wrote about a file that was replaced since. Others become tuples.
+        Rows that are tuples stay as they are, since someone may have corrected them, unless we
+        wrote them about a file that was replaced since. Other rows become tuples.
 
         Args:
-            new: by file name.
-            stale: by file name, what was written about former files of that name.
+            new: tuples by file name.
+            stale: tuples by file name, written about earlier files of that name.
         """
         new, rows = dict(new), []
         for row in self.rows:
@@ -103,18 +104,20 @@ class Folder:
                 name,
                 path,
                 path.stat().st_size,
-                _caption(path, {} if name in self._told else fields),
+                _caption(path, {} if name in self._described else fields),
                 str(fields.get("style") or folder).strip(),
             )
 
 
 class ClipStyles:
-    """The styles that clips are turned into, and their words."""
+    """The styles that clips are turned into, with their texts."""
 
     def __init__(self, root: Path, wanted: list[str], clips: list[Source]) -> None:
         """
         Args:
-            wanted: in addition to the styles that clips are known to have.
+            root: the data folder.
+            wanted: styles in addition to those that clips are known to have.
+            clips: the clips of the folder.
         """
         known = sorted({clip.style for clip in clips if clip.style})
         more = wanted or (CLIP_STYLES if len(known) < 2 else [])
@@ -122,20 +125,20 @@ class ClipStyles:
         if len(self.names) < 2:
             raise DataError(f"clips need two styles or more; found only {', '.join(self.names)}")
         if slashed := [name for name in self.names if Path(name).name != name]:
-            raise DataError(f"{slashed[0]!r} is no name of a style: it would be two folders")
+            raise DataError(f"{slashed[0]!r} cannot name a style: it would be two folders")
         self._styles = {name: style_words(root, name, None, CLIPS) for name in self.names}
         phrases = Counter(style.phrase for style in self._styles.values())
         if twice := [phrase for phrase, number in phrases.items() if number > 1]:
             raise DataError(f"{phrases[twice[0]]} styles of clips are called {twice[0]!r}")
 
     def tuples(self, name: str, caption: str, style: str) -> list[Tuple]:
-        """A clip's tuples, one for each other style (D.2, step 3)."""
+        """Make a clip's tuples, one for each other style (appendix D.2, step 3)."""
         now = self._styles[style]
         return [restyled(name, caption, now, to) for to in self._styles.values() if to is not now]
 
 
 def _same(name: str, known: list[str]) -> bool:
-    """Whether a style is there already, under another of its names."""
+    """Whether a style is known already, perhaps under another name."""
     return name in known or (is_photo(name) and any(map(is_photo, known)))
 
 
@@ -164,14 +167,14 @@ def _is_tuple(fields: dict[str, Any]) -> bool:
 
 
 def _files(root: Path) -> Iterator[Path]:
-    """Pictures and clips at any depth, by name; hidden ones and hidden folders left out."""
+    """Yield pictures and clips at any depth in order of their names, without hidden ones."""
     for path in visible_files(root):
         if MEDIA.holds(path) and path.is_file():  # no link to nowhere
             yield path
 
 
 def _caption(path: Path, fields: dict[str, Any]) -> str:
-    """A caption from the manifest, or from the .txt beside the file."""
+    """Read a caption from the manifest, or from the .txt beside the file."""
     for column in CAPTIONS:
         if isinstance(text := fields.get(column), str) and text.strip():
             return " ".join(text.split())

@@ -1,4 +1,4 @@
-"""Pictures and clips as the small JPEGs that a model is shown: of the pixels that training sees."""
+"""Make the small JPEGs that a model is shown, from the same pixels that training sees."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ HALF = Fraction(1, 2)
 
 
 def picture_jpeg(path: Path) -> bytes:
-    """A picture, upright, at most SIDE large; raises MediaError."""
+    """Encode a picture, upright, at most SIDE pixels long; raises MediaError."""
     try:
         return _jpeg(read_picture(path, at_least=Size(SIDE, SIDE)), SIDE)
     except MediaError as error:
@@ -31,12 +31,12 @@ def picture_jpeg(path: Path) -> bytes:
 
 
 def clip_jpegs(path: Path) -> list[bytes]:
-    """At most FRAMES frames of a clip, evenly spread; raises MediaError."""
+    """Encode at most FRAMES evenly spread frames of a clip; raises MediaError."""
     return [_jpeg(Image.fromarray(frame), FRAME_SIDE) for frame in shown_frames(path)]
 
 
 def shown_frames(path: Path) -> Iterator[np.ndarray]:
-    """The frames (H, W, 3) in the middles of equal parts of a clip, each one once."""
+    """Yield the frames (H, W, 3) in the middle of equal parts of a clip, each one once."""
     facts = probe(path)
     number = min(FRAMES, facts.frames)
     part, frame = facts.duration / number, facts.duration / facts.frames

@@ -1,4 +1,4 @@
-"""From the files of a folder to tuples: which questions are asked of a model, and when."""
+"""Ask a model about the files of a folder: which questions, in which order, how often."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from .journal import Journal, Known
 from .jpegs import clip_jpegs, picture_jpeg
 from .prompts import again, clean_prompt, clip_prompt, edit_prompt
 
-# Answers to a window's pictures weigh on the offers of the window after the next; so there is
-# always a window and more to ask at once, and no offer depends on which answer came first.
+# Answers about one window of pictures influence the offers of the window after the next. So more
+# than a window of questions is always ready, and no offer depends on which answer came first.
 WINDOW = 64
-# Questions in a row without an answer, after which the server is taken for broken; and so many that
-# it refused, while nothing was ever answered, after which it is taken for the wrong one.
+# Unanswered questions in a row after which the server counts as broken; and refused questions,
+# before any answer, after which it counts as the wrong server.
 FAILURES, REFUSALS = 5, 20
-# The steps: D.1 of a picture; the caption of a clip, and D.2's cleaning of it.
+# The steps: D.1 for a picture; for a clip its caption, and D.2's cleaning of it.
 EDIT, CAPTION, CLEAN = "edit", "caption", "clean"
 NO_OFFER = Offer((), ())  # clips only change style
 
 
 class Question(NamedTuple):
-    """One step about one file."""
+    """The question of one step about one file."""
 
     step: str
     prompt: str
@@ -41,7 +41,7 @@ class Question(NamedTuple):
 
 @dataclass
 class Captioner:
-    """Asks a model about files; all that it learns is in the journal."""
+    """Asks a model about files, and stores every answer in the journal."""
 
     model: Model
     journal: Journal
@@ -49,14 +49,14 @@ class Captioner:
     seed: int
     concurrency: int  # questions at once
     tries: int  # answers to one question, of which the first usable one counts
-    on_settled: Callable[[], None] = lambda: None  # after each source that was not done before
+    on_settled: Callable[[], None] = lambda: None  # called after each source that was open
     failed: dict[str, str] = field(default_factory=dict)  # file name -> why it has no tuple
-    _silent: int = 0  # questions in a row without an answer
-    _refused: int = 0  # questions
-    _fault: Exception | None = None  # what ends the run
+    _silent: int = 0  # unanswered questions in a row
+    _refused: int = 0  # refused questions
+    _fault: Exception | None = None  # the error that ends the run
 
     async def run(self, sources: Sequence[Source]) -> None:
-        """Settle every source, or raise ModelError; what was answered until then is kept."""
+        """Settle every source, or raise ModelError; answers up to then are kept."""
         slots = asyncio.Semaphore(self.concurrency)
         balance = Balance(self.seed)
         windows: deque[list[asyncio.Task]] = deque()
@@ -82,7 +82,7 @@ class Captioner:
     async def _settle(
         self, source: Source, offer: Offer, slots: asyncio.Semaphore
     ) -> tuple[Offer, str | None]:
-        """All steps about one source; returns its offer and the edit type that was taken."""
+        """Run all steps for one source; returns its offer and the edit type that was chosen."""
         known = self.journal.known(source.name, source.size)
         before = is_done(source, known, self.styles)
         try:
@@ -99,7 +99,7 @@ class Captioner:
         return offer, known.results.get(EDIT, {}).get("edit_type")
 
     async def _answered(self, source: Source, question: Question, known: Known) -> bool:
-        """Ask until an answer can be used, or as often as may be."""
+        """Ask until an answer is usable, or the tries are used up."""
         key = question.step, self.model.name
         prompt, pictures = question.prompt, None
         while known.tries[key] < self.tries:
@@ -111,7 +111,7 @@ class Captioner:
                 reply = await self.model.ask(prompt, pictures)
             except (MediaError, NoAnswerError) as error:
                 self.failed[source.name] = str(error)
-                self._lose_patience(error)
+                self._count_failure(error)
                 return False
             self._silent = 0
             if self._keep(source, question, reply):
@@ -121,7 +121,7 @@ class Captioner:
         return False
 
     def _keep(self, source: Source, question: Question, reply: Reply) -> bool:
-        """Put an answer into the journal; returns whether it can be used."""
+        """Store an answer in the journal; returns whether it is usable."""
         try:
             verdict: dict[str, Any] = {"result": question.read(reply.text, reply.cut)}
         except AnswerError as error:
@@ -139,8 +139,8 @@ class Captioner:
         )
         return "result" in verdict
 
-    def _lose_patience(self, error: Exception) -> None:
-        """Raise ModelError once it is likely that the fault lies with no single file."""
+    def _count_failure(self, error: Exception) -> None:
+        """Raise ModelError once the errors are unlikely to be about single files."""
         if isinstance(error, RefusedError):
             self._refused += 1
         elif isinstance(error, NoAnswerError):
@@ -154,7 +154,7 @@ class Captioner:
 
 
 def ordered(sources: Sequence[Source], seed: int) -> list[Source]:
-    """The order in which files are asked about: shuffled, so that the first ones are a sample."""
+    """Shuffle the files, so that the first ones are a representative sample."""
 
     def key(source: Source) -> bytes:
         return hashlib.sha256(f"{seed} {source.name}".encode()).digest()
@@ -165,7 +165,7 @@ def ordered(sources: Sequence[Source], seed: int) -> list[Source]:
 def next_question(
     source: Source, offer: Offer, known: Known, styles: ClipStyles | None
 ) -> Question | None:
-    """What is to be asked about a file next; None once its texts are all there."""
+    """Return the next question about a file; None once it has all its texts."""
     results = known.results
     if not source.is_clip:
         if EDIT in results:
@@ -184,12 +184,12 @@ def next_question(
 
 
 def is_done(source: Source, known: Known, styles: ClipStyles | None) -> bool:
-    """Whether nothing is left to ask about a file."""
+    """Whether a file has all its texts."""
     return next_question(source, NO_OFFER, known, styles) is None
 
 
 def rows_of(source: Source, known: Known, styles: ClipStyles | None) -> list[Tuple]:
-    """The tuples of a file, once its texts are all there."""
+    """Return the tuples of a file that has all its texts, else none."""
     if not source.is_clip:
         edit = known.results.get(EDIT)
         return [{"file_name": source.name, **edit}] if edit else []

@@ -1,4 +1,4 @@
-"""What the model is asked: the prompts of appendix D, worded by us (the paper prints none)."""
+"""The prompts of appendix D, in our own words, since the paper prints none."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ AGAIN = "\n\nAn earlier answer could not be used: {problem}. Answer once more, a
 
 
 def edit_prompt(offer: Offer, caption: str, style: str) -> str:
-    """The question of D.1 about one picture, with what is known of it."""
+    """The prompt of D.1 about one picture, with what is known about it."""
     meanings = {name: EDIT_TYPES[name].meaning for name in offer.types}
     if "style_change" in meanings:
         meanings["style_change"] += f", one of: {', '.join(offer.styles)}"
@@ -94,7 +94,7 @@ def edit_prompt(offer: Offer, caption: str, style: str) -> str:
 
 
 def clip_prompt(styles: Sequence[str]) -> str:
-    """The question about the frames of a clip; without `styles` its style is known."""
+    """The prompt about the frames of a clip; `styles` is empty if its style is known."""
     fields = [CAPTION_FIELD]
     if styles:
         fields.append(STYLE_FIELD.format(styles=", ".join(f'"{style}"' for style in styles)))
@@ -102,10 +102,10 @@ def clip_prompt(styles: Sequence[str]) -> str:
 
 
 def clean_prompt(caption: str) -> str:
-    """The text-only question of D.2, step 2."""
+    """The text-only prompt of D.2, step 2."""
     return CLEAN.format(caption=caption)
 
 
 def again(prompt: str, problem: str) -> str:
-    """A question asked once more, because of what was wrong with the last answer."""
+    """A prompt asked again, with what was wrong with the last answer."""
     return prompt + AGAIN.format(problem=problem)
