@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ..config import ConfigError, LoraSettings, nearest
 from ..core.roles import Roles, Text, Velocity
 from ..family import registry
+from .merged import use_merged_weights
 
 Role = Literal["edit", "ema", "base"]
 
@@ -46,6 +47,8 @@ class LoraBank:
             self._layers[name] = {target: modules[target] for target in targets}
             for layer in self._layers[name].values():
                 _initialise(layer, adapters, settings.rank, generator)
+        if not any(module._compiled_call_impl for module in experts.modules()):
+            use_merged_weights([layer for own in self._layers.values() for layer in own.values()])
         self._activate("edit")
 
     # ------------------------------------------------------------ roles
