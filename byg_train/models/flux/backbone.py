@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ...config import ConfigError, ModelConfig
+from ..fast_gelu import use_fast_gelu
 from ..locate import download, fingerprint
 from ..quiet import without_bars
 from .files import COMPONENTS, ENCODERS, PATCH, WHOLE, components, resolve_base, vae_factor
@@ -57,6 +58,8 @@ class FluxBackbone:
             # A graph per role, gradient mode, source, stride: above 8, the default, it stays eager.
             torch._dynamo.config.recompile_limit = 64
             transformer.compile_repeated_blocks()
+        else:
+            use_fast_gelu(transformer)
         self.experts = nn.ModuleDict({"transformer": transformer})
         self.spans, self.resident = {"transformer": (0.0, 1.0)}, "transformer"
         self._placed = False

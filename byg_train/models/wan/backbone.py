@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ...config import ModelConfig
+from ..fast_gelu import use_fast_gelu
 from ..locate import fingerprint
 from ..quiet import without_bars
 from .files import ENCODERS, PATCH
@@ -124,6 +125,8 @@ class WanBackbone:
             # A graph per role, gradient mode, source, shape: above 8, the default, it stays eager.
             torch._dynamo.config.recompile_limit = 64
             network.compile_repeated_blocks()
+        else:
+            use_fast_gelu(network)
 
     # ------------------------------------------------------------ clips and words
 
