@@ -78,7 +78,11 @@ def _atlas(style: str) -> Image.Image:
     return Image.open(Path(__file__).parent / "pictures" / f"{style}.webp").convert("RGBA")
 
 
-@lru_cache(4096)
+@lru_cache(8192)
+def _shrunk(name: str, style: str, tint: str | None, side: int) -> Image.Image:
+    return sprite(name, style, tint).resize((side, side), Image.Resampling.LANCZOS)
+
+
 def sprite(name: str, style: str, tint: str | None) -> Image.Image:
     """One emoji as RGBA; a tint keeps light and shade and replaces the hue."""
     i = list(SHORT_NAME).index(name)
@@ -110,29 +114,27 @@ def _ground(colour: str, pattern: str, canvas: tuple[int, int]) -> Image.Image:
     }[pattern]
     base = np.float32(COLOURS[colour])
     second = base * 0.86 if colour == "white" else base + (255 - base) * 0.35
-    return Image.fromarray(np.where(on[..., None], second, base).round().astype(np.uint8))
+    levels = np.where(on[..., None], second, base).round().astype(np.uint8)
+    return Image.fromarray(levels).convert("RGBA")
 
 
 def draw(scene: Scene) -> np.ndarray:
     """The picture of a scene, uint8 (H, W, 3)."""
-    picture = _ground(scene.ground, scene.pattern, scene.canvas).convert("RGBA")
+    picture = _ground(scene.ground, scene.pattern, scene.canvas).copy()
     for cell, at in _objects(scene):
         picture.alpha_composite(cell, at)
     return np.asarray(picture)[..., :3]
 
 
 def _objects(scene: Scene) -> list[tuple[Image.Image, tuple[int, int]]]:
-    def shrunk(cell: Image.Image, side: int) -> Image.Image:
-        return cell.resize((side, side), Image.Resampling.LANCZOS)
-
     width, height = scene.canvas
-    subject = shrunk(sprite(scene.subject, scene.style, scene.tint), SUBJECT_SIZE)
+    subject = _shrunk(scene.subject, scene.style, scene.tint, SUBJECT_SIZE)
     objects = [(subject, ((width - SUBJECT_SIZE) // 2, (height - SUBJECT_SIZE) // 2))]
     if scene.extra:
         side = 15
         left = 1 if "left" in scene.corner else width - side - 1
         top = 1 if "top" in scene.corner else height - side - 1
-        objects.append((shrunk(sprite(scene.extra, scene.style, None), side), (left, top)))
+        objects.append((_shrunk(scene.extra, scene.style, None, side), (left, top)))
     return objects
 
 
