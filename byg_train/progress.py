@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from types import TracebackType
 from typing import NamedTuple
 
@@ -13,8 +14,9 @@ from rich.text import Text
 
 # One console: a log line must go above the bar, not through it.
 CONSOLE = Console(stderr=True)
-# Where no terminal shows a bar, a plain line every so many steps.
-PLAIN_EVERY = 25
+# Where no terminal shows a bar: a plain line every so many training steps, and in other phases
+# whenever so many seconds have gone by in silence.
+PLAIN_EVERY, SILENCE = 25, 15
 
 
 class Phase(NamedTuple):
@@ -48,6 +50,7 @@ class Progress:
     ) -> None:
         """`labels`: what the terms of a record are called in `show`, in their order."""
         self.phase, self.smooth, self.labels = Phase(total, what, done), {}, labels or {}
+        self.spoke = time.monotonic()
         self.bar = RichProgress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=None),  # what the rest of the line leaves
@@ -73,9 +76,13 @@ class Progress:
     ) -> None:
         self.bar.__exit__(kind, error, trace)
 
-    def advance(self, done: int = 1) -> None:
-        """So many more are done."""
-        self.bar.update(self.task, advance=done)
+    def advance(self, done: int = 1, note: str | None = None) -> None:
+        """So many more are done; a note replaces the one at the end of the line."""
+        fields = {} if note is None else {"note": note}
+        self.bar.update(self.task, advance=done, **fields)
+        task = self.bar.tasks[0]
+        if task.finished or time.monotonic() - self.spoke > SILENCE:
+            self._speak(int(task.completed), int(task.total), task.fields["note"])
 
     def show(self, record: dict, phase: Phase) -> None:
         """A training step: how far its phase is, and every loss term, smoothed."""
@@ -89,7 +96,21 @@ class Progress:
             self.bar.reset(self.task, total=phase.total, description=phase.what)
         self.phase = phase
         self.bar.update(self.task, completed=phase.done, note=note)
-        if not CONSOLE.is_terminal and record["step"] % PLAIN_EVERY == 0:
-            left = self.bar.tasks[0].time_remaining
-            eta = "?" if left is None else f"{left / 60:.0f} min"
-            CONSOLE.print(f"{phase.what} {phase.done}/{phase.total} eta {eta} {note}")
+        if record["step"] % PLAIN_EVERY == 0:
+            self._speak(phase.done, phase.total, note)
+
+    def _speak(self, done: int, total: int, note: str) -> None:
+        """A plain line, where no terminal shows the bar."""
+        self.spoke = time.monotonic()
+        if not CONSOLE.is_terminal:
+            task, over = self.bar.tasks[0], done == total
+            left = rough(task.elapsed if over else task.time_remaining)
+            left = f"took {left}" if over else f"eta {left}"
+            CONSOLE.print(f"{self.phase.what} {done}/{total} {left} {note}".rstrip())
+
+
+def rough(seconds: float | None) -> str:
+    """`45 s` or `5 min`; `?` where nothing is known yet."""
+    if seconds is None:
+        return "?"
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"

@@ -70,3 +70,16 @@ def test_a_log_file_gets_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:
             watched.show({"identity": 0.25}, Phase(300, "warm-up", done))
         lines = watched.console.file.getvalue().splitlines()
     assert lines == ["warm-up 25/300 eta 275 min id 0.250"]
+
+
+def test_a_long_phase_speaks_in_a_log_file_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    watched, seconds = Watched(monkeypatch, Phase(4, "drawing"), terminal=False), [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: seconds[0])
+    with watched.line:
+        watched.line.spoke = 0.0
+        for _ in range(4):
+            seconds[0] += progress.SILENCE * 0.6
+            watched.now += 60
+            watched.line.advance()
+        lines = watched.console.file.getvalue().splitlines()
+    assert lines == ["drawing 2/4 eta 2 min", "drawing 4/4 took 4 min"]

@@ -16,7 +16,6 @@ from .options import Device, names_of
 if TYPE_CHECKING:
     from ..data.vlm.captioning import Captioning, Outcome
     from ..data.vlm.client import Model
-    from ..progress import Progress
 
 # Failures that are listed one by one; the rest is only counted.
 LISTED = 20
@@ -149,21 +148,9 @@ def _run(
 
         def on_settled(failed: int) -> None:
             note = prices.bill(**captioning.journal.tokens)
-            _advance(progress, f"{note}, {failed} without a tuple" if failed else note)
+            progress.advance(note=f"{note}, {failed} without a tuple" if failed else note)
 
         return captioning.run(model, concurrency=concurrency, tries=tries, on_settled=on_settled)
-
-
-def _advance(progress: Progress, note: str) -> None:
-    from ..progress import CONSOLE, PLAIN_EVERY
-
-    progress.advance()
-    progress.bar.update(progress.task, note=note)
-    task = progress.bar.tasks[0]
-    if not CONSOLE.is_terminal and task.completed % PLAIN_EVERY == 0:
-        left = task.time_remaining
-        eta = "?" if left is None else f"{left / 60:.0f} min"
-        CONSOLE.print(f"captioning {task.completed:.0f}/{task.total:.0f} eta {eta} {note}")
 
 
 def _short(number: float) -> str:

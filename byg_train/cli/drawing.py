@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from functools import partial
@@ -27,13 +26,11 @@ from ..media.pixels import to_frames, to_picture
 from ..media.writer import write_clip
 from ..models.backbone import Backbone, load_backbone
 from ..models.sampler import Sampling
-from ..progress import CONSOLE, Progress
+from ..progress import Progress
 from .errors import full_disk_explained, out_of_memory_explained
 
 # The field of a PNG that says how it was drawn; in an MP4 it is the comment.
 RECIPE = "byg_train"
-# Seconds between lines where no terminal shows a bar.
-QUIET = 30
 
 
 @dataclass(frozen=True)
@@ -142,26 +139,14 @@ def draw(
         like = backbone.encode_pixels(blank)
         backbone.drop_encoders()
         try:
-            for shot, progress in _counted(list(recipes)):
-                pixels = _pixels(backbone, cache, recipes[shot], like, progress)
-                _save(folder / shot.name, pixels, shot.caption, recipes[shot])
+            with Progress(len(recipes), "drawing") as progress:
+                for shot, recipe in recipes.items():
+                    pixels = _pixels(backbone, cache, recipe, like, progress)
+                    _save(folder / shot.name, pixels, shot.caption, recipe)
+                    progress.advance()
         except KeyboardInterrupt:
             typer.echo("\nstopped; the same command goes on where it was", err=True)
             raise typer.Exit(130) from None
-
-
-def _counted(todo: list[Shot]) -> Iterator[tuple[Shot, Progress]]:
-    """With a progress bar, or a line now and then."""
-    start = told = time.monotonic()
-    with Progress(len(todo), "drawing") as progress:
-        for done, shot in enumerate(todo):
-            now = time.monotonic()
-            if done and not CONSOLE.is_terminal and now - told > QUIET:
-                left = (now - start) / done * (len(todo) - done)
-                CONSOLE.print(f"drawing {done}/{len(todo)} eta {left / 60:.0f} min")
-                told = now
-            yield shot, progress
-            progress.advance()
 
 
 @torch.no_grad()

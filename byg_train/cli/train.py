@@ -25,7 +25,8 @@ from ..models.backbone import pixel_multiple, resolve_base
 from ..models.lora_file import read_lora
 from ..progress import CONSOLE
 from ..training.cost import trained_experts
-from ..training.plan import all_items, check_disk, disk_need, plan, shapes
+from ..training.forecast import Forecast
+from ..training.plan import all_items, check_disk, disk_need, plan, run_cost, shapes
 from ..training.run_folder import CONFIG, check_output, newest_samples, to_toml, write_config
 from ..training.stopping import NOTHING_LOST, stops_at_once
 from .clip_table import load_shown
@@ -159,7 +160,14 @@ def _train(
                 temporary.write_text("".join(f"{p}\n" for p in data.problems), encoding="utf-8")
     try:
         with full_disk_explained(output, "with --resume"), out_of_memory_explained(LOWER):
-            files = train(config, data, output, device=device, resume=resume)
+            files = train(
+                config,
+                data,
+                output,
+                device=device,
+                resume=resume,
+                forecast=_forecast(config, data, demo),
+            )
     except TrainingError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from None
@@ -168,6 +176,13 @@ def _train(
         with stops_at_once(f"the training is complete, but not measured\n{farewell}"):
             _world(config).report(output, device)
     typer.echo(farewell)
+
+
+def _forecast(config: TrainConfig, data: Dataset, demo: bool) -> Forecast:
+    """What will say how long the run takes; a demo is measured after it."""
+    cost = run_cost(config, pixel_multiple(config.model), data)
+    later = _world(config).report_cost(config.sample.steps, cost.r) if demo else 0.0
+    return Forecast(config, cost.step, later)
 
 
 def _farewell(config: TrainConfig, files: list[Path], output: Path) -> str:
@@ -200,7 +215,6 @@ def _world(config: TrainConfig) -> ModuleType:
 
 
 def _render_world(config: TrainConfig) -> None:
-    CONSOLE.print(f"Drawing the tiny world's training {kind_of(config.data).many} ...")
     _world(config).prepare(config.data.path)
 
 

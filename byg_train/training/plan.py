@@ -64,6 +64,12 @@ def shapes(config: TrainConfig, multiple: int, data: Dataset | None) -> Shapes:
     return Shapes(sizes, text, {size: image for size, (_, image) in counts.items()})
 
 
+def run_cost(config: TrainConfig, multiple: int, data: Dataset | None) -> Compute:
+    """What the run's steps cost, at its data's mean token count."""
+    s = shapes(config, multiple, data)
+    return compute(config, network(config.model), s.text, s.mean_image)
+
+
 def plan(config: TrainConfig, multiple: int, data: Dataset | None) -> Table:
     """The plan as a table of two columns."""
     table = Table(title=f"Plan of preset {config.preset}", show_header=False, title_justify="left")

@@ -21,9 +21,10 @@ from ..models.lora_file import expert_path, write_lora
 from ..objectives import objective_of
 from ..objectives.identity import IDENTITY
 from ..objectives.objective import StepOutput
-from ..progress import Progress
+from ..progress import CONSOLE, Progress
 from .assembly import Parts, assemble
 from .checkpoint import checkpoints, load_run, prune, read_about, save_run
+from .forecast import Forecast
 from .gradients import term_gradients
 from .metrics import Metrics
 from .microbatches import MicroBatch, by_expert, gradients, label, means
@@ -43,7 +44,13 @@ class TrainingError(RuntimeError):
 
 
 def train(
-    config: TrainConfig, data: Dataset, output: Path, *, device: str, resume: bool
+    config: TrainConfig,
+    data: Dataset,
+    output: Path,
+    *,
+    device: str,
+    resume: bool,
+    forecast: Forecast | None = None,
 ) -> list[Path]:
     """Run (or go on with) a training; returns the final LoRA's file, or those of a pair."""
     with stops_at_once(NOTHING_LOST):
@@ -59,6 +66,8 @@ def train(
             record = trainer.optimizer_step()
             trainer.metrics.write(record)
             progress.show(record, trainer.state.phase(config))
+            if forecast and (sentence := forecast.note(record, trainer.state.main_step)):
+                CONSOLE.print(sentence, highlight=False)
             trainer.write_what_is_due()
             if stop:
                 raise Interrupted(trainer.stopped(), 128 + stop[0])

@@ -22,7 +22,18 @@ from ..evaluate.true_pairs import goals_met
 from ..files import atomic
 from ..media.grid import labelled_grid
 from ..media.writer import write_picture
-from .measure import GALLERY, Editor, Method, Recolour, between_styles, drawn, measure, query
+from ..progress import Progress
+from .measure import (
+    GALLERY,
+    KINDS,
+    Editor,
+    Method,
+    Recolour,
+    between_styles,
+    drawn,
+    measure,
+    query,
+)
 from .scenes import Edit, caption, draw, training_edit
 
 # What the demo trains on: (edit type, source style, target style, share); None is any.
@@ -38,6 +49,8 @@ SHARES = (
     ("replace", None, None, 0.04),
 )
 ITEMS = 1600
+# Edits of each type in the report that follows on a training, and what judging one costs in F.
+QUERIES, JUDGED = 16, 10
 
 
 def prepare(folder: Path, items: int = ITEMS, seed: int = 0, *, pairs: bool = False) -> Path:
@@ -50,14 +63,15 @@ def prepare(folder: Path, items: int = ITEMS, seed: int = 0, *, pairs: bool = Fa
     rng, rows = random.Random(seed), []
     if (folder / "metadata.jsonl").exists():
         return folder
-    with atomic(folder) as temporary:
+    todo = [part[:3] for part in SHARES for _ in range(round(items * part[3]))]
+    with atomic(folder) as temporary, Progress(len(todo), "drawing") as progress:
         temporary.mkdir()
-        for kind, before, after, share in SHARES:
-            for _ in range(round(items * share)):
-                edit = _training_edit(rng, kind, before, after)
-                rows.append(write_item(temporary, len(rows), edit))
-                if pairs:
-                    rows[-1]["target_file_name"] = _write_target(temporary, len(rows) - 1, edit)
+        for kind, before, after in todo:
+            edit = _training_edit(rng, kind, before, after)
+            rows.append(write_item(temporary, len(rows), edit))
+            if pairs:
+                rows[-1]["target_file_name"] = _write_target(temporary, len(rows) - 1, edit)
+            progress.advance()
         for label in ("background", "style 3d → ink", "style ink → 3d", "colour"):
             rows.append(write_item(temporary, len(rows), query(rng, label), "test"))
         write_manifest(temporary, rows)
@@ -95,7 +109,12 @@ def _write_target(folder: Path, index: int, edit: Edit) -> str:
     return name
 
 
-def report(run: Path, device: str = "cpu", queries: int = 16) -> dict:
+def report_cost(steps: int, r: float) -> float:
+    """What `report` costs, in forwards of one item: F. A forward of the base costs r F."""
+    return len(KINDS) * QUERIES * (steps * (1 + r) + JUDGED)
+
+
+def report(run: Path, device: str = "cpu", queries: int = QUERIES) -> dict:
     """Measure a run on held-out names; write `report.json` and `report.png`, print the table."""
     editor, recolour = Editor(run / f"{run.name}.safetensors", device), Recolour()
     methods: dict[str, Method] = {

@@ -21,11 +21,12 @@ from rich.table import Table
 from ..data.manifest import write_manifest
 from ..files import atomic
 from ..media.writer import write_clip, write_picture
+from ..progress import Progress
 from ..training.validation import Film
 from .clips import FPS, KNOWN, ClipEdit, caption, draw, random_edit, training_edit
 from .demo import manifest_row
 from .measure import between_styles
-from .measure_clips import Editor, Example, Method, Recolour, drawn, goals, measure, query
+from .measure_clips import KINDS, Editor, Example, Method, Recolour, drawn, goals, measure, query
 from .names import HELD_OUT, SUBJECTS
 
 # What the demo trains on: (edit type, source style, target style, share); None is any.
@@ -38,6 +39,8 @@ SHARES = (
     ("colour", None, None, 0.24),
 )
 ITEMS = 500
+# Edits of each type in the report that follows on a training, and what judging one costs in F.
+QUERIES, JUDGED = 16, 10
 # Names that neither the base nor the report's queries know.
 STRANGE = tuple(name for name in SUBJECTS if name not in (*KNOWN, *HELD_OUT))
 
@@ -52,12 +55,13 @@ def prepare(folder: Path, items: int = ITEMS, seed: int = 0) -> Path:
     rng, rows = random.Random(seed), []
     if (folder / "metadata.jsonl").exists():
         return folder
-    with atomic(folder) as temporary:
+    todo = [part[:3] for part in SHARES for _ in range(round(items * part[3]))]
+    with atomic(folder) as temporary, Progress(len(todo), "drawing") as progress:
         temporary.mkdir()
-        for kind, before, after, share in SHARES:
-            for _ in range(round(items * share)):
-                edit = _training_edit(rng, kind, before, after)
-                rows.append(write_item(temporary, len(rows), edit))
+        for kind, before, after in todo:
+            edit = _training_edit(rng, kind, before, after)
+            rows.append(write_item(temporary, len(rows), edit))
+            progress.advance()
         for label in ("background", "style 3d → ink", "style ink → 3d", "colour"):
             rows.append(write_item(temporary, len(rows), query(rng, label), "test"))
         write_manifest(temporary, rows)
@@ -102,7 +106,12 @@ def write_lossless(path: Path, frames: np.ndarray) -> None:
 # ---------------------------------------------------------------- the report
 
 
-def report(run: Path, device: str = "cpu", queries: int = 16) -> dict:
+def report_cost(steps: int, r: float) -> float:
+    """What `report` costs, in forwards of one clip: F. A forward of the base costs r F."""
+    return len(KINDS) * QUERIES * (steps * (1 + r) + JUDGED)
+
+
+def report(run: Path, device: str = "cpu", queries: int = QUERIES) -> dict:
     """Measure a run on held-out names; write report.json, .png, .mp4 and .gif, print the tables."""
     editor, recolour = Editor(run / f"{run.name}.safetensors", device), Recolour()
     methods: dict[str, Method] = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -27,6 +27,7 @@ from ..evaluate.true_pairs import (
     remaining_error,
     style_statistics,
 )
+from ..progress import Progress
 from .names import COLOURS, CORNERS, EXTRAS, HELD_OUT, KNOWN, PATTERNS, STYLES, SUBJECTS, TINTS
 from .scenes import EDITED, Edit, Scene, caption, draw, object_mask, random_edit
 
@@ -153,12 +154,15 @@ def asked(rng: random.Random, label: str, edit: Any, recolour: Recolour, judge: 
     def stacked(scenes: list) -> np.ndarray:
         return np.stack([judge.flat(judge.drawn(scene)) for scene in scenes])
 
+    others = stacked(alike)
     recoloured = judge.flat(recolour(label, edit))[None]
     undone = stacked([edit.source, *judge.other_edits(edit)])
     return Query(
-        edit, stacked(alike), np.concatenate([undone, recoloured]),
-        stacked([*alike, *before, *changed]),
-    )  # fmt: skip
+        edit,
+        others,
+        np.concatenate([undone, recoloured]),
+        np.concatenate([others, stacked([*before, *changed])]),
+    )
 
 
 def _changed(edit: Edit) -> set[str]:
@@ -192,7 +196,7 @@ Method = Callable[[str, list[Edit]], list[np.ndarray]]
 class Judge(NamedTuple):
     """What pictures and clips measure in their own way."""
 
-    labels: Iterable[str]
+    labels: Collection[str]
     query: Callable[[random.Random, str], Any]  # a random edit of a label
     drawn: Callable[[Any], np.ndarray]  # of a scene or a clip
     flat: Callable[[np.ndarray], np.ndarray]  # a clip's frames become one picture
@@ -258,20 +262,27 @@ def measure(
         judge: of pictures or of clips.
     """
     scores, shown, recolour = {}, {}, recolour or Recolour()
-    for label in judge.labels:
-        rng = random.Random(f"{seed} {label}")
-        edits = [judge.query(rng, label) for _ in range(queries)]
-        outs = {name: method(label, edits) for name, method in methods.items()}
-        shown[label] = [
-            Example(e, {name: results[i] for name, results in outs.items()})
-            for i, e in enumerate(edits)
-        ]
-        each: dict[str, list[Score]] = {name: [] for name in methods}
-        for edit, results in shown[label]:
-            told = asked(rng, label, edit, recolour, judge)  # hundreds of pictures: one at a time
-            for name, out in results.items():
-                each[name].append(judge.score(told, out))
-        scores[label] = {name: mean(some) for name, some in each.items()}
+    # Every query by every method, and once more to be judged.
+    rounds = len(judge.labels) * queries * (len(methods) + 1)
+    with Progress(rounds, "measuring") as progress:
+        for label in judge.labels:
+            rng = random.Random(f"{seed} {label}")
+            edits = [judge.query(rng, label) for _ in range(queries)]
+            outs = {}
+            for name, method in methods.items():
+                outs[name] = method(label, edits)
+                progress.advance(queries)
+            shown[label] = [
+                Example(e, {name: results[i] for name, results in outs.items()})
+                for i, e in enumerate(edits)
+            ]
+            each: dict[str, list[Score]] = {name: [] for name in methods}
+            for edit, results in shown[label]:
+                told = asked(rng, label, edit, recolour, judge)  # hundreds of pictures: one by one
+                for name, out in results.items():
+                    each[name].append(judge.score(told, out))
+                progress.advance()
+            scores[label] = {name: mean(some) for name, some in each.items()}
     return scores, shown
 
 
