@@ -74,6 +74,7 @@ def run(settings: Path) -> Path:
     return output
 
 
+@pytest.mark.slow
 def test_it_trains(run: Path) -> None:
     file = read_lora(run / "run.safetensors")
     info = LoraInfo.from_metadata(file.metadata)
@@ -94,6 +95,7 @@ def test_it_plans(settings: Path) -> None:
     assert "16x16" in plan and "8 of text" in plan and "words alone" in plan
 
 
+@pytest.mark.slow
 def test_it_edits(run: Path, tiny_data: Path, tmp_path: Path) -> None:
     """The file that was written edits on its base, and at strength 0 otherwise."""
     pixels = []
@@ -110,6 +112,7 @@ def test_it_edits(run: Path, tiny_data: Path, tmp_path: Path) -> None:
     assert pixels[0] != pixels[1]
 
 
+@pytest.mark.slow
 def test_it_exports(run: Path, tmp_path: Path) -> None:
     byg("export", run, "--output", tmp_path / "out", "--name", "ink")
     names = {p.name for p in (tmp_path / "out").iterdir()}
