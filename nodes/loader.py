@@ -8,7 +8,7 @@ from typing import Any
 from comfy_api.v0_0_2 import io, ui
 
 from ..byg_train.family import family_of
-from ..byg_train.models.lora_file import LoraInfo
+from ..byg_train.models.lora_file import COMFY_SAMPLERS, LoraInfo
 from .host import lora as host
 from .host.sampling import set_shift, show_text
 from .host.source import leave_out_source, place_source
@@ -19,8 +19,6 @@ NAME = "ByG Loader"
 ERROR, WARN = "error", "warn"
 POSITIONS = {"auto": None, "own index": "index", "shared with the target": "shared"}
 TRAINED, AS_IS = "as trained", "as the model is"
-# What the LoRA's file calls a sampler -> ComfyUI's name.
-SAMPLERS = {None: "euler", "euler": "euler", "unipc": "uni_pc"}
 # How many names of an overlong list a message shows.
 SHOWN = 3
 
@@ -218,7 +216,8 @@ def _shift(info: LoraInfo) -> float:
 
 def _facts(info: LoraInfo, alone: bool) -> list[str]:
     """What an artist sets elsewhere, and what the LoRA was taught."""
-    how = f"sample with {info.sample_steps} steps, {SAMPLERS[info.sampler]}, simple, {_cfg(info)}"
+    sampler = COMFY_SAMPLERS[info.sampler]
+    how = f"sample with {info.sample_steps} steps, {sampler}, simple, {_cfg(info)}"
     if info.guidance_sample is not None:
         how += f", guidance {info.guidance_sample:g} (set by ByG Image Edit)"
     lines = [

@@ -66,7 +66,6 @@ def card(
     }
     preview = f"\n![source, edit, edited back, one-step prediction]({quote(name)}.png)\n"
     preview += f"\n[The same as a film]({quote(name)}.mp4)\n" if has_film else ""
-    example = info.instructions[0] if info.instructions else "what to change"
     single = f" Only the {info.expert}-noise expert has a LoRA: add `--single-expert`."
     template = TEMPLATES / ("clip.md" if family.is_video else "picture.md")
     return Template(template.read_text(encoding="utf-8")).substitute(
@@ -79,7 +78,7 @@ def card(
         files=_listed(files),
         comfyui=_comfyui(info, name, experts),
         file=shlex.quote(files[0]),
-        instruction=shlex.quote(example),
+        instruction=shlex.quote(info.instruction or "what to change"),
         single=single if set(experts) < set(BOTH) else "",
         pipeline=family.publishing.pipeline,
         settings="\n".join(f"| {name} | {value} |" for name, value in _settings(info, family)),

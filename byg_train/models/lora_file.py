@@ -27,6 +27,8 @@ A, B = ".lora_A.weight", ".lora_B.weight"
 # A block, the module in it (or outside of any), which of its tensors.
 NAME = re.compile(r"(blocks\.\d+\.|)(.+)(\.lora_[AB]\.weight)")
 VERSION = 1
+# What a file calls a sampler -> ComfyUI's name.
+COMFY_SAMPLERS = {None: "euler", "euler": "euler", "unipc": "uni_pc"}
 
 
 class LoraFile(NamedTuple):
@@ -167,6 +169,11 @@ class LoraInfo:
     cfg_low: float | None = None  # of the low-noise expert; None: as `cfg`
     negative: str | None = None
 
+    @property
+    def instruction(self) -> str:
+        """The one that stands for the LoRA; empty where none is recorded."""
+        return self.instructions[0] if self.instructions else ""
+
     def to_metadata(self) -> dict[str, str]:
         """Strings for the safetensors header: byg.*, and what LoRA managers look for."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
@@ -233,7 +240,7 @@ def _modelspec(info: LoraInfo) -> dict[str, str]:
     """Stability's modelspec 1.0, which LoRA managers show."""
     family = family_of(info.family)
     kind, source = ("video", "clip") if family.is_video else ("image", "picture")
-    title = info.instructions[0] if info.instructions else f"{kind} edit"
+    title = info.instruction or f"{kind} edit"
     return {
         "modelspec.sai_model_spec": "1.0.0",
         "modelspec.architecture": f"{family.lora.architecture}/lora",

@@ -35,10 +35,10 @@ class HostFamily:
     """ComfyUI's names of its models; subclasses are other models."""
     place_source: Callable[[ModelPatcher, str], None]
     """(clone, reference mode) -> patch it so that source tokens stand where training had them."""
-    leave_out_source: Callable[[ModelPatcher], None]
-    """(clone) -> patch the network of a pair that has no LoRA: it has never seen a source."""
     open_embedded: Callable[[Path], Parts]
     """(folder) -> the small base that ships with ByG, which no stock loader opens."""
+    leave_out_source: Callable[[ModelPatcher], None] = lambda model: None
+    """(clone) -> patch the network of a pair that has no LoRA: it has never seen a source."""
 
 
 @cache

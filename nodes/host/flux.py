@@ -23,12 +23,8 @@ def _shared(args: dict[str, Tensor]) -> dict[str, Tensor]:
     return {**args, "img_ids": ids}
 
 
-def _leave_out(model: ModelPatcher) -> None:
-    """There is one network."""
-
-
 def _open(folder: Path) -> Parts:
     return Parts(tiny.load_model(folder), tiny.load_clip(folder), tiny.load_vae(folder))
 
 
-HOST = HostFamily(("Flux",), _place, _leave_out, _open)
+HOST = HostFamily(("Flux",), _place, _open)

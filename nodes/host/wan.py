@@ -101,4 +101,4 @@ def _open(folder: Path) -> Parts:
     return Parts(high, tiny_wan.load_clip(folder), tiny_wan.load_vae(folder), low)
 
 
-HOST = HostFamily(("WAN21", "WAN22"), _place, _leave_out, _open)
+HOST = HostFamily(("WAN21", "WAN22"), _place, _open, _leave_out)

@@ -72,7 +72,6 @@ def _embedded(info: LoraInfo, name: str) -> Graph:
 
     `ByG Loader` takes guidance and shift from the LoRA.
     """
-    told = _instruction(info)
     note = (
         f"## {name}\n\nAn image-editing LoRA for the small base that ships with ByG. It needs the "
         f"ByG nodes. Put `{name}.safetensors` into `models/loras`, choose an example, write what "
@@ -80,12 +79,12 @@ def _embedded(info: LoraInfo, name: str) -> Graph:
     )
     widgets = {
         "ByG_Loader": {"lora_name": f"{name}.safetensors"},
-        "Instruction": {"text": told},
+        "Instruction": {"text": info.instruction},
         "KSampler": {"steps": info.sample_steps},
         "SaveImage": {"filename_prefix": f"ByG/{name}"},
         "Note": {"text": note},
     }
-    if drawn := DRAWN.match(told):
+    if drawn := DRAWN.match(info.instruction):
         widgets["ByG_TinyWorld"] = {"style": drawn[1]}
     return Graph(family_of(info.family).embedded.example, widgets)
 
@@ -109,7 +108,7 @@ def _stock(info: LoraInfo, name: str, base: str) -> Graph:
             "height": info.resolution,
         },
         "ImageScaleToTotalPixels": {"megapixels": max(megapixels, LEAST_MEGAPIXELS)},
-        "CLIPTextEncode": {"text": _instruction(info)},
+        "CLIPTextEncode": {"text": info.instruction},
         "FluxGuidance": {"guidance": info.guidance_sample or 0.0},
         "KSampler": {"steps": info.sample_steps},
         "SaveImage": {"filename_prefix": name},
@@ -128,10 +127,6 @@ def _shifts(info: LoraInfo) -> tuple[float, float]:
     if mu < 0:
         raise ConfigError(f"sample.shift {info.sample_shift}: ComfyUI's FLUX nodes take 1 or more")
     return mu, mu
-
-
-def _instruction(info: LoraInfo) -> str:
-    return info.instructions[0] if info.instructions else ""
 
 
 def _known(info: LoraInfo) -> str:

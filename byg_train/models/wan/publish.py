@@ -8,15 +8,13 @@ from typing import Any
 
 from ...family import Graph, family_of, is_embedded
 from ..locate import public_name
-from ..lora_file import LoraInfo
+from ..lora_file import COMFY_SAMPLERS, LoraInfo
 from .files import PAIR, expert_names
 from .known import A14B, MULTIPLE_5B, TI2V_5B, WAN22
 
 HERE = Path(__file__).parent
 # What the graphs that are filled in call their films.
 FILMS = re.compile(r"ByG/(?:tiny_)?clip")
-# The samplers by ComfyUI's names.
-SAMPLERS = {None: "euler", "euler": "euler", "unipc": "uni_pc"}
 
 
 def licence(base: str) -> tuple[dict[str, str], str] | None:
@@ -49,7 +47,7 @@ def graph(info: LoraInfo, name: str, files: list[str]) -> Graph | None:
         return None
     widgets: dict[str, dict[str, Any]] = {
         "ByG_Loader": {"lora_name": files[0]},
-        "Instruction": {"text": info.instructions[0] if info.instructions else ""},
+        "Instruction": {"text": info.instruction},
         "Negative (for cfg above 1)": {"text": info.negative or ""},
         "ByG_VideoEdit": {"fps": info.fps or 16.0},
         "Note": {"text": _note(info, name, files)},
@@ -80,7 +78,7 @@ def _base_files(info: LoraInfo) -> dict[str, str] | None:
 
 def _sampling(info: LoraInfo) -> dict[str, dict[str, Any]]:
     """The widgets of the samplers."""
-    cfg, sampler = 1.0 if info.cfg is None else info.cfg, SAMPLERS[info.sampler]
+    cfg, sampler = 1.0 if info.cfg is None else info.cfg, COMFY_SAMPLERS[info.sampler]
     if info.boundary is None:
         return {"KSampler": {"steps": info.sample_steps, "cfg": cfg, "sampler_name": sampler}}
     low = cfg if info.cfg_low is None else info.cfg_low
