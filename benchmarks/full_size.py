@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from byg_train.config import TrainConfig, build_config, load_preset, merged
 from byg_train.core.roles import EditBatch
 from byg_train.core.schedule import Draw, draw_t_within, time_grid
+from byg_train.machine import resolve_dtype
 from byg_train.models.backbone import Backbone, Text
 from byg_train.models.flux.backbone import FluxBackbone
 from byg_train.models.lora import LoraBank
@@ -182,6 +183,7 @@ def peak_bytes() -> float:
 def measure(case: Case, folder: Path, device: str, tiny: bool) -> Row:
     """Run a case; a pass of every kind goes first, for what is slower the first time."""
     config = build_config(merged(load_preset(case.preset), {"data": {"frames": case.frames}}))
+    config = config.with_dtype(resolve_dtype(config.model.dtype, device))
     for part in EMPTY:
         (folder / part).mkdir(parents=True)
     backbone, m = BUILD[config.model.family](config, folder, device, tiny), config.method

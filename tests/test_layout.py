@@ -21,19 +21,29 @@ PACKAGE = ROOT / "byg_train"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 
 # Room of the package (a folder, or a file beside them) -> the rooms it may import from.
-BASICS = {"config", "family", "files", "progress"}
+BASICS = {"config", "family", "files", "machine", "progress"}
 ROOMS = {
     "__init__": set(),
     "family": set(),
     "files": set(),
+    "machine": set(),
     "progress": set(),
     "local_server": set(),
     "core": set(),
     "config": {"family"},
     "objectives": {"config", "core"},
     "media": {"config", "files"},
-    "models": {"config", "core", "family", "files"},
-    "data": {"config", "core", "family", "files", "local_server", "media", "models"},
+    "models": {"config", "core", "family", "files", "machine"},
+    "data": {
+        "config",
+        "core",
+        "family",
+        "files",
+        "local_server",
+        "machine",
+        "media",
+        "models",
+    },
     "training": BASICS | {"core", "data", "media", "models", "objectives"},
     "evaluate": {"config", "data", "files", "media"},
     "editing": {"config", "core", "data", "family", "media", "models", "training"},
@@ -68,6 +78,7 @@ HEAVY = {
 PURE = {
     "family": set(),
     "files": set(),
+    "machine": {"torch"},
     "core.flow": {"torch"},
     "core.schedule": {"torch"},
     "core.losses": {"torch"},

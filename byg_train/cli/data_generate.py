@@ -19,6 +19,7 @@ from ..data.prompt_templates import (
     shots,
 )
 from ..data.styles import style_words
+from ..machine import resolve_dtype
 from ..media.fit import Size, buckets, nearest_bucket
 from ..models.backbone import pixel_multiple, resolve_base
 from .data_check import base_settings
@@ -56,6 +57,8 @@ def run_generate(flags: GenerateFlags) -> None:
         raise ConfigError(f"style {flags.style!r}: wanted the name of a folder, such as photo")
     usual = found_kind(flags.root) if flags.root.is_dir() else PICTURES
     config = base_settings(flags.preset, flags.model, flags.assignments, usual)
+    device = resolve_device(flags.device)
+    config = config.with_dtype(resolve_dtype(config.model.dtype, device))
     kind = kind_of(config.data)
     size = _size(flags.size, config, kind)
     words = style_words(flags.root, flags.style, flags.templates, kind)
@@ -65,7 +68,6 @@ def run_generate(flags: GenerateFlags) -> None:
     if len(todo) < len(wanted):
         typer.echo(f"{len(wanted) - len(todo)} of {len(wanted)} are there already", err=True)
     if todo:
-        device = resolve_device(flags.device)
         resolve_base(config.model)
         cache = config.data.cache or flags.root / ".byg_cache"
         draw(words.folder, {shot: recipes[shot] for shot in todo}, config, size, cache, device)

@@ -21,6 +21,7 @@ from ..data.pairs import for_objective
 from ..data.rows import layouts
 from ..family import family_of, is_embedded
 from ..files import atomic
+from ..machine import resolve_dtype
 from ..models.backbone import pixel_multiple, resolve_base
 from ..models.lora_file import read_lora
 from ..progress import CONSOLE
@@ -66,20 +67,20 @@ def run_training(flags: Flags, run: Run) -> None:
         _explain_needs(config)
         raise typer.Exit(2)
     if run.dry_run:
-        _dry_run(config, demo)
+        _dry_run(config.with_dtype(_planned_dtype(config, run.device)), demo)
         return
     output = (run.output or Path("runs") / config.preset).resolve()
     with interruption_explained():
         with stops_at_once(NOTHING_LOST):
-            config, data = _checked(config, output, demo, run.resume)
             device = resolve_device(run.device)
+            config, data = _checked(config, output, device, demo, run.resume)
         # A start that failed leaves measurements behind, which `resume` clears away.
         resume = run.resume or (output / CONFIG).exists()
         _train(config, data, output, device, resume, demo)
 
 
 def _checked(
-    config: TrainConfig, output: Path, demo: bool, resume: bool
+    config: TrainConfig, output: Path, device: str, demo: bool, resume: bool
 ) -> tuple[TrainConfig, Dataset]:
     """The run's data, and its configuration with where they are."""
     _check_machine(config)
@@ -91,7 +92,8 @@ def _checked(
     multiple = pixel_multiple(config.model)
     data = for_objective(load_shown(config.data, multiple), config, multiple)
     check_output(output, config, resume=resume)
-    check_disk(config, disk_need(config, shapes(config, multiple, data), all_items(data)), output)
+    here = config.with_dtype(resolve_dtype(config.model.dtype, device))
+    check_disk(config, disk_need(here, shapes(config, multiple, data), all_items(data)), output)
     resolve_base(config.model)
     _check_warmup(config)
     return config, data
@@ -216,6 +218,14 @@ def _world(config: TrainConfig) -> ModuleType:
 
 def _render_world(config: TrainConfig) -> None:
     _world(config).prepare(config.data.path)
+
+
+def _planned_dtype(config: TrainConfig, device: str) -> str:
+    """What a plan counts in: this device's type, but a GPU's where a large base has no GPU here."""
+    found = resolve_device(device)
+    if device == "auto" and found == "cpu" and not is_embedded(config.model.path):
+        return config.model.dtype
+    return resolve_dtype(config.model.dtype, found)
 
 
 def _dry_run(config: TrainConfig, demo: bool) -> None:

@@ -76,6 +76,11 @@ class TrainConfig(Section):
                 )
         return self
 
+    def with_dtype(self, dtype: str) -> TrainConfig:
+        """The same run in another `model.dtype`."""
+        model = self.model.model_copy(update={"dtype": dtype})
+        return self.model_copy(update={"model": model})
+
 
 PRESETS = {p.stem: p for p in sorted(PRESET_FOLDER.glob("*.toml"))}
 

@@ -30,8 +30,11 @@ class ModelConfig(Section):
     """For a single file: hub id or folder with the text encoders, tokenizers and VAE."""
     revision: str | None = None
     """Hub revision (branch, tag or commit)."""
-    dtype: Literal["bfloat16", "float32"] = "bfloat16"
-    """Type of the frozen weights and of the matrix products. LoRA, losses and EMA are float32."""
+    dtype: Literal["auto", "bfloat16", "float32"] = "auto"
+    """Type of the frozen weights and of the matrix products. LoRA, losses and EMA are float32.
+
+    `auto`: bfloat16 where the GPU or CPU computes it in hardware, else float32.
+    """
     text_len: int = Field(256, ge=8, le=512)
     """Tokens of a text. ComfyUI pads FLUX's to 256 and padding attends: keep 256 for FLUX.1-dev."""
     reference_mode: Literal["index", "shared"] = "index"

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ..config import ModelConfig
 from ..family import family_of
+from ..machine import resolve_dtype
 
 # Prompt embeddings of a batch: named tensors, batch first, of fixed shape per model.
 Text = dict[str, Tensor]
@@ -58,6 +59,7 @@ class Backbone(Protocol):
 
 def load_backbone(config: ModelConfig, device: str) -> Backbone:
     """Build the backbone of `model.family`, of whose code and libraries alone anything loads."""
+    config = config.model_copy(update={"dtype": resolve_dtype(config.dtype, device)})
     return family_of(config.family).bases.load(config, device)
 
 

@@ -168,6 +168,7 @@ class LoraInfo:
     cfg: float | None = None  # classifier-free guidance against `negative`; None: 1, which is none
     cfg_low: float | None = None  # of the low-noise expert; None: as `cfg`
     negative: str | None = None
+    dtype: str | None = None  # that the base was computed in while it was trained
 
     @property
     def instruction(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection
 from functools import partial
 from pathlib import Path
@@ -16,15 +17,36 @@ from ..core.roles import Roles, Velocity
 from ..data.batches import Batches, collate, to_device
 from ..data.cache import Cache
 from ..family import family_of, is_embedded
+from ..machine import preferred_dtype, resolve_dtype
 from ..models.backbone import Backbone, Text, load_backbone
 from ..models.lora import LoraBank
 from ..models.lora_file import expert_paths, read_lora
 from ..progress import Progress
 from .optimizer import build_optimizer
+from .run_folder import own_dtype
 from .validation import HeldOut
 
 if TYPE_CHECKING:
     from ..data.items import Dataset
+
+log = logging.getLogger("byg_train")
+
+
+def settle_dtype(config: TrainConfig, run: Path, device: str, *, resume: bool) -> TrainConfig:
+    """The run with the type that it computes in: a resumed one keeps its own on any machine."""
+    own, here = own_dtype(run) if resume else None, preferred_dtype(device)
+    dtype = resolve_dtype(own or config.model.dtype, device)
+    if own and own != here.dtype and config.model.dtype == "auto":
+        log.warning(
+            "this run was begun in %s and goes on in it, as the same run; a new one would use %s "
+            "here (%s) and can start from this one's LoRA: --set warmup.lora=FILE",
+            own,
+            here.dtype,
+            here.why,
+        )
+    elif config.model.dtype == "auto":
+        log.info("computing in %s: %s", dtype, here.why)
+    return config.with_dtype(dtype)
 
 
 class Model(NamedTuple):

@@ -22,6 +22,7 @@ from ..core.flow import noised
 from ..core.roles import EditBatch, Roles, Text, Velocity
 from ..core.schedule import Draw, draw_t, time_grid
 from ..family import EMBEDDED
+from ..machine import resolve_dtype
 from ..models.backbone import Backbone, load_backbone
 from ..objectives import SUPERVISED, objective_of
 from ..objectives.identity import IDENTITY
@@ -205,10 +206,9 @@ def measure(config: TrainConfig, device: str, batch: int, repeats: int) -> Repor
 def _setting(config: TrainConfig, device: str, batch: EditBatch, repeats: int) -> str:
     cuda, shape = device != "cpu", "x".join(map(str, batch.x.shape))
     where = torch.cuda.get_device_name() if cuda else f"{torch.get_num_threads()} threads"
-    return (
-        f"{config.model.path}, {config.model.dtype}, latents {shape}, preset {config.preset}; "
-        f"{device}, {where}, torch {torch.__version__}; medians of {repeats} interleaved rounds"
-    )
+    what = f"{config.model.path}, {resolve_dtype(config.model.dtype, device)}, latents {shape}"
+    how = f"torch {torch.__version__}; medians of {repeats} interleaved rounds"
+    return f"{what}, preset {config.preset}; {device}, {where}, {how}"
 
 
 def run(

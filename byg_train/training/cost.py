@@ -35,6 +35,8 @@ SUSTAINED = 0.4
 # Two cores with bf16 instructions on the embedded world; 0.085 over a demo of 400 steps, 376 s.
 CPU_TFLOPS = 0.1
 
+# Bytes of a number; "auto", where no machine has resolved it, is what all these GPUs compute in.
+DTYPE_BYTES = {"bfloat16": 2, "float32": 4, "auto": 2}
 # Tensors of a token's width that backward keeps per block, and that recomputing one block needs.
 KEPT_PER_BLOCK, RECOMPUTED = 25, 50
 
@@ -141,7 +143,7 @@ def memory(config: TrainConfig, net: Network, text: int, image: int, pixels: int
 
     The staged step holds one graph at a time.
     """
-    size = 2 if config.model.dtype == "bfloat16" else 4
+    size = DTYPE_BYTES[config.model.dtype]
     lora = _lora_parameters(config, net)
     moments = 8 if config.optimizer.name == "adamw" else 2
     tokens = net.sequence(text, image, source=True)
@@ -171,7 +173,7 @@ class Disk(NamedTuple):
 def disk(config: TrainConfig, net: Network, text: int, images: list[float], texts: int) -> Disk:
     """`images`: image tokens of every picture; `texts`: how many different texts are embedded."""
     lora, train = _lora_parameters(config, net), config.train
-    size = 2 if config.model.dtype == "bfloat16" else 4
+    size = DTYPE_BYTES[config.model.dtype]
     adam = 2 if config.optimizer.name == "adamw" else 0.5
     copies = 1 + adam + (0 if config.method.ema_decay is None else 1)
     return Disk(

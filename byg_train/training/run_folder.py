@@ -16,6 +16,7 @@ from ..config import NULL, ConfigError, TrainConfig, build_config, read_settings
 from ..family import family_of, is_embedded
 from ..files import atomic
 from ..models.lora_file import LoraInfo
+from .checkpoint import checkpoints, read_about
 
 if TYPE_CHECKING:
     from ..data.items import Dataset
@@ -83,12 +84,24 @@ def check_output(run: Path, config: TrainConfig, *, resume: bool) -> None:
             f"--output {run} already holds a run; add --resume to go on with it, "
             "or choose another --output"
         )
-    changed = differences(read_config(run), config)
+    before, own = read_config(run), own_dtype(run)
+    if own:  # "auto" goes on in the run's own type; any other word must be that type
+        before = before.with_dtype("auto" if config.model.dtype == "auto" else own)
+    changed = differences(before, config)
     if changed:
         raise ConfigError(
             f"--output {run} holds a run with other settings: {'; '.join(changed)}. "
             "Resume with the run's own settings, or choose another --output"
         )
+
+
+def own_dtype(run: Path) -> str | None:
+    """The type that a run's newest checkpoint was computed in; None if there is none, or no word.
+
+    The run's settings may say "auto", which need not mean the same on this machine.
+    """
+    saved = checkpoints(run / "checkpoints")
+    return read_about(saved[-1]).get("dtype") if saved else None
 
 
 def _holds_weights(run: Path) -> bool:
@@ -167,6 +180,7 @@ def lora_info(config: TrainConfig, data: Dataset, multiple: int, steps: int) -> 
         cfg=config.sample.cfg,
         cfg_low=config.sample.cfg_low,
         negative=config.sample.negative,
+        dtype=None if config.model.dtype == "auto" else config.model.dtype,
     )
 
 

@@ -22,7 +22,7 @@ from ..objectives import objective_of
 from ..objectives.identity import IDENTITY
 from ..objectives.objective import StepOutput
 from ..progress import CONSOLE, Progress
-from .assembly import Parts, assemble
+from .assembly import Parts, assemble, settle_dtype
 from .checkpoint import checkpoints, load_run, prune, read_about, save_run
 from .forecast import Forecast
 from .gradients import term_gradients
@@ -55,6 +55,7 @@ def train(
     """Run (or go on with) a training; returns the final LoRA's file, or those of a pair."""
     with stops_at_once(NOTHING_LOST):
         remove_half_written(output)
+        config = settle_dtype(config, output, device, resume=resume)
         trainer = Trainer(config, data, output, assemble(config, data, output, device))
         if resume:
             trainer.resume()
@@ -243,6 +244,7 @@ class Trainer:
         folder = self.output / "checkpoints" / f"step-{self.state.step:06d}"
         if not folder.exists():
             about = {"counters": asdict(self.state), "data": self.data.fingerprint}
+            about["dtype"] = self.config.model.dtype
             save_run(folder, self.bank, self.optimizer, self.generator, about)
             prune(folder.parent, self.config.train.keep_checkpoints)
         return folder

@@ -34,6 +34,7 @@ from .train_vae import (
     Canvas,
     Clock,
     learning_rate,
+    mixed_precision,
     scene_batch,
     train_vae,
     update_average,
@@ -149,7 +150,7 @@ def train_flow(
             break
         eps, t = torch.randn(x.shape, generator=g), _draw_t(batch, g)
         x_t = (1 - t)[:, None, None] * x + t[:, None, None] * eps
-        with torch.autocast("cpu", torch.bfloat16):
+        with mixed_precision():
             v = compiled(x_t, t, torch.ones(batch), net.texts(tokens), _ids(canvas)).float()
         loss = F.mse_loss(v, eps - x)
         optimizer.param_groups[0]["lr"] = learning_rate(clock.done, 1.5e-3, step)
@@ -180,7 +181,7 @@ def distil_guidance(net: Net, pool: Pool, minutes: float, g: torch.Generator, ba
         eps, t = torch.randn(x.shape, generator=g), _draw_t(batch, g)
         w, ids = 1 + 3 * torch.rand(batch, generator=g), _ids(canvas)
         x_t = (1 - t)[:, None, None] * x + t[:, None, None] * eps
-        with torch.autocast("cpu", torch.bfloat16):
+        with mixed_precision():
             with torch.no_grad():
                 texts = teacher.texts(tokens)
                 nothing = tuple(e.expand(batch, *e.shape[1:]) for e in teacher.texts(empty))

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
+from ..machine import preferred_dtype
 from ..media.pixels import to_batch
 from .scenes import CANVASES, base_scene, draw
 
@@ -40,6 +41,12 @@ def update_average(shadow: nn.Module, live: nn.Module, step: int, decay: float =
 def learning_rate(done: float, peak: float, step: int) -> float:
     """Linear warm-up over 200 steps, flat, then a linear fall over the last 40 % of the time."""
     return peak * min(1.0, (step + 1) / 200, max(0.02, (1 - done) / 0.4))
+
+
+def mixed_precision() -> torch.autocast:
+    """bfloat16 for the matrix products where the CPU computes it in hardware, else nothing."""
+    fast = preferred_dtype("cpu").dtype == "bfloat16"
+    return torch.autocast("cpu", torch.bfloat16, enabled=fast)
 
 
 def scene_batch(rng: random.Random, size: int, canvas: Canvas) -> tuple[Tensor, list]:
@@ -76,7 +83,7 @@ def train_vae(minutes: float, seed: int) -> AutoencoderKL:
         x, _ = scene_batch(rng, 16, CANVASES[0])
         # Users' pictures are not centred: let no pixel have a place of its own.
         x = x.roll((rng.randint(-4, 4), rng.randint(-4, 4)), (2, 3))
-        with torch.autocast("cpu", torch.bfloat16):
+        with mixed_precision():
             y, kl = through(x.to(memory_format=torch.channels_last))
         loss = F.l1_loss(y.float(), x) + F.mse_loss(y.float(), x) + 1e-6 * kl.float().mean()
         optimizer.param_groups[0]["lr"] = learning_rate(clock.done, 1.5e-3, step)

@@ -33,7 +33,7 @@ from ..core.flow import noised
 from ..core.schedule import Span, draw_t_within
 from ..media.pixels import to_batch
 from .clips import EDIT_TYPES, base_clip, caption, draw, random_edit
-from .train_vae import update_average
+from .train_vae import mixed_precision, update_average
 from .train_wan_vae import LATENT_CHANNELS, train_vae
 from .words import TEXT_LEN, build_tokenizers
 
@@ -155,7 +155,7 @@ def train_flow(
     for step, (clips, tokens) in zip(range(phase.steps), pool.batches(phase.batch), strict=False):
         x = clips[:, :, : phase.frames]
         eps, t = torch.randn(x.shape, generator=g), _draw_t(phase.span, phase.batch, g)
-        with torch.autocast("cpu", torch.bfloat16):
+        with mixed_precision():
             v = transformer(noised(x, eps, t), 1000 * t, words(*tokens), return_dict=False)[0]
         loss = F.mse_loss(v.float(), eps - x)
         left = (1 - step / phase.steps) / phase.fall

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
+from ...machine import preferred_dtype
 from .. import DataError
 from .client import Reply, need
 
@@ -37,7 +38,8 @@ class LocalModel:
             self._processor = _processor(name)
             self._model = AutoModelForImageTextToText.from_pretrained(
                 name,
-                dtype="auto",
+                # As the file has it, but where that would be emulated.
+                dtype="auto" if preferred_dtype(device).dtype == "bfloat16" else "float32",
                 use_safetensors=True,  # never pickled weights
                 device_map="auto" if device == "cuda" else device,
             ).eval()
