@@ -5,7 +5,6 @@ from __future__ import annotations
 import collections
 import errno
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -530,7 +529,7 @@ def test_being_stopped_before_the_first_step_loses_nothing(
     command += ["--set", f"data.cache={tmp_path / 'cache'}"]
 
     def stop(*_: object, **__: object) -> None:
-        os.kill(os.getpid(), signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
         pytest.fail("it went on")
 
     monkeypatch.setattr(where, name, stop)
@@ -550,7 +549,7 @@ def test_being_stopped_while_measuring_says_that_training_is_done(
 
     prepare = demo.prepare
     monkeypatch.setattr(demo, "prepare", lambda folder: prepare(folder, items=30))
-    monkeypatch.setattr(demo, "report", lambda *_: os.kill(os.getpid(), signal.SIGINT))
+    monkeypatch.setattr(demo, "report", lambda *_: signal.raise_signal(signal.SIGINT))
     where = ["--model", tiny_base, "--output", tmp_path / "mine", "--device", "cpu"]
     sets = [part for a in (*SMALL, "warmup.lora=null") for part in ("--set", a)]
     result = byg("--preset", "demo", "--steps", 1, *where, *sets)

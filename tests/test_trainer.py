@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -127,7 +126,7 @@ def test_a_resumed_run_equals_the_uninterrupted_one_bitwise(
         record = real(self)
         calls.append(1)
         if len(calls) in (1, 4):  # once in the warm-up, once in the method
-            os.kill(os.getpid(), signal.SIGTERM)
+            signal.raise_signal(signal.SIGTERM)
         return record
 
     monkeypatch.setattr(Trainer, "optimizer_step", interrupted)
@@ -351,7 +350,7 @@ def test_being_stopped_while_encoding_loses_nothing(
 
     def encode(self: Cache, turn: Turn) -> None:
         if len(encoded) == 1:
-            os.kill(os.getpid(), number)
+            signal.raise_signal(number)
         encoded.append(len(turn.items))
         real(self, turn)
 
@@ -376,7 +375,7 @@ def test_being_stopped_names_the_files_there_are(
     def stopped(self: Trainer) -> dict:
         record = real(self)
         if self.state.step in (1, 5):  # in the warm-up of 2, and between checkpoints
-            os.kill(os.getpid(), signal.SIGTERM)
+            signal.raise_signal(signal.SIGTERM)
         return record
 
     monkeypatch.setattr(Trainer, "optimizer_step", stopped)
@@ -400,7 +399,7 @@ def test_being_stopped_in_the_last_look_leaves_the_lora(
 
     def look(self: Trainer) -> None:
         if self.state.step == 6:
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
         real(self)
 
     monkeypatch.setattr(Trainer, "look", look)
@@ -459,7 +458,7 @@ def test_the_curve_goes_on_with_an_interrupted_seed(
     def stopped(self: Trainer) -> dict:
         taken.append(self.state.step)
         if len(taken) == 4:
-            os.kill(os.getpid(), signal.SIGTERM)
+            signal.raise_signal(signal.SIGTERM)
         return real(self)
 
     monkeypatch.setattr(Trainer, "optimizer_step", stopped)

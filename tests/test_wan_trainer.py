@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -291,7 +290,7 @@ def test_a_resumed_run_equals_the_uninterrupted_one_bitwise(
         record = real(self)
         calls.append(1)
         if len(calls) in (1, 4):  # once in the warm-up, once in the method
-            os.kill(os.getpid(), signal.SIGTERM)
+            signal.raise_signal(signal.SIGTERM)
         return record
 
     monkeypatch.setattr(Trainer, "optimizer_step", interrupted)
