@@ -9,12 +9,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
 from lanes import pytest_collection_modifyitems, pytest_runtest_setup  # noqa: F401  hooks
 
 if TYPE_CHECKING:
     from comfy_server import Server
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# No test asserts a time: neither how long an example takes, nor how long it takes to draw one.
+settings.register_profile(
+    "any machine", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("any machine")
 
 
 @pytest.fixture(scope="session")

@@ -57,7 +57,7 @@ seeds = st.integers(0, 2**31)
 
 
 @given(counts=counts, size=sizes, seed=seeds, epoch=st.integers(0, 5))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_an_epoch_takes_every_item_once_apart_from_fill_ups(
     counts: list[int], size: int, seed: int, epoch: int
 ) -> None:
@@ -79,7 +79,7 @@ def test_an_epoch_takes_every_item_once_apart_from_fill_ups(
 
 
 @given(counts=counts, size=sizes, seed=seeds, k=st.integers(0, 1000))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_a_batch_depends_on_seed_and_k_alone(
     counts: list[int], size: int, seed: int, k: int
 ) -> None:

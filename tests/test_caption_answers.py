@@ -6,7 +6,7 @@ import json
 
 import pytest
 from chat_server import UNUSABLE, USABLE, Asked, good_fields
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from byg_train.data.vlm.answers import EDIT_FIELDS, AnswerError, read_clip, read_edit, read_fields
@@ -34,7 +34,6 @@ def flat(fields: dict[str, str]) -> dict[str, str]:
     }
 
 
-@settings(deadline=None)
 @given(answers, prose, prose, st.booleans(), st.sampled_from([None, 1, "\t"]))
 @example(GOOD, "{", '{"', False, None)
 @example(GOOD, '"', "'''", True, 2)
@@ -48,7 +47,6 @@ def test_whatever_stands_around_an_answer_it_is_found(
     assert read_fields(f"```json\n[{answer}]\n```", False, EDIT_FIELDS) == flat(fields)
 
 
-@settings(deadline=None)
 @given(answers, st.integers(0, 400))
 @example({**dict.fromkeys(EDIT_FIELDS, "0"), "src_caption": "00}"}, 107)
 @example({**dict.fromkeys(EDIT_FIELDS, "0"), "src_caption": '\\"} 0'}, 110)
@@ -65,7 +63,6 @@ def test_an_answer_that_was_cut_is_never_completed(fields: dict[str, str], kept:
                 read_fields(answer[:kept], was_told, EDIT_FIELDS)
 
 
-@settings(deadline=None)
 @given(st.text(max_size=200) | st.text('{}[]":,\\ abe\n', max_size=200), st.booleans())
 def test_nothing_that_is_said_breaks_the_reader(said: str, cut: bool) -> None:
     with pytest.raises(AnswerError) as refused:
@@ -88,7 +85,6 @@ def test_a_hostile_answer_is_refused_soon(what: str) -> None:
         read_edit(HOSTILE[what], False, OFFER)
 
 
-@settings(deadline=None)
 @given(answers, answers)
 def test_of_several_whole_answers_the_last_counts(
     first: dict[str, str], last: dict[str, str]

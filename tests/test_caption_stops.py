@@ -22,6 +22,7 @@ from chat_server import Answer, Asked, ChatServer, moody, plain
 from byg_train.data.vlm.journal import Journal
 
 ROOT = Path(__file__).parents[1]
+KILLED = 1 if os.name == "nt" else -signal.SIGKILL
 key = caption_runs.key  # used by every test
 
 
@@ -61,7 +62,7 @@ def test_killed_at_random_points_nothing_is_lost_or_asked_twice(tmp_path: Path) 
             kill_at = before + dice.randrange(10, most) if most else None
             process = start(root, server, "--concurrency", str(concurrency))
             output = process.communicate()[0]
-            assert process.returncode == (-signal.SIGKILL if most else 0), output
+            assert process.returncode == (KILLED if most else 0), output
             # What was stored stays stored, byte for byte, and what it settled is not asked again.
             journal = (root / ".byg_caption" / "journal.jsonl").read_bytes()
             assert journal.startswith(stored)

@@ -9,7 +9,6 @@ import pytest
 import torch
 from clip_files import clip, cut_short, hdr_clip, number, told, uneven
 from hypothesis import given
-from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -38,7 +37,6 @@ def two_styles(root: Path) -> Path:
 # ---------------------------------------------------------------- segments
 
 
-@hypothesis_settings(deadline=None)
 @given(
     length=st.integers(0, 400),
     count=st.sampled_from([5, 9, 81]),

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from typer.testing import CliRunner, Result
@@ -54,7 +54,6 @@ def content(folder: Path) -> dict[str, bytes]:
 choices = st.lists(st.text("abc ", max_size=4), min_size=2, max_size=3)
 
 
-@settings(deadline=None)
 @given(st.lists(choices, max_size=3), st.integers(0, 99))
 def test_a_template_gives_its_choices_and_nothing_else(parts: list[list[str]], seed: int) -> None:
     text = "x" + "".join(f" {{{'|'.join(part)}}} y" for part in parts)

@@ -51,7 +51,7 @@ def test_repair_does_what_is_mechanical_and_keeps_the_rest(tmp_path: Path) -> No
 values = st.one_of(st.text(max_size=12), st.integers(), st.none(), st.just(" a  b "))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(
         st.one_of(

@@ -33,7 +33,6 @@ def noise(width: int, height: int, frames: int = 1, batch: int = 1) -> Tensor:
 )
 @example(512, 16, 2.0)
 @example(16, 32, 4.0)
-@settings(deadline=None)
 def test_buckets_keep_their_rules(resolution: int, multiple: int, max_aspect: float) -> None:
     found = buckets(resolution, multiple, max_aspect)
     square = max(1, round(resolution / multiple)) * multiple
@@ -62,7 +61,6 @@ def test_the_square_alone_at_aspect_one_and_the_worlds_canvases() -> None:
 
 
 @given(width=st.integers(1, 4000), height=st.integers(1, 4000))
-@settings(deadline=None)
 def test_the_nearest_bucket_is_the_one_whose_crop_keeps_most(width: int, height: int) -> None:
     found = buckets(512, 16, 2.0)
 
@@ -78,7 +76,7 @@ def test_the_nearest_bucket_is_the_one_whose_crop_keeps_most(width: int, height:
 
 
 @given(width=sides, height=sides, to=st.tuples(sides, sides))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_cover_gives_the_size_and_keeps_a_constant(
     width: int, height: int, to: tuple[int, int]
 ) -> None:
@@ -117,7 +115,6 @@ def test_frames_and_pictures_of_a_batch_do_not_mix() -> None:
 @example(1, 1, 16)
 @example(4000, 3000, 16)
 @example(4000, 1, 16)
-@settings(deadline=None)
 def test_the_fit_keeps_the_aspect_to_the_pixel(width: int, height: int, multiple: int) -> None:
     fit = Fit.of(width, height, 512, multiple)
     scale = 512 / math.sqrt(width * height)
@@ -129,7 +126,7 @@ def test_the_fit_keeps_the_aspect_to_the_pixel(width: int, height: int, multiple
 
 
 @given(width=sides, height=sides, resolution=resolutions, multiple=multiples)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_undo_gives_the_sources_size_and_the_same_constant(
     width: int, height: int, resolution: int, multiple: int
 ) -> None:
@@ -148,7 +145,7 @@ def test_undo_gives_the_sources_size_at_the_extremes(width: int, height: int) ->
 
 
 @given(width=sides, height=sides, resolution=resolutions, multiple=multiples)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_the_padding_repeats_the_border_and_never_comes_back(
     width: int, height: int, resolution: int, multiple: int
 ) -> None:

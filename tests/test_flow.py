@@ -94,7 +94,7 @@ def test_one_step_answers_a_velocity_with_minus_t() -> None:
 inner = st.lists(st.integers(1, 999), max_size=6, unique=True)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     nodes=inner,
     free=st.lists(st.floats(1e-9, 1.0, exclude_min=True), min_size=1, max_size=3),

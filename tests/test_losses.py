@@ -86,7 +86,7 @@ def test_prior_loss_adds_alpha_times_the_error_to_the_target() -> None:
 # ---------------------------------------------------------------- invariances
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(a=st.floats(0.05, 50), b=st.floats(0.05, 50))
 def test_directional_loss_knows_neither_length_nor_origin(a: float, b: float) -> None:
     v, v_src, v_tgt = triple(2, 3, 4, 4)

@@ -99,7 +99,7 @@ def test_the_generator_determines_the_draws(distribution: TimeDistribution) -> N
 # ---------------------------------------------------------------- shift and grids
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(t=st.floats(0, 1), shift=st.floats(0.2, 20))
 def test_shift_has_its_closed_form_and_its_inverse(t: float, shift: float) -> None:
     there = shifted(torch.tensor(t, dtype=torch.float64), shift)
@@ -115,7 +115,7 @@ def test_shift_one_changes_nothing_and_more_pushes_to_noise() -> None:
     assert (shifted(t, 3.0).diff() > 0).all()
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(steps=st.integers(1, 50), shift=st.floats(0.2, 20))
 def test_grid_falls_from_one_to_zero(steps: int, shift: float) -> None:
     grid = time_grid(steps, shift)

@@ -472,6 +472,7 @@ def test_the_curve_goes_on_with_an_interrupted_seed(
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows sends no SIGTERM to a child: it kills")
 def test_sigterm_saves_and_says_how_to_resume(
     tiny_base: Path, tiny_data: Path, tmp_path: Path
 ) -> None:
@@ -487,13 +488,13 @@ def test_sigterm_saves_and_says_how_to_resume(
     root = Path(__file__).parents[1]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=root)
     metrics = tmp_path / "run" / "metrics.jsonl"
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while not (metrics.exists() and '"full"' in metrics.read_text()):
         assert process.poll() is None, process.stderr.read()
         assert time.monotonic() < deadline
         time.sleep(0.2)
     process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=600)
     assert process.returncode == 143, errors
     assert "--resume" in errors
     assert checkpoints(tmp_path / "run" / "checkpoints")
