@@ -8,13 +8,19 @@ import random
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import lanes
 import pytest
 from hypothesis import HealthCheck, settings
-from lanes import pytest_collection_modifyitems, pytest_runtest_setup  # noqa: F401  hooks
+from lanes import (  # noqa: F401  hooks
+    pytest_cmdline_main,
+    pytest_collection_modifyitems,
+    pytest_runtest_setup,
+)
 
 if TYPE_CHECKING:
     from comfy_server import Server
 
+lanes.share_cores()
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 # No test asserts a time: neither how long an example takes, nor how long it takes to draw one.
 settings.register_profile(

@@ -60,7 +60,17 @@ def test_fixtures_bring_their_marker(lane: str, names: list[str], tmp_path: Path
         "def test_both(page, host): ...\n"
     )
     found = Collected()
-    options = ["--collect-only", "-qq", "--strict-markers", "-m", lane, "-p", "no:cacheprovider"]
+    options = [
+        "--collect-only",
+        "-qq",
+        "--strict-markers",
+        "-m",
+        lane,
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:xdist",
+    ]
     options += ["--import-mode=importlib", f"--rootdir={tmp_path}", str(tmp_path)]
     assert pytest.main(options, [lanes, found]) == 0
     assert found.names == names
