@@ -1,0 +1,79 @@
+"""A step on a CPU with merged LoRA weights and the faster GELU, beside the same step without them.
+
+python benchmarks/cpu_step.py [--dtype float32|bfloat16] [--repeats 7]
+
+As on a CPU that has no more than AVX2: ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2
+MKL_ENABLE_INSTRUCTIONS=AVX2. Both sides in one process and in turn; a ratio is a median of ratios.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from statistics import median
+from unittest.mock import patch
+
+import torch
+import typer
+from torch import Tensor
+
+from byg_train.config import build_config, load_preset, merged
+from byg_train.models import merged as merged_weights
+from byg_train.models.backbone import load_backbone
+from byg_train.models.flux import backbone as flux
+from byg_train.models.lora import LoraBank
+from byg_train.objectives import objective_of
+from byg_train.training.assembly import make_roles
+from byg_train.training.bench import _problem, works
+
+WORK = ("ema", "identity", "staged")
+# Side -> LoRA weights up to which size are merged, and whether GELU is the faster one.
+SIDES = {
+    "without": (0, False),
+    "merged": (merged_weights.SMALL, False),
+    "both": (merged_weights.SMALL, True),
+}
+
+
+def side(dtype: str, small: int, fast_gelu: bool) -> dict[str, Callable[[], object]]:
+    """The works of a bank with random A and B over the embedded base."""
+    config = build_config(merged(load_preset("demo"), {"model": {"dtype": dtype}}))
+    place = flux.use_fast_gelu if fast_gelu else lambda network: None
+    with patch.object(merged_weights, "SMALL", small), patch.object(flux, "use_fast_gelu", place):
+        backbone = load_backbone(config.model, "cpu")
+        bank = LoraBank(backbone.experts, config.lora, config.method.ema_decay, config.seed)
+    g = torch.Generator().manual_seed(0)
+    state, counts = bank.state_dict()
+    drawn = {name: 0.02 * torch.randn(w.shape, generator=g) for name, w in state.items()}
+    bank.load_state_dict(drawn, counts)
+    batch, draw = _problem(backbone, config, 8, "cpu")
+    empty: dict[str, Tensor] = {k: v[0] for k, v in backbone.encode_text([""]).items()}
+    G = make_roles(config, backbone, bank, empty)
+    return works(objective_of(config), G, batch, draw, config.method)
+
+
+def main(dtype: str = "float32", repeats: int = 7) -> None:
+    """Print a table in Markdown."""
+    todo = {name: side(dtype, *what) for name, what in SIDES.items()}
+    spent: dict[tuple[str, str], list[float]] = {}
+    for _ in range(repeats + 1):
+        for work in WORK:
+            for name, has in todo.items():
+                began = time.perf_counter()
+                has[work]()
+                spent.setdefault((work, name), []).append(time.perf_counter() - began)
+    capability = torch.backends.cpu.get_cpu_capability()
+    typer.echo(
+        f"{dtype}, {capability}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+    )
+    for work in WORK:
+        plain = spent[work, "without"][1:]  # the first run of anything is slower
+        cells = [f"{1000 * median(plain):.0f} ms"]
+        for name in ("merged", "both"):
+            ratios = [b / a for a, b in zip(plain, spent[work, name][1:], strict=True)]
+            cells.append(f"{median(ratios):.2f} x")
+        typer.echo(f"| {work} | {' | '.join(cells)} |")
+
+
+if __name__ == "__main__":
+    typer.run(main)
