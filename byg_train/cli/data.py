@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from .data_caption import caption
+from .data_check import check
 from .data_import import import_
 from .data_preview import preview
 from .data_styles import styles
@@ -16,27 +17,7 @@ from .options import Assignments, BaseModel, DataFolder, Device, Preset, Templat
 data_app = typer.Typer(no_args_is_help=True, help="Turn pictures or clips into training tuples.")
 data_app.command()(styles)
 data_app.command()(caption)
-
-
-@data_app.command()
-def check(
-    root: DataFolder,
-    fix: Annotated[
-        bool, typer.Option("--fix", help="Repair what is mechanical; keeps a .bak.")
-    ] = False,
-    strict: Annotated[bool, typer.Option("--strict", help="Warnings fail too.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
-    everything: Annotated[bool, typer.Option("--all", help="Do not shorten the table.")] = False,
-    templates: Templates = None,
-    preset: Preset = None,
-    model: BaseModel = None,
-) -> None:
-    """Check texts, pictures and clips; exit code 1 if there are errors."""
-    from .data_check import CheckFlags, run_check
-
-    run_check(CheckFlags(root, templates, preset, model, fix, strict, as_json, everything))
-
-
+data_app.command()(check)
 data_app.command()(preview)
 
 

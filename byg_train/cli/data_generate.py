@@ -22,8 +22,8 @@ from ..data.styles import style_words
 from ..machine import resolve_dtype
 from ..media.fit import Size, buckets, nearest_bucket
 from ..models.backbone import pixel_multiple, resolve_base
-from .data_check import base_settings
 from .drawing import draw, is_drawn, recipe_of
+from .limits import base_settings
 from .settings import resolve_device
 
 # What is drawn of a --template when --count is not given.

@@ -85,10 +85,8 @@ def _hint(problems: list[Problem]) -> str:
     from ..data.imports.common import OUTSIDE
     from ..data.imports.destination import NEEDS_COPY
 
-    rules, hint = (
-        {problem.rule for problem in problems},
-        "repair them, or leave them out with --drop",
-    )
+    rules = {problem.rule for problem in problems}
+    hint = "repair them, or leave them out with --drop"
     if OUTSIDE in rules:
         hint += "; --root names the folder that holds all files"
     if NEEDS_COPY in rules:

@@ -13,7 +13,7 @@ from .options import BaseModel, DataFolder, Preset, Templates
 
 if TYPE_CHECKING:
     from ..data.check import Report
-    from .data_check import Limits
+    from .limits import Limits
 
 
 def preview(
@@ -36,7 +36,7 @@ def preview(
     from ..data.excluded import EXCLUDED, read_excluded
     from ..data.preview.server import PreviewServer
     from ..data.rows import data_folder
-    from .data_check import limits
+    from .limits import limits
 
     data_folder(root)
     report = _report(root, templates, limits(root, preset, model))

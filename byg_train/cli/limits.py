@@ -1,0 +1,56 @@
+"""The settings of the base model that a data set is meant for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+from ..config import ConfigError, DataConfig, TrainConfig
+from ..data.check import Tokens, estimated, tokenized
+from ..data.media_kind import CLIPS, MediaKind, expect_kind, found_kind
+from ..family import EMBEDDED, family_of, is_embedded, usual_family
+from ..models.backbone import pixel_multiple
+from ..models.locate import described
+from .settings import Flags, settings
+
+
+class Limits(NamedTuple):
+    """What a base model can take."""
+
+    tokens: Tokens
+    multiple: int  # pixels; no file may be smaller
+    data: DataConfig  # pictures or clips, and the length and frame rate of clips
+
+
+def base_settings(
+    preset: str | None, model: str | None, assignments: list[str], kind: MediaKind
+) -> TrainConfig:
+    """Settings of a base model as in training.
+
+    Without a preset, they are those of the usual preset for this kind of media, or of the demo if
+    the model is the embedded one.
+    """
+    family = usual_family(is_video=kind is CLIPS)
+    usual = family.embedded.preset if is_embedded(model) else family.usual.style_preset
+    return settings(Flags(preset=preset or usual, model=model, assignments=assignments))
+
+
+def limits(root: Path, preset: str | None, model: str | None) -> Limits:
+    """Limits of the chosen base model, else of the usual family for this kind of media."""
+    if not preset and not model:
+        return _usual(found_kind(root))
+    config = base_settings(preset, model, [], found_kind(root))
+    expect_kind(root, config.data)
+    base = config.model
+    folder = described(base)
+    if folder is None and model and not model.count("/") == 1:
+        raise ConfigError(f"--model {model!r}: wanted a diffusers folder, a hub id, or {EMBEDDED}")
+    tokenizer = folder and folder / family_of(base.family).tokenizer
+    there = tokenizer is not None and tokenizer.is_dir()
+    tokens = tokenized(tokenizer, base.text_len) if there else estimated(base.text_len)
+    return Limits(tokens, pixel_multiple(base), config.data)
+
+
+def _usual(kind: MediaKind) -> Limits:
+    usual = usual_family(is_video=kind is CLIPS).usual
+    return Limits(estimated(usual.text_len), usual.multiple, DataConfig(frames=usual.frames))
