@@ -151,3 +151,14 @@ def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
             }
             file.write(json.dumps(row) + "\n")
     return folder
+
+
+@pytest.fixture
+def nothing_loads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fail the test if a command gets as far as training."""
+    from byg_train.cli import train as command
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("training began")
+
+    monkeypatch.setattr(command, "_train", refuse)
