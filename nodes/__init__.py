@@ -19,7 +19,7 @@ NODES = [
 
 
 class ByG(ComfyExtension):
-    """What ComfyUI asks for the nodes."""
+    """The extension that ComfyUI loads."""
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         return NODES

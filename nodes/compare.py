@@ -1,4 +1,4 @@
-"""ByG Compare: two pictures or clips in one."""
+"""ByG Compare: two pictures or clips side by side, as a wipe, or as a difference."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LINE = 2  # half the width of its edge, pixels of 512
 
 
 class Compare(io.ComfyNode):
-    """A look at what changed."""
+    """Shows what an edit changed."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -57,12 +57,12 @@ class Compare(io.ComfyNode):
         with named(NAME):
             a, b = _paired(checked_images(a, "a"), checked_images(b, "b"))
         if mode == DIFFERENCE:
-            found = ((a - b).abs() * 4).clamp(0, 1)
+            compared = ((a - b).abs() * 4).clamp(0, 1)
         elif mode == WIPE:
-            found = _wipe(a, b)
+            compared = _wipe(a, b)
         else:
-            found = _side_by_side(a, b, [label_a, label_b])
-        return io.NodeOutput(even_sized(found))
+            compared = _side_by_side(a, b, [label_a, label_b])
+        return io.NodeOutput(even_sized(compared))
 
 
 def _side_by_side(a: Tensor, b: Tensor, labels: list[str]) -> Tensor:
@@ -75,7 +75,7 @@ def _side_by_side(a: Tensor, b: Tensor, labels: list[str]) -> Tensor:
 
 
 def _paired(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """As many of each, b at a's size; one goes with all."""
+    """Pair the frames of a and b, with b at a's size; a single one is paired with all."""
     if len(a) != len(b) and 1 not in (len(a), len(b)):
         raise ValueError(
             f"a has {len(a)} pictures and b {len(b)}; wanted as many, or one. Of a clip compare "
@@ -89,7 +89,7 @@ def _paired(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _wipe(a: Tensor, b: Tensor) -> Tensor:
-    """An edge that runs from left to right over the frames."""
+    """Move a vertical edge between a and b from left to right over the frames."""
     if len(a) == 1:
         a, b = a.expand(SWEEP, -1, -1, -1), b.expand(SWEEP, -1, -1, -1)
     width = a.shape[2]

@@ -1,4 +1,4 @@
-"""ByG Debug: what the model predicts in one step on its way, beside what comes out in the end."""
+"""ByG Debug: one-step predictions during sampling, beside the final result."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 from comfy_api.v0_0_2 import io, ui
 from torch import Tensor
 
+from .debug_report import LAYOUTS, DebugReport, Row, View
 from .host import sampling as host
-from .look import LAYOUTS, Look, Row, View
 from .pixels import checked_images
 from .sockets import advanced, found_by, named
 
@@ -17,7 +17,7 @@ NAME = "ByG Debug"
 
 
 class Debug(io.ComfyNode):
-    """Samples as SamplerCustomAdvanced does, to the bit, and looks over its shoulder."""
+    """Samples exactly as SamplerCustomAdvanced does, and records what the model predicts."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -154,20 +154,21 @@ class Debug(io.ComfyNode):
         if guider_low is not None:
             recorder.stage = 1
             output, denoised = run(host.NoNoise(), guider_low, sigmas=low_sigmas, latent=output)
-        look = Look((guider, guider_low), vae, _rows(recorder), output["samples"], view, source)
+        rows, guiders = _rows(recorder), (guider, guider_low)
+        recorded = DebugReport(guiders, vae, rows, output["samples"], view, source)
         captions = (src_caption, tgt_caption)
-        report = look.report((base_model, base_model_low), captions, recorder.calls)
-        grid, one_step = look.grid(LAYOUTS[layout], cell_size)
+        report = recorded.report((base_model, base_model_low), captions, recorder.calls)
+        grid, one_step = recorded.grid(LAYOUTS[layout], cell_size)
         host.show_text(report)
         outputs = (output, denoised, grid, one_step, report)
         return io.NodeOutput(*outputs, ui=ui.PreviewText(report))
 
 
-# ---------------------------------------------------------------- what is asked for
+# ---------------------------------------------------------------- inputs
 
 
 def _levels(text: str) -> list[float]:
-    """Noise levels in falling order."""
+    """Parse noise levels, in falling order."""
     try:
         levels = sorted({float(word) for word in text.replace(",", " ").split()}, reverse=True)
     except ValueError:
@@ -192,21 +193,21 @@ def _check_pairs(guider_low: Any, low_sigmas: Any, base: Any, src: Any, tgt: Any
 def _view(latents: Tensor, frame: int) -> View:
     frames = host.frame_count(latents)
     if latents.ndim == 5:
-        found = View(0, (frames - 1) // 2 if frame < 0 else frame, frames)
-        if found.frame >= frames:
+        view = View(0, (frames - 1) // 2 if frame < 0 else frame, frames)
+        if view.frame >= frames:
             raise ValueError(f"frame: {frame}, the clip has {frames} frames (0 to {frames - 1})")
-        return found
+        return view
     if frame >= len(latents):
         raise ValueError(f"frame: {frame}, the batch has {len(latents)} pictures, counted from 0")
     return View(max(0, frame), 0, 1)
 
 
 def _rows(recorder: host.Recorder) -> list[Row]:
-    """Levels that fell on one evaluation are one row."""
+    """Make one row of all levels that share an evaluation."""
     rows: dict[int, Row] = {}
     for level, state in recorder.nearest.items():
         if state is not None:
-            before = rows[state.call].asked if state.call in rows else ()
+            before = rows[state.call].requested if state.call in rows else ()
             rows[state.call] = Row(state, (*before, level))
     return list(rows.values())
 

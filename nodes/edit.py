@@ -47,7 +47,7 @@ def height_input(default: int) -> io.WidgetInput:
 
 
 def multiple_of(vae: Any, info: LoraInfo | None) -> int:
-    """Pixels per token side; ValueError if VAE and LoRA disagree about it."""
+    """Pixels per side of a token; ValueError if VAE and LoRA disagree."""
     multiple = host.pixel_multiple(vae)
     if info is not None and info.multiple != multiple:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""ByG Expert Split: which steps belong to which expert of Wan 2.2 14B."""
+"""ByG Expert Split: assign sampling steps to the two experts of Wan 2.2 14B."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ NAME = "ByG Expert Split"
 
 
 class ExpertSplit(io.ComfyNode):
-    """A schedule, cut where the second network takes over."""
+    """Splits a schedule where the low-noise expert takes over."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:

@@ -1,4 +1,4 @@
-"""ByG Finish: an edit's result back at the source's size, length, rate and sound."""
+"""ByG Finish: restore the source's size, length, rate and sound for the result of an edit."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ OFF, MEAN_STD = "off", "mean/std"
 
 
 class Finish(io.ComfyNode):
-    """Decoded pictures -> what an artist hands on."""
+    """Turns decoded pictures into the final result."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -125,7 +125,7 @@ class Finish(io.ComfyNode):
 def _paired(
     images: Tensor, fit: Restore, mask: Tensor | None, match_length: bool
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Results, sources and masks, one of each per result."""
+    """Pair each result with its source and its mask."""
     source, mask = fit.source, None if mask is None else mask.expand(len(fit.source), -1, -1)
     if fit.clip is None:
         expected = len(source) * fit.variations
@@ -149,7 +149,7 @@ def _paired(
 
 
 def _video(images: Tensor, fit: Restore, match_length: bool) -> Any | None:
-    """A VIDEO of a clip; None for pictures."""
+    """Make a VIDEO of a clip; None for pictures."""
     if fit.clip is None:
         return None
     rate = fit.clip.fps if match_length else Fraction(fit.clip.model_fps).limit_denominator(1001)

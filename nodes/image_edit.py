@@ -1,4 +1,4 @@
-"""ByG Image Edit: pictures and an instruction, made ready for stock samplers."""
+"""ByG Image Edit: prepare pictures and an instruction for stock samplers."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ NAME, AREA = "ByG Image Edit", "megapixels"
 
 
 class ImageEdit(io.ComfyNode):
-    """Source pictures and an instruction -> what a stock sampler takes."""
+    """Turns source pictures and an instruction into the inputs of a stock sampler."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:

@@ -1,4 +1,4 @@
-"""Which LoRA file goes onto which MODEL, and whether it was trained on such a one."""
+"""Choose the LoRA file for each MODEL, and check that it was trained on such a model."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ HIGH, LOW = "_high_noise", "_low_noise"
 
 
 class Loaded(NamedTuple):
-    """A LoRA file and what it says of itself."""
+    """A LoRA file with its metadata."""
 
     name: str
     file: LoraFile
@@ -23,7 +23,7 @@ class Loaded(NamedTuple):
 
 
 def chosen(name: str, choice: str, model: Any, model_low: Any) -> tuple[Loaded | None, ...]:
-    """The LoRA of `model` and that of `model_low`; None: it has none."""
+    """Choose the LoRAs of `model` and `model_low`; None for a model without one."""
     lora = _load(name)
     _check_base(lora, model)
     if model_low is None:
@@ -43,7 +43,7 @@ def chosen(name: str, choice: str, model: Any, model_low: Any) -> tuple[Loaded |
 
 
 def partner(name: str) -> str:
-    """The other file of a pair; a name without a suffix is its own."""
+    """The other file of a pair; a name without an expert suffix is returned unchanged."""
     for suffix, other in ((HIGH, LOW), (LOW, HIGH)):
         if suffix in name:
             return other.join(name.rsplit(suffix, 1))
@@ -74,7 +74,7 @@ def _load(name: str) -> Loaded:
 
 
 def _check_base(lora: Loaded, model: Any) -> None:
-    """Whether the LoRA was trained on such a model, as far as its metadata goes."""
+    """Check from its metadata that the LoRA was trained on such a model."""
     info, kind, base = lora.info, family(model), base_name(lora.info)
     name = host.model_name(model)
     if kind != info.family:
@@ -97,12 +97,12 @@ def _check_base(lora: Loaded, model: Any) -> None:
 
 
 def base_name(info: LoraInfo) -> str:
-    """The model that a LoRA was trained on, in a person's words."""
+    """A readable name of the model that a LoRA was trained on."""
     return "the tiny world's model (ByG Tiny World)" if is_embedded(info.base) else info.base
 
 
 def _check_experts(high: Loaded, low: Loaded) -> None:
-    """Of a pair each network gets its own."""
+    """Check that each network of a pair gets the LoRA of its expert."""
     for lora, slot, other in ((high, "lora_name", "low"), (low, "lora_low_name", "high")):
         if lora.info.expert == other:
             raise ValueError(

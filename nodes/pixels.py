@@ -1,4 +1,4 @@
-"""ComfyUI's pictures and masks: checked once, brought to a model's size and back. Torch only.
+"""Check ComfyUI's pictures and masks, and bring them to a model's size and back. Torch only.
 
 IMAGE is (N, H, W, 3) in [0, 1], N pictures or frames; MASK is (N, H, W), 1 = may change.
 """
@@ -16,7 +16,7 @@ NO_MASK = (64, 64)
 
 
 def checked_images(images: Tensor, what: str) -> Tensor:
-    """ValueError unless these are RGB pictures, at least one."""
+    """Return the images; ValueError unless they are one or more RGB pictures."""
     if images.ndim != 4 or images.shape[-1] not in (1, 3, 4):
         raise ValueError(f"{what}: got the shape {tuple(images.shape)}, wanted pictures (IMAGE)")
     if not len(images):
@@ -30,7 +30,7 @@ def checked_images(images: Tensor, what: str) -> Tensor:
 
 
 def checked_mask(mask: Tensor | None, images: Tensor, what: str) -> Tensor | None:
-    """The mask, or None if it is only Load Image's placeholder; ValueError if it cannot apply."""
+    """Return the mask, or None for Load Image's placeholder; ValueError if it cannot apply."""
     if mask is None:
         return None
     mask = mask[None] if mask.ndim == 2 else mask
@@ -55,7 +55,7 @@ def checked_mask(mask: Tensor | None, images: Tensor, what: str) -> Tensor | Non
 def planned(
     images: Tensor, multiple: int, *, resolution: float | None, exact: Size | None = None
 ) -> Fit:
-    """The fit of pictures: exactly `exact` pixels, or about resolution squared. Nothing is cut."""
+    """Plan the fit: exactly `exact` pixels, or about resolution squared. Nothing is cropped."""
     height, width = images.shape[1:3]
     if exact is None:
         return Fit.of(width, height, resolution, multiple)
@@ -67,12 +67,12 @@ def planned(
 
 
 def fitted(fit: Fit, images: Tensor) -> Tensor:
-    """IMAGE at its own size -> at the model's."""
+    """Resize and pad IMAGE to the model's size."""
     return _images(fit.apply(_pixels(images))).clamp(0, 1)
 
 
 def restored(fit: Fit, images: Tensor) -> Tensor:
-    """The inverse of `fitted`: padding off, size exactly the source's."""
+    """Undo `fitted`: remove the padding and restore exactly the source's size."""
     width, height = fit.outer
     if tuple(images.shape[1:3]) != (height, width):
         raise ValueError(
@@ -83,12 +83,12 @@ def restored(fit: Fit, images: Tensor) -> Tensor:
 
 
 def fitted_mask(fit: Fit, mask: Tensor) -> Tensor:
-    """MASK at the source's size -> at the model's."""
+    """Resize and pad MASK to the model's size."""
     return fit.apply(mask[:, None, None]).clamp(0, 1)[:, 0, 0]
 
 
 def feathered(mask: Tensor, pixels: int) -> Tensor:
-    """A soft edge of so many pixels inside the white; what was black stays 0."""
+    """Feather the edge `pixels` wide inside the white; black areas stay 0."""
     if not pixels:
         return mask
     weights = torch.ones(1, 1, 2 * pixels + 1, device=mask.device) / (2 * pixels + 1)
@@ -102,7 +102,7 @@ def feathered(mask: Tensor, pixels: int) -> Tensor:
 
 
 def colour_matched(images: Tensor, source: Tensor) -> Tensor:
-    """Each picture with its source's mean and spread of every channel."""
+    """Match the mean and spread of every channel to the source's."""
     axes = (1, 2)
     mean, spread = images.mean(axes, keepdim=True), images.std(axes, keepdim=True)
     wanted, wide = source.mean(axes, keepdim=True), source.std(axes, keepdim=True)
@@ -110,7 +110,7 @@ def colour_matched(images: Tensor, source: Tensor) -> Tensor:
 
 
 def even_sized(images: Tensor) -> Tensor:
-    """The same with sides of even lengths, as Save Video wants: its last row or column twice."""
+    """Repeat the last row or column where a side is odd, since Save Video wants even sides."""
     odd_width, odd_height = images.shape[2] % 2, images.shape[1] % 2
     if not odd_width and not odd_height:
         return images

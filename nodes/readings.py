@@ -1,4 +1,4 @@
-"""Numbers for what ByG Debug shows. Torch only; pictures are (H, W, 3) in [0, 1]."""
+"""Measurements for ByG Debug. Torch only; pictures are (H, W, 3) in [0, 1]."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ LIGHT = (0.299, 0.587, 0.114)  # weights of red, green and blue (Rec. 601)
 
 
 def sharpness(picture: Tensor) -> float:
-    """Variance of the Laplacian of the light: fine detail, and noise."""
+    """Variance of the Laplacian of the luminance: fine detail, and noise."""
     kernel = torch.tensor(LAPLACIAN).to(picture)[None, None]
     return F.conv2d(_light(picture)[None, None], kernel).var().item()
 
 
 def kept(picture: Tensor, source: Tensor) -> float:
-    """How much of a source's outlines a picture has: correlation of gradients, -1 to 1."""
+    """How much a picture keeps a source's outlines: correlation of gradients, -1 to 1."""
     a, b = (_outlines(p).flatten() for p in (picture, source))
     a, b = a - a.mean(), b - b.mean()
     return ((a @ b) / (a.norm() * b.norm()).clamp(min=1e-8)).item()
@@ -41,7 +41,7 @@ def change(a: Tensor, b: Tensor) -> float:
 
 
 def direction(v_edit: Tensor, v_src: Tensor, v_tgt: Tensor) -> tuple[float, float]:
-    """Whether an edit goes where the captions point (section 4.2), and how strongly they do.
+    """Cosine between edit and caption direction (section 4.2), and the strength of the latter.
 
     Returns:
         cos(v_edit - v_src, v_tgt - v_src) and |v_tgt - v_src| / |v_src|.
@@ -52,7 +52,7 @@ def direction(v_edit: Tensor, v_src: Tensor, v_tgt: Tensor) -> tuple[float, floa
 
 
 def heat(a: Tensor, b: Tensor, gain: float = 3.0) -> Tensor:
-    """|a - b| as black, red, yellow, white."""
+    """Show |a - b| as a heat map: black, red, yellow, white."""
     level = ((a - b).abs().mean(-1) * gain).clamp(0, 1) * 3
     return torch.stack([(level - i).clamp(0, 1) for i in range(3)], dim=-1)
 

@@ -1,4 +1,4 @@
-"""What travels between ByG's own nodes, and what their schemas have in common."""
+"""The types that travel between ByG's nodes, and what their schemas share."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FIT = io.Custom("BYG_FIT")
 
 @dataclass(frozen=True)
 class Clip:
-    """The time of a video: how the model sees it and what it was."""
+    """The timing of a video: as the model sees it, and as it was."""
 
     frames: Frames
     fps: Fraction  # of the source
@@ -31,7 +31,7 @@ class Clip:
 
 @dataclass(frozen=True)
 class Restore:
-    """What an edit's result is brought back to."""
+    """What is needed to restore the source's form for a result."""
 
     fit: Fit
     source: Tensor  # pictures or frames (N, H, W, 3) in [0, 1], as they came
@@ -41,25 +41,25 @@ class Restore:
 
 
 def advanced(widget: io.WidgetInput) -> io.WidgetInput:
-    """Fold a rare widget away, on hosts that can."""
+    """Hide a rare widget under "advanced", on hosts that support it."""
     widget.extra_dict["advanced"] = True
     return widget
 
 
 def found_by(schema: io.Schema, *words: str) -> io.Schema:
-    """Words that find a node in the search, on hosts that know of them; others do not look."""
+    """Add search aliases to a node, on hosts that support them."""
     schema.search_aliases = list(words)
     return schema
 
 
 def to_text(lines: list[str]) -> str:
-    """Lines that stay lines, also in Preview as Text, which shows Markdown."""
+    """Join lines so that Preview as Text, which renders Markdown, keeps them apart."""
     return "  \n".join(lines)
 
 
 @contextmanager
 def named(node: str) -> Iterator[None]:
-    """Every complaint says which node makes it."""
+    """Prefix error messages with the name of the node."""
     try:
         yield
     except ValueError as error:

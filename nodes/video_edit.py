@@ -1,4 +1,4 @@
-"""ByG Video Edit: a clip and an instruction, made ready for stock samplers."""
+"""ByG Video Edit: prepare a clip and an instruction for stock samplers."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ NAME, SAME_AREA = "ByG Video Edit", "same area"
 
 
 class VideoEdit(io.ComfyNode):
-    """A source clip and an instruction -> what stock samplers take."""
+    """Turns a source clip and an instruction into the inputs of stock samplers."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -197,7 +197,7 @@ class VideoEdit(io.ComfyNode):
 
 
 class SourceClip(NamedTuple):
-    """A clip as it was connected."""
+    """The clip that is connected to the node."""
 
     images: Tensor  # (F, H, W, 3) in [0, 1]
     rate: Fraction  # frames per second
@@ -223,8 +223,8 @@ def _source_clip(
 ) -> SourceClip:
     """Read the one of the inputs `video` and `frames` that is connected."""
     if (video is None) == (frames is None):
-        found = "neither" if video is None else "both"
-        raise ValueError(f"video, frames: {found} connected; connect one of them")
+        connected = "neither" if video is None else "both"
+        raise ValueError(f"video, frames: {connected} connected; connect one of them")
     if video is None:
         images, rate = checked_images(frames, "frames"), Fraction(fps).limit_denominator(1001)
     else:

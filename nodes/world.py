@@ -18,7 +18,7 @@ GROUND, MOTION = "blue", "right"  # of the examples
 
 
 class TinyWorld(io.ComfyNode):
-    """MODEL, CLIP, VAE and something to edit."""
+    """Loads MODEL, CLIP, VAE and something to edit."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -75,7 +75,7 @@ class TinyWorld(io.ComfyNode):
 
 
 def example(media: str, style: str, subject: str) -> torch.Tensor:
-    """IMAGE of one subject on a blue ground; of a clip, its frames."""
+    """Draw one subject on a blue ground; a clip as its frames."""
     if media == PICTURE:
         frames = scenes.draw(scenes.Scene(subject, STYLES[style], GROUND, "plain"))[None]
     else:

@@ -1,4 +1,4 @@
-"""LoRA files in ComfyUI: where they are, whether they fit a MODEL, and how they get onto it."""
+"""LoRA files in ComfyUI: find them, check that they fit a MODEL, and apply them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def lora_names() -> list[str]:
 
 
 def lora_path(name: str) -> Path:
-    """The file behind one of `lora_names`."""
+    """The path of one of `lora_names`."""
     for path in WORLD.glob(EDITORS):
         if name == SHIPPED_NAME.format(path.stem):
             return path
@@ -38,7 +38,7 @@ def lora_path(name: str) -> Path:
 
 
 def model_name(model: ModelPatcher) -> str:
-    """A MODEL in a person's words."""
+    """A readable name of a MODEL."""
     return type(model.model).__name__
 
 
@@ -48,14 +48,14 @@ def has_guidance(model: ModelPatcher) -> bool:
 
 
 def takes_more(model: ModelPatcher) -> bool:
-    """Whether a model's input is more than the noisy latent: image-to-video, fill, control."""
+    """Whether a model needs more input than the noisy latent: image-to-video, fill, control."""
     shape = model.model.model_config.unet_config
     kinds = (("in_channels", "out_channels"), ("in_dim", "out_dim"))
     return any(shape[a] != shape[b] for a, b in kinds if a in shape and b in shape)
 
 
 class Applied(NamedTuple):
-    """A MODEL with a LoRA on it, and what of the LoRA found no place."""
+    """A MODEL with a LoRA applied, and the keys of the LoRA that matched nothing."""
 
     model: ModelPatcher
     total: int  # modules in the file
@@ -64,7 +64,7 @@ class Applied(NamedTuple):
 
 
 def apply_lora(model: ModelPatcher, file: LoraFile, strength: float) -> Applied:
-    """A clone of `model` with the LoRA on it, as the stock loader does, minus what does not fit.
+    """Clone `model` with the LoRA applied as the stock loader does, without what does not fit.
 
     The stock loader only logs unknown names, and a wrong size only when it is sampled.
     """

@@ -61,7 +61,7 @@ def sigmas(model: ModelPatcher, scheduler: str, steps: int, shift: float, denois
 
 
 def checked_vae(vae: VAE | None, frames: bool) -> VAE:
-    """ValueError unless this is a VAE for pictures, or for frames."""
+    """Raise ValueError unless this is a VAE for pictures, or for frames."""
     if vae is None or getattr(vae, "first_stage_model", None) is None:
         raise ValueError(
             "vae: there is none; connect Load VAE with the base model's own (FLUX.1: "
@@ -113,7 +113,7 @@ def frame_count(latents: Tensor) -> int:
 
 
 class State(NamedTuple):
-    """One evaluation: what the model was given and what it predicted, normalised, on the CPU."""
+    """One evaluation of the model: its input and prediction, normalised, on the CPU."""
 
     t: float  # noise level sigma
     x: Tensor  # y_t
@@ -123,7 +123,7 @@ class State(NamedTuple):
 
 
 class Recorder:
-    """Stands in front of a guider and keeps the evaluation nearest to each wanted level.
+    """Wraps a guider and keeps the evaluation nearest to each wanted noise level.
 
     Samplers call the model as often and wherever they like, and what they report of it is not
     always what they asked; so this listens where they ask.
@@ -163,7 +163,7 @@ class Recorder:
 
 
 class _Listened(comfy.samplers.Sampler):
-    """The artist's sampler with a recorder between it and the guider."""
+    """A sampler with a recorder between it and the guider."""
 
     def __init__(self, sampler: Any, recorder: Recorder) -> None:
         self.sampler, self.recorder = sampler, recorder
@@ -239,7 +239,7 @@ def probe_like(model: ModelPatcher, guider: Any, states: list[State]) -> list[Te
 
 
 def with_guidance_of(guider: Any, conditioning: Conditioning) -> Conditioning:
-    """A text with the guidance input of a guider's, unless it has its own."""
+    """Give a conditioning a guider's guidance, unless it has its own."""
     given = guider.original_conds["positive"][0].get("guidance")
     own = {} if given is None else {"guidance": given}
     return [[tokens, {**own, **values}] for tokens, values in conditioning]
@@ -278,7 +278,7 @@ def has_patches(model: ModelPatcher) -> bool:
 
 
 def show_text(text: str) -> None:
-    """Write into the node that is running; nothing happens outside of a server."""
+    """Show text on the running node; does nothing outside of a server."""
     server, context = sys.modules.get("server"), get_executing_context()
     instance = getattr(getattr(server, "PromptServer", None), "instance", None)
     if instance is not None and context is not None:
@@ -286,7 +286,7 @@ def show_text(text: str) -> None:
 
 
 def interruptible(items: list[Any]) -> Iterator[Any]:
-    """The items, unless the artist cancels in between."""
+    """Yield the items, and stop if the user cancels."""
     for item in items:
         comfy.model_management.throw_exception_if_processing_interrupted()
         yield item

@@ -1,4 +1,4 @@
-"""The source in ComfyUI's models: its tokens, their positions, their memory, and masks around them.
+"""The source in ComfyUI's models: its tokens, positions and memory, and masks.
 
 Models of pictures take it as `reference_latents`, of clips as `time_dim_concat`: both append its
 tokens to the target's and drop their output. A conditioning holds it in the VAE's space,
@@ -37,7 +37,7 @@ SMALLER = (
 def with_source(
     conditioning: Conditioning, latent: Tensor, guidance: float | None = None
 ) -> Conditioning:
-    """A conditioning with a source (N, C, [F], h, w), and with a guidance unless it has its own.
+    """Add a source (N, C, [F], h, w) to a conditioning, and a guidance unless it has its own.
 
     Args:
         conditioning: encoded text; stays as it is.
@@ -56,21 +56,21 @@ def with_source(
             raise ValueError(f"{len(tokens)} texts for {len(latent)} pictures; wanted one, or one "
                              f"for each")  # fmt: skip
     value = latent if is_clip else [latent]
-    found = node_helpers.conditioning_set_values(conditioning, {key: value})
-    for _, values in found:
+    extended = node_helpers.conditioning_set_values(conditioning, {key: value})
+    for _, values in extended:
         if guidance is not None:
             values.setdefault("guidance", guidance)
-    return found
+    return extended
 
 
 def zeroed(conditioning: Conditioning) -> Conditioning:
-    """The same without words, as ConditioningZeroOut makes it."""
-    found = []
+    """Zero the text of a conditioning, as ConditioningZeroOut does."""
+    empty = []
     for tokens, values in conditioning:
         pooled = values.get("pooled_output")
         extra = {} if pooled is None else {"pooled_output": torch.zeros_like(pooled)}
-        found.append([torch.zeros_like(tokens), {**values, **extra}])
-    return found
+        empty.append([torch.zeros_like(tokens), {**values, **extra}])
+    return empty
 
 
 def text_tokens(conditioning: Conditioning) -> int:
@@ -134,7 +134,7 @@ def _prepare(
 
 
 def _check_memory(model: ModelPatcher, shape: list[int], conds: dict) -> None:
-    """Minutes of loading before a certain failure are kinder spent elsewhere."""
+    """Raise before loading if memory is certain to run out."""
     sizes: dict[str, list] = {}
     for cond in conds.get("positive", []):
         for key, size in model.model.extra_conds_shapes(**cond).items():

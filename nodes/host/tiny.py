@@ -35,7 +35,7 @@ STOCK_GROUPS = 32
 
 
 def load_model(folder: Path) -> ModelPatcher:
-    """The transformer."""
+    """Load the transformer."""
     c, vae = read_config(folder, "transformer"), read_config(folder, "vae")
     shape = {
         "image_model": "flux",

@@ -1,4 +1,4 @@
-"""What ByG Debug recorded, as a picture and in words."""
+"""Present what ByG Debug recorded: a grid of pictures, and a report in text."""
 
 from __future__ import annotations
 
@@ -29,23 +29,23 @@ STRIP = 5  # frames of a film strip
 
 @dataclass(frozen=True)
 class Row:
-    """One evaluation that is shown, and the levels that were asked for and fell on it."""
+    """One evaluation of the model, and the requested noise levels that are nearest to it."""
 
     state: host.State
-    asked: tuple[float, ...]
+    requested: tuple[float, ...]
 
 
 @dataclass(frozen=True)
 class View:
-    """Which picture of a batch and which frame of a clip are looked at."""
+    """The picture of a batch, or the frame of a clip, that is shown."""
 
     picture: int
     frame: int
     frames: int
 
 
-class Look:
-    """The recorded rows beside the result and the source; latents are normalised."""
+class DebugReport:
+    """The recorded rows, the result and the source; latents are normalised."""
 
     def __init__(
         self,
@@ -64,27 +64,27 @@ class Look:
         self.source = self._source_picture(source)
 
     def decoded(self, latents: Tensor, frame: int | None = None) -> Tensor:
-        """The picture (H, W, 3) looked at, or another frame of it; one latent serves all."""
+        """Decode the shown picture (H, W, 3), or another frame; one latent serves all pictures."""
         picture = self.view.picture % len(latents)
         frame = self.view.frame if frame is None else frame
         latents = host.out_of_model(self.guiders[0].model_patcher, latents)
         return host.decode_one(self.vae, latents, picture, frame).cpu()
 
     def _source_picture(self, source: Tensor | None) -> Tensor:
-        """At the result's size."""
+        """The source picture at the result's size."""
         if source is None:
-            found = self.decoded(self.x)
+            picture = self.decoded(self.x)
         else:
-            found = source[min(self.view.picture + self.view.frame, len(source) - 1)].cpu()
-        pixels, size = found.movedim(-1, 0)[None], self.multi.shape[:2]
-        if found.shape[:2] != size:
+            picture = source[min(self.view.picture + self.view.frame, len(source) - 1)].cpu()
+        pixels, size = picture.movedim(-1, 0)[None], self.multi.shape[:2]
+        if picture.shape[:2] != size:
             pixels = F.interpolate(pixels, size, mode="bilinear", antialias=True)
         return pixels[0].movedim(0, -1)
 
     # ------------------------------------------------------------ pictures
 
     def grid(self, columns: tuple[str, ...], cell: int) -> tuple[Tensor, Tensor]:
-        """The labelled grid, and the one-step pictures alone."""
+        """Return the labelled grid, and the one-step pictures alone."""
         edited, pictures = readings.heat(self.multi, self.source), []
         for row, one in zip(host.interruptible(self.rows), self.ones, strict=True):
             cells = {SOURCE: self.source, ONE: one, MULTI: self.multi, EDITED: edited}
@@ -99,11 +99,11 @@ class Look:
         return to_image(sheet), torch.stack(self.ones)
 
     def _label(self, row: Row) -> str:
-        asked = ", ".join(f"{level:g}" for level in row.asked)
-        return f"t = {row.state.t:.3f} (asked {asked}), evaluation {row.state.call + 1}"
+        levels = ", ".join(f"{level:g}" for level in row.requested)
+        return f"t = {row.state.t:.3f} (asked {levels}), evaluation {row.state.call + 1}"
 
     def _film_strip(self, cell: int) -> Image.Image:
-        """Source and result at frames from first to last."""
+        """Frames of source and result, evenly spread from first to last."""
         last = self.view.frames - 1
         at = sorted({round(i * last / (STRIP - 1)) for i in range(STRIP)})
         rows = {MULTI: self.y_0} if self.x is None else {SOURCE: self.x, MULTI: self.y_0}
@@ -116,7 +116,7 @@ class Look:
     # ------------------------------------------------------------ words
 
     def report(self, bases: tuple[Any, Any], captions: tuple[Any, Any], calls: int) -> str:
-        """Sharpness and distance of each level, then the verdicts."""
+        """Report sharpness and distance at each level, then the conclusions."""
         lines, flags = [f"{calls} evaluations of the model"], []
         sharp, i = readings.sharpness(self.multi), self.view.picture
         for row, picture in zip(self.rows, self.ones, strict=True):
@@ -133,7 +133,7 @@ class Look:
         return to_text([*lines, *(flags or ["no alarm"])])
 
     def _against_source(self, flags: list[str]) -> list[str]:
-        """Edit strength, and what is left of the source."""
+        """Report the strength of the edit, and how much of the source is kept."""
         left, strength = readings.kept(self.multi, self.source), None
         if self.x is not None and self.x.shape[1:] == self.y_0.shape[1:]:
             i = self.view.picture
@@ -154,7 +154,7 @@ class Look:
     def _against_base(
         self, bases: tuple[Any, Any], captions: tuple[Any, Any], flags: list[str]
     ) -> list[str]:
-        """What the LoRA changes at each level, and whether it goes where the captions point."""
+        """Report how much the LoRA changes at each level, and whether as the captions say."""
         lines, effects = [], []
         for stage, (base, guider) in enumerate(zip(bases, self.guiders, strict=True)):
             states = [row.state for row in self.rows if row.state.stage == stage]
@@ -162,13 +162,13 @@ class Look:
                 continue
             without = host.probe_like(base, guider, states)
             texts = [host.with_guidance_of(guider, c) for c in captions if c is not None]
-            told = [host.probe(base, states, text) for text in texts]
+            by_caption = [host.probe(base, states, text) for text in texts]
             for n, state in enumerate(states):
                 v, v_base = _velocity(state, state.denoised), _velocity(state, without[n])
                 effects.append(readings.change(v, v_base))
                 line = f"t = {state.t:.3f}: LoRA changes the prediction by {effects[-1]:.1%}"
-                if told:
-                    pair = (_velocity(state, prediction[n]) for prediction in told)
+                if by_caption:
+                    pair = (_velocity(state, prediction[n]) for prediction in by_caption)
                     cosine, strength = readings.direction(v, *pair)
                     line += f"; edit direction: cosine {cosine:.2f}, captions apart {strength:.1%}"
                 lines.append(line)
