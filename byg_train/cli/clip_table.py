@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ..media.reader import Facts
 
 
-# A clip is told to be enlarged from this factor on, and to be cropped below this share of its area.
+# A note mentions enlargement from this factor on, and cropping below this share of the area.
 ENLARGED, WHOLE = 1.05, 0.9
 
 
@@ -100,7 +100,7 @@ def _notes(facts: Facts, like: Like, config: DataConfig) -> list[str]:
     clip = facts.clip
     scales = like.bucket.width / facts.width, like.bucket.height / facts.height
     scale, seen = max(scales), min(scales) / max(scales)
-    told = {
+    notes = {
         "variable rate, by its timestamps": clip.variable,
         f"HDR ({clip.transfer.upper()}), brought to SDR": clip.transfer != "sdr",
         "interlaced: comb-like edges; deinterlace it before": clip.interlaced,
@@ -108,7 +108,7 @@ def _notes(facts: Facts, like: Like, config: DataConfig) -> list[str]:
         f"enlarged {scale:.1f} times": scale >= ENLARGED,
         f"cropped to {seen:.0%}": seen < WHOLE,
     }
-    return [note for note, holds in told.items() if holds]
+    return [note for note, holds in notes.items() if holds]
 
 
 def _left_out(data: Dataset) -> Table:

@@ -42,8 +42,8 @@ def missing_lines(methods: Sequence[Scores], columns: Sequence[str]) -> Iterator
     """Report the values that are missing from the means."""
     for scores in methods:
         lost = {c: scores.column(c).missing for c in columns}
-        if told := ", ".join(f"{column} {n}" for column, n in lost.items() if n):
-            yield f"{scores.name}: of {len(scores.tasks)} edits without a value: {told}"
+        if missing := ", ".join(f"{column} {n}" for column, n in lost.items() if n):
+            yield f"{scores.name}: of {len(scores.tasks)} edits without a value: {missing}"
 
 
 def _groups_of_one(scores: Scores, columns: Sequence[str]) -> str:

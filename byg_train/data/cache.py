@@ -163,7 +163,7 @@ class Cache:
 
     def _latents_entry(self, item: Item) -> Path:
         width, height = self.bucket(item)
-        part = " {}+{}@{}".format(*item.segment.told) if item.segment.told else ""
+        part = " {}+{}@{}".format(*item.segment.key) if item.segment.key else ""
         return self._entry("latents", f"{item.digest} {width}x{height}{part}")
 
     def _entry(self, kind: str, content: str) -> Path:

@@ -166,7 +166,7 @@ def _name(path: Path, root: Path) -> str:
 
 def _fingerprint(items: list[Item], root: Path) -> str:
     lines = sorted(
-        json.dumps([_name(i.path, root), i.digest, *i.texts, i.edit_type, i.split, *i.segment.told])
+        json.dumps([_name(i.path, root), i.digest, *i.texts, i.edit_type, i.split, *i.segment.key])
         for i in items
     )
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:32]

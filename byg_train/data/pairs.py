@@ -41,8 +41,8 @@ def for_objective(data: Dataset, config: TrainConfig, multiple: int) -> Dataset:
             problems,
         )
     train = [ready[item] for item in data.train if item in ready]
-    told = [data.fingerprint, *sorted({item.target.digest for item in train if item.target})]
-    fingerprint = hashlib.sha256("\n".join(told).encode()).hexdigest()[:32]
+    parts = [data.fingerprint, *sorted({item.target.digest for item in train if item.target})]
+    fingerprint = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
     return replace(
         data,
         train=train,

@@ -28,7 +28,7 @@ class Segment(NamedTuple):
     fps: float
 
     @property
-    def told(self) -> tuple[int | float, ...]:
+    def key(self) -> tuple[int | float, ...]:
         """What a cache key or fingerprint says about the segment; nothing for a picture."""
         return () if self == PICTURE else tuple(self)
 

@@ -29,7 +29,7 @@ def clip_direction(
     """
     if source.shape != edited.shape:
         raise ValueError(f"source has features {source.shape}, the result {edited.shape}")
-    asked = unit(tgt_caption) - unit(src_caption)
-    if not np.linalg.norm(asked) > 1e-6:
+    caption_direction = unit(tgt_caption) - unit(src_caption)
+    if not np.linalg.norm(caption_direction) > 1e-6:
         return math.nan
-    return float(np.mean(unit(unit(edited) - unit(source)) @ unit(asked)))
+    return float(np.mean(unit(unit(edited) - unit(source)) @ unit(caption_direction)))

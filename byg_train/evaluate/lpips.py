@@ -68,12 +68,12 @@ class Vgg16(nn.Module):
 
     def forward(self, pixels: Tensor) -> list[Tensor]:
         """Pixels (N, 3, H, W) in [-1, 1] -> the features of the five blocks."""
-        x, found = normalised(pixels, NORM), []
+        x, features = normalised(pixels, NORM), []
         for layer in self.features:
             if isinstance(layer, nn.MaxPool2d):
-                found.append(x)
+                features.append(x)
             x = layer(x)
-        return found
+        return features
 
 
 def load_vgg(file: Path | None = None) -> Vgg16:

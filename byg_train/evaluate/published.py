@@ -78,8 +78,8 @@ class Published(NamedTuple):
     @property
     def row(self) -> dict[str, Any]:
         """The fields of its line in metadata.jsonl."""
-        told = {name: getattr(self, name) for name in ("file_name", "result", "instruction")}
-        return {**told, "group": self.group, "intersection": self.intersection}
+        fields = {name: getattr(self, name) for name in ("file_name", "result", "instruction")}
+        return {**fields, "group": self.group, "intersection": self.intersection}
 
 
 def write_tasks(tasks: Iterator[Published], folder: Path) -> Counter[str]:
@@ -101,18 +101,18 @@ def write_tasks(tasks: Iterator[Published], folder: Path) -> Counter[str]:
     return Counter(row["group"] for row in rows)
 
 
-def unlike(whole: Whole, found: Counter[str]) -> str | None:
+def unlike(whole: Whole, counts: Counter[str]) -> str | None:
     """Describe which groups differ in size from the published benchmark; None if none does."""
-    told = []
-    for group in dict.fromkeys((*whole.groups, *found)):
-        number, wanted = found[group], whole.groups.get(group, 0)
+    differences = []
+    for group in dict.fromkeys((*whole.groups, *counts)):
+        number, wanted = counts[group], whole.groups.get(group, 0)
         if number != wanted and (wanted is not None or not number):
-            told.append(f"{group} {number} of {'some' if wanted is None else wanted}")
-    if found.total() == whole.edits and not told:
+            differences.append(f"{group} {number} of {'some' if wanted is None else wanted}")
+    if counts.total() == whole.edits and not differences:
         return None
-    by_group = f" ({', '.join(told)})" if told else ""
+    by_group = f" ({', '.join(differences)})" if differences else ""
     return (
-        f"{whole.name} has {whole.edits} edits, and here are {found.total()}{by_group}: scores of "
+        f"{whole.name} has {whole.edits} edits, and here are {counts.total()}{by_group}: scores of "
         "these are not the benchmark's"
     )
 

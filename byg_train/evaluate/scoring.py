@@ -169,20 +169,20 @@ def to_json(methods: Sequence[Scores], columns: Sequence[str]) -> dict[str, Any]
 
 
 def _method(scores: Scores, columns: Sequence[str]) -> dict[str, Any]:
-    told = {
+    summary = {
         "all": {c: _summary(scores.column(c)) for c in columns},
         **_by_group(scores, columns, intersection=False),
     }
     if scores.has_intersection:
-        told["intersection"] = _by_group(scores, columns, intersection=True)
+        summary["intersection"] = _by_group(scores, columns, intersection=True)
     if "SC" in columns:
         semantic, quality = scores.groups("SC"), scores.groups("PQ")
-        told[ROOT] = {
+        summary[ROOT] = {
             "all": _root(scores.column("SC"), scores.column("PQ")),
             "groups": {group: _root(semantic[group], quality[group]) for group in semantic},
         }
-    told["edits"] = {task.name: _edit(task, scores, columns) for task in scores.tasks}
-    return told
+    summary["edits"] = {task.name: _edit(task, scores, columns) for task in scores.tasks}
+    return summary
 
 
 def _by_group(scores: Scores, columns: Sequence[str], *, intersection: bool) -> dict[str, Any]:

@@ -24,12 +24,12 @@ class Summary(NamedTuple):
 
 def summarise(values: Iterable[float | None]) -> Summary:
     """Summarise one value per item; None and NaN are missing, an infinity is a value."""
-    told = np.array([math.nan if value is None else value for value in values], np.float64)
-    known = told[~np.isnan(told)]
+    all_values = np.array([math.nan if value is None else value for value in values], np.float64)
+    known = all_values[~np.isnan(all_values)]
     n = len(known)
     mean = float(known.mean()) if n else math.nan
     sem = float(known.std(ddof=1) / n**0.5) if n > 1 and math.isfinite(mean) else math.nan
-    return Summary(mean, sem, n, len(told) - n)
+    return Summary(mean, sem, n, len(all_values) - n)
 
 
 def macro_mean(groups: Mapping[str, Summary]) -> float:

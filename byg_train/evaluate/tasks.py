@@ -71,18 +71,18 @@ def named_files(root: Path, formats: Formats, problems: list[Problem]) -> dict[s
     """Map names without suffix to files of these formats, ignoring hidden ones."""
     if not root.is_dir():
         raise DataError(f"{root} is not a folder")
-    found: dict[str, Path] = {}
+    files: dict[str, Path] = {}
     for path in sorted(root.rglob("*")):
         relative = path.relative_to(root)
         hidden = any(part.startswith(".") for part in relative.parts)
         if hidden or path.suffix.lower() not in formats.suffixes or not path.is_file():
             continue
         name = relative.with_suffix("").as_posix()
-        if name in found:
-            here = f"{found[name].name} and {path.name} in {root}"
+        if name in files:
+            here = f"{files[name].name} and {path.name} in {root}"
             problems.append(Problem(name, here, "one file of that name"))
-        found[name] = path
-    return found
+        files[name] = path
+    return files
 
 
 def read_clip(path: Path) -> DecodedClip:

@@ -80,7 +80,7 @@ def may_not_play(items: list[Item]) -> dict[Path, str]:
     """Find MP4s that some browsers, above all on phones, do not play, with their pixel formats."""
     import av
 
-    found = {}
+    unplayable = {}
     for path in sorted({path for item in items for path in item.paths}):
         if TYPES[path.suffix.lower()] != "video/mp4":
             continue
@@ -90,8 +90,8 @@ def may_not_play(items: list[Item]) -> dict[Path, str]:
         except (av.FFmpegError, IndexError):
             pixels = "nothing that can be read"
         if pixels not in PLAYS:
-            found[path] = str(pixels)
-    return found
+            unplayable[path] = str(pixels)
+    return unplayable
 
 
 def short_names(a: Path, b: Path) -> tuple[str, str]:

@@ -72,9 +72,9 @@ class VoteFile:
             version = self._version(db)
             if version != VERSION:
                 raise DataError(f"{path} is not a study's file of votes (version {version})")
-            told = dict(db.execute("SELECT key, value FROM study"))
+            values = dict(db.execute("SELECT key, value FROM study"))
             count = db.execute("SELECT count(*) FROM items").fetchone()[0]
-        self.study = Study(**told, items=count)
+        self.study = Study(**values, items=count)
 
     @classmethod
     def begin(cls, path: Path, names: tuple[str, str], items: Iterable[Item]) -> VoteFile:

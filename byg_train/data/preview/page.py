@@ -99,7 +99,7 @@ def page(
         addresses: maps index and name of a readable file to its `thumb` and `full` addresses.
     """
     shown = pictures(report)
-    told = {p["file"] for p in shown}
+    shown_files = {p["file"] for p in shown}
     for index, picture in enumerate(shown):
         if facts := report.facts.get(picture["file"]):
             picture.update(width=facts.width, height=facts.height)
@@ -117,7 +117,7 @@ def page(
         "notes": [
             {"where": f.where, "found": f.found, "wanted": f.wanted}
             for f in report.findings
-            if file_key(f.file_name, report.root) not in told
+            if file_key(f.file_name, report.root) not in shown_files
         ],
         "pictures": shown,
     }

@@ -84,8 +84,8 @@ class Folder:
                 rows.append(row.fields)
             else:
                 rows += [{**row.fields, **fields} for fields in new.pop(name)]
-        told = {_file_name(row) for row in rows}
-        rows += [row for name in sorted(new.keys() - told) for row in new[name]]
+        named = {_file_name(row) for row in rows}
+        rows += [row for name in sorted(new.keys() - named) for row in new[name]]
         before = [manifest_line(row.fields) for row in self.rows]
         if [manifest_line(row) for row in rows] != before:
             write_manifest(self.root, rows)

@@ -71,11 +71,11 @@ class LocalModel:
             return_dict=True,
             return_tensors="pt",
         ).to(self._model.device)
-        asked = inputs["input_ids"].shape[1]
-        answer = self._model.generate(**inputs, **self._settings)[0, asked:]
+        question_tokens = inputs["input_ids"].shape[1]
+        answer = self._model.generate(**inputs, **self._settings)[0, question_tokens:]
         text = self._processor.decode(answer, skip_special_tokens=True)
         cut = len(answer) == self._settings["max_new_tokens"]
-        return Reply(text, cut, asked, len(answer))
+        return Reply(text, cut, question_tokens, len(answer))
 
 
 def _processor(name: str) -> ProcessorMixin:
