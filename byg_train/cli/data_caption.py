@@ -98,21 +98,13 @@ def caption(
     if bool(endpoint) == bool(vlm) or bool(endpoint) != bool(model):
         raise ConfigError("wanted either --endpoint URL with --model NAME, or --vlm HUB_ID")
     answerer: Model
+    limits = {"max_tokens": max_tokens, "temperature": temperature}
     if vlm:
-        answerer = LocalModel(
-            vlm, device=resolve_device(device), max_tokens=max_tokens, temperature=temperature
-        )
+        answerer = LocalModel(vlm, device=resolve_device(device), **limits)
         concurrency = 1  # a model in this process answers one question after the other
     else:
-        answerer = Endpoint(
-            endpoint,
-            model,
-            key_variable=key_variable,
-            max_tokens=max_tokens,
-            temperature=temperature,
-            retries=retries,
-            timeout=timeout,
-        )
+        limits |= {"retries": retries, "timeout": timeout}
+        answerer = Endpoint(endpoint, model, key_variable=key_variable, **limits)
     prices = Prices(price_in, price_out)
     with full_disk_explained(folder, "again"), captioning.journal:
         outcome = _run(captioning, answerer, concurrency, tries, prices)

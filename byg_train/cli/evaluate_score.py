@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,14 +14,8 @@ from ..data import DataError
 from .options import Device, Instruction, Sources, names_of
 
 if TYPE_CHECKING:
-    from ..data.vlm.client import Model
-    from ..evaluate.scoring import Scores
+    from ..evaluate.scoring import Measure, Scores
 
-OPENAI = "https://api.openai.com/v1"
-# The file in a results folder that holds the judge's answers.
-ANSWERS = "judge.jsonl"
-# Retries of a failed request, and seconds to wait for one answer.
-RETRIES, TIMEOUT = 6, 600.0
 # What a metric may need -> how to give it.
 HINTS = {
     "captions": "write src_caption and tgt_caption into the sources' metadata.jsonl",
@@ -99,8 +92,8 @@ def score(
     from ..evaluate.motion_fidelity import Direction
     from ..evaluate.networks import Networks
     from ..evaluate.registry import METRICS, available_inputs, choose, measures
-    from ..evaluate.scoring import Scores, find_results, measure, to_json, write_json
-    from ..progress import Progress
+    from ..evaluate.scoring import Scores, find_results, to_json, write_json
+    from .evaluate_judge import judge_all, judge_model, stopped_judge
     from .evaluate_tables import missing_lines, tables
     from .settings import resolve_device
 
@@ -124,27 +117,36 @@ def score(
     found = {folder: find_results(folder, tasks) for folder in results}
     labels = _labels(results)
     judged = [name for name in names if METRICS[name].build_judge]
-    model = _judge_model(judge, endpoint, vlm, key_variable, max_tokens, device) if judged else None
-    if model:
-        asyncio.run(model.check())  # before anything is measured
+    model = judge_model(judge, endpoint, vlm, key_variable, max_tokens, device) if judged else None
     with _hints():
         made = measures(names, networks, true_files)
     methods = [Scores(labels[folder], list(tasks.values())) for folder in found]
-    for scores, files in zip(methods, found.values(), strict=True):
-        if made:
-            with Progress(len(tasks), f"measuring {scores.name}") as progress:
-                measure(scores, files, true_files, made, progress.advance)
-    stopped = None
-    if model:
-        # A model in this process answers one question after the other.
-        stopped = _judge_all(model, judged, found, methods, 1 if vlm else concurrency)
+    _measure_all(methods, found, true_files, made)
+    # A model in this process answers one question after the other.
+    parallel = 1 if vlm else concurrency
+    stopped = judge_all(model, judged, found, methods, parallel) if model else None
     columns = [column for name in names for column in METRICS[name].columns]
     for text in (*tables(methods, columns), *missing_lines(methods, columns)):
         typer.echo(f"{text}\n")
     if output:
         write_json(output, to_json(methods, columns))
     if stopped:
-        raise _explained(stopped, list(found), output)
+        raise stopped_judge(stopped, list(found), output)
+
+
+def _measure_all(
+    methods: Sequence[Scores],
+    found: Mapping[Path, dict[str, Path]],
+    truths: dict[str, Path],
+    made: Sequence[Measure],
+) -> None:
+    from ..evaluate.scoring import measure
+    from ..progress import Progress
+
+    for scores, files in zip(methods, found.values(), strict=True):
+        if made:
+            with Progress(len(scores.tasks), f"measuring {scores.name}") as progress:
+                measure(scores, files, truths, made, progress.advance)
 
 
 def metrics() -> None:
@@ -210,91 +212,3 @@ def _hints() -> Iterator[None]:
         option = f"--{error.need.replace('_', '-')}"
         usual = f"pass another with {option}, or leave the metric out of --metrics"
         raise DataError(f"{error}; {HINTS.get(error.need, usual)}") from None
-
-
-# ---------------------------------------------------------------- judging
-
-
-def _judge_model(
-    judge: str | None,
-    endpoint: str | None,
-    vlm: str | None,
-    key_variable: str,
-    max_tokens: int,
-    device: str,
-) -> Model:
-    from ..data.vlm.client import Endpoint
-    from ..data.vlm.local import LocalModel
-    from ..evaluate.judge import SEED, TEMPERATURE
-    from .settings import resolve_device
-
-    if bool(judge) == bool(vlm):
-        raise ConfigError("wanted either --judge NAME (with --endpoint URL) or --vlm HUB_ID")
-    if vlm:
-        return LocalModel(
-            vlm, device=resolve_device(device), max_tokens=max_tokens, temperature=TEMPERATURE
-        )
-    return Endpoint(
-        endpoint or OPENAI,
-        judge,
-        key_variable=key_variable,
-        max_tokens=max_tokens,
-        temperature=TEMPERATURE,
-        retries=RETRIES,
-        timeout=TIMEOUT,
-        seed=SEED,
-    )
-
-
-def _judge_all(
-    model: Model,
-    names: list[str],
-    found: Mapping[Path, dict[str, Path]],
-    methods: Sequence[Scores],
-    concurrency: int,
-) -> DataError | None:
-    """Fill the judge's columns; returns what stopped it early, if anything did."""
-    from ..data.vlm.client import ModelError
-    from ..evaluate.judge import Judge
-    from ..evaluate.registry import judge_measures
-    from ..evaluate.scoring import judge as judge_method
-    from ..progress import Progress
-
-    async def run() -> None:
-        try:
-            for (folder, files), scores in zip(found.items(), methods, strict=True):
-                judge = Judge(model, folder / ANSWERS)
-                with Progress(len(scores.tasks), f"judging {scores.name}") as progress:
-                    made = judge_measures(names, judge.ask)
-                    await judge_method(scores, files, made, concurrency, progress.advance)
-                _report_open(scores.name, judge.silent, judge.cut)
-        finally:
-            await model.close()
-
-    try:
-        asyncio.run(run())
-    except ModelError as error:
-        return error
-    return None
-
-
-def _report_open(name: str, silent: int, cut: int) -> None:
-    """Say what the same command would ask again."""
-    if silent:
-        typer.echo(f"{name}: {silent} questions got no answer; run this again to ask them")
-    if cut:
-        typer.echo(
-            f"{name}: {cut} answers were too long, and cut; run this again with a higher "
-            "--max-tokens to ask for them"
-        )
-
-
-def _explained(stopped: DataError, folders: list[Path], output: Path | None) -> DataError:
-    """Say what is there although the judge stopped."""
-    kept = ", ".join(str(path) for f in folders if (path := f / ANSWERS).exists())
-    where = f"; its answers so far are kept in {kept}" if kept else ""
-    there = f"printed and in {output}" if output else "printed"
-    return DataError(
-        f"the judge stopped: {stopped}. What was measured before is {there}, with marks "
-        f"missing{where}. Run the same command again to continue"
-    )
