@@ -24,10 +24,10 @@ from byg_train.world.demo import prepare
 from byg_train.world.measure import Editor, measure
 
 
-def settings(data: Path, seed: int, steps: int, every: int) -> TrainConfig:
-    """The demo preset, for one seed."""
+def settings(data: Path, seed: int, steps: int, every: int, rate: dict) -> TrainConfig:
+    """The demo preset, for one seed; `rate` are settings of the optimiser."""
     train = {"steps": steps, "checkpoint_every": every, "sample_every": 0}
-    over = {"seed": seed, "data": {"path": data}, "train": train}
+    over = {"seed": seed, "data": {"path": data}, "train": train, "optimizer": rate}
     return build_config(merged(load_preset("demo"), over))
 
 
@@ -83,14 +83,17 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=125)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--queries", type=int, default=32)
+    parser.add_argument("--lr", type=float, help="the highest rate; as in the preset if not given")
+    parser.add_argument("--warmup", type=int, help="steps until the rate is reached; likewise")
     parser.add_argument("--runs", type=Path, default=Path("runs/curve"))
     parser.add_argument("--output", type=Path, required=True)
     args = parser.parse_args()
     logging.basicConfig(level=logging.WARNING)
     curves = {}
+    rate = {k: v for k, v in (("lr", args.lr), ("warmup", args.warmup)) if v is not None}
     data = prepare(args.runs / "data")
     for seed in args.seeds:
-        config = settings(data, seed, args.steps, args.every)
+        config = settings(data, seed, args.steps, args.every, rate)
         try:
             files = train_whole(config, args.runs / f"seed{seed}")
         except Interrupted as stop:
