@@ -24,24 +24,38 @@ data_app.command()(preview)
 @data_app.command()
 def generate(
     root: DataFolder,
-    style: Annotated[str, typer.Argument(metavar="STYLE", help="The style folder to fill.")],
+    style: Annotated[
+        str, typer.Argument(metavar="STYLE", help="Name of the style folder to fill.")
+    ],
     captions: Annotated[
         Path | None,
         typer.Option(
-            help="Text file: a caption, or template, on every line; or a folder of captions."
+            help="Text file with a caption or template on every line, or a folder of captions."
         ),
     ] = None,
     template: Annotated[
-        str | None, typer.Option(help="'a {cat|dog} in {place}': choices, and lists by name.")
+        str | None,
+        typer.Option(
+            help="Template such as 'a {cat|dog} in {place}', with choices and list names."
+        ),
     ] = None,
     lists: Annotated[
         list[str] | None,
-        typer.Option("--list", metavar="NAME=FILE", help="A choice on every line; repeatable."),
+        typer.Option(
+            "--list",
+            metavar="NAME=FILE",
+            help="File of a list, with a choice on every line; repeatable.",
+        ),
     ] = None,
-    count: Annotated[int | None, typer.Option(help="How many; one for every line, or 20.")] = None,
-    seed: Annotated[int, typer.Option(help="Another seed gives others.", min=0)] = 0,
+    count: Annotated[
+        int | None, typer.Option(help="Number of pictures; default: one for each caption, or 20.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of captions and noise.", min=0)] = 0,
     size: Annotated[
-        str | None, typer.Option(help="WIDTHxHEIGHT; the preset's square, or 16:9 for clips.")
+        str | None,
+        typer.Option(
+            help="WIDTHxHEIGHT in pixels; default: the preset's square, or 16:9 for clips."
+        ),
     ] = None,
     templates: Templates = None,
     preset: Preset = None,
@@ -49,7 +63,7 @@ def generate(
     assignments: Assignments = None,
     device: Device = "auto",
 ) -> None:
-    """Have the base model draw a style folder; the same command goes on where it was."""
+    """Let the base model draw a style folder; run the same command again to continue."""
     from .data_generate import GenerateFlags, run_generate
 
     run_generate(

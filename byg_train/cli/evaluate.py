@@ -19,32 +19,35 @@ evaluate_app.command()(fetch)
 
 @evaluate_app.command()
 def edit(
-    output: Annotated[Path, typer.Argument(metavar="RESULTS", help="Folder of one method.")],
+    output: Annotated[
+        Path, typer.Argument(metavar="RESULTS", help="Folder for the results of one method.")
+    ],
     sources: Sources,
     lora: Annotated[
         Path | None,
-        typer.Option(help="A LoRA file that byg_train wrote; baselines can do with --model."),
+        typer.Option(help="LoRA file written by byg_train; baselines need only --model."),
     ] = None,
     method: Annotated[
-        str, typer.Option(help="lora, or a baseline on its base: flowedit, text-to-image, copy.")
+        str, typer.Option(help="lora, or a baseline: flowedit, text-to-image or copy.")
     ] = "lora",
     instruction: Instruction = None,
     model: Annotated[
-        str | None, typer.Option(help="Base model; the one the LoRA was trained on if not given.")
+        str | None, typer.Option(help="Base model; default: the one that the LoRA was trained on.")
     ] = None,
     components: Annotated[
-        str | None, typer.Option(help="For a single-file base: its VAE and encoders.")
+        str | None, typer.Option(help="VAE and text encoders for a single-file base model.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the noise, for every edit.", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the noise, for every edit.", min=0)] = 0,
     steps: Annotated[
-        int | None, typer.Option(help="As trained if not given; flowedit: 28.", min=1)
+        int | None,
+        typer.Option(help="Sampling steps; default: as trained, or 28 for flowedit.", min=1),
     ] = None,
     resolution: Annotated[
-        int | None, typer.Option(help="Pixels squared; as trained if not given.", min=16)
+        int | None, typer.Option(help="Work at about N x N pixels; default: as trained.", min=16)
     ] = None,
     device: Device = "auto",
 ) -> None:
-    """Edit every task; the same command goes on where it was."""
+    """Edit every task; run the same command again to continue."""
     from .evaluate_edit import EditAllFlags, run_edit_all
 
     run_edit_all(
