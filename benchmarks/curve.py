@@ -21,7 +21,8 @@ from byg_train.training.run_folder import CONFIG, check_output, write_config
 from byg_train.training.stopping import Interrupted
 from byg_train.training.trainer import train
 from byg_train.world.demo import prepare
-from byg_train.world.measure import Editor, measure
+from byg_train.world.measure import measure
+from byg_train.world.methods import Methods
 
 
 def settings(data: Path, seed: int, steps: int, every: int, rate: dict) -> TrainConfig:
@@ -44,10 +45,10 @@ def points(files: list[Path], queries: int) -> list[dict]:
     """Scores of every LoRA file, by the steps that its metadata states."""
     found = []
     for path in files:
-        editor = Editor(path)
-        scores, _ = measure({"ByG": editor.edit}, queries)
+        ours = Methods(path)
+        scores, _ = measure({"ByG": ours.edit}, queries)
         rows = {label: asdict(row["ByG"]) for label, row in scores.items()}
-        found.append({"steps": editor.info.steps, "scores": rows})
+        found.append({"steps": ours.editor.info.steps, "scores": rows})
         print(path.name, {k: f"{v['attribute']:.2f} {v['error']:.3f}" for k, v in rows.items()})
     return sorted(found, key=lambda point: point["steps"])
 

@@ -2,7 +2,7 @@
 
     python benchmarks/flowedit_settings.py --queries 8
 
-Prints the means over the types of edit for every setting; `world.measure.FLOWEDIT` is the best.
+Prints the means over the types of edit for every setting; `world.methods.FLOWEDIT` is the best.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from itertools import product
 
 import numpy as np
 
-from byg_train.editing.methods import FlowEditSettings
+from byg_train.editing.flowedit import FlowEditSettings
 from byg_train.evaluate.markdown import table
 from byg_train.world.ablation import WARMUP
-from byg_train.world.measure import PICTURES, Editor, measure, query
+from byg_train.world.measure import PICTURES, measure, query
+from byg_train.world.methods import Methods
 from byg_train.world.names import KNOWN
 from byg_train.world.scenes import Edit
 
@@ -29,9 +30,9 @@ TRIED = [
 ]
 
 
-def by(editor: Editor, settings: FlowEditSettings) -> Callable:
+def by(methods: Methods, settings: FlowEditSettings) -> Callable:
     """The method that `measure` takes."""
-    return lambda label, edits: editor.flowedit(label, edits, settings)
+    return lambda label, edits: methods.flowedit(label, edits, settings)
 
 
 def known(rng: random.Random, label: str) -> Edit:
@@ -43,8 +44,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--queries", type=int, default=8, help="edits of each type")
     args = parser.parse_args()
-    editor = Editor(WARMUP)
-    methods = {str(i): by(editor, settings) for i, settings in enumerate(TRIED)}
+    ours = Methods(WARMUP)
+    methods = {str(i): by(ours, settings) for i, settings in enumerate(TRIED)}
     scores, _ = measure(methods, args.queries, judge=PICTURES._replace(query=known))
     rows = []
     for i, s in enumerate(TRIED):

@@ -17,7 +17,7 @@ from byg_train.config import build_config, load_preset
 from byg_train.core.flow import noised
 from byg_train.core.losses import velocity_mse
 from byg_train.core.schedule import draw_t_within
-from byg_train.editing.editor import attach, open_lora
+from byg_train.editing.opening import attach, open_lora
 from byg_train.media.pixels import to_batch
 from byg_train.models.wan.backbone import WanBackbone
 from byg_train.world.clips import KNOWN, Clip, caption, draw, random_clip, random_edit
@@ -113,9 +113,9 @@ def test_the_preset_finds_the_pair(backbone: WanBackbone) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("expert", SPANS)
 def test_the_shipped_warm_up_copies_clips_of_held_out_names(expert: str) -> None:
-    editor = open_lora(WARMUP, None)
-    bare = WanBackbone.load(editor.model, "cpu")
-    bank = attach(editor, bare, strength=1.0)
+    model = open_lora(WARMUP, None)
+    bare = WanBackbone.load(model.base, "cpu")
+    bank = attach(model, bare, strength=1.0)
     x = bare.encode_pixels(sources(8))
     text = bare.encode_text(["change the background to a blue ground"] * 8)
     g = torch.Generator().manual_seed(0)
@@ -130,6 +130,6 @@ def test_the_shipped_warm_up_copies_clips_of_held_out_names(expert: str) -> None
 
 
 def test_the_warm_up_is_a_pair_for_this_base() -> None:
-    editor = open_lora(Path(WARMUP), None)
-    assert set(editor.files) == set(SPANS) and editor.info.boundary == BOUNDARY
-    assert editor.info.base == "world" and editor.info.family == "wan"
+    model = open_lora(Path(WARMUP), None)
+    assert set(model.files) == set(SPANS) and model.info.boundary == BOUNDARY
+    assert model.info.base == "world" and model.info.family == "wan"

@@ -231,7 +231,7 @@ def test_a_failed_start_may_be_repeated(
     output = tmp_path / "run"
 
     def end(*_: object, **__: object) -> None:
-        (output / "metrics.jsonl").write_text('{"step": 0, "kind": "held_out"}\n')
+        (output / "metrics.jsonl").write_text('{"step": 0, "kind": "validation"}\n')
         raise TrainingError("too soon")
 
     monkeypatch.setattr(trainer, "train", end)
@@ -241,7 +241,7 @@ def test_a_failed_start_may_be_repeated(
     assert again.exit_code == 0, again.output
     assert read_config(output).lora.rank == 3
     kinds = [json.loads(x) for x in (output / "metrics.jsonl").read_text().splitlines()]
-    assert len([r for r in kinds if r["step"] == 0 and r["kind"] == "held_out"]) == 1
+    assert len([r for r in kinds if r["step"] == 0 and r["kind"] == "validation"]) == 1
 
 
 def test_dropped_items_are_listed_in_the_run(

@@ -233,7 +233,7 @@ def test_new_and_empty_folders_are_fine(tmp_path: Path) -> None:
 
 
 def test_a_failed_start_counts_as_new(tmp_path: Path) -> None:
-    """Settings, a log, a first look, half a checkpoint, but no weights: nothing to go on with."""
+    """Settings, a log, a validation, half a checkpoint, but no weights: nothing to go on with."""
     config = settings(Flags(preset="demo"))
     write_config(tmp_path, settings(Flags(preset="demo", assignments=["lora.rank=3"])))
     (tmp_path / "metrics.jsonl").touch()

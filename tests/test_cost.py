@@ -93,10 +93,10 @@ def test_memory_follows_the_settings() -> None:
 
 
 def test_the_largest_moment_counts() -> None:
-    """Encoding texts comes before the weights; a look and a step come one after the other."""
+    """Encoding texts comes before the weights; a validation and a step come one after the other."""
     need = memory(config(), FLUX, 512, 1024, 512**2)
     assert need.encoding / 1e9 == pytest.approx(9.5, abs=0.1)
-    assert need.total == max(need.encoding, need.step, need.look)
+    assert need.total == max(need.encoding, need.step, need.validation)
     assert need.total == need.step  # decoding one small picture takes less than a step
     many = memory(config(sample={"count": 100}), FLUX, 512, 1024, 512**2)
     assert many == need  # samples are decoded one by one

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from edits import edit_picture
 from PIL import Image
 from typer.testing import CliRunner, Result
 
@@ -14,8 +15,10 @@ from byg_train.cli.app import app
 from byg_train.config import ConfigError, LoraSettings, ModelConfig
 from byg_train.core.flow import integrate
 from byg_train.core.schedule import time_grid
-from byg_train.editing import editor as edit_module
-from byg_train.editing.editor import Wishes, edit_image, open_lora
+from byg_train.editing import opening
+from byg_train.editing.editor import Editor
+from byg_train.editing.opening import open_lora
+from byg_train.editing.overrides import SamplingOverrides
 from byg_train.media.fit import Fit
 from byg_train.media.pixels import to_picture
 from byg_train.models.backbone import load_backbone
@@ -25,8 +28,8 @@ from byg_train.models.sampler import Sampling
 
 TEXT = "paint the thing blue"
 # Each changes an edit.
-WISHES = {"steps": 5, "guidance": 4.0, "sampler": "unipc", "shift": 9.0, "cfg": 3.0}
-WISHES |= {"resolution": 32}
+OVERRIDES = {"steps": 5, "guidance": 4.0, "sampler": "unipc", "shift": 9.0, "cfg": 3.0}
+OVERRIDES |= {"resolution": 32}
 
 
 def info(base: Path, **changes: object) -> LoraInfo:
@@ -74,8 +77,7 @@ def picture(size: tuple[int, int], mode: str = "RGB", seed: int = 0) -> Image.Im
 
 
 def edited(lora: Path, image: Image.Image, **changes: object) -> list[Image.Image]:
-    options = {"model": None, "strength": 1.0, "seeds": [0], "device": "cpu"}
-    return edit_image(lora, image, TEXT, **{**options, **changes})
+    return edit_picture(lora, image, TEXT, **changes)
 
 
 def same(a: Image.Image, b: Image.Image) -> bool:
@@ -115,20 +117,26 @@ def test_seeds_strength_steps_and_guidance_matter_and_repeat(lora: Path) -> None
     assert not same(*two)
     assert same(two[1], edited(lora, image, seeds=[8])[0])
     others = [{"strength": 0.5}]
-    others += [{"wishes": Wishes(**{name: value})} for name, value in WISHES.items()]
+    others += [{"overrides": SamplingOverrides(**{k: v})} for k, v in OVERRIDES.items()]
     for change in others:
         assert not same(two[1], edited(lora, image, seeds=[8], **change)[0]), change
 
 
-def test_wishes_go_before_what_the_metadata_says(tiny_base: Path) -> None:
-    """And a wish for `cfg` holds for both experts, whatever the metadata says of either."""
-    told = info(tiny_base, sampler="unipc", cfg=4.0, cfg_low=3.0, negative="dull")
-    assert Wishes().sampling(told) == Sampling(3, 2.0, "unipc", 4.0, 3.0, "dull")
-    wanted = Sampling(9, 5.0, "euler", 2.0, None, "")
-    wishes = Wishes(steps=9, shift=5.0, sampler="euler", cfg=2.0, negative="")
-    assert wishes.sampling(told) == wanted
-    assert Wishes(cfg_low=1.5).sampling(told) == Sampling(3, 2.0, "unipc", 4.0, 1.5, "dull")
-    assert Wishes().sampling(info(tiny_base)) == Sampling(3, 2.0, "euler", 1.0, None, "")
+def test_overrides_go_before_what_the_metadata_says(tiny_base: Path) -> None:
+    """And one of `cfg` holds for both experts, whatever the metadata says of either."""
+    metadata = info(tiny_base, sampler="unipc", cfg=4.0, cfg_low=3.0, negative="dull")
+
+    def sampling(metadata: LoraInfo = metadata, **overrides: object) -> Sampling:
+        return Sampling.of(SamplingOverrides(**overrides).applied_to(metadata))
+
+    assert sampling() == Sampling(3, 2.0, "unipc", 4.0, 3.0, "dull", 1.5)
+    changes = {"steps": 9, "shift": 5.0, "sampler": "euler", "cfg": 2.0, "negative": ""}
+    assert sampling(**changes) == Sampling(9, 5.0, "euler", 2.0, None, "", 1.5)
+    assert sampling(cfg_low=1.5) == Sampling(3, 2.0, "unipc", 4.0, 1.5, "dull", 1.5)
+    assert sampling(cfg=5.0, cfg_low=1.5, guidance=4.0) == Sampling(
+        3, 2.0, "unipc", 5.0, 1.5, "dull", 4.0
+    )
+    assert sampling(info(tiny_base)) == Sampling(3, 2.0, "euler", 1.0, None, "", 1.5)
 
 
 def test_strength_zero_is_the_base(lora: Path, tmp_path: Path) -> None:
@@ -266,7 +274,7 @@ def test_mistakes_are_found_before_a_model_is_loaded(
     def refuse(*_: object) -> None:
         raise AssertionError("a model was loaded")
 
-    monkeypatch.setattr(edit_module, "load_backbone", refuse)
+    monkeypatch.setattr(opening, "load_backbone", refuse)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "broken.png").write_bytes(photo.read_bytes()[:90])
     picture((8, 8), "RGBA").save(tmp_path / "clear.png")
@@ -289,9 +297,9 @@ def test_a_single_file_base_comes_with_its_components(
     metadata = info(single, components=parts, revision="abc").to_metadata()
     file = tmp_path / "l.safetensors"
     write_lora(file, read_lora(lora).tensors, scale=1, family="flux", metadata=metadata)
-    model = open_lora(file, None).model
+    model = open_lora(file, None).base
     assert (model.path, model.components, model.revision) == (str(single), parts, "abc")
-    model = open_lora(file, str(tiny_base), other).model
+    model = open_lora(file, str(tiny_base), other).base
     assert (model.path, model.components, model.revision) == (parts, other, None)
     with pytest.raises(ConfigError, match="32 wide, the model's 3072"):
         open_lora(file, None, other)  # no sizes there: FLUX.1-dev's
@@ -301,15 +309,15 @@ def test_an_interrupted_edit_keeps_what_is_finished(
     lora: Path, photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A full GPU at the second seed: one sentence, exit code 1, and the first result is there."""
-    real, calls = edit_module._noise, []
+    real, calls = Editor.sample, []
 
-    def full(*args: object) -> torch.Tensor:
+    def full(*args: object, **options: object) -> torch.Tensor:
         calls.append(args)
         if len(calls) == 2:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
-        return real(*args)
+        return real(*args, **options)
 
-    monkeypatch.setattr(edit_module, "_noise", full)
+    monkeypatch.setattr(Editor, "sample", full)
     result = byg(lora, photo, tmp_path / "out" / "r.png", "--n", 3, "--device", "cpu")
     assert result.exit_code == 1, result.output
     assert "memory is full" in result.stderr and "--device cpu" in result.stderr

@@ -13,17 +13,18 @@ import numpy as np
 import pytest
 import tiny_wan
 import torch
+from edits import edit_clip, in_float32
 from films import drawn, heard, pictures
 from PIL import Image
 from typer.testing import CliRunner, Result
 
 from byg_train.cli.app import app
 from byg_train.config import ConfigError
-from byg_train.editing import clip as edit_clip_module
-from byg_train.editing.clip import EditedClip, edit_clip, longest
-from byg_train.editing.editor import Editor, Wishes, attach, open_lora
+from byg_train.editing import opening
+from byg_train.editing.clip import EditedClip, longest
+from byg_train.editing.opening import EditModel, attach, open_lora
+from byg_train.editing.overrides import SamplingOverrides
 from byg_train.media.fit import Fit, Frames
-from byg_train.media.source_clip import open_source_clip
 from byg_train.models.lora_file import LoraInfo, expert_path, read_lora, write_lora
 from byg_train.models.sampler import unipc
 
@@ -68,17 +69,10 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return films.write(tmp_path_factory.mktemp("clip") / "in.mp4", drawn(7), 24, sound="aac")
 
 
-def in_float32(editor: Editor) -> Editor:
-    return editor._replace(model=editor.model.model_copy(update={"dtype": "float32"}))
-
-
-def edited(lora: Path | Editor, clip: Path, **changes: object) -> list[np.ndarray]:
+def edited(lora: Path | EditModel, clip: Path, **changes: object) -> list[np.ndarray]:
     """Results (F, H, W, 3) of the library's call, in float32."""
-    editor = in_float32(open_lora(lora, None) if isinstance(lora, Path) else lora)
-    options = {"strength": 1.0, "seeds": [0], "device": "cpu"}
-    footage = open_source_clip(clip, None, 16.0)
-    results = edit_clip(editor, footage, TEXT, **{**options, **changes})
-    return [np.stack(list(result.frames())) for result in results]
+    model = in_float32(open_lora(lora, None) if isinstance(lora, Path) else lora)
+    return edit_clip(model, clip, TEXT, **changes)
 
 
 def byg(lora: Path, clip: Path, output: Path, *more: object) -> Result:
@@ -127,41 +121,40 @@ def test_an_edit_is_the_sampler_of_the_metadata(lora: Path, clip: Path) -> None:
 
 def test_either_file_and_the_common_name_are_the_pair(lora: Path) -> None:
     for name in ("toon_high_noise", "toon_low_noise", "toon"):
-        editor = open_lora(lora.with_name(f"{name}.safetensors"), None)
-        assert editor.files.keys() == {"high", "low"}
-        for expert, file in editor.files.items():
+        model = open_lora(lora.with_name(f"{name}.safetensors"), None)
+        assert model.files.keys() == {"high", "low"}
+        for expert, file in model.files.items():
             assert LoraInfo.from_metadata(file.metadata).expert == expert
 
 
 def test_both_experts_edit(lora: Path, clip: Path, tmp_path: Path) -> None:
     """Without either's LoRA the result is another one, and without both it is strength 0."""
-    editor = open_lora(lora, None)
+    model = open_lora(lora, None)
 
-    def without(*experts: str) -> Editor:
+    def without(*experts: str) -> EditModel:
         files = {
             e: f._replace(tensors={k: v * 0 if "lora_B" in k else v for k, v in f.tensors.items()})
             if e in experts
             else f
-            for e, f in editor.files.items()
+            for e, f in model.files.items()
         }
-        return editor._replace(files=files)
+        return model._replace(files=files)
 
     whole, high, low, none = (
-        edited(e, clip)[0]
-        for e in (editor, without("low"), without("high"), without("high", "low"))
+        edited(e, clip)[0] for e in (model, without("low"), without("high"), without("high", "low"))
     )
     for a, b in ((whole, high), (whole, low), (high, none), (low, none)):
         assert np.abs(a.astype(int) - b).mean() > 1
-    assert np.array_equal(none, edited(editor, clip, strength=0.0)[0])
+    assert np.array_equal(none, edited(model, clip, strength=0.0)[0])
 
 
-def test_seeds_strength_and_wishes_matter_and_repeat(lora: Path, clip: Path) -> None:
+def test_seeds_strength_and_overrides_matter_and_repeat(lora: Path, clip: Path) -> None:
     two = edited(lora, clip, seeds=[3, 8])
     assert not np.array_equal(*two)
     assert np.array_equal(two[1], edited(lora, clip, seeds=[8])[0])
-    # What each wish means for the sampler: test_edit.
-    wishes = ({"cfg_low": 9.0}, {"negative": ""}, {"resolution": 48})
-    others = [{"wishes": Wishes(**wish)} for wish in wishes] + [{"strength": 0.5}]
+    # What each override means for the sampler: test_edit.
+    overrides = ({"cfg_low": 9.0}, {"negative": ""}, {"resolution": 48})
+    others = [{"overrides": SamplingOverrides(**one)} for one in overrides] + [{"strength": 0.5}]
     for change in others:
         assert not np.array_equal(two[1], edited(lora, clip, seeds=[8], **change)[0]), change
 
@@ -333,7 +326,7 @@ def test_mistakes_are_found_before_a_model_is_loaded(
     def refuse(*_: object) -> None:
         raise AssertionError("a model was loaded")
 
-    monkeypatch.setattr(edit_clip_module, "load_backbone", refuse)
+    monkeypatch.setattr(opening, "load_backbone", refuse)
     monkeypatch.chdir(tmp_path)
     Image.new("RGB", (8, 8)).save(tmp_path / "p.png")
     whole = films.write(tmp_path / "whole.mp4", drawn(40, (160, 120)), codec="mpeg4")
@@ -381,10 +374,10 @@ def test_one_expert_may_be_meant(lora: Path, clip: Path, tmp_path: Path) -> None
     """The other one is the base, which is not shown the source."""
     alone = tmp_path / "alone_high_noise.safetensors"
     alone.write_bytes(lora.read_bytes())
-    editor = open_lora(alone, None, single_expert=True)
-    assert editor.files.keys() == {"high"}
+    model = open_lora(alone, None, single_expert=True)
+    assert model.files.keys() == {"high"}
     backbone, bare = tiny_wan.load(tiny_wan.base()), tiny_wan.load(tiny_wan.base())
-    attach(editor, backbone, strength=1.0)
+    attach(model, backbone, strength=1.0)
     x, source, text = tiny_wan.latents(1), tiny_wan.latents(7), tiny_wan.text(2)
     with torch.no_grad():
         low, plain = (b.velocity(x, tiny_wan.LOW, text, source) for b in (backbone, bare))
@@ -392,13 +385,13 @@ def test_one_expert_may_be_meant(lora: Path, clip: Path, tmp_path: Path) -> None
         high = [backbone.velocity(x, tiny_wan.HIGH, text, z) for z in (source, None)]
     assert torch.equal(low, wanted) and not torch.equal(low, plain)
     assert not torch.equal(*high)
-    assert not np.array_equal(edited(editor, clip)[0], edited(lora, clip)[0])
+    assert not np.array_equal(edited(model, clip)[0], edited(lora, clip)[0])
 
 
 def test_a_pair_on_a_base_of_one_network(lora: Path, clip: Path) -> None:
-    editor = open_lora(lora, None)
-    model = editor.model.model_copy(update={"path": str(tiny_wan.base("one"))})
+    model = open_lora(lora, None)
+    base = model.base.model_copy(update={"path": str(tiny_wan.base("one"))})
     with pytest.raises(
         ConfigError, match="does not fit.*for high and low, and this base has trans"
     ):
-        edited(editor._replace(model=model), clip)
+        edited(model._replace(base=base), clip)

@@ -19,8 +19,8 @@ from test_edit_clip import lora as wan_lora  # noqa: F401
 from typer.testing import Result
 
 from byg_train.config import load_preset
-from byg_train.editing.editor import open_base
-from byg_train.editing.methods import FlowEditSettings
+from byg_train.editing.flowedit import FlowEditSettings
+from byg_train.editing.opening import open_base
 from byg_train.media.reader import read_media
 from byg_train.media.writer import write_clip
 
@@ -70,13 +70,13 @@ def test_baselines_need_no_lora(root: Path, tiny_base: Path, method: str) -> Non
 
 def test_a_bare_base_samples_as_its_preset_says(tiny_base: Path) -> None:
     for model, name in ((str(tiny_base), "flux_edit"), ("world", "demo")):
-        editor, preset = open_base(model), load_preset(name)
-        info, wanted = editor.info, preset["sample"]
-        assert (editor.model.path, info.base) == (model, model)
+        found, preset = open_base(model), load_preset(name)
+        info, wanted = found.info, preset["sample"]
+        assert (found.base.path, info.base) == (model, model)
         assert (info.sample_steps, info.sample_shift) == (wanted["steps"], wanted["shift"])
         assert info.guidance_sample == preset["guidance"]["sample"]
         assert info.resolution == preset["data"]["resolution"]
-        assert editor.model.text_len == preset["model"]["text_len"]
+        assert found.base.text_len == preset["model"]["text_len"]
 
 
 def test_a_copy_needs_no_model_and_takes_whatever_there_is(root: Path) -> None:

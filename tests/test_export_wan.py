@@ -24,7 +24,7 @@ from typer.testing import CliRunner, Result
 
 from byg_train.cli.app import app
 from byg_train.config import build_config
-from byg_train.editing.editor import open_lora
+from byg_train.editing.opening import open_lora
 from byg_train.export import run as export_module
 from byg_train.export.card import BOTH, card, has_workflow, workflow
 from byg_train.models.lora_file import LoraInfo, read_lora
@@ -121,8 +121,8 @@ def test_both_files_with_all_that_goes_with_them(run: Path, step: int, tmp_path:
 def test_an_export_edits(run: Path, tmp_path: Path) -> None:
     """The pair that comes out is one that goes in."""
     export(run, "--output", tmp_path / "out")
-    editor = open_lora(tmp_path / "out" / "toon_high_noise.safetensors", str(tiny_wan.base()))
-    assert editor.files.keys() == {"high", "low"}
+    model = open_lora(tmp_path / "out" / "toon_high_noise.safetensors", str(tiny_wan.base()))
+    assert model.files.keys() == {"high", "low"}
 
 
 @pytest.mark.parametrize(("weights", "value"), [("live", 1.0), ("ema", 2.0)])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from byg_train.config import TrainConfig, build_config, load_preset, merged
-from byg_train.training.cost import StepCost, look_cost
+from byg_train.training.cost import StepCost, validation_cost
 from byg_train.training.forecast import ENOUGH, TIMED, Forecast
 
 STEP = StepCost(full=12.0, identity=2.0, mean=10.5, supervised=2.0)
@@ -27,11 +27,12 @@ def test_it_speaks_once_and_of_the_middle_of_what_it_timed() -> None:
     sentence = said[TIMED]
     training = (100 - TIMED - 1) * 1.2 * STEP.mean / STEP.full
     forward = 1.2 / (STEP.full * 8)
-    looks = 2 * 4 * look_cost(config()) * forward  # at step 50 and at the end, four items each
-    parts = f"training {training:.0f} s, samples {looks:.0f} s, measuring {600 * forward:.0f} s"
+    # At step 50 and at the end, four items each.
+    samples = 2 * 4 * validation_cost(config()) * forward
+    parts = f"training {training:.0f} s, samples {samples:.0f} s, measuring {600 * forward:.0f} s"
     assert sentence == (
         f"A full step takes 1.20 s on this machine. To come: {parts}; "
-        f"{(training + looks + 600 * forward) / 60:.0f} min in all"
+        f"{(training + samples + 600 * forward) / 60:.0f} min in all"
     )
 
 

@@ -16,7 +16,7 @@ import torch
 from byg_train import machine
 from byg_train.config import PRESETS, ConfigError, ModelConfig, build_config, load_preset, merged
 from byg_train.data.items import load_items
-from byg_train.editing.editor import open_lora
+from byg_train.editing.opening import open_lora
 from byg_train.machine import preferred_dtype, resolve_dtype
 from byg_train.models.backbone import load_backbone
 from byg_train.models.lora_file import LoraInfo, read_lora
@@ -257,7 +257,7 @@ def test_a_run_keeps_its_type_on_another_machine(
     info = LoraInfo.from_metadata(read_lora(two).metadata)
     assert info.dtype == "float32"
     # An editor of the same file takes this machine's type.
-    assert open_lora(two, None).model.dtype == "auto"
+    assert open_lora(two, None).base.dtype == "auto"
 
 
 def test_a_bfloat16_run_warns_where_it_is_emulated_and_refuses_another_type(

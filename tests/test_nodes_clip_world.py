@@ -10,17 +10,16 @@ from pathlib import Path
 import graphs_tiny_wan
 import numpy as np
 import pytest
-import test_edit_clip
 import torch
 from comfy_host import ROOT, in_host
+from edits import edit_clip, in_float32
 from graphs import SEED
 from PIL import Image
 from tiny_wan import BOUNDARY
 
-from byg_train.editing.clip import edit_clip
-from byg_train.editing.editor import Wishes, attach, open_lora
+from byg_train.editing.opening import attach, open_lora
+from byg_train.editing.overrides import SamplingOverrides
 from byg_train.media.pixels import to_batch
-from byg_train.media.source_clip import open_source_clip
 from byg_train.models.lora_file import LoraInfo, read_lora
 from byg_train.models.wan.backbone import WanBackbone
 from byg_train.world import clips
@@ -39,9 +38,9 @@ EDIT = query(random.Random(0), "style ink → 3d", ("fox",))
 @pytest.fixture(scope="module")
 def backbone() -> WanBackbone:
     """The trainer's side in float32, the demo's LoRAs on it."""
-    editor = test_edit_clip.in_float32(open_lora(LORA, None))
-    found = WanBackbone.load(editor.model, "cpu")
-    attach(editor, found, strength=1.0)
+    model = in_float32(open_lora(LORA, None))
+    found = WanBackbone.load(model.base, "cpu")
+    attach(model, found, strength=1.0)
     return found
 
 
@@ -88,11 +87,10 @@ def test_edit_and_the_graph_draw_the_same_clip(tmp_path: Path) -> None:
     drawn = clips.draw(EDIT.source)
     for i, frame in enumerate(drawn):
         Image.fromarray(frame).save(tmp_path / f"{i}.png")
-    editor = test_edit_clip.in_float32(open_lora(LORA, None))
-    wishes = Wishes(sampler="euler", steps=STEPS)
-    footage, how = open_source_clip(tmp_path, None, clips.FPS), {"strength": 1.0, "device": "cpu"}
-    (result,) = edit_clip(editor, footage, EDIT.instruction, seeds=[SEED], wishes=wishes, **how)
-    wanted = np.stack(list(result.frames()))
+    model = in_float32(open_lora(LORA, None))
+    overrides = SamplingOverrides(sampler="euler", steps=STEPS)
+    how = {"seeds": [SEED], "fps": clips.FPS, "overrides": overrides}
+    (wanted,) = edit_clip(model, tmp_path, EDIT.instruction, **how)
     frames = torch.from_numpy(drawn).float() / 255
     graph = partial(graphs_tiny_wan.edited_clip, steps=STEPS)
     fps = float(clips.FPS)

@@ -21,7 +21,7 @@ from comfy_host import in_host
 from graphs import SEED
 from PIL import Image
 
-from byg_train.editing.editor import open_lora
+from byg_train.editing.opening import open_lora
 from byg_train.models.lora import LoraBank
 from byg_train.models.wan.backbone import WanBackbone
 from byg_train.world import clips
@@ -119,8 +119,8 @@ def test_edit_draws_the_same_clip(trained: str, folder: str, tmp_path: Path) -> 
         shutil.copy(path, comfy_host.loras() / f"{trained}_{path.name}")
     if alone:
         lora = lora.with_name(f"toon_{trained}_noise.safetensors")
-    editor = open_lora(lora, None, single_expert=alone)
-    (wanted,) = test_edit_clip.edited(editor, clip, seeds=[SEED], strength=1.0)
+    model = open_lora(lora, None, single_expert=alone)
+    (wanted,) = test_edit_clip.edited(model, clip, seeds=[SEED])
     frames = torch.from_numpy(drawn).float() / 255
     texts = (test_edit_clip.TEXT, test_edit_clip.NEGATIVE)
     widgets = {"lora_low_name": "single expert"} if alone else {}

@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 import torch
 from comfy_host import in_host
+from edits import edit_picture, in_float32
 from graphs import GUIDANCE, INFO, INSTRUCTION, SEED
 from PIL import Image
 from torch import Tensor
-from world_lora import in_float32, trained, write
+from world_lora import trained, write
 
-import byg_train.editing.editor
 from byg_train.config import ModelConfig
+from byg_train.editing.opening import open_lora
 from byg_train.models.flux.backbone import FluxBackbone
 from byg_train.models.lora import LoraBank
 from byg_train.world import scenes
@@ -102,13 +103,11 @@ def _photo(width: int, height: int) -> Image.Image:
 
 @pytest.mark.parametrize("size", [(48, 48), (75, 52)])
 def test_edit_and_the_graph_draw_the_same_picture(
-    size: tuple[int, int], tiny: tuple[FluxBackbone, LoraBank], monkeypatch: pytest.MonkeyPatch
+    size: tuple[int, int], tiny: tuple[FluxBackbone, LoraBank]
 ) -> None:
-    in_float32(monkeypatch)
     photo, path = _photo(*size), comfy_host.loras() / f"{LORA['index']}.safetensors"
-    (wanted,) = byg_train.editing.editor.edit_image(
-        path, photo, INSTRUCTION, model=None, strength=1.0, seeds=[SEED], device="cpu"
-    )
+    model = in_float32(open_lora(path, None))
+    (wanted,) = edit_picture(model, photo, INSTRUCTION, seeds=[SEED])
     image = torch.from_numpy(np.asarray(photo, np.float32) / 255)[None]
     found = in_host(graphs.edit, LORA["index"], image)
     assert found.shape == (1, size[1], size[0], 3)

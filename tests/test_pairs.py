@@ -124,7 +124,7 @@ def test_a_supervised_run_from_the_command_line(
     assert (tmp_path / "run/run.safetensors").is_file()
     lines = (tmp_path / "run/metrics.jsonl").read_text().splitlines()
     kinds = {json.loads(line)["kind"] for line in lines}
-    assert kinds == {"full", "held_out"}  # no identity steps, no check of ByG's terms
+    assert kinds == {"full", "validation"}  # no identity steps, no check of ByG's terms
 
 
 def test_the_plan_counts_one_gradient_pass(tiny_base: Path, pairs: Path) -> None:

@@ -47,7 +47,7 @@ def test_unipc_is_the_librarys(
     sampling = Sampling(7, shift, "unipc", *cfg, NEGATIVE)
     text, negative = backbone.encode_text(TEXTS), backbone.encode_text([NEGATIVE] * 2)
     done: list[tuple[int, int]] = []
-    field = sampling.field(backbone.velocity, text, None, negative, BOUNDARY)
+    field = sampling.guided_field(backbone.velocity, text, None, negative, BOUNDARY)
     with torch.no_grad():
         y_0 = sampling.solve(field, eps, lambda *at: done.append(at))
     ours = backbone.decode_latents(y_0).transpose(1, 2) / 2 + 0.5
@@ -128,7 +128,7 @@ def test_guidance(
     """no + w (yes - no) with the source on both sides, and no question whose answer is not used."""
     ASKED.clear()
     y, source = torch.zeros(2, 1), torch.full((2, 1), 10.0)
-    field = Sampling(4, 1.0, "euler", cfg, low).field(velocity, YES, source, NO, BOUNDARY)
+    field = Sampling(4, 1.0, "euler", cfg, low).guided_field(velocity, YES, source, NO, BOUNDARY)
     assert torch.equal(field(y, torch.full((2,), t)), torch.full((2, 1), 10.0 + wanted))
     assert asked == ASKED
 

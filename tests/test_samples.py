@@ -1,4 +1,4 @@
-"""Looks at held-out items: measures against closed forms, and which alarm each failure raises."""
+"""Validation: measures against closed forms, and which alarm each failure raises."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ from torch import Tensor
 
 from byg_train.config import build_config
 from byg_train.core.flow import at_rank
-from byg_train.core.roles import EditBatch, Velocity
+from byg_train.core.roles import EditBatch
+from byg_train.editing.editor import Editor
 from byg_train.media.grid import labelled_grid
 from byg_train.media.pixels import to_picture
+from byg_train.models.configured_info import configured_info
 from byg_train.objectives.objective import Advice
-from byg_train.training.validation import BLIND, HeldOut, Look
+from byg_train.training.validation import BLIND, ValidationReport, Validator
 
 ADVICE = Advice(collapse="pull more", drift="pull less", blindness="copy for longer")
 # Channel 0 is an attribute, -1 in every source; a text is the value that it asks for.
@@ -29,8 +31,15 @@ class Pixels:
 
     spans: ClassVar = {"transformer": (0.0, 1.0)}
 
-    def __init__(self) -> None:
+    def __init__(self, target: Target) -> None:
         self.decoded: list[int] = []
+        self.target = target
+
+    def velocity(
+        self, y: Tensor, t: Tensor, text: Tensor, source: Tensor, guidance: float | None = None
+    ) -> Tensor:
+        """A straight flow to `target(value, source)`, which every sampler and guess hits."""
+        return (y - self.target(at_rank(text, y), source)) / at_rank(t, y)
 
     def decode_latents(self, latents: Tensor) -> Tensor:
         self.decoded.append(len(latents))
@@ -43,19 +52,11 @@ def sources() -> Tensor:
     return x
 
 
-def held_out(backbone: Pixels) -> HeldOut:
+def validator(backbone: Pixels) -> Validator:
     texts = (torch.full((COUNT,), VALUES[name]) for name in ("c", "c_inv", "c_inv", "c"))
     config = build_config({"sample": {"steps": 4, "shift": 1.0}, "rollout": {"steps": 4}})
-    return HeldOut(EditBatch(sources(), *texts), ["paint it"] * COUNT, backbone, config)
-
-
-def towards(target: Target) -> Velocity:
-    """A straight flow to `target(value, source)`, which every sampler and guess hits exactly."""
-
-    def velocity(y: Tensor, t: Tensor, text: Tensor, source: Tensor) -> Tensor:
-        return (y - target(at_rank(text, y), source)) / at_rank(t, y)
-
-    return velocity
+    editor = Editor(backbone, None, configured_info(config, 8))
+    return Validator(editor, EditBatch(sources(), *texts), ["paint it"] * COUNT, config)
 
 
 def edited(value: Tensor, source: Tensor) -> Tensor:
@@ -79,13 +80,12 @@ def blind(value: Tensor, source: Tensor) -> Tensor:
     return edited(value, torch.zeros_like(source))
 
 
-def look(target: Target) -> Look:
-    velocity = towards(target)
-    return held_out(Pixels()).look(velocity, velocity)
+def validated(target: Target) -> ValidationReport:
+    return validator(Pixels(target)).validate()
 
 
 def test_measures_of_a_perfect_editor() -> None:
-    found = look(edited)
+    found = validated(edited)
     assert found.edit_distance == pytest.approx(4 / 3 / sources().var().item(), rel=1e-4)
     assert found.reconstruction == pytest.approx(0, abs=1e-6)
     assert found.identity == pytest.approx(0, abs=1e-6)
@@ -100,7 +100,7 @@ def overdone(value: Tensor, source: Tensor) -> Tensor:
 
 def test_who_overdoes_an_edit_has_not_lost_the_source() -> None:
     """Asked for what is there already, a good editor may go beyond it: a large identity loss."""
-    found, x = look(overdone), sources()
+    found, x = validated(overdone), sources()
     t = (torch.arange(COUNT) + 0.5) / COUNT
     off, lost = 0.25 / 3, (x - x.flip(-2, -1)).square().flatten(1).mean(1)
     assert found.identity == pytest.approx((off / t**2).mean().item(), rel=1e-4)
@@ -111,7 +111,7 @@ def test_who_overdoes_an_edit_has_not_lost_the_source() -> None:
 
 
 def test_who_never_sees_the_source_is_blind() -> None:
-    assert look(blind).blindness == pytest.approx(1, rel=1e-5)
+    assert validated(blind).blindness == pytest.approx(1, rel=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_who_never_sees_the_source_is_blind() -> None:
     ],
 )
 def test_each_failure_raises_its_alarm(target: Target, alarms: list[str]) -> None:
-    found = look(target).warnings(ADVICE)
+    found = validated(target).warnings(ADVICE)
     assert len(found) == len(alarms)
     for sentence, begins in zip(found, alarms, strict=True):
         assert sentence.startswith(begins)
@@ -131,8 +131,8 @@ def test_each_failure_raises_its_alarm(target: Target, alarms: list[str]) -> Non
 
 
 def test_the_grid_shows_what_was_sampled_decoded_one_by_one() -> None:
-    backbone, velocity = Pixels(), towards(edited)
-    grid = held_out(backbone).look(velocity, velocity).grid
+    backbone = Pixels(edited)
+    grid = validator(backbone).validate().grid
     assert backbone.decoded == [1] * (4 * COUNT)
     x, y = ([to_picture(x) for x in z] for z in (sources(), edited(torch.tensor(1.0), sources())))
     rows = [[x[i], y[i], x[i], y[i]] for i in range(COUNT)]
@@ -141,9 +141,9 @@ def test_the_grid_shows_what_was_sampled_decoded_one_by_one() -> None:
     assert ImageChops.difference(grid, wanted).getbbox() is None
 
 
-def test_looks_at_one_run_share_their_noise() -> None:
+def test_validations_of_one_run_share_their_noise() -> None:
     """So that a run's grids compare; another run's seed may differ."""
-    one, two = held_out(Pixels()), held_out(Pixels())
+    one, two = validator(Pixels(edited)), validator(Pixels(edited))
     t = one.t["transformer"]
     assert torch.equal(one.eps, two.eps) and torch.equal(t, two.t["transformer"])
     assert torch.equal(t, (torch.arange(COUNT) + 0.5) / COUNT)

@@ -10,11 +10,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from comfy_server import Server, server
+from edits import edit_picture, in_float32
 from graphs import INFO, INSTRUCTION, SEED
 from PIL import Image
-from world_lora import in_float32, trained, write
+from world_lora import trained, write
 
-import byg_train.editing.editor
+from byg_train.editing.opening import open_lora
 from byg_train.export import card
 from byg_train.world import scenes
 from tools.prompts import (
@@ -117,13 +118,11 @@ def test_a_refusal_reaches_the_artist(host: Server) -> None:
 # ---------------------------------------------------------------- the same picture elsewhere
 
 
-def test_edit_draws_the_same(host: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    in_float32(monkeypatch)
+def test_edit_draws_the_same(host: Server) -> None:
     lora = host.base / "models" / "loras" / LORA
     photo = Image.open(host.base / "input" / "fox.png").convert("RGB")
-    (wanted,) = byg_train.editing.editor.edit_image(
-        lora, photo, INSTRUCTION, model=None, strength=1.0, seeds=[SEED], device="cpu"
-    )
+    model = in_float32(open_lora(lora, None))
+    (wanted,) = edit_picture(model, photo, INSTRUCTION, seeds=[SEED])
     found = _picture(host, _edit(host)).astype(int)
     assert np.abs(found - np.asarray(wanted, int)).max() <= 1
     assert np.abs(found - np.asarray(photo, int)).mean() > 5

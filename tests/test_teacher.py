@@ -7,25 +7,26 @@ from dataclasses import replace
 import pytest
 
 from byg_train.world.ablation import WARMUP
-from byg_train.world.measure import KINDS, Editor
+from byg_train.world.measure import KINDS
+from byg_train.world.methods import Methods
 from byg_train.world.names import HELD_OUT, KNOWN
-from byg_train.world.teacher import TIMES, edits, told, truth_of_direction
+from byg_train.world.teacher import TIMES, direction_table, edits, truth_of_direction
 
 
 @pytest.fixture(scope="module")
-def editor() -> Editor:
-    return Editor(WARMUP)
+def methods() -> Methods:
+    return Methods(WARMUP)
 
 
-def test_grounds_are_taught_and_the_way_back_is_the_opposite(editor: Editor) -> None:
+def test_grounds_are_taught_and_the_way_back_is_the_opposite(methods: Methods) -> None:
     some = edits("background", 4, held_out=False)
     back = [replace(e, source=e.target, target=e.source) for e in some]
     crossed = [replace(e, target=replace(e.source, subject="cookie")) for e in some]
-    (there,) = truth_of_direction(editor, some, [0.8])
-    (home,) = truth_of_direction(editor, back, [0.8])
+    (there,) = truth_of_direction(methods, some, [0.8])
+    (home,) = truth_of_direction(methods, back, [0.8])
     assert there > 0.9
     assert home > 0.9
-    assert truth_of_direction(editor, crossed, [0.8])[0] < there
+    assert truth_of_direction(methods, crossed, [0.8])[0] < there
 
 
 def test_edits_are_of_the_kind_and_of_the_names_asked_for() -> None:
@@ -41,7 +42,7 @@ def test_edits_are_of_the_kind_and_of_the_names_asked_for() -> None:
 
 
 @pytest.mark.slow
-def test_the_table_has_a_row_for_each_kind(editor: Editor) -> None:
-    table = told(editor, 1, held_out=True)
+def test_the_table_has_a_row_for_each_kind(methods: Methods) -> None:
+    table = direction_table(methods, 1, held_out=True)
     assert all(f"| {label} " in table for label in KINDS)
     assert all(f"t = {t:g}" in table for t in TIMES)

@@ -171,10 +171,10 @@ def test_a_run_writes_what_the_design_promises(
     assert any("tfevents" in name for name in names)
     assert not [name for name in names if ".tmp" in name]
     tags = EventAccumulator(str(run / "logs")).Reload().Tags()["scalars"]
-    assert {"train/identity", "train/cycle", "held_out/identity", "gradients/cycle/forward"} <= {
+    assert {"train/identity", "train/cycle", "validation/identity", "gradients/cycle/forward"} <= {
         *tags
     }
-    assert {tag.split("/")[0] for tag in tags} == {"train", "held_out", "gradients"}
+    assert {tag.split("/")[0] for tag in tags} == {"train", "validation", "gradients"}
     full = [m for m in _metrics(run) if m["kind"] == "full"]
     assert full
     for m in full:
@@ -392,17 +392,17 @@ def test_being_stopped_names_the_files_there_are(
         assert f"{path}" in str(stop.value)
 
 
-def test_being_stopped_in_the_last_look_leaves_the_lora(
+def test_being_stopped_in_the_last_validation_leaves_the_lora(
     tiny_base: Path, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = Trainer.look
+    real = Trainer.validate
 
-    def look(self: Trainer) -> None:
+    def validate(self: Trainer) -> None:
         if self.state.step == 6:
             signal.raise_signal(signal.SIGINT)
         real(self)
 
-    monkeypatch.setattr(Trainer, "look", look)
+    monkeypatch.setattr(Trainer, "validate", validate)
     config, run = _config(tiny_base, tiny_data), tmp_path / "run"
     with pytest.raises(Interrupted, match="complete, but for its last samples") as stop:
         _run(config, run)
@@ -442,7 +442,7 @@ def test_the_alarms_of_a_look_reach_the_log_once_it_should_edit(
     t = _trainer(_config(tiny_base, tiny_data), tmp_path / "run")
     for step, heard in ((1, False), (2, True)):
         t.state.warmup, t.state.step = 0, step
-        t.look()
+        t.validate()
         assert (f"step {step}: the source is being lost" in caplog.text) is heard
 
 

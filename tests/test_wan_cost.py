@@ -9,7 +9,7 @@ from byg_train.config import ModelConfig, TrainConfig, build_config, load_preset
 from byg_train.models.networks import network
 from byg_train.models.wan.files import token_counts
 from byg_train.models.wan.network import WAN_5B, WanNetwork
-from byg_train.training.cost import compute, disk, look_cost, memory, trained_experts
+from byg_train.training.cost import compute, disk, memory, trained_experts, validation_cost
 
 WAN = {"family": "wan", "reference_mode": "shared", "text_len": 512}
 A14B = ModelConfig(path="Wan-AI/Wan2.2-T2V-A14B-Diffusers", **WAN)
@@ -66,9 +66,11 @@ def test_one_expert_alone_takes_half_of_the_adapter() -> None:
 
 def test_a_look_in_forwards() -> None:
     """Two edits of 40 steps, twice each with guidance; the rollout, its guess, two measures."""
-    assert look_cost(preset("wan22_style")) == 2 * 40 * 2 + 10 + 3
-    assert look_cost(preset("wan22_style", sample={"cfg": 1.0, "cfg_low": None})) == 2 * 40 + 13
-    assert look_cost(preset("flux_edit")) == 2 * 20 + 13
+    assert validation_cost(preset("wan22_style")) == 2 * 40 * 2 + 10 + 3
+    assert (
+        validation_cost(preset("wan22_style", sample={"cfg": 1.0, "cfg_low": None})) == 2 * 40 + 13
+    )
+    assert validation_cost(preset("flux_edit")) == 2 * 20 + 13
 
 
 def test_sizes_come_from_a_folder() -> None:

@@ -240,10 +240,10 @@ def test_the_warm_up_goes_on_for_the_expert_that_needs_it(clips: Path, tmp_path:
 def test_a_warm_up_is_measured_at_each_experts_times(clips: Path, tmp_path: Path) -> None:
     over = {"warmup": {"min_steps": 0, "until": 1e-9, "max_steps": 3}}
     t = trainer(settings(clips, over), tmp_path / "run")
-    high, low = (t.held_out.t[e] for e in ("high", "low"))
+    high, low = (t.validator.t[e] for e in ("high", "low"))
     assert (high >= BOUNDARY).all() and (low < BOUNDARY).all() and (low > 0.5).all()
     assert t._cold().keys() == {"high", "low"}
-    measured = {e: t.held_out.identity(t.roles.edit, e) for e in ("high", "low")}
+    measured = {e: t.validator.identity(e) for e in ("high", "low")}
     assert t.state.identity == measured and measured["high"] != measured["low"]
 
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import comfy_host
-import pytest
 import torch
 from graphs import INFO
 
-import byg_train.editing.editor
 from byg_train.config import LoraSettings, ModelConfig
 from byg_train.models.flux.backbone import FluxBackbone
 from byg_train.models.lora import LoraBank
@@ -35,14 +33,3 @@ def write(bank: LoraBank, name: str, info: LoraInfo = INFO, *, folder: Path | No
     kind = {"scale": bank.scale, "family": "flux", "dtype": torch.float32}
     write_lora(path, tensors, metadata=info.to_metadata(), **kind)
     return path
-
-
-def in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make `byg_train edit` compute as ComfyUI does with the tiny world."""
-    opened = byg_train.editing.editor.open_lora
-
-    def changed(*arguments: object) -> byg_train.editing.editor.Editor:
-        editor = opened(*arguments)
-        return editor._replace(model=editor.model.model_copy(update={"dtype": "float32"}))
-
-    monkeypatch.setattr(byg_train.editing.editor, "open_lora", changed)

@@ -20,8 +20,9 @@ from ..config import PRESETS, ConfigError, build_config, load_preset
 from ..data import DataError
 from ..progress import CONSOLE
 from .data import data_app
-from .edit_options import Device, edit
+from .edit import edit
 from .evaluate import evaluate_app
+from .options import Device
 from .study import study
 
 app = typer.Typer(pretty_exceptions_enable=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,10 +20,12 @@ from ..data.prompt_templates import (
     shots,
 )
 from ..data.styles import style_words
+from ..editing.drawing import Recipe, draw, is_drawn, recipe_of
 from ..machine import resolve_dtype
 from ..media.fit import Size, buckets, nearest_bucket
 from ..models.backbone import pixel_multiple, resolve_base
-from .drawing import draw, is_drawn, recipe_of
+from ..progress import Progress
+from .errors import full_disk_explained, out_of_memory_explained
 from .limits import base_settings
 from .settings import resolve_device
 
@@ -68,13 +71,41 @@ def run_generate(flags: GenerateFlags) -> None:
     if len(todo) < len(wanted):
         typer.echo(f"{len(wanted) - len(todo)} of {len(wanted)} are there already", err=True)
     if todo:
-        resolve_base(config.model)
         cache = config.data.cache or flags.root / ".byg_cache"
-        draw(words.folder, {shot: recipes[shot] for shot in todo}, config, size, cache, device)
+        left = {shot: recipes[shot] for shot in todo}
+        _draw(words.folder, left, config, size, cache, device)
     typer.echo(
         f"{len(wanted)} {kind.many} with captions are in {words.folder}. Look through them:\n"
         f"  python -m byg_train data preview {flags.root}"
     )
+
+
+def _draw(
+    folder: Path,
+    recipes: Mapping[Shot, Recipe],
+    config: TrainConfig,
+    size: Size,
+    cache: Path,
+    device: str,
+) -> None:
+    """Draw with a progress bar; faults of the machine are explained."""
+    resolve_base(config.model)
+    advice = "close other programs that use it, or choose a smaller --size"
+    with (
+        full_disk_explained(folder, "again"),
+        out_of_memory_explained(advice),
+        Progress(len(recipes), "drawing") as progress,
+    ):
+
+        def on_step(done: int, of: int) -> None:
+            progress.bar.update(progress.task, note=f"step {done}/{of}")
+
+        try:
+            for _ in draw(folder, recipes, config, size, cache, device, on_step):
+                progress.advance()
+        except KeyboardInterrupt:
+            typer.echo("\nstopped; the same command goes on where it was", err=True)
+            raise typer.Exit(130) from None
 
 
 def _shots(flags: GenerateFlags) -> list[Shot]:

@@ -4,151 +4,211 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from PIL import Image, ImageOps
 
 from ..config import ConfigError
-from ..editing.editor import Editor, Wishes, edit_image, open_lora
 from ..family import family_of, titles
-from ..media import MediaError
-from ..media.formats import PICTURES
-from ..media.grid import labelled_grid
-from ..media.pictures import picture_size
-from ..media.writer import write_picture
-from ..models.backbone import resolve_base
 from ..progress import Progress
 from .errors import out_of_memory_explained
+from .options import Device
 from .settings import resolve_device
 
+if TYPE_CHECKING:
+    from ..editing.clip import ClipToEdit
+    from ..editing.opening import EditModel
+    from ..editing.picture import PictureToEdit
+
+# Where a setting comes from that is not given.
+AS_TRAINED = "as trained if not given"
 TRANSPARENT, OPAQUE = (".png", ".webp", ".tif", ".tiff"), (".jpg", ".jpeg", ".bmp")
+KNOWN = ", ".join((*TRANSPARENT, *OPAQUE))
+FILM = ".mp4"
 # Seeds that torch takes.
 MAX_SEED = 2**63 - 1
 SAMPLERS = ("euler", "unipc")
-# Sides of a picture in a comparison of several seeds, in pixels.
-SMALLEST_CELL, LARGEST_CELL = 192, 512
+# The least value of an option, and the value that an option must be above.
+LEAST = {"n": 1, "steps": 1, "resolution": 16, "cfg": 1, "cfg-low": 1, "start": 0}
+ABOVE = {"shift": 0, "seconds": 0, "fps": 0}
+# Said of a clip that is written as a film.
+ODD = (
+    "has an odd width or height: to keep it, the film is in 4:4:4, which some players do not show; "
+    "a folder as --output gives PNGs"
+)
 
 
-@dataclass(frozen=True)
-class EditFlags:
-    """The options of `edit`."""
+def edit(
+    lora: Annotated[
+        Path, typer.Option(help="A LoRA file that byg_train wrote; of a pair either one.")
+    ],
+    source: Annotated[
+        Path,
+        typer.Option(
+            "--input",
+            "--image",
+            "--video",
+            help="What to edit, of any size: a picture; for a LoRA of a video model a clip, or a "
+            "folder of frames.",
+        ),
+    ],
+    instruction: Annotated[str, typer.Option(help="What to change.")],
+    output: Annotated[
+        Path, typer.Option(help="Where the result goes: a picture, an .mp4, a folder for frames.")
+    ],
+    model: Annotated[
+        str | None, typer.Option(help="Base model; the one the LoRA was trained on if not given.")
+    ] = None,
+    components: Annotated[
+        str | None, typer.Option(help="For a single-file base: folder or hub id of its VAE etc.")
+    ] = None,
+    strength: Annotated[
+        float, typer.Option(help="Strength of the LoRA; 1 as trained, 0 the bare base.")
+    ] = 1.0,
+    n: Annotated[
+        int, typer.Option("--n", help="Number of results, each from a seed of its own.")
+    ] = 1,
+    seed: Annotated[int, typer.Option(help="The first seed.")] = 0,
+    steps: Annotated[int | None, typer.Option(help=f"Sampling steps; {AS_TRAINED}.")] = None,
+    sampler: Annotated[str | None, typer.Option(help=f"euler or unipc; {AS_TRAINED}.")] = None,
+    shift: Annotated[
+        float | None,
+        typer.Option(help=f"Shift of the sampling times towards noise; {AS_TRAINED}."),
+    ] = None,
+    cfg: Annotated[
+        float | None,
+        typer.Option(help=f"Classifier-free guidance, 1: none; {AS_TRAINED}."),
+    ] = None,
+    cfg_low: Annotated[
+        float | None, typer.Option(help="The same for the low-noise expert of a pair.")
+    ] = None,
+    negative: Annotated[
+        str | None, typer.Option(help=f"What --cfg leads away from; {AS_TRAINED}.")
+    ] = None,
+    guidance: Annotated[
+        float | None, typer.Option(help=f"Guidance input of distilled models; {AS_TRAINED}.")
+    ] = None,
+    resolution: Annotated[
+        int | None, typer.Option(help=f"Edit at about N x N pixels; {AS_TRAINED}.", metavar="N")
+    ] = None,
+    start: Annotated[
+        float | None, typer.Option(help="Second of the clip at which the edit begins.")
+    ] = None,
+    seconds: Annotated[float | None, typer.Option(help="Seconds of the clip to edit.")] = None,
+    fps: Annotated[
+        float | None,
+        typer.Option(help="Frame rate of a folder of frames; the model's if not given."),
+    ] = None,
+    single_expert: Annotated[
+        bool, typer.Option("--single-expert", help="The other expert of the pair has no LoRA.")
+    ] = False,
+    device: Device = "auto",
+) -> None:
+    """Edit a picture or a clip with a trained LoRA."""
+    from ..editing.overrides import SamplingOverrides
 
-    lora: Path
-    source: Path
-    instruction: str
-    output: Path
-    model: str | None = None
-    components: str | None = None
-    strength: float = 1.0
-    n: int = 1
-    seed: int = 0
-    wishes: Wishes = Wishes()
-    device: str = "auto"
-    # For clips alone.
-    start: float | None = None
-    seconds: float | None = None
-    fps: float | None = None
-    single_expert: bool = False
-
-    @property
-    def seeds(self) -> list[int]:
-        """Of every result."""
-        return [self.seed + i for i in range(self.n)]
-
-    @property
-    def targets(self) -> list[Path]:
-        """Everything that is written, --output last: of several seeds the comparison."""
-        path = self.output
-        numbered = [path.with_name(f"{path.stem}_{i + 1}{path.suffix}") for i in range(self.n)]
-        return [path] if self.n == 1 else [*numbered, path]
-
-
-def run_edit(flags: EditFlags) -> None:
-    """One result goes to --output; several to numbered files, and all beside each other to it.
-
-    The LoRA tells whether pictures are edited or clips.
-    """
-    _check_values(flags)
-    editor = open_lora(flags.lora, flags.model, flags.components, single_expert=flags.single_expert)
-    if flags.wishes.guidance is not None and editor.info.guidance_sample is None:
+    part = {"start": start, "seconds": seconds, "fps": fps}
+    overrides = SamplingOverrides(
+        steps, sampler, shift, cfg, cfg_low, negative, guidance, resolution
+    )
+    _check_texts(source, instruction, sampler)
+    _check_numbers(
+        part | {"n": n, "strength": strength, "steps": steps, "resolution": resolution}
+        | {"shift": shift, "cfg": cfg, "cfg-low": cfg_low, "guidance": guidance}
+    )  # fmt: skip
+    if not 0 <= seed <= MAX_SEED - n:
+        raise ConfigError(f"--seed {seed}: wanted a number from 0 to {MAX_SEED}")
+    found = _open(lora, model, components, single_expert=single_expert)
+    if guidance is not None and found.info.guidance_sample is None:
         raise ConfigError("--guidance: the base of this LoRA has no guidance embedding")
-    if family_of(editor.info.family).is_video:
-        from .edit_clip import run_edit_clip
-
-        run_edit_clip(flags, editor)
-    else:
-        _run_edit_picture(flags, editor)
-    typer.echo(f"Written: {', '.join(map(str, flags.targets))}")
-
-
-def _run_edit_picture(flags: EditFlags, editor: Editor) -> None:
-    for name in ("start", "seconds", "fps"):
-        if getattr(flags, name) is not None:
-            raise ConfigError(f"--{name} is for clips, and {flags.lora} edits pictures")
-    image = _open(flags.source)
-    _check_output(flags, image)
-    device = resolve_device(flags.device)
-    check_base(flags, editor)
-    targets = iter(flags.targets)
-    with sampling(flags, editor) as progress:
-        results = edit_image(
-            flags.lora,
-            image,
-            flags.instruction,
-            model=flags.model,
-            strength=flags.strength,
-            seeds=flags.seeds,
-            device=device,
-            components=flags.components,
-            wishes=flags.wishes,
-            on_progress=lambda done, of: progress.advance(),
-            on_result=lambda picture: write_picture(next(targets), picture),
-        )
-    for path in targets:
-        rows = [[image, *results]]
-        write_picture(path, labelled_grid(rows, columns(flags), None, cell(*image.size)))
+    found = found.overridden(overrides)
+    targets = _targets(output, n)
+    is_video = family_of(found.info.family).is_video
+    opened = (_clip if is_video else _picture)(found, source, targets, part)
+    device = resolve_device(device)
+    _check_base(found, named=bool(model))
+    _edit(found, opened, instruction, [seed + i for i in range(n)], targets, device, strength)
+    typer.echo(f"Written: {', '.join(map(str, targets))}")
 
 
-# ---------------------------------------------------------------- also for clips
-
-
-def check_base(flags: EditFlags, editor: Editor) -> None:
-    """ConfigError where the base is not there; nothing is loaded."""
-    try:
-        resolve_base(editor.model)
-    except ConfigError as error:
-        hint = (
-            ""
-            if flags.model
-            else f" ({flags.lora} was trained on it; --model and --components name others)"
-        )
-        raise ConfigError(f"{error}{hint}") from None
-
-
-@contextmanager
-def sampling(flags: EditFlags, editor: Editor) -> Iterator[Progress]:
-    """A bar over all sampling steps, and a full GPU explained."""
-    steps = flags.n * flags.wishes.sampling(editor.info).steps
+def _edit(
+    model: EditModel,
+    opened: Callable[[], PictureToEdit | ClipToEdit],
+    instruction: str,
+    seeds: list[int],
+    targets: list[Path],
+    device: str,
+    strength: float,
+) -> None:
+    """One result goes to the output; several to numbered files, and all beside each other to it."""
     advice = "close other programs that use it, or pass --device cpu"
+    steps = len(seeds) * model.info.sample_steps
     with out_of_memory_explained(advice), Progress(steps, "editing") as progress:
-        yield progress
+        source, results = opened(), []
+        editor = model.load(device, strength)
+        for result in editor.edit(source, instruction, seeds, lambda *_: progress.advance()):
+            source.save(targets[len(results)], result)
+            results.append(result)
+    if len(seeds) > 1:
+        source.save_comparison(targets[-1], results, [f"seed {seed}" for seed in seeds])
 
 
-def columns(flags: EditFlags) -> list[str]:
-    """What a comparison shows."""
-    return ["source", *(f"seed {seed}" for seed in flags.seeds)]
+def _targets(output: Path, n: int) -> list[Path]:
+    """Everything that is written, the output last: of several seeds the comparison."""
+    numbered = [output.with_name(f"{output.stem}_{i + 1}{output.suffix}") for i in range(n)]
+    return [output] if n == 1 else [*numbered, output]
 
 
-def cell(width: int, height: int) -> int:
-    """The side of a comparison's cells, in pixels."""
-    return min(LARGEST_CELL, max(SMALLEST_CELL, width, height))
+# ---------------------------------------------------------------- what is typed
 
 
-def check_writable(path: Path) -> None:
+def _open(
+    lora: Path, model: str | None, components: str | None, *, single_expert: bool
+) -> EditModel:
+    from ..editing.opening import NoPartnerError, open_lora
+
+    try:
+        return open_lora(lora, model, components, single_expert=single_expert)
+    except NoPartnerError as error:
+        raise ConfigError(f"{error} (--single-expert)") from None
+
+
+def _check_texts(source: Path, instruction: str, sampler: str | None) -> None:
+    if not instruction.strip():
+        raise ConfigError("--instruction is empty; say what to change")
+    if not source.exists():
+        raise ConfigError(f"--input {source} does not exist")
+    if sampler not in (None, *SAMPLERS):
+        raise ConfigError(f"--sampler {sampler}: wanted {' or '.join(SAMPLERS)}")
+
+
+def _check_numbers(options: dict[str, float | None]) -> None:
+    for name, value in options.items():
+        if value is None:
+            continue
+        if not math.isfinite(value):
+            raise ConfigError(f"--{name} {value}: wanted a finite number")
+        if name in LEAST and value < LEAST[name]:
+            raise ConfigError(f"--{name} {value}: wanted {LEAST[name]} or more")
+        if name in ABOVE and value <= ABOVE[name]:
+            raise ConfigError(f"--{name} {value}: wanted a number above {ABOVE[name]}")
+
+
+def _check_base(model: EditModel, *, named: bool) -> None:
+    """ConfigError where the base is not there; nothing is loaded."""
+    from ..models.backbone import resolve_base
+
+    try:
+        resolve_base(model.base)
+    except ConfigError as error:
+        by_lora = f" ({model.path} was trained on it; --model and --components name others)"
+        raise ConfigError(f"{error}{'' if named else by_lora}") from None
+
+
+def _check_writable(path: Path) -> None:
     """Before minutes are spent: a file beside `path`, or in the folder that would hold its own."""
     parents = path.absolute().parents
     try:
@@ -158,59 +218,83 @@ def check_writable(path: Path) -> None:
         raise ConfigError(f"--output {path} cannot be written: {error.strerror}") from None
 
 
-def _check_values(flags: EditFlags) -> None:
-    wishes = flags.wishes
-    if not flags.instruction.strip():
-        raise ConfigError("--instruction is empty; say what to change")
-    if not flags.source.exists():
-        raise ConfigError(f"--input {flags.source} does not exist")
-    if flags.n < 1:
-        raise ConfigError(f"--n {flags.n}: wanted 1 or more")
-    if not 0 <= flags.seed <= MAX_SEED - flags.n:
-        raise ConfigError(f"--seed {flags.seed}: wanted a number from 0 to {MAX_SEED}")
-    if wishes.sampler not in (None, *SAMPLERS):
-        raise ConfigError(f"--sampler {wishes.sampler}: wanted {' or '.join(SAMPLERS)}")
-    least = {"steps": 1, "resolution": 16, "cfg": 1, "cfg_low": 1, "start": 0}
-    above = {"shift": 0, "seconds": 0, "fps": 0}
-    for name in ("strength", "guidance", *least, *above):
-        value = getattr(flags if hasattr(flags, name) else wishes, name)
-        option = f"--{name.replace('_', '-')} {value}"
-        if value is None:
-            continue
-        if not math.isfinite(value):
-            raise ConfigError(f"{option}: wanted a finite number")
-        if name in least and value < least[name]:
-            raise ConfigError(f"{option}: wanted {least[name]} or more")
-        if name in above and value <= above[name]:
-            raise ConfigError(f"{option}: wanted a number above {above[name]}")
-
-
 # ---------------------------------------------------------------- pictures
 
 
-def _open(path: Path) -> Image.Image:
+def _picture(
+    model: EditModel, path: Path, targets: list[Path], part: dict[str, float | None]
+) -> Callable[[], PictureToEdit]:
+    """What opens a picture that can be edited; ConfigError says why it cannot be."""
+    from PIL import Image
+
+    from ..editing.picture import PictureToEdit
+    from ..media import MediaError
+    from ..media.formats import PICTURES
+    from ..media.pictures import picture_size
+
+    for name, value in part.items():
+        if value is not None:
+            raise ConfigError(f"--{name} is for clips, and {model.path} edits pictures")
     if path.is_dir() or path.suffix.lower() not in PICTURES.suffixes:
-        raise ConfigError(
-            f"--input {path} is no picture, which this LoRA edits; for clips take a LoRA of "
-            f"{titles(lambda family: family.is_video)}"
-        )
+        others = f"for clips take a LoRA of {titles(lambda family: family.is_video)}"
+        raise ConfigError(f"--input {path} is no picture, which this LoRA edits; {others}")
     try:
         picture_size(path)
     except MediaError as error:
         raise ConfigError(f"--input {path} cannot be used: {error}") from None
-    return ImageOps.exif_transpose(Image.open(path))
+    image = Image.open(path)
+    _check_picture_output(path, targets, transparent=image.has_transparency_data)
+    return partial(PictureToEdit, image, model.info)
 
 
-def _check_output(flags: EditFlags, image: Image.Image) -> None:
-    path, suffix = flags.output, flags.output.suffix.lower()
-    known = ", ".join((*TRANSPARENT, *OPAQUE))
+def _check_picture_output(source: Path, targets: list[Path], *, transparent: bool) -> None:
+    path, suffix = targets[-1], targets[-1].suffix.lower()
     if path.is_dir() or suffix not in (*TRANSPARENT, *OPAQUE):
-        raise ConfigError(f"--output {path}: wanted a picture file ending in one of {known}")
-    if image.has_transparency_data and suffix in OPAQUE:
+        raise ConfigError(f"--output {path}: wanted a picture file ending in one of {KNOWN}")
+    if transparent and suffix in OPAQUE:
         raise ConfigError(
-            f"--output {path}: {suffix} holds no transparency, which {flags.source} has; "
+            f"--output {path}: {suffix} holds no transparency, which {source} has; "
             f"wanted one of {', '.join(TRANSPARENT)}"
         )
-    if flags.source.resolve() in {p.resolve() for p in flags.targets}:
+    if source.resolve() in {p.resolve() for p in targets}:
         raise ConfigError(f"--output {path} would overwrite --input; choose another name")
-    check_writable(path)
+    _check_writable(path)
+
+
+# ---------------------------------------------------------------- clips
+
+
+def _clip(
+    model: EditModel, path: Path, targets: list[Path], part: dict[str, float | None]
+) -> Callable[[], ClipToEdit]:
+    """What decodes a clip that can be edited; ConfigError says why it cannot be."""
+    from ..editing.clip import ClipToEdit, ClipTooLongError, open_clip, seen_by_model
+    from ..media.formats import PICTURES
+
+    if path.is_file() and path.suffix.lower() in PICTURES.suffixes:
+        wanted = "wanted a film, or a folder of frames"
+        raise ConfigError(f"--input {path} is a picture, and this LoRA edits clips; {wanted}")
+    clip = open_clip(path, model.info, part["fps"]).part(part["start"], part["seconds"])
+    try:
+        seen_by_model(clip, model.info)
+    except ClipTooLongError as error:
+        raise ConfigError(f"{error}, such as --start 0 --seconds {error.seconds}") from None
+    _check_clip_output(path, targets)
+    odd = targets[-1].suffix and any(side % 2 for side in clip.size)
+    for note in (*clip.notes, *([ODD] if odd else [])):
+        typer.echo(f"note: {path} {note}", err=True)
+    return partial(ClipToEdit, clip, model.info)
+
+
+def _check_clip_output(source: Path, targets: list[Path]) -> None:
+    path = targets[-1]
+    if path.suffix.lower() not in ("", FILM):
+        raise ConfigError(f"--output {path}: wanted a film NAME{FILM}, or a folder for frames")
+    for target in targets:
+        if target.resolve() == source.resolve():
+            raise ConfigError(f"--output {path} would overwrite --input; choose another name")
+        if path.suffix and target.is_dir():
+            raise ConfigError(f"--output {target} is a folder; wanted a film NAME{FILM}")
+        if not path.suffix and target.exists() and (target.is_file() or any(target.iterdir())):
+            raise ConfigError(f"--output {target}: wanted a new or an empty folder for the frames")
+    _check_writable(path)

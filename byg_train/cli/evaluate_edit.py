@@ -6,34 +6,31 @@ import hashlib
 import json
 import shutil
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import typer
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
 from ..config import ConfigError
 from ..data import DataError
-from ..editing.clip import EditedClip, model_fps, seen_by_model, seen_pixels
-from ..editing.editor import Editor, Wishes, finished, fitted, open_base, open_lora
-from ..editing.methods import FlowEditSettings, Methods
+from ..editing.clip import ClipToEdit, open_clip
+from ..editing.editor import Editor
+from ..editing.flowedit import FlowEditSettings, edit_by_flowedit
+from ..editing.opening import EditModel, open_base, open_lora
+from ..editing.overrides import SamplingOverrides
+from ..editing.picture import PictureToEdit
 from ..evaluate.tasks import Task, read_tasks
 from ..family import family_of, titles, usual_family
 from ..files import atomic
 from ..media.formats import CLIPS, MEDIA, PICTURES
-from ..media.pixels import to_picture, to_pixels
-from ..media.rgb import to_rgb
-from ..media.source_clip import open_source_clip
-from ..media.writer import write_clip, write_picture
 from ..models.backbone import resolve_base
 from ..progress import Progress
 from .errors import out_of_memory_explained
 from .settings import resolve_device
 
-# Method -> the fields of a task that it is told.
+# Method -> the fields of a task that it is given.
 METHODS = {
     "lora": ("instruction",),
     "flowedit": ("src_caption", "tgt_caption"),
@@ -60,23 +57,18 @@ class EditAllFlags:
     resolution: int | None
     device: str
 
-    @property
-    def wishes(self) -> Wishes:
-        """What is to be otherwise than in the LoRA's metadata."""
-        return Wishes(steps=self.steps, resolution=self.resolution)
-
 
 def run_edit_all(flags: EditAllFlags) -> None:
     """Edit what has no result yet."""
     if flags.method not in METHODS:
         raise ConfigError(f"--method {flags.method}: wanted {', '.join(METHODS)}")
-    editor = None if flags.method == "copy" else _editor(flags)
-    tasks = _tasks(flags, editor)
+    model = None if flags.method == "copy" else _model(flags)
+    tasks = _tasks(flags, model)
     targets = {task.name: _target(flags, task) for task in tasks}
     left = [task for task in tasks if not targets[task.name].exists()]
     _expect_same(flags, tasks, {task.name for task in left})
-    if left and editor:
-        _edit_all(flags, editor, left, targets, len(tasks))
+    if left and model:
+        _edit_all(flags, model, left, targets, len(tasks))
     elif left:
         for task in left:
             with atomic(targets[task.name]) as temporary:
@@ -84,10 +76,11 @@ def run_edit_all(flags: EditAllFlags) -> None:
     typer.echo(f"{len(tasks)} results in {flags.output}, {len(left)} of them new")
 
 
-def _editor(flags: EditAllFlags) -> Editor:
+def _model(flags: EditAllFlags) -> EditModel:
     """The LoRA on its base; of a baseline, the bare base will do."""
+    overrides = SamplingOverrides(steps=flags.steps, resolution=flags.resolution)
     if flags.lora:
-        return open_lora(flags.lora, flags.model, flags.components)
+        return open_lora(flags.lora, flags.model, flags.components).overridden(overrides)
     if flags.method == "lora":
         raise ConfigError("--lora is missing: the file to edit with")
     if not flags.model:
@@ -96,32 +89,30 @@ def _editor(flags: EditAllFlags) -> Editor:
             f"{usual_family(is_video=False).title}, or --lora for the base, and the sampling, of "
             "that LoRA"
         )
-    return open_base(flags.model, flags.components)
+    return open_base(flags.model, flags.components).overridden(overrides)
 
 
-def _tasks(flags: EditAllFlags, editor: Editor | None) -> list[Task]:
+def _tasks(flags: EditAllFlags, model: EditModel | None) -> list[Task]:
     """What is to be edited, by a model if there is one; ConfigError for what it cannot edit."""
     problems = []
     tasks = list(read_tasks(flags.sources, MEDIA, flags.instruction, problems).values())
     if problems or not tasks:
         raise DataError(f"{flags.sources} cannot be used as tasks", problems)
-    if editor is None:
+    if model is None:
         return tasks
-    films = family_of(editor.info.family).is_video
-    edited, wanted = (CLIPS, "clips") if films else (PICTURES, "pictures")
+    family = family_of(model.info.family)
+    edited, wanted = (CLIPS, "clips") if family.is_video else (PICTURES, "pictures")
     for task in tasks:
         if not edited.holds(task.source):
-            taken = family_of(editor.info.family).title
-            by = flags.lora or f"{flags.model}, taken as {taken} without --lora,"
+            by = flags.lora or f"{flags.model}, taken as {family.title} without --lora,"
             raise ConfigError(f"{task.source}: {by} edits {wanted}")
     fields = METHODS[flags.method]
-    without = next((task.name for task in tasks if not all(_said(flags.method, task))), None)
+    without = next((task.name for task in tasks if not all(_texts_of(flags.method, task))), None)
     if without is not None:
         raise ConfigError(
             f"--method {flags.method} needs captions, and {without} has none: write "
             f"{' and '.join(fields)} into {flags.sources / 'metadata.jsonl'}"
         )
-    family = family_of(editor.info.family)
     if flags.method == "flowedit" and not family.has_flowedit:
         raise ConfigError(
             f"--method flowedit is for {titles(lambda one: one.has_flowedit)}: its settings for "
@@ -133,13 +124,13 @@ def _tasks(flags: EditAllFlags, editor: Editor | None) -> list[Task]:
 def _expect_same(flags: EditAllFlags, tasks: list[Task], left: set[str]) -> None:
     """Refuse to fill up a folder whose results were made otherwise; note how these are made."""
     about, made = flags.output / ABOUT, _made(flags)
-    asked = {task.name: _said(flags.method, task) for task in tasks}
+    texts = {task.name: _texts_of(flags.method, task) for task in tasks}
     if about.exists() and len(left) < len(tasks):
-        told = json.loads(about.read_text(encoding="utf-8"))
-        pairs = [(name, told["made"].get(name), value) for name, value in made.items()]
+        record = json.loads(about.read_text(encoding="utf-8"))
+        pairs = [(name, record["made"].get(name), value) for name, value in made.items()]
         pairs += [
-            (name, told["asked"].get(name, words), words)
-            for name, words in asked.items()
+            (name, record["asked"].get(name, words), words)
+            for name, words in texts.items()
             if name not in left
         ]
         for name, before, now in pairs:
@@ -148,10 +139,10 @@ def _expect_same(flags: EditAllFlags, tasks: list[Task], left: set[str]) -> None
                     f"{flags.output} holds results that were made otherwise ({name}: {before} "
                     f"there, {now} now); choose another folder, or delete them"
                 )
-        asked = told["asked"] | asked
+        texts = record["asked"] | texts
     with atomic(about) as temporary:
-        text = json.dumps({"made": made, "asked": asked}, indent=1, ensure_ascii=False)
-        temporary.write_text(text, encoding="utf-8")
+        content = json.dumps({"made": made, "asked": texts}, indent=1, ensure_ascii=False)
+        temporary.write_text(content, encoding="utf-8")
 
 
 def _made(flags: EditAllFlags) -> dict[str, Any]:
@@ -171,49 +162,40 @@ def _target(flags: EditAllFlags, task: Task) -> Path:
 
 
 def _edit_all(
-    flags: EditAllFlags, editor: Editor, left: list[Task], targets: dict[str, Path], total: int
+    flags: EditAllFlags, model: EditModel, left: list[Task], targets: dict[str, Path], total: int
 ) -> None:
     device = resolve_device(flags.device)
-    resolve_base(editor.model)
+    resolve_base(model.base)
     advice = "close other programs that use it, or pass --resolution with less"
     with out_of_memory_explained(advice), Progress(total, "editing", total - len(left)) as progress:
-        methods = Methods(editor, device, flags.wishes)
-        methods.learn(text for task in left for text in _said(flags.method, task))
+        editor = model.load(device)
+        editor.learn(text for task in left for text in _texts_of(flags.method, task))
         for task in left:
-            one = _film if family_of(editor.info.family).is_video else _picture
-            one(flags, methods, task, targets[task.name])
+            source = _source(task.source, model)
+            x = editor.backbone.encode_pixels(source.pixels)
+            y = _edited(flags, editor, x, _texts_of(flags.method, task))
+            source.save(targets[task.name], source.result(editor.decoded(y)))
             progress.advance()
 
 
-def _said(method: str, task: Task) -> list[str]:
-    """The texts that a method is told."""
+def _source(path: Path, model: EditModel) -> PictureToEdit | ClipToEdit:
+    if family_of(model.info.family).is_video:
+        return ClipToEdit(open_clip(path, model.info), model.info)
+    with Image.open(path) as image:
+        return PictureToEdit(image, model.info)
+
+
+def _edited(flags: EditAllFlags, editor: Editor, x: Tensor, texts: list[str]) -> Tensor:
+    """Latents of an edit, like those of the source, x (1, C, F, h, w)."""
+    if flags.method == "flowedit":
+        src, tgt = texts
+        settings = FlowEditSettings.of_steps(flags.steps)
+        return edit_by_flowedit(editor, x, [src], [tgt], seed=flags.seed, settings=settings)
+    if flags.method == "text-to-image":
+        return editor.sample(x, texts, seed=flags.seed, role="base")
+    return editor.sample(x, texts, x, seed=flags.seed)
+
+
+def _texts_of(method: str, task: Task) -> list[str]:
+    """The texts of a task that a method is given."""
     return [getattr(task, field) for field in METHODS[method]]
-
-
-def _apply(flags: EditAllFlags, methods: Methods, task: Task, pixels: Tensor) -> Tensor:
-    """Pixels (1, 3, F, H, W) in [-1, 1] -> those of the edit, on the CPU."""
-    x = methods.backbone.encode_pixels(pixels)
-    said = [[text] for text in _said(flags.method, task)]
-    how = {
-        "lora": methods.edit,
-        "flowedit": partial(methods.flowedit, settings=FlowEditSettings.of_steps(flags.steps)),
-        "text-to-image": methods.text_to_image,
-    }[flags.method]
-    return methods.backbone.decode_latents(how(x, *said, seed=flags.seed)).cpu().clamp(-1, 1)
-
-
-def _picture(flags: EditAllFlags, methods: Methods, task: Task, target: Path) -> None:
-    with Image.open(task.source) as file:
-        image = ImageOps.exif_transpose(file)
-        pixels = to_pixels(np.asarray(to_rgb(image))[None])[None]
-    fit = fitted(methods.info, *image.size, flags.wishes)
-    y = fit.undo(_apply(flags, methods, task, fit.apply(pixels)))
-    write_picture(target, finished(to_picture(y[0]), image))
-
-
-def _film(flags: EditAllFlags, methods: Methods, task: Task, target: Path) -> None:
-    footage = open_source_clip(task.source, None, model_fps(methods.info))
-    plan = seen_by_model(footage, methods.info)
-    fit = fitted(methods.info, *footage.size, flags.wishes)
-    y = _apply(flags, methods, task, seen_pixels(footage, fit, plan))
-    write_clip(target, EditedClip(y.half(), fit, plan).frames(), footage.fps, footage.sound)

@@ -128,7 +128,7 @@ def _check_warmup(config: TrainConfig) -> None:
     name = config.warmup.lora
     if name is None:
         return
-    from ..editing.editor import wrong_width
+    from ..editing.opening import wrong_width
     from ..training.assembly import warmup_files
 
     instead = (

@@ -82,6 +82,10 @@ class Cache:
         finally:
             pool.shutdown(cancel_futures=True)
 
+    def learn(self, texts: Iterable[str]) -> None:
+        """Encode the texts that are missing or damaged."""
+        self._encode_texts(texts, set())
+
     def bucket(self, item: Item) -> Size:
         """The size at which an item is trained."""
         return nearest_bucket(item.width, item.height, self.buckets)

@@ -1,23 +1,34 @@
-"""Editing a clip with a trained LoRA, outside of ComfyUI."""
+"""Editing a clip: which of its frames the model sees, and what becomes of their edit."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import floor
+from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from ..config import ConfigError
 from ..family import family_of
+from ..media.clip_grid import side_by_side
 from ..media.fit import FRAME_GROUP, Fit, Frames
 from ..media.pixels import to_frames, to_pixels
-from ..media.source_clip import SourceClip
-from ..models.backbone import load_backbone
+from ..media.source_clip import SourceClip, open_source_clip
+from ..media.writer import write_clip, write_frames
 from ..models.lora_file import LoraInfo
-from .editor import AS_TRAINED, Editor, Wishes, attach, edited, fitted
+from .picture import cell, finished, fitted
+
+
+class ClipTooLongError(ConfigError):
+    """A clip has more frames than a base was made for; whole `seconds` of one are not too many."""
+
+    def __init__(self, message: str, seconds: int) -> None:
+        super().__init__(message)
+        self.seconds = seconds
 
 
 @dataclass(frozen=True)
@@ -38,55 +49,80 @@ class EditedClip:
             yield array
 
 
-def edit_clip(
-    editor: Editor,
-    footage: SourceClip,
-    instruction: str,
-    *,
-    strength: float,
-    seeds: list[int],
-    device: str,
-    wishes: Wishes = AS_TRAINED,
-    on_progress: Callable[[int, int], None] = lambda done, of: None,
-    on_result: Callable[[EditedClip], None] = lambda result: None,
-) -> list[EditedClip]:
-    """Edit a clip once per seed; every result has the source's size and number of frames.
+class ClipToEdit:
+    """A clip, or a folder of frames; its edits have the same size and number of frames.
 
     The model sees the clip at its own rate, padded to 4k + 1 frames; nothing is cut off.
+    """
+
+    def __init__(self, clip: SourceClip, info: LoraInfo) -> None:
+        """Decode all of the clip; ConfigError for a broken frame, or where it is too long.
+
+        `info` says at what size and rate a clip goes through the model.
+        """
+        self.clip, self.plan = clip, seen_by_model(clip, info)
+        self.fit = fitted(info, *clip.size)
+        self.pixels = _seen_pixels(clip, self.fit, self.plan)
+
+    def result(self, pixels: Tensor) -> EditedClip:
+        """The edit, in half precision: several are kept at once."""
+        return EditedClip(pixels.half(), self.fit, self.plan)
+
+    def save(self, path: Path, result: EditedClip) -> None:
+        """Write a result as a film with the source's sound, or as a new folder of frames.
+
+        Frames also get back the transparency of the pictures that they were.
+        """
+        if path.suffix or not self.clip.pictures:
+            self._write(path, result.frames())
+            return
+        frames = map(_like, map(Image.fromarray, result.frames()), self.clip.pictures)
+        write_frames(path, frames, self.clip.names)
+
+    def save_comparison(
+        self, path: Path, results: Sequence[EditedClip], names: Sequence[str]
+    ) -> None:
+        """Write the source and its results, under their names, beside each other, in motion."""
+        clips = (self.clip.frames(), *(result.frames() for result in results))
+        moments = (
+            [[Image.fromarray(array) for array in arrays]] for arrays in zip(*clips, strict=True)
+        )
+        columns, side = ["source", *names], cell(*self.clip.size)
+        self._write(path, side_by_side(moments, columns, None, side))
+
+    def _write(self, path: Path, frames: Iterator[np.ndarray]) -> None:
+        if path.suffix:
+            write_clip(path, frames, self.clip.fps, self.clip.sound)
+        else:
+            write_frames(path, map(Image.fromarray, frames), self.clip.names)
+
+
+def _like(frame: Image.Image, source: Path) -> Image.Image:
+    with Image.open(source) as picture:
+        return finished(frame, picture)
+
+
+def open_clip(path: Path, info: LoraInfo, fps: float | None = None) -> SourceClip:
+    """Look at a clip's file, or at a folder of frames; ConfigError says why it cannot be used.
 
     Args:
-        editor: an opened LoRA; its metadata says how it is to be sampled.
-        footage: at most as long as `longest`; broken frames show before the base is loaded.
-        instruction: what to change.
-        strength: of the LoRA in both experts; 1 as trained, 0 the bare base.
-        seeds: of the noise, which is drawn on the CPU and so the same on every device.
-        device: cpu or cuda.
-        wishes: what is to be otherwise than in the metadata.
-        on_progress: called with (done, of) after every sampling step.
-        on_result: called with every result as soon as it is finished.
+        path: a file of any container and codec, or a folder of pictures.
+        info: whose frame rate a folder has without `fps`.
+        fps: frames a second of a folder.
     """
-    plan = seen_by_model(footage, editor.info)
-    fit = fitted(editor.info, *footage.size, wishes)
-    pixels = seen_pixels(footage, fit, plan)
-    backbone = load_backbone(editor.model, device)
-    attach(editor, backbone, strength)
-    results = []
-    for y_0 in edited(editor, backbone, pixels, instruction, seeds, wishes, on_progress):
-        results.append(EditedClip(y_0.half(), fit, plan))
-        on_result(results[-1])
-    return results
+    return open_source_clip(path, fps, model_fps(info))
 
 
-def seen_by_model(footage: SourceClip, info: LoraInfo) -> Frames:
-    """Which frames the model sees; ConfigError where they are more than it was made for."""
+def seen_by_model(clip: SourceClip, info: LoraInfo) -> Frames:
+    """Which frames the model sees; ClipTooLongError where they are more than it was made for."""
     fps = model_fps(info)
-    plan = Frames.of(footage.count, float(footage.fps), fps)
+    plan = Frames.of(clip.count, float(clip.fps), fps)
     limit = longest(info)
     if plan.count > limit:
-        raise ConfigError(
-            f"--input {footage.path} is {footage.seconds:.2f} s long, and the base edits up to "
-            f"{limit} frames at {fps:g} a second, {limit / fps:.2f} s; choose a part, such as "
-            f"--start 0 --seconds {floor(limit / fps)}"
+        raise ClipTooLongError(
+            f"{clip.path} is {clip.seconds:.2f} s long, and the base edits up to {limit} frames at "
+            f"{fps:g} a second, {limit / fps:.2f} s; choose a part of it",
+            floor(limit / fps),
         )
     return plan
 
@@ -103,11 +139,11 @@ def longest(info: LoraInfo) -> int:
     return max(frames, info.frames or 0)
 
 
-def seen_pixels(footage: SourceClip, fit: Fit, plan: Frames) -> Tensor:
+def _seen_pixels(clip: SourceClip, fit: Fit, plan: Frames) -> Tensor:
     """What the model sees, (1, 3, 4k + 1, H, W) in [-1, 1]; all of the clip is decoded."""
     pixels = torch.empty(1, 3, len(plan.seen), fit.outer.height, fit.outer.width)
     shown = 0
-    for i, array in enumerate(footage.frames()):
+    for i, array in enumerate(clip.frames()):
         while shown < len(plan.seen) and plan.seen[shown] == i:
             pixels[:, :, shown : shown + 1] = fit.apply(to_pixels(array[None])[None])
             shown += 1

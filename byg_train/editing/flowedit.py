@@ -6,15 +6,68 @@ texts are captions, not instructions.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
 from ..core import flow
+from ..models.backbone import Text
+from ..models.sampler import sampling_grid
+from .editor import Editor
 
 T = TypeVar("T")
+
+
+class FlowEditSettings(NamedTuple):
+    """FlowEdit's numbers; the defaults are those published for FLUX.1-dev."""
+
+    steps: int = 28
+    n_max: int = 24
+    guidance_src: float = 1.5  # of the guidance embedding
+    guidance_tgt: float = 5.5
+
+    @classmethod
+    def of_steps(cls, steps: int | None) -> FlowEditSettings:
+        """So many steps, the published share of which counts; None: those published."""
+        published = cls()
+        if steps is None:
+            return published
+        n_max = round(steps * published.n_max / published.steps)
+        return published._replace(steps=steps, n_max=n_max)
+
+
+PUBLISHED = FlowEditSettings()
+
+
+def edit_by_flowedit(
+    editor: Editor,
+    x: Tensor,
+    src: Sequence[str],
+    tgt: Sequence[str],
+    *,
+    seed: int = 0,
+    settings: FlowEditSettings = PUBLISHED,
+) -> Tensor:
+    """FlowEdit on an editor's base, from captions to captions; latents like x (B, C, F, h, w)."""
+    editor.learn((*src, *tgt))
+    guided = editor.sampling.guidance is not None
+
+    def velocity(y: Tensor, t: Tensor, side: tuple[Text, float]) -> Tensor:
+        text, w = side
+        return editor.backbone.velocity(y, t, text, guidance=w if guided else None)
+
+    with editor.using("base"):
+        return flowedit(
+            velocity,
+            x,
+            sampling_grid(settings.steps, editor.sampling.shift, x).to(x),
+            (editor.embedded(src, x), settings.guidance_src),
+            (editor.embedded(tgt, x), settings.guidance_tgt),
+            torch.Generator().manual_seed(seed),
+            n_max=settings.n_max,
+        )
 
 
 @torch.no_grad()

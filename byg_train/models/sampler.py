@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from torch import Tensor
@@ -15,6 +16,7 @@ from ..family import family_of
 if TYPE_CHECKING:
     from ..core.roles import Velocity
     from .backbone import Text
+    from .lora_file import LoraInfo
 
 # The steps of Wan's and diffusers' discrete time.
 DISCRETE = 1000
@@ -23,7 +25,7 @@ Each = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Sampling:
-    """How an edit is sampled; a LoRA's metadata says it, and `sample.*` of a run.
+    """How an edit is sampled.
 
     `cfg` is the weight of classifier-free guidance against the text `negative`, 1 = none; with two
     experts it is that of high noise, and `cfg_low` (None: the same) that of low noise.
@@ -35,6 +37,20 @@ class Sampling:
     cfg: float = 1.0
     cfg_low: float | None = None
     negative: str = ""
+    guidance: float | None = None  # the value of the guidance embedding; None: the model has none
+
+    @classmethod
+    def of(cls, info: LoraInfo) -> Sampling:
+        """As a LoRA's metadata says."""
+        return cls(
+            steps=info.sample_steps,
+            shift=info.sample_shift,
+            sampler=info.sampler or "euler",
+            cfg=1.0 if info.cfg is None else info.cfg,
+            cfg_low=info.cfg_low,
+            negative=info.negative or "",
+            guidance=info.guidance_sample,
+        )
 
     @property
     def guided(self) -> bool:
@@ -47,7 +63,7 @@ class Sampling:
             return unipc(velocity, eps, self.steps, sampling_shift(self.shift, eps), each)
         return integrate(velocity, eps, sampling_grid(self.steps, self.shift, eps), each)
 
-    def field(
+    def guided_field(
         self,
         velocity: Velocity,
         text: Text,
@@ -55,7 +71,7 @@ class Sampling:
         negative: Text | None = None,
         boundary: float = 0.0,
     ) -> Field:
-        """v_neg + w (v - v_neg) of an editor; v alone, and one evaluation, where w is 1.
+        """The guided field of an editor.
 
         Args:
             text: the instruction, and `negative` the text to be kept away from; the source stands
@@ -64,15 +80,20 @@ class Sampling:
         """
 
         def at(y: Tensor, t: Tensor) -> Tensor:
-            v = velocity(y, t, text, source)
             low = self.cfg_low is not None and bool((t < boundary).all())
             w = self.cfg_low if low else self.cfg
-            if w == 1:
-                return v
-            v_neg = velocity(y, t, negative, source)
-            return v_neg + w * (v - v_neg)
+            return guided(partial(velocity, y, t, source=source), text, negative, w)
 
         return at
+
+
+def guided(velocity: Callable[[Text], Tensor], text: Text, negative: Text, w: float) -> Tensor:
+    """v_neg + w (v - v_neg), classifier-free guidance; v alone, and one evaluation, at w = 1."""
+    v = velocity(text)
+    if w == 1:
+        return v
+    v_neg = velocity(negative)
+    return v_neg + w * (v - v_neg)
 
 
 def sampling_shift(shift: float | str, latents: Tensor) -> float:

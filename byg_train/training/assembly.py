@@ -16,15 +16,17 @@ from ..config import ConfigError, TrainConfig
 from ..core.roles import Roles, Velocity
 from ..data.batches import Batches, collate, to_device
 from ..data.cache import Cache
+from ..editing.editor import Editor
 from ..family import family_of, is_embedded
 from ..machine import preferred_dtype, resolve_dtype
 from ..models.backbone import Backbone, Text, load_backbone
 from ..models.lora import LoraBank
 from ..models.lora_file import expert_paths, read_lora
+from ..models.sampler import guided
 from ..progress import Progress
 from .optimizer import build_optimizer
-from .run_folder import own_dtype
-from .validation import HeldOut
+from .run_folder import lora_info, own_dtype
+from .validation import Validator
 
 if TYPE_CHECKING:
     from ..data.items import Dataset
@@ -49,7 +51,7 @@ def settle_dtype(config: TrainConfig, run: Path, device: str, *, resume: bool) -
     return config.with_dtype(dtype)
 
 
-class Model(NamedTuple):
+class TrainableModel(NamedTuple):
     """The base, the LoRA in it, and what trains the LoRA."""
 
     backbone: Backbone
@@ -66,7 +68,7 @@ class Parts(NamedTuple):
     optimizer: torch.optim.Optimizer
     cache: Cache
     batches: Batches
-    held_out: HeldOut
+    validator: Validator
     roles: Roles
 
 
@@ -79,6 +81,7 @@ def assemble(config: TrainConfig, data: Dataset, output: Path, device: str) -> P
     )
     backbone, bank, optimizer = build_model(config, str(accelerator.device))
     cache = encode(config, data, backbone)
+    editor = live_editor(config, data, cache, backbone, bank)
     return Parts(
         accelerator,
         backbone,
@@ -86,12 +89,12 @@ def assemble(config: TrainConfig, data: Dataset, output: Path, device: str) -> P
         optimizer,
         cache,
         Batches(data.train, cache, config.train.batch_size, config.seed),
-        hold_out(config, data, cache, backbone, accelerator.device),
+        build_validator(config, data, cache, editor, accelerator.device),
         make_roles(config, backbone, bank, cache.text("")),
     )
 
 
-def build_model(config: TrainConfig, device: str) -> Model:
+def build_model(config: TrainConfig, device: str) -> TrainableModel:
     """Load the base and put the LoRA in, where the warm-up file left off if there is one."""
     backbone = load_backbone(config.model, device)
     trained = {e: n for e, n in backbone.experts.items() if config.train.trains(e)}
@@ -103,7 +106,9 @@ def build_model(config: TrainConfig, device: str) -> Model:
     for expert, path in warmup_files(config, list(trained)).items():
         bank.load_tensors(expert, read_lora(path).by_diffusers_names())
     # Before the weights go to their device: `drop_encoders` moves them, the objects stay the same.
-    return Model(backbone, bank, build_optimizer(config, list(bank.named_parameters().values())))
+    return TrainableModel(
+        backbone, bank, build_optimizer(config, list(bank.named_parameters().values()))
+    )
 
 
 def one_network(config: TrainConfig) -> str:
@@ -137,17 +142,24 @@ def encode(config: TrainConfig, data: Dataset, backbone: Backbone) -> Cache:
     return cache
 
 
-def hold_out(
-    config: TrainConfig, data: Dataset, cache: Cache, backbone: Backbone, device: torch.device
-) -> HeldOut:
-    """The first held-out items of one bucket: a batch has one size."""
+def live_editor(
+    config: TrainConfig, data: Dataset, cache: Cache, backbone: Backbone, bank: LoraBank
+) -> Editor:
+    """The editor that a run's LoRA file will make, with the weights as they are in training."""
+    info = lora_info(config, data, backbone.multiple, steps=0)
+    # Clips are large: a batch of them would need the memory of a batch.
+    return Editor(backbone, bank, info, texts=cache, one_by_one=family_of(info.family).is_video)
+
+
+def build_validator(
+    config: TrainConfig, data: Dataset, cache: Cache, editor: Editor, device: torch.device
+) -> Validator:
+    """For the first held-out items of one bucket: a batch has one size."""
     items = data.test or data.train
     bucket = cache.bucket(items[0])
     shown = [i for i in items if cache.bucket(i) == bucket][: config.sample.count]
     batch = to_device(collate(shown, cache), device)
-    empty = cache.text(config.sample.negative)
-    negative = {k: e.to(device).expand(len(shown), *e.shape) for k, e in empty.items()}
-    return HeldOut(batch, [i.instruction for i in shown], backbone, config, negative)
+    return Validator(editor, batch, [i.instruction for i in shown], config)
 
 
 def make_roles(config: TrainConfig, backbone: Backbone, bank: LoraBank, empty: Text) -> Roles:
@@ -166,12 +178,10 @@ def prior_velocity(config: TrainConfig, backbone: Backbone, empty: Text) -> Velo
     w = config.method.prior_guidance
 
     def prior(x_t: Tensor, t: Tensor, text: Text, source: Tensor | None = None) -> Tensor:
-        velocity = partial(backbone.velocity, x_t, t, guidance=config.guidance.prior)
-        v = velocity(text, source)
+        velocity = partial(backbone.velocity, x_t, t, source=source, guidance=config.guidance.prior)
         if w == 1:
-            return v
+            return velocity(text)
         nothing = {k: e.to(x_t.device).expand(len(x_t), *e.shape) for k, e in empty.items()}
-        v_empty = velocity(nothing, source)
-        return v_empty + w * (v - v_empty)
+        return guided(velocity, text, nothing, w)
 
     return prior

@@ -81,8 +81,8 @@ def step_cost(config: TrainConfig, r: float) -> StepCost:
     return StepCost(full, identity, share * identity + (1 - share) * full, supervised)
 
 
-def look_cost(config: TrainConfig) -> float:
-    """Forwards (in F) of one held-out item in a look: edits both ways, a guess, two measures."""
+def validation_cost(config: TrainConfig) -> float:
+    """Forwards (in F) to validate one held-out item: edits both ways, a guess, two measures."""
     s = config.sample
     guided = s.cfg != 1 or s.cfg_low not in (None, 1)
     return 2 * s.steps * (2 if guided else 1) + config.rollout.steps + 3
@@ -128,14 +128,14 @@ class Memory(NamedTuple):
         return self.weights + self.adapter + self.ema + self.activations + self.working
 
     @property
-    def look(self) -> float:
+    def validation(self) -> float:
         """While samples are decoded; no graph is kept then."""
         return self.weights + self.adapter + self.ema + self.decoding
 
     @property
     def total(self) -> float:
         """The largest of what is needed at one time."""
-        return max(self.encoding, self.step, self.look)
+        return max(self.encoding, self.step, self.validation)
 
 
 def memory(config: TrainConfig, net: Network, text: int, image: int, pixels: int) -> Memory:

@@ -7,7 +7,7 @@ from statistics import median
 
 from ..config import TrainConfig
 from ..progress import rough
-from .cost import StepCost, look_cost
+from .cost import StepCost, validation_cost
 
 # Full steps that are timed, after the slower first; fewer where they take so many seconds.
 TIMED, ENOUGH = 8, 60.0
@@ -43,9 +43,10 @@ class Forecast:
         train, cost = self.config.train, self.step
         forward = full / (cost.full * train.global_batch)  # of one item
         yield "training", (train.steps - done) * full * cost.mean / cost.full
-        looks = 1  # the last one
+        validations = 1  # the last one
         if train.sample_every:
-            looks += (train.steps - 1) // train.sample_every - done // train.sample_every
-        yield "samples", looks * look_cost(self.config) * self.config.sample.count * forward
+            validations += (train.steps - 1) // train.sample_every - done // train.sample_every
+        validation = validation_cost(self.config) * self.config.sample.count * forward
+        yield "samples", validations * validation
         if self.later:
             yield "measuring", self.later * forward

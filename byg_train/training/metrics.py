@@ -24,7 +24,7 @@ class Metrics:
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
         # A name for each kind: the identity loss of training is not that of held-out items.
-        kind = record["kind"] if record["kind"] in ("held_out", "gradients") else "train"
+        kind = record["kind"] if record["kind"] in ("validation", "gradients") else "train"
         numbers = {f"{kind}/{k}": v for k, v in record.items() if isinstance(v, float)}
         self.accelerator.log(numbers, step=record["step"])
 

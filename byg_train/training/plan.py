@@ -25,8 +25,8 @@ from .cost import (
     Memory,
     compute,
     disk,
-    look_cost,
     memory,
+    validation_cost,
 )
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def _step_rows(config: TrainConfig, cost: Compute) -> list[tuple[str, str]]:
          f"{cost.r:.2f} F"),
         ("supervised", f"a step on true pairs would take {step.supervised:.0f} F; this method "
          f"takes {step.mean / step.supervised:.1f} times as long per step"),
-        ("samples", _looks(config, step.mean)),
+        ("samples", _validations(config, step.mean)),
     ]  # fmt: skip
 
 
@@ -141,14 +141,14 @@ def _teraflop(flops: float) -> str:
     return f"{count:,.0f} TFLOP" if count > 10 else f"{count:.2g} TFLOP"
 
 
-def _looks(config: TrainConfig, step: float) -> str:
-    """What it takes to look at held-out items; `step`: F of one item's average step."""
+def _validations(config: TrainConfig, step: float) -> str:
+    """What validation on held-out items takes; `step`: F of one item's average step."""
     t, count = config.train, config.sample.count
-    look = count * look_cost(config)
-    looks = 2 + (t.steps - 1) // t.sample_every if t.sample_every else 2
+    cost = count * validation_cost(config)
+    number = 2 + (t.steps - 1) // t.sample_every if t.sample_every else 2
     return (
-        f"{looks} looks at {count} held-out items, {look:.0f} F each (as long as "
-        f"{look / (step * t.global_batch):.1f} steps)"
+        f"{number} validations on {count} held-out items, {cost:.0f} F each (as long as "
+        f"{cost / (step * t.global_batch):.1f} steps)"
     )
 
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import tomli_w
 
 from ..config import NULL, ConfigError, TrainConfig, build_config, read_settings, replaced
-from ..family import family_of, is_embedded
 from ..files import atomic
+from ..models.configured_info import configured_info
 from ..models.lora_file import LoraInfo
 from .checkpoint import checkpoints, read_about
 
@@ -150,37 +150,13 @@ def _flat(config: TrainConfig) -> dict[str, Any]:
 
 def lora_info(config: TrainConfig, data: Dataset, multiple: int, steps: int) -> LoraInfo:
     """The LoRA file's metadata: all that `edit` and the nodes need to follow the training."""
-    is_video = family_of(config.model.family).is_video
     kinds = [item.edit_type for item in data.train]
-    instructions = [item.instruction for item in data.train]
-    reverse = [item.reverse_instruction for item in data.train]
-    return LoraInfo(
-        base=_from_anywhere(config.model.path),
-        family=config.model.family,
-        reference_mode=config.model.reference_mode,
-        text_len=config.model.text_len,
-        instructions=_examples(kinds, instructions),
-        reverse_instructions=_examples(kinds, reverse),
-        resolution=config.data.resolution,
-        guidance_train=config.guidance.train,
-        guidance_prior=config.guidance.prior,
-        guidance_sample=config.guidance.sample,
-        sample_steps=config.sample.steps,
-        sample_shift=config.sample.shift,
-        rank=config.lora.rank,
-        steps=steps,
-        weights="edit",
+    return replace(
+        configured_info(config, multiple),
+        instructions=_examples(kinds, [item.instruction for item in data.train]),
+        reverse_instructions=_examples(kinds, [item.reverse_instruction for item in data.train]),
         dataset=data.fingerprint,
-        multiple=multiple,
-        components=config.model.components and _from_anywhere(config.model.components),
-        revision=config.model.revision,
-        frames=config.data.frames if is_video else None,
-        fps=config.data.fps if is_video else None,
-        sampler=config.sample.sampler,
-        cfg=config.sample.cfg,
-        cfg_low=config.sample.cfg_low,
-        negative=config.sample.negative,
-        dtype=None if config.model.dtype == "auto" else config.model.dtype,
+        steps=steps,
     )
 
 
@@ -189,12 +165,6 @@ def of_expert(info: LoraInfo, expert: str, spans: dict[str, tuple[float, float]]
     if expert not in ("high", "low"):
         return info
     return replace(info, expert=expert, boundary=spans["high"][0])
-
-
-def _from_anywhere(name: str) -> str:
-    """A local base by its absolute path: a LoRA is used in other folders than it was trained in."""
-    path = Path(name).expanduser()
-    return str(path.resolve()) if not is_embedded(name) and path.exists() else name
 
 
 def _examples(kinds: list[str], texts: list[str]) -> list[str]:

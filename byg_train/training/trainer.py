@@ -7,7 +7,6 @@ import math
 import time
 from collections.abc import Iterable
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -60,7 +59,7 @@ def train(
         if resume:
             trainer.resume()
         if trainer.state.step == 0:
-            trainer.look()
+            trainer.validate()
     line = Progress(*trainer.state.phase(config), labels=trainer.labels)
     with stop_requests() as stop, line as progress:
         while not trainer.state.finished(config):
@@ -76,7 +75,7 @@ def train(
         files = trainer.write_lora(output / f"{output.name}.safetensors")
     done = f"the training is complete, but for its last samples; the LoRA is {listed(files)}"
     with stops_at_once(done):
-        trainer.look()
+        trainer.validate()
         trainer.accelerator.end_training()
     return files
 
@@ -93,13 +92,12 @@ class Trainer:
         self.config, self.data, self.output, self.state = config, data, output, State()
         self.accelerator, self.device = parts.accelerator, parts.accelerator.device
         self.backbone, self.bank, self.roles = parts.backbone, parts.bank, parts.roles
-        self.optimizer, self.held_out = parts.optimizer, parts.held_out
+        self.optimizer, self.validator = parts.optimizer, parts.validator
         self.cache, self.batches = parts.cache, parts.batches
         self.objective = objective_of(config)
         self.metrics = Metrics(output / "metrics.jsonl", self.accelerator)
         self.generator = torch.Generator().manual_seed(config.seed)
         self.spans = {expert: self.backbone.spans[expert] for expert in self.bank.experts}
-        self.sampler = partial(self.backbone.velocity, guidance=config.guidance.sample)
 
     @property
     def labels(self) -> dict[str, str]:
@@ -183,7 +181,7 @@ class Trainer:
         w, state = self.config.warmup, self.state
         if w.until is not None and w.min_steps <= state.step < w.max_steps:
             for expert in (e for e in self.spans if e not in state.identity):
-                state.identity[expert] = self.held_out.identity(self.roles.edit, expert)
+                state.identity[expert] = self.validator.identity(expert)
         return {expert: self.spans[expert] for expert in state.cold(self.config, self.spans)}
 
     def _end_warmup(self) -> None:
@@ -223,21 +221,21 @@ class Trainer:
         if step == 0 or self.state.finished(self.config):
             return
         if t.sample_every and step % t.sample_every == 0:
-            self.look()
+            self.validate()
         if step % t.checkpoint_every == 0:
             self.save()
             self.write_lora(self._numbered)
 
-    def look(self) -> None:
+    def validate(self) -> None:
         """Sample the held-out items; warn where they say that something goes wrong."""
-        look = self.held_out.look(self.roles.edit, self.sampler)
-        look.save(self.output / "samples", self.state.step)
+        report = self.validator.validate()
+        report.save(self.output / "samples", self.state.step)
         late = self.state.main_step > self.config.train.steps // 4  # before, it cannot edit yet
         if late and self.objective.advice:
-            for sentence in look.warnings(self.objective.advice):
+            for sentence in report.warnings(self.objective.advice):
                 log.warning("step %d: %s", self.state.step, sentence)
-        measures = {k: v for k, v in look._asdict().items() if isinstance(v, float)}
-        self.metrics.write({"step": self.state.step, "kind": "held_out", **measures})
+        measures = {k: v for k, v in report._asdict().items() if isinstance(v, float)}
+        self.metrics.write({"step": self.state.step, "kind": "validation", **measures})
 
     def save(self) -> Path:
         """A checkpoint from which `resume` goes on bitwise (on a CPU)."""

@@ -19,7 +19,8 @@ from ..evaluate.markdown import table
 from ..evaluate.summary import Summary, summarise
 from ..evaluate.true_pairs import ColourMap
 from ..files import atomic
-from .measure import Editor, Method, Recolour, drawn, measure
+from .measure import Method, Recolour, drawn, measure
+from .methods import PICTURES, Methods
 from .scenes import Edit
 
 HERE = Path(__file__).parent
@@ -32,7 +33,7 @@ SCORING = 2
 TRAINED = "trained"
 
 
-class Row(NamedTuple):
+class Variant(NamedTuple):
     """A training run of the study."""
 
     title: str
@@ -42,41 +43,41 @@ class Row(NamedTuple):
 
 
 ROWS = {
-    "full": Row("ByG (full)", "Algorithm 1 as it is."),
-    "no-routing": Row(
+    "full": Variant("ByG (full)", "Algorithm 1 as it is."),
+    "no-routing": Variant(
         "w/o gradient routing",
         "The reverse pass sees and learns through the one-step y_hat; y_0 is not used.",
         ("method.routing=false",),
     ),
-    "no-cycle": Row(
+    "no-cycle": Variant(
         "w/o cycle loss",
         "lambda_cycle is 0; the reverse pass stays, for its prior.",
         ("method.lambda_cycle=0",),
     ),
-    "no-reverse": Row(
+    "no-reverse": Variant(
         "w/o reverse pass",
         "Neither cycle loss nor reverse prior: forward prior and identity alone.",
         ("method.reverse=false",),
     ),
-    "no-directional": Row(
+    "no-directional": Variant(
         "w/o directional loss",
         "The prior is its MSE alone, at alpha 1.",
         ("method.directional=0", "method.alpha=1"),
     ),
-    "no-bootstrapping": Row(
+    "no-bootstrapping": Variant(
         "w/o bootstrapping",
         "The forward pass gets the noised source x_t for y_t; y_0 still comes from the rollout.",
         ("method.bootstrapping=false",),
     ),
-    "no-prior": Row(
+    "no-prior": Variant(
         "w/o prior", "lambda_prior is 0, forward and reverse.", ("method.lambda_prior=0",)
     ),
-    "no-identity": Row(
+    "no-identity": Variant(
         "w/o random identity steps",
         "Every step is a full one.",
         ("method.identity_probability=0",),
     ),
-    "supervised": Row(
+    "supervised": Variant(
         "supervised LoRA",
         "Eq. 1 on true pairs of the same sources, as many steps.",
         ("method.objective=supervised",),
@@ -84,29 +85,29 @@ ROWS = {
     ),
 }
 BASELINES = {
-    "flowedit": Row("FlowEdit", "Zero-shot, on the same base, from caption to caption."),
-    "text-to-image": Row("text-to-image", "The base alone, from the target caption."),
-    "copy": Row("copy", "The source."),
-    "recoloured": Row(
+    "flowedit": Variant("FlowEdit", "Zero-shot, on the same base, from caption to caption."),
+    "text-to-image": Variant("text-to-image", "The base alone, from the target caption."),
+    "copy": Variant("copy", "The source."),
+    "recoloured": Variant(
         "recoloured copy", "The source through a colour map learned from 30 other true pairs."
     ),
-    "own-map": Row(
+    "own-map": Variant(
         "colour map of its truth", "The same map fitted on this very picture and its true edit."
     ),
-    "encoded": Row("true target, encoded", "The truth through the VAE: what could be reached."),
+    "encoded": Variant("true target, encoded", "The truth through the VAE: what could be reached."),
 }
 
 
-def baselines(editor: Editor) -> dict[str, Method]:
+def baselines(methods: Methods) -> dict[str, Method]:
     """What needs no training."""
     recolour = Recolour(lot="row ")  # not from the pairs that `edit_score` tells results from
     return {
-        "flowedit": editor.flowedit,
-        "text-to-image": editor.text_to_image,
+        "flowedit": methods.flowedit,
+        "text-to-image": methods.text_to_image,
         "copy": lambda label, edits: [drawn(e.source) for e in edits],
         "recoloured": lambda label, edits: [recolour(label, e) for e in edits],
         "own-map": lambda label, edits: [_by_its_truth(e) for e in edits],
-        "encoded": editor.reconstruct,
+        "encoded": methods.reconstruct,
     }
 
 
@@ -128,12 +129,12 @@ def base_digest() -> str:
 
 def score_run(file: Path, lora: Path | None, queries: int, seed: int, device: str) -> None:
     """Write scores {method: {label: Score}}; without a LoRA those of all baselines."""
-    editor = Editor(lora or WARMUP, device, seed)
-    methods = {TRAINED: editor.edit} if lora else baselines(editor)
-    scores, _ = measure(methods, queries)
+    methods = Methods(lora or WARMUP, PICTURES, device, seed)
+    measured = {TRAINED: methods.edit} if lora else baselines(methods)
+    scores, _ = measure(measured, queries)
     result = {
         method: {label: asdict(rows[method]) for label, rows in scores.items()}
-        for method in methods
+        for method in measured
     }
     with atomic(file) as temporary:
         told = {**_what_was_scored(lora, queries), "scores": result}
@@ -167,7 +168,7 @@ class Result(NamedTuple):
     seeds: dict[str, dict[int, float]]  # measure -> seed -> value
 
 
-def result(row: Row, runs: Mapping[int, Mapping[str, Mapping[str, float]]]) -> Result:
+def result(row: Variant, runs: Mapping[int, Mapping[str, Mapping[str, float]]]) -> Result:
     """From the scores {label: {measure: value}} of every seed."""
     labels = list(next(iter(runs.values())))
     seeds = {

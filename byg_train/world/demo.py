@@ -23,17 +23,8 @@ from ..files import atomic
 from ..media.grid import labelled_grid
 from ..media.writer import write_picture
 from ..progress import Progress
-from .measure import (
-    GALLERY,
-    KINDS,
-    Editor,
-    Method,
-    Recolour,
-    between_styles,
-    drawn,
-    measure,
-    query,
-)
+from .measure import GALLERY, KINDS, Method, Recolour, between_styles, drawn, measure, query
+from .methods import PICTURES, Methods
 from .scenes import Edit, caption, draw, training_edit
 
 # What the demo trains on: (edit type, source style, target style, share); None is any.
@@ -116,13 +107,13 @@ def report_cost(steps: int, r: float) -> float:
 
 def report(run: Path, device: str = "cpu", queries: int = QUERIES) -> dict:
     """Measure a run on held-out names; write `report.json` and `report.png`, print the table."""
-    editor, recolour = Editor(run / f"{run.name}.safetensors", device), Recolour()
+    ours, recolour = Methods(run / f"{run.name}.safetensors", PICTURES, device), Recolour()
     methods: dict[str, Method] = {
-        "ByG": editor.edit,
+        "ByG": ours.edit,
         "copy": lambda label, edits: [drawn(e.source) for e in edits],
         "recoloured copy": lambda label, edits: [recolour(label, e) for e in edits],
-        "text-to-image": editor.text_to_image,
-        "true target, encoded": editor.reconstruct,
+        "text-to-image": ours.text_to_image,
+        "true target, encoded": ours.reconstruct,
     }
     scores, shown = measure(methods, queries, recolour=recolour)
     result = {

@@ -20,13 +20,14 @@ from rich.table import Table
 
 from ..data.manifest import write_manifest
 from ..files import atomic
+from ..media.clip_grid import ClipComparison
 from ..media.writer import write_clip, write_picture
 from ..progress import Progress
-from ..training.validation import Film
 from .clips import FPS, KNOWN, ClipEdit, caption, draw, random_edit, training_edit
 from .demo import manifest_row
 from .measure import between_styles
-from .measure_clips import KINDS, Editor, Example, Method, Recolour, drawn, goals, measure, query
+from .measure_clips import KINDS, Example, Method, Recolour, drawn, goals, measure, query
+from .methods import CLIPS, Methods
 from .names import HELD_OUT, SUBJECTS
 
 # What the demo trains on: (edit type, source style, target style, share); None is any.
@@ -113,13 +114,13 @@ def report_cost(steps: int, r: float) -> float:
 
 def report(run: Path, device: str = "cpu", queries: int = QUERIES) -> dict:
     """Measure a run on held-out names; write report.json, .png, .mp4 and .gif, print the tables."""
-    editor, recolour = Editor(run / f"{run.name}.safetensors", device), Recolour()
+    ours, recolour = Methods(run / f"{run.name}.safetensors", CLIPS, device), Recolour()
     methods: dict[str, Method] = {
-        "ByG": editor.edit,
+        "ByG": ours.edit,
         "copy": lambda label, edits: [drawn(e.source) for e in edits],
         "recoloured copy": lambda label, edits: [recolour(label, e) for e in edits],
-        "text-to-video": editor.text_to_video,
-        "true target, encoded": editor.reconstruct,
+        "text-to-video": ours.text_to_image,
+        "true target, encoded": ours.reconstruct,
         "true target": lambda label, edits: [drawn(e.target) for e in edits],
     }
     scores, shown = measure(methods, queries, recolour)
@@ -156,7 +157,7 @@ def _tables(scores: dict, result: dict) -> Iterator[Table]:
         yield table
 
 
-def _film(shown: dict[str, list[Example]], per_kind: int = 2) -> Film:
+def _film(shown: dict[str, list[Example]], per_kind: int = 2) -> ClipComparison:
     """The first examples of every kind, side by side."""
     examples = [example for of_kind in shown.values() for example in of_kind[:per_kind]]
     columns = {
@@ -169,10 +170,12 @@ def _film(shown: dict[str, list[Example]], per_kind: int = 2) -> Film:
         [(column(e) * 255).round().astype(np.uint8) for column in columns.values()]
         for e in examples
     ]
-    return Film(clips, list(columns), [e.edit.instruction for e in examples], Fraction(FPS))
+    return ClipComparison(
+        clips, list(columns), [e.edit.instruction for e in examples], Fraction(FPS)
+    )
 
 
-def _save_gif(path: Path, film: Film) -> None:
+def _save_gif(path: Path, film: ClipComparison) -> None:
     """What a README can show: an endless loop, at half size."""
     first, *others = (Image.fromarray(frame).reduce(2) for frame in film.frames())
     with atomic(path) as temporary:

@@ -5,15 +5,10 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from ..editing.editor import open_lora
-from ..editing.methods import FlowEditSettings, Methods
 from ..evaluate.retrieval import rank
 from ..evaluate.true_pairs import (
     ColourMap,
@@ -29,7 +24,7 @@ from ..evaluate.true_pairs import (
 )
 from ..progress import Progress
 from .names import COLOURS, CORNERS, EXTRAS, HELD_OUT, KNOWN, PATTERNS, STYLES, SUBJECTS, TINTS
-from .scenes import EDITED, Edit, Scene, caption, draw, object_mask, random_edit
+from .scenes import EDITED, Edit, Scene, draw, object_mask, random_edit
 
 # What the report measures: label -> (edit type, source style, target style).
 KINDS = {
@@ -284,60 +279,3 @@ def measure(
                 progress.advance()
             scores[label] = {name: mean(some) for name, some in each.items()}
     return scores, shown
-
-
-# ---------------------------------------------------------------- methods
-
-# FLUX.1-dev's numbers, but for the guidance, which suits the tiny base: the best of eight settings
-# on known names (benchmarks/flowedit_settings.py).
-FLOWEDIT = FlowEditSettings(guidance_src=1.0, guidance_tgt=2.0)
-
-
-class Editor:
-    """A LoRA over its base, and the baselines on it, editing batches of the world's pictures."""
-
-    def __init__(self, lora: Path, device: str = "cpu", seed: int = 0) -> None:
-        """`seed` draws the noise that every method starts from."""
-        self.methods, self.seed = Methods(open_lora(lora, None), device), seed
-
-    def edit(self, label: str, edits: list[Edit]) -> list[np.ndarray]:
-        """Edit the sources by their instructions."""
-        words = [e.instruction for e in edits]
-        return self._pictures(self.methods.edit(self._sources(edits), words, self.seed))
-
-    def text_to_image(self, label: str, edits: list[Edit]) -> list[np.ndarray]:
-        """The base alone, from the target caption."""
-        words = [caption(e.target) for e in edits]
-        like = self._sources(edits)
-        return self._pictures(self.methods.text_to_image(like, words, self.seed))
-
-    def flowedit(
-        self, label: str, edits: list[Edit], settings: FlowEditSettings = FLOWEDIT
-    ) -> list[np.ndarray]:
-        """FlowEdit on the base, from the source's caption to the target's."""
-        before, after = (
-            [caption(getattr(e, side)) for e in edits] for side in ("source", "target")
-        )
-        y = self.methods.flowedit(self._sources(edits), before, after, self.seed, settings)
-        return self._pictures(y)
-
-    def reconstruct(self, label: str, edits: list[Edit]) -> list[np.ndarray]:
-        """The true targets through the VAE: the best that any edit of latents could reach."""
-        return self._pictures(self.latents([e.target for e in edits]))
-
-    def _sources(self, edits: list[Edit]) -> Tensor:
-        return self.latents([e.source for e in edits])
-
-    def latents(self, scenes: list[Scene]) -> Tensor:
-        """What the VAE makes of scenes, (B, C, 1, h, w)."""
-        pixels = torch.stack([_tensor(draw(scene)) for scene in scenes])
-        return self.methods.backbone.encode_pixels(pixels)
-
-    def _pictures(self, latents: Tensor) -> list[np.ndarray]:
-        """Latents -> pictures (H, W, 3) in [0, 1]."""
-        pixels = self.methods.backbone.decode_latents(latents)[:, :, 0]
-        return list(((pixels.clamp(-1, 1) + 1) / 2).permute(0, 2, 3, 1).cpu().numpy())
-
-
-def _tensor(picture: np.ndarray) -> Tensor:
-    return torch.from_numpy(picture.copy()).permute(2, 0, 1)[:, None].float() / 127.5 - 1

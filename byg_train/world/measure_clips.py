@@ -8,15 +8,10 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from ..editing.editor import open_lora
-from ..editing.methods import Methods
 from ..evaluate.flicker import temporal_flicker
 from ..evaluate.true_pairs import (
     Score,
@@ -34,7 +29,6 @@ from .clips import (
     MOTIONS,
     Clip,
     ClipEdit,
-    caption,
     draw,
     object_mask,
     random_edit,
@@ -156,35 +150,3 @@ def measure(
 ) -> tuple[dict[str, dict[str, ClipScore]], dict[str, list[Example]]]:
     """As pictures are measured: scores {label: {method: score}}, examples {label: [...]}."""
     return measure_pictures.measure(methods, queries, seed, recolour, CLIPS)
-
-
-# ---------------------------------------------------------------- methods
-
-
-class Editor:
-    """A LoRA over its base, editing batches of the world's clips."""
-
-    def __init__(self, lora: Path, device: str = "cpu") -> None:
-        self.methods = Methods(open_lora(lora, None), device)
-
-    def edit(self, label: str, edits: list[ClipEdit]) -> list[Frames]:
-        """Edit the sources by their instructions."""
-        x = self._encoded([e.source for e in edits])
-        return self._decoded(self.methods.edit(x, [e.instruction for e in edits]))
-
-    def text_to_video(self, label: str, edits: list[ClipEdit]) -> list[Frames]:
-        """The base alone, from the target caption."""
-        like = self._encoded([e.source for e in edits])
-        return self._decoded(self.methods.text_to_image(like, [caption(e.target) for e in edits]))
-
-    def reconstruct(self, label: str, edits: list[ClipEdit]) -> list[Frames]:
-        """The true targets through the VAE: the best that any edit of latents could reach."""
-        return self._decoded(self._encoded([e.target for e in edits]))
-
-    def _encoded(self, clips: list[Clip]) -> Tensor:
-        frames = torch.from_numpy(np.stack([drawn(clip) for clip in clips]))
-        return self.methods.backbone.encode_pixels(frames.permute(0, 4, 1, 2, 3) * 2 - 1)
-
-    def _decoded(self, latents: Tensor) -> list[Frames]:
-        pixels = self.methods.backbone.decode_latents(latents).clamp(-1, 1).cpu()
-        return list(((pixels + 1) / 2).permute(0, 2, 3, 4, 1).numpy())

@@ -22,7 +22,8 @@ from ..core import flow
 from ..evaluate.markdown import table
 from ..models.backbone import Text
 from .ablation import WARMUP
-from .measure import KINDS, Editor, between_styles, query
+from .measure import KINDS, between_styles, query
+from .methods import Methods
 from .scenes import CANVASES, Edit, caption, training_edit
 
 TIMES = (0.95, 0.8, 0.6, 0.4)
@@ -44,32 +45,33 @@ def edits(label: str, count: int, *, held_out: bool) -> list[Edit]:
 
 
 @torch.no_grad()
-def truth_of_direction(editor: Editor, some: list[Edit], times: Sequence[float]) -> list[float]:
+def truth_of_direction(methods: Methods, some: list[Edit], times: Sequence[float]) -> list[float]:
     """cos(v_tgt - v_src, x - y) at each time: the mean over the edits, in [-1, 1]."""
-    x, y = editor.latents([e.source for e in some]), editor.latents([e.target for e in some])
+    x, y = methods.latents([e.source for e in some]), methods.latents([e.target for e in some])
     eps = torch.randn(x.shape, generator=torch.Generator().manual_seed(0)).to(x)
-    backbone, bank = editor.methods.backbone, editor.methods.bank
-    src = backbone.encode_text([caption(e.source) for e in some])
-    tgt = backbone.encode_text([caption(e.target) for e in some])
+    editor = methods.editor
+    captions = [[caption(e.source) for e in some], [caption(e.target) for e in some]]
+    editor.learn(text for texts in captions for text in texts)
+    src, tgt = (editor.embedded(texts, x) for texts in captions)
 
     def cosine(t: Tensor) -> float:
         x_t = flow.noised(x, eps, t)
 
         def towards(text: Text) -> Tensor:
-            return backbone.velocity(x_t, t, text, guidance=1.0).float()
+            return editor.backbone.velocity(x_t, t, text, guidance=1.0).float()
 
         pull, wanted = towards(tgt) - towards(src), (x - y).float()
         return float(F.cosine_similarity(pull.flatten(1), wanted.flatten(1)).mean())
 
-    with bank.using("base"):
+    with editor.using("base"):
         return [cosine(torch.full((len(some),), t, device=x.device)) for t in times]
 
 
-def told(editor: Editor, count: int, *, held_out: bool) -> str:
+def direction_table(methods: Methods, count: int, *, held_out: bool) -> str:
     """A table of `truth_of_direction`: types of edit by times."""
     rows = []
     for label in KINDS:
-        cosines = truth_of_direction(editor, edits(label, count, held_out=held_out), TIMES)
+        cosines = truth_of_direction(methods, edits(label, count, held_out=held_out), TIMES)
         rows.append([label, *(f"{cosine:.2f}" for cosine in cosines)])
     names = "held-out names" if held_out else "trained on"
     return table([names, *(f"t = {t:g}" for t in TIMES)], rows)
@@ -80,9 +82,9 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=48, help="edits of each type")
     parser.add_argument("--device", default="cpu")
     args = parser.parse_args()
-    editor = Editor(WARMUP, args.device)
+    methods = Methods(WARMUP, device=args.device)
     for held_out in (False, True):
-        print(told(editor, args.count, held_out=held_out), end="\n\n")
+        print(direction_table(methods, args.count, held_out=held_out), end="\n\n")
 
 
 if __name__ == "__main__":

@@ -1,16 +1,14 @@
-"""What the base model draws of captions, one by one, and the files that say how it was drawn."""
+"""Text-to-image: what a base draws of captions, and files that say how they were drawn."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from fractions import Fraction
-from functools import partial
 from pathlib import Path
 
 import torch
-import typer
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
@@ -24,10 +22,10 @@ from ..files import atomic
 from ..media.fit import Size
 from ..media.pixels import to_frames, to_picture
 from ..media.writer import write_clip
-from ..models.backbone import Backbone, load_backbone
+from ..models.backbone import load_backbone
+from ..models.configured_info import configured_info
 from ..models.sampler import Sampling
-from ..progress import Progress
-from .errors import full_disk_explained, out_of_memory_explained
+from .editor import Editor
 
 # The field of a PNG that says how it was drawn; in an MP4 it is the comment.
 RECIPE = "byg_train"
@@ -54,14 +52,8 @@ class Recipe:
 
     @property
     def ending(self) -> str:
-        """Of the file."""
+        """The ending of the file's name."""
         return ".png" if self.frames is None else ".mp4"
-
-    @property
-    def sampling(self) -> Sampling:
-        """How it is sampled."""
-        sampler, cfg, negative = self.sampler or "euler", self.cfg or 1.0, self.negative or ""
-        return Sampling(self.steps, self.shift, sampler, cfg, self.cfg_low, negative)
 
 
 def recipe_of(shot: Shot, words: Style, size: Size, config: TrainConfig) -> Recipe:
@@ -96,7 +88,7 @@ def is_drawn(folder: Path, shot: Shot, recipe: Recipe) -> bool:
     changed = [f"{k} {found.get(k)!r}, now {v!r}" for k, v in wanted.items() if found.get(k) != v]
     if changed:
         raise DataError(
-            f"{path} was drawn in another way ({'; '.join(changed)}); choose another --seed, which "
+            f"{path} was drawn in another way ({'; '.join(changed)}); choose another seed, which "
             "gives other names, or move the old files away"
         )
     return True
@@ -126,49 +118,32 @@ def draw(
     size: Size,
     cache_folder: Path,
     device: str,
-) -> None:
-    """One at a time: what a seed gives depends on nothing that is drawn beside it."""
-    advice = "close other programs that use it, or choose a smaller --size"
-    with full_disk_explained(folder, "again"), out_of_memory_explained(advice):
-        backbone = load_backbone(config.model, device)
-        # Training reads the same embeddings from the same cache.
-        cache = Cache(cache_folder, backbone, config.data)
-        texts = {text for r in recipes.values() for text in (r.prompt, r.negative or "")}
-        cache.prepare([], texts, lambda done: None)
-        blank = torch.zeros(1, 3, config.data.frames, size.height, size.width)
-        like = backbone.encode_pixels(blank)
-        backbone.drop_encoders()
-        try:
-            with Progress(len(recipes), "drawing") as progress:
-                for shot, recipe in recipes.items():
-                    pixels = _pixels(backbone, cache, recipe, like, progress)
-                    _save(folder / shot.name, pixels, shot.caption, recipe)
-                    progress.advance()
-        except KeyboardInterrupt:
-            typer.echo("\nstopped; the same command goes on where it was", err=True)
-            raise typer.Exit(130) from None
+    on_step: Callable[[int, int], None] = lambda done, of: None,
+) -> Iterator[Path]:
+    """Draw shots one at a time, so that what a seed gives depends on nothing drawn beside it.
 
+    Args:
+        folder: where the pictures or clips go, each with a .txt of its caption.
+        recipes: how each shot is drawn, by the settings of `config`.
+        config: a run's settings.
+        size: of what is drawn, in pixels.
+        cache_folder: of embeddings; training reads the same ones from there.
+        device: cpu or cuda.
+        on_step: called with (done, of) after every sampling step of a shot.
 
-@torch.no_grad()
-def _pixels(
-    backbone: Backbone, cache: Cache, recipe: Recipe, like: Tensor, progress: Progress
-) -> Tensor:
-    """Pixels (1, 3, F, H, W) in [-1, 1]; `like`: latents of that size."""
-    generator = torch.Generator().manual_seed(recipe.seed)
-    eps = torch.randn(like.shape, generator=generator).to(like)
-    text, negative = (
-        {name: part[None].to(like.device) for name, part in cache.text(words).items()}
-        for words in (recipe.prompt, recipe.negative or "")
-    )
-    velocity = partial(backbone.velocity, guidance=recipe.guidance)
-    _, boundary = backbone.spans.get("low", (0.0, 0.0))
-    sampling = recipe.sampling
-
-    def tell(done: int, of: int) -> None:
-        progress.bar.update(progress.task, note=f"step {done}/{of}")
-
-    field = sampling.field(velocity, text, None, negative, boundary)
-    return backbone.decode_latents(sampling.solve(field, eps, tell))
+    Yields:
+        Each shot's path without its ending, when its files are written.
+    """
+    backbone = load_backbone(config.model, device)
+    texts = Cache(cache_folder, backbone, config.data)
+    editor = Editor(backbone, None, configured_info(config, backbone.multiple), texts=texts)
+    editor.learn({recipe.prompt for recipe in recipes.values()})
+    blank = torch.zeros(1, 3, config.data.frames, size.height, size.width)
+    like = backbone.encode_pixels(blank)
+    for shot, recipe in recipes.items():
+        y_0 = editor.sample(like, [recipe.prompt], seed=recipe.seed, role="base", each=on_step)
+        _save(folder / shot.name, editor.decoded(y_0), shot.caption, recipe)
+        yield folder / shot.name
 
 
 def _save(path: Path, pixels: Tensor, caption: str, recipe: Recipe) -> None:
@@ -177,10 +152,10 @@ def _save(path: Path, pixels: Tensor, caption: str, recipe: Recipe) -> None:
         temporary.write_text(f"{caption}\n", encoding="utf-8")
     words = json.dumps(asdict(recipe), ensure_ascii=False)
     if recipe.frames is None:
-        told = PngInfo()
-        told.add_itxt(RECIPE, words)
+        info = PngInfo()
+        info.add_itxt(RECIPE, words)
         with atomic(path.with_suffix(".png")) as temporary:
-            to_picture(pixels[0]).save(temporary, pnginfo=told)
+            to_picture(pixels[0]).save(temporary, pnginfo=info)
         return
     frames = to_frames(pixels[0])
     write_clip(path.with_suffix(".mp4"), frames, Fraction(recipe.fps), comment=words)

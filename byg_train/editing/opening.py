@@ -1,0 +1,167 @@
+"""A LoRA and its base, read and checked as far as this goes without loading the base."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+from torch import nn
+
+from ..config import ConfigError, LoraSettings, ModelConfig, build_config, load_preset, merged
+from ..family import family_of, is_embedded
+from ..models.backbone import Backbone, load_backbone, pixel_multiple
+from ..models.configured_info import configured_info
+from ..models.lora import LoraBank
+from ..models.lora_file import LoraFile, LoraInfo, expert_path, read_lora
+from ..models.networks import network
+from .editor import Editor
+from .overrides import SamplingOverrides
+
+OTHER = {"high": "low", "low": "high"}
+
+
+class NoPartnerError(ConfigError):
+    """One expert of a pair has a LoRA, and the file of the other is not there."""
+
+
+class EditModel(NamedTuple):
+    """What an editor is loaded from: a LoRA, or none, and the base it is to run on."""
+
+    path: Path  # the LoRA's file; without one, the base
+    files: dict[str, LoraFile]  # expert -> its file: "transformer", or "high" and "low"; or none
+    info: LoraInfo  # how it is sampled, and the sizes that it takes
+    base: ModelConfig
+
+    def overridden(self, overrides: SamplingOverrides) -> EditModel:
+        """The same, sampled as a person wants it."""
+        return self._replace(info=overrides.applied_to(self.info))
+
+    def load(self, device: str, strength: float = 1.0) -> Editor:
+        """Load the base and put the LoRA in.
+
+        Args:
+            device: cpu or cuda.
+            strength: how strong the LoRA is; 1 as trained, 0 the bare base.
+        """
+        backbone = load_backbone(self.base, device)
+        return Editor(backbone, attach(self, backbone, strength), self.info)
+
+
+def open_lora(
+    lora: Path, model: str | None, components: str | None = None, *, single_expert: bool = False
+) -> EditModel:
+    """Read a LoRA and check it against its base; raises ConfigError where they do not fit.
+
+    Args:
+        lora: the file; of two experts either one, or their common name without `_high_noise`.
+        model: the base, and `components` of a single file; None: those that it was trained on.
+        single_expert: the other expert has no LoRA, and runs without one and without the source.
+    """
+    pair = expert_path(lora, "high")
+    path = pair if not lora.exists() and pair.exists() else lora
+    file, info = _read(path)
+    files = {info.expert or "transformer": file}
+    if info.expert in OTHER and not single_expert:
+        files[OTHER[info.expert]] = _partner(path, info)
+    tables = {
+        "family": info.family,
+        "path": model or info.base,
+        "components": components or info.components,
+        # A revision is one of the names that it was recorded with.
+        "revision": None if model or components else info.revision,
+        "text_len": info.text_len,
+        "reference_mode": info.reference_mode,
+    }
+    found = EditModel(path, files, info, build_config({"model": tables}).model)
+    if why := wrong_width(file, found.base):
+        raise _misfit(found, why)
+    return found
+
+
+def open_base(model: str, components: str | None = None) -> EditModel:
+    """A base without a LoRA, for baselines, of the usual family; it samples as its preset says.
+
+    Args:
+        model: hub id, folder or file, or the embedded one; and `components` of a single file.
+    """
+    family = family_of(ModelConfig().family)
+    name = family.embedded.preset if is_embedded(model) else family.usual.preset
+    preset = load_preset(name)
+    base = {"model": {"path": model, "components": components}}
+    config = build_config(merged(preset, base))
+    info = configured_info(config, pixel_multiple(config.model))
+    return EditModel(Path(model), {}, info, config.model)
+
+
+def _read(path: Path) -> tuple[LoraFile, LoraInfo]:
+    try:
+        file = read_lora(path)
+    except ValueError as error:  # it names the file
+        raise ConfigError(str(error)) from None
+    try:
+        return file, LoraInfo.from_metadata(file.metadata)
+    except ValueError as error:
+        raise ConfigError(f"{path}: {error}") from None
+
+
+def _partner(path: Path, info: LoraInfo) -> LoraFile:
+    """The other file of a pair, which lies beside the one that was named."""
+    mine, other = (f"_{expert}_noise" for expert in (info.expert, OTHER[info.expert]))
+    alone = f"{path} edits with the {info.expert}-noise expert alone"
+    if mine not in path.stem:
+        raise ConfigError(
+            f"{alone}, and its name does not tell that of the other file: call the two "
+            f"NAME{mine}{path.suffix} and NAME{other}{path.suffix}, in one folder"
+        )
+    partner = path.with_stem(other.join(path.stem.rsplit(mine, 1)))
+    if not partner.is_file():
+        raise NoPartnerError(
+            f"{alone}, and {partner.name} is not beside it: put both files of the pair into one "
+            f"folder, or choose to edit with a single expert if only this one was trained"
+        )
+    file, its = _read(partner)
+    if (its.family, its.expert, its.base) != (info.family, OTHER[info.expert], info.base):
+        raise ConfigError(
+            f"{path} and {partner.name} are no pair: the one is for the {info.expert}-noise "
+            f"expert of {info.base}, the other for {its.expert or 'the one network'} of {its.base}"
+        )
+    return file
+
+
+def wrong_width(file: LoraFile, model: ModelConfig) -> str | None:
+    """Why a LoRA cannot fit a base by the width of its layers; None if it may fit."""
+    width = network(model).width
+    inner = f"{family_of(model.family).lora.width_of}.lora_A.weight"
+    for name, tensor in file.by_diffusers_names().items():
+        if name.endswith(inner) and tensor.shape[1] != width:
+            return f"its layers are {tensor.shape[1]} wide, the model's {width}"
+    return None
+
+
+def attach(model: EditModel, backbone: Backbone, strength: float) -> LoraBank:
+    """Put the LoRA into the loaded base; raises ConfigError when it does not fit."""
+    files = {expert: file.by_diffusers_names() for expert, file in model.files.items()}
+    if unknown := files.keys() - backbone.experts.keys():
+        has = " and ".join(backbone.experts)
+        raise _misfit(model, f"for {' and '.join(sorted(unknown))}, and this base has {has}")
+    if bare := backbone.experts.keys() - files.keys():
+        backbone.blind = bare
+    names = {name for tensors in files.values() for name in tensors}
+    modules = sorted({name.rsplit(".lora_", 1)[0] for name in names})
+    settings = LoraSettings(rank=model.info.rank, targets=modules)
+    try:
+        experts = nn.ModuleDict({expert: backbone.experts[expert] for expert in files})
+        bank = LoraBank(experts, settings, None, 0)
+        for expert, tensors in files.items():
+            scaled = {k: v.float() * strength if "lora_B" in k else v for k, v in tensors.items()}
+            bank.load_tensors(expert, scaled)
+    except ConfigError as error:
+        raise _misfit(model, str(error)) from None
+    return bank
+
+
+def _misfit(model: EditModel, why: str) -> ConfigError:
+    return ConfigError(
+        f"{model.path} does not fit {model.base.path}: it was trained on {model.info.base} "
+        f"({why}). Choose that base, or a LoRA of this one"
+    )
