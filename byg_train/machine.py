@@ -1,10 +1,17 @@
-"""What the machine at hand computes fast. Torch is imported inside functions alone."""
+"""What the machine at hand computes fast: the type of numbers, and how many threads.
+
+Torch is imported inside functions alone: threads are settled before it is loaded.
+"""
 
 from __future__ import annotations
 
 import logging
+import math
+import os
 import platform
+import sys
 from functools import cache
+from pathlib import Path
 from typing import NamedTuple
 
 log = logging.getLogger("byg_train")
@@ -83,21 +90,102 @@ def _cpu_instructions() -> str:
     level = torch.backends.cpu.get_cpu_capability()
     if not torch.backends.mkldnn.is_available():  # else oneDNN multiplies bfloat16
         return f"{level}, without oneDNN"
-    x86 = platform.machine().lower() in X86
-    if x86 and not level.startswith("AVX512"):
+    if _is_x86() and not level.startswith("AVX512"):
         return level
-    return next((name for name in BF16_INSTRUCTIONS if _cpu_features(x86).get(name)), level)
+    has = cpu_features()
+    return next((name for name in BF16_INSTRUCTIONS if has.get(name)), level)
 
 
-def _cpu_features(x86: bool) -> dict[str, bool]:
+def _is_x86() -> bool:
+    return platform.machine().lower() in X86
+
+
+def cpu_features() -> dict[str, bool]:
+    """What the CPU has, as `torch.cpu.get_capabilities` names it; older versions know less."""
     import torch
 
     if hasattr(torch.cpu, "get_capabilities"):
         return dict(torch.cpu.get_capabilities())
-    if x86:
+    if _is_x86():
         return {
+            "avx2": torch.cpu._is_avx2_supported(),
+            "avx512_f": torch.cpu._is_avx512_supported(),
             "avx512_bf16": torch.cpu._is_avx512_bf16_supported(),
             "amx_bf16": torch.cpu._is_amx_tile_supported(),
         }
     # Elsewhere it says whether the hardware has it; on x86 AVX-512 is enough for a yes.
     return {"bf16": torch.ops.mkldnn._is_mkldnn_bf16_supported()}
+
+
+# ---------------------------------------------------------------- threads
+
+# How a thread waits for others, as OpenMP libraries are told: GNU's, then LLVM's and Intel's.
+WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
+CGROUPS = Path("/sys/fs/cgroup")
+
+
+def settle_threads() -> None:
+    """Let waiting threads sleep, and use no more of them than there are CPUs to run them.
+
+    Torch reads this when it is loaded; afterwards nothing is changed. What the user has set stays.
+    Processes that this one starts inherit it.
+    """
+    if "torch" in sys.modules:
+        return
+    if not any(name in os.environ for name in WAITING):
+        os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+    # One thread per core of those that the scheduler allows is torch's own choice; it does not
+    # know of a container's share of time.
+    quota = cpu_quota()
+    if quota is not None and quota < allowed_cpus():
+        os.environ.setdefault("OMP_NUM_THREADS", str(usable_cpus()))
+
+
+def usable_cpus() -> int:
+    """CPUs that this process may keep busy, by affinity and by a container's share of time."""
+    quota = cpu_quota()
+    return allowed_cpus() if quota is None else max(1, min(allowed_cpus(), math.ceil(quota)))
+
+
+def allowed_cpus() -> int:
+    """CPUs on which the scheduler may run this process."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def cpu_quota() -> float | None:
+    """CPUs that the control groups of this process grant it, such as 1.5; None: no limit."""
+    try:
+        lines = Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines()
+    except OSError:  # not Linux
+        return None
+    found = [_version_1(CGROUPS / "cpu")]
+    # Version 2 has one line, 0::/PATH; every folder on the way to PATH may limit.
+    for line in lines:
+        if line.startswith("0::"):
+            own = CGROUPS / line[3:].strip().lstrip("/")
+            found += [_version_2(folder) for folder in (own, *own.parents) if _inside(folder)]
+    return min((quota for quota in found if quota), default=None)
+
+
+def _inside(folder: Path) -> bool:
+    return folder == CGROUPS or CGROUPS in folder.parents
+
+
+def _version_2(folder: Path) -> float | None:
+    """`cpu.max` is "150000 100000", microseconds of each period, or "max 100000"."""
+    words = _words(folder / "cpu.max")
+    return int(words[0]) / int(words[1]) if len(words) == 2 and words[0] != "max" else None
+
+
+def _version_1(folder: Path) -> float | None:
+    quota, period = (_words(folder / f"cpu.cfs_{name}_us") for name in ("quota", "period"))
+    return int(quota[0]) / int(period[0]) if quota and period and int(quota[0]) > 0 else None
+
+
+def _words(file: Path) -> list[str]:
+    try:
+        return file.read_text(encoding="utf-8").split()
+    except OSError:
+        return []

@@ -17,11 +17,14 @@ from lanes import (  # noqa: F401  hooks
     pytest_runtest_setup,
 )
 
+from byg_train.machine import settle_threads
+
 if TYPE_CHECKING:
     from comfy_server import Server
 
 lanes.share_cores()
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+settle_threads()  # a host or a training runs beside the tests, and this is before torch
 # No test asserts a time: neither how long an example takes, nor how long it takes to draw one.
 settings.register_profile(
     "any machine", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow]

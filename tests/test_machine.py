@@ -58,8 +58,8 @@ def cpu(monkeypatch: pytest.MonkeyPatch) -> Machine:
             monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: has, raising=False)
             return
         monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
-        for name, feature in (("avx512_bf16", "avx512_bf16"), ("amx_tile", "amx_bf16")):
-            has = feature in features
+        for name in ("avx2", "avx512", "avx512_bf16", "amx_tile"):
+            has = {"amx_tile": "amx_bf16", "avx512": "avx512_f"}.get(name, name) in features
             monkeypatch.setattr(torch.cpu, f"_is_{name}_supported", lambda has=has: has)
 
     return become
@@ -129,6 +129,7 @@ def test_an_unknown_device_computes_in_float32() -> None:
 
 
 @pytest.mark.skipif(preferred_dtype("cpu").dtype == "float32", reason="this CPU emulates bfloat16")
+@pytest.mark.slow
 def test_torch_told_to_use_avx2_chooses_float32() -> None:
     """As on a CPU with AVX2 alone."""
     code = "from byg_train.machine import preferred_dtype; print(*preferred_dtype('cpu'))"
@@ -235,6 +236,7 @@ def recorded(run: Path) -> set[str]:
     return {read_about(folder)["dtype"] for folder in checkpoints(run / "checkpoints")}
 
 
+@pytest.mark.slow
 def test_a_run_keeps_its_type_on_another_machine(
     tiny_base: Path, tiny_data: Path, tmp_path: Path, cpu: Machine,
     caplog: pytest.LogCaptureFixture,
@@ -260,6 +262,7 @@ def test_a_run_keeps_its_type_on_another_machine(
     assert open_lora(two, None).base.dtype == "auto"
 
 
+@pytest.mark.slow
 def test_a_bfloat16_run_warns_where_it_is_emulated_and_refuses_another_type(
     tiny_base: Path, tiny_data: Path, tmp_path: Path, cpu: Machine,
     caplog: pytest.LogCaptureFixture,
@@ -278,6 +281,7 @@ def test_a_bfloat16_run_warns_where_it_is_emulated_and_refuses_another_type(
         check_output(run, config.with_dtype("float32"), resume=True)
 
 
+@pytest.mark.slow
 def test_a_run_that_was_asked_for_a_type_goes_on_without_the_word(
     tiny_base: Path, tiny_data: Path, tmp_path: Path, cpu: Machine
 ) -> None:
@@ -288,6 +292,7 @@ def test_a_run_that_was_asked_for_a_type_goes_on_without_the_word(
     assert recorded(run) == {"float32"}
 
 
+@pytest.mark.slow
 def test_a_run_of_before_auto_asks_for_its_type(
     tiny_base: Path, tiny_data: Path, tmp_path: Path, cpu: Machine
 ) -> None:
@@ -302,3 +307,119 @@ def test_a_run_of_before_auto_asks_for_its_type(
     with pytest.raises(ConfigError, match="model.dtype: 'bfloat16' in the run, 'auto' now"):
         go(tiny_base, tiny_data, run, steps=2)
     go(tiny_base, tiny_data, run, steps=2, dtype="bfloat16")
+
+
+# ---------------------------------------------------------------- threads
+
+
+def settled(**environment: str) -> dict[str, str | None]:
+    """Settings of threads in a fresh process, before torch would be loaded."""
+    names = ("OMP_NUM_THREADS", *machine.WAITING)
+    code = (
+        "import os, json; from byg_train.machine import settle_threads; settle_threads();"
+        f"print(json.dumps({{name: os.environ.get(name) for name in {names}}}))"
+    )
+    plain = {name: value for name, value in os.environ.items() if name not in names}
+    command = [sys.executable, "-c", code]
+    run = subprocess.run(
+        command, cwd=ROOT, env={**plain, **environment}, capture_output=True, check=True
+    )
+    return json.loads(run.stdout)
+
+
+def test_waiting_threads_sleep() -> None:
+    assert settled()["OMP_WAIT_POLICY"] == "PASSIVE"
+
+
+@pytest.mark.parametrize("name", machine.WAITING)
+def test_what_the_user_says_of_waiting_stays(name: str) -> None:
+    told = settled(**{name: "1000"})
+    assert {told[other] for other in machine.WAITING if other != name} == {None}
+    assert told[name] == "1000"
+
+
+def test_a_loaded_torch_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in machine.WAITING:
+        monkeypatch.delenv(name, raising=False)
+    machine.settle_threads()
+    assert not any(name in os.environ for name in machine.WAITING)
+
+
+def test_the_command_line_settles_threads_before_torch() -> None:
+    code = (
+        "import os, sys; sys.argv = ['byg_train', 'presets']; import byg_train.cli.app as app;"
+        "app.app = lambda **_: print('torch' in sys.modules, os.environ['OMP_WAIT_POLICY']);"
+        "app.main()"
+    )
+    plain = {name: v for name, v in os.environ.items() if name not in machine.WAITING}
+    command = [sys.executable, "-c", code]
+    run = subprocess.run(command, cwd=ROOT, env=plain, capture_output=True, text=True, check=True)
+    assert run.stdout.split() == ["False", "PASSIVE"]
+
+
+@pytest.fixture
+def cgroups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Another folder for /sys/fs/cgroup, and a process in the group /a/b."""
+    proc = tmp_path / "proc"
+    proc.write_text("12:cpu,cpuacct:/x\n0::/a/b\n")
+    real = machine.Path
+    monkeypatch.setattr(
+        machine, "Path", lambda path: proc if path == "/proc/self/cgroup" else real(path)
+    )
+    monkeypatch.setattr(machine, "CGROUPS", tmp_path / "cgroup")
+    monkeypatch.setattr(machine, "allowed_cpus", lambda: 16)
+    (tmp_path / "cgroup" / "a" / "b").mkdir(parents=True)
+    return tmp_path / "cgroup"
+
+
+@pytest.mark.parametrize(
+    ("files", "quota", "cpus"),
+    [
+        ({}, None, 16),
+        ({"a/b/cpu.max": "max 100000"}, None, 16),
+        ({"a/b/cpu.max": "150000 100000"}, 1.5, 2),
+        ({"a/b/cpu.max": "max 100000", "cpu.max": "400000 100000"}, 4.0, 4),
+        ({"a/b/cpu.max": "300000 100000", "a/cpu.max": "200000 100000"}, 2.0, 2),
+        ({"cpu.max": "20000 100000"}, 0.2, 1),
+        ({"cpu.max": "3200000 100000"}, 32.0, 16),
+        ({"cpu/cpu.cfs_quota_us": "250000", "cpu/cpu.cfs_period_us": "100000"}, 2.5, 3),
+        ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, None, 16),
+    ],
+)
+def test_a_container_is_asked_for_its_share_of_time(
+    cgroups: Path, files: dict[str, str], quota: float | None, cpus: int
+) -> None:
+    for name, text in files.items():
+        (cgroups / name).parent.mkdir(parents=True, exist_ok=True)
+        (cgroups / name).write_text(f"{text}\n")
+    assert machine.cpu_quota() == quota
+    assert machine.usable_cpus() == cpus
+
+
+@pytest.mark.parametrize(("given", "wanted"), [(None, "2"), ("7", "7")])
+def test_a_container_gets_as_many_threads_as_its_share(
+    cgroups: Path, monkeypatch: pytest.MonkeyPatch, given: str | None, wanted: str
+) -> None:
+    (cgroups / "cpu.max").write_text("200000 100000\n")
+    monkeypatch.setattr(machine.sys, "modules", {})
+    for name in ("OMP_NUM_THREADS", "OMP_WAIT_POLICY"):
+        monkeypatch.setenv(name, "")  # so that it is put back
+        monkeypatch.delenv(name)
+    if given:
+        monkeypatch.setenv("OMP_NUM_THREADS", given)
+    machine.settle_threads()
+    assert os.environ["OMP_NUM_THREADS"] == wanted
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no affinity on this system")
+@pytest.mark.slow
+def test_a_process_bound_to_one_cpu_uses_one_thread() -> None:
+    code = (
+        "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))});"
+        "from byg_train import machine; machine.settle_threads();"
+        "import torch; print(machine.usable_cpus(), torch.get_num_threads())"
+    )
+    plain = {n: v for n, v in os.environ.items() if n not in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
+    command = [sys.executable, "-c", code]
+    run = subprocess.run(command, cwd=ROOT, env=plain, capture_output=True, text=True, check=True)
+    assert run.stdout.split() == ["1", "1"]

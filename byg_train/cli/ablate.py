@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +13,7 @@ import typer
 from ..config import ConfigError, TrainConfig, nearest
 from ..family import family_of
 from ..files import atomic
+from ..machine import usable_cpus
 from ..progress import CONSOLE
 from ..training.run_folder import CONFIG, differences, read_config
 from ..training.stopping import stops_at_once
@@ -171,7 +171,7 @@ def _scored(job: Job, flags: AblateFlags) -> dict | None:
 
 def _all(left: list[Job], flags: AblateFlags, device: str, jobs: list[Job]) -> list[str]:
     """Run jobs, `flags.jobs` at once; returns the names of those that failed."""
-    children = Children(max(1, (os.cpu_count() or 1) // flags.jobs))
+    children = Children(max(1, usable_cpus() // flags.jobs))
     failed, pool = [], ThreadPoolExecutor(flags.jobs)
     try:
         running = {pool.submit(_one, job, flags, device, children): job for job in left}

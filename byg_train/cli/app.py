@@ -18,6 +18,7 @@ from typer.core import TyperGroup
 
 from ..config import PRESETS, ConfigError, build_config, load_preset
 from ..data import DataError
+from ..machine import settle_threads
 from ..progress import CONSOLE
 from .data import data_app
 from .edit import edit
@@ -30,6 +31,7 @@ app = typer.Typer(pretty_exceptions_enable=False)
 
 def main() -> None:
     """Entry point of `python -m byg_train`."""
+    settle_threads()
     logger = logging.getLogger("byg_train")
     logger.setLevel(logging.INFO)
     logger.addHandler(RichHandler(console=CONSOLE, show_path=False, log_time_format="%X"))
