@@ -215,6 +215,17 @@ def ablate(
 
 
 @app.command()
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="The same facts as JSON.")] = False,
+) -> None:
+    """Say what this machine is, what was chosen for it, how fast it is and what fits on it."""
+    with plain_errors():
+        from .doctor import run_doctor
+
+        run_doctor(as_json=as_json)
+
+
+@app.command()
 def bench(
     device: Device = "auto",
     batch: Annotated[int, typer.Option(help="Items per step.", min=1)] = 8,

@@ -147,7 +147,7 @@ def _seconds(work: Work, device: str, calls: int) -> float:
     return (time.perf_counter() - began) / calls
 
 
-def _problem(
+def problem(
     backbone: Backbone, config: TrainConfig, batch: int, device: str
 ) -> tuple[EditBatch, Draw]:
     """A random square batch of the preset's resolution; what is in it does not change its cost."""
@@ -175,7 +175,7 @@ def measure(config: TrainConfig, device: str, batch: int, repeats: int) -> Repor
         objective_of(config),
     )
     bank = LoraBank(backbone.experts, config.lora, m.ema_decay, config.seed)
-    edit_batch, draw = _problem(backbone, config, batch, device)
+    edit_batch, draw = problem(backbone, config, batch, device)
     with torch.no_grad():
         empty = {name: text[0] for name, text in backbone.encode_text([""]).items()}
     backbone.drop_encoders()

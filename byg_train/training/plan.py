@@ -70,6 +70,12 @@ def run_cost(config: TrainConfig, multiple: int, data: Dataset | None) -> Comput
     return compute(config, network(config.model), s.text, s.mean_image)
 
 
+def need(config: TrainConfig, s: Shapes) -> Memory:
+    """Bytes on the device for the largest item."""
+    pixels = max(width * height for width, height in s.sizes)
+    return memory(config, network(config.model), s.text, max(s.image.values()), pixels)
+
+
 def plan(config: TrainConfig, multiple: int, data: Dataset | None) -> Table:
     """The plan as a table of two columns."""
     table = Table(title=f"Plan of preset {config.preset}", show_header=False, title_justify="left")
@@ -84,8 +90,7 @@ def plan(config: TrainConfig, multiple: int, data: Dataset | None) -> Table:
 def _rows(config: TrainConfig, s: Shapes, data: Dataset | None) -> list[tuple[str, str]]:
     net = network(config.model)
     cost = compute(config, net, s.text, s.mean_image)
-    pixels = max(width * height for width, height in s.sizes)
-    need = memory(config, net, s.text, max(s.image.values()), pixels)
+    room = need(config, s)
     disk_words = _disk_words(disk_need(config, s, all_items(data)))
     return [
         ("base", config.model.path),
@@ -95,8 +100,8 @@ def _rows(config: TrainConfig, s: Shapes, data: Dataset | None) -> list[tuple[st
         ("steps", _steps(config)),
         ("losses", _losses(config)),
         *_step_rows(config, cost),
-        ("memory" if config.model.is_embedded else "memory per GPU", _memory_words(config, need)),
-        *_times(config, cost, need.total),
+        ("memory" if config.model.is_embedded else "memory per GPU", _memory_words(config, room)),
+        *_times(config, cost, room.total),
         ("disk", disk_words if data else f"{disk_words} (without your data)"),
     ]  # fmt: skip
 
