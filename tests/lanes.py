@@ -10,9 +10,13 @@ the others by file, for what a file's tests share.
 from __future__ import annotations
 
 import os
-from typing import NoReturn
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, NoReturn
 
 import pytest
+
+if TYPE_CHECKING:
+    from _pytest.mark.structures import ParameterSet
 
 OF_FIXTURE = {"host": "host", "comfyui": "host", "browser": "browser"}
 _running: list[pytest.Item] = []
@@ -52,6 +56,11 @@ def needs(marker: str) -> None:
     (item,) = _running
     if not item.get_closest_marker(marker):
         pytest.fail(f"{item.nodeid} needs a {marker}: mark it with @pytest.mark.{marker}")
+
+
+def cases(names: Iterable[str], *, slow: str) -> list[ParameterSet]:
+    """Values for `parametrize`, of which one is slow."""
+    return [pytest.param(n, marks=[pytest.mark.slow] if n == slow else []) for n in names]
 
 
 def missing(marker: str, what: str) -> NoReturn:

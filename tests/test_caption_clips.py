@@ -10,6 +10,7 @@ from typing import Any
 
 import av
 import clip_files
+import lanes
 import numpy as np
 import pytest
 from chat_server import Answer, Asked, ChatServer, plain
@@ -105,7 +106,7 @@ ODD = {
 }
 
 
-@pytest.mark.parametrize("name", ODD)
+@pytest.mark.parametrize("name", lanes.cases(ODD, slow="hdr.mp4"))
 def test_the_model_is_shown_the_pixels_that_training_sees(tmp_path: Path, name: str) -> None:
     path = ODD[name](tmp_path / name)
     facts = inspect_file(path, CLIPS, None)

@@ -284,6 +284,7 @@ def test_a_missing_package_is_told_before_anything_is_asked(
     )
 
 
+@pytest.mark.slow
 def test_training_needs_none_of_these_packages() -> None:
     code = ("import sys, byg_train.cli.data_caption, byg_train.data.items; "
             "print(*{m.split('.')[0] for m in sys.modules})")  # fmt: skip

@@ -203,6 +203,7 @@ def test_being_stopped_while_measuring_says_that_training_is_done(
     assert str(tmp_path / "mine" / "mine.safetensors") in result.stderr
 
 
+@pytest.mark.slow
 def test_libraries_keep_quiet_about_what_nobody_can_act_on() -> None:
     """In a process of its own: transformers would praise torchvision, torch warn of a kernel."""
     code = """if True:

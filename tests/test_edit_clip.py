@@ -9,6 +9,7 @@ from pathlib import Path
 
 import av
 import films
+import lanes
 import numpy as np
 import pytest
 import tiny_wan
@@ -223,7 +224,7 @@ BROUGHT: dict[str, tuple[Make, tuple[int, ...], Fraction]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", BROUGHT)
+@pytest.mark.parametrize("name", lanes.cases(BROUGHT, slow="HDR"))
 def test_size_frames_and_rate_are_the_sources(lora: Path, name: str, tmp_path: Path) -> None:
     make, shape, fps = BROUGHT[name]
     output = tmp_path / "out.mp4"

@@ -79,6 +79,7 @@ def test_the_truth_meets_all_goals(label: str, scores: dict) -> None:
     assert truth.error == truth.remaining_error == truth.motion == 0 and truth.queries == 4
 
 
+@pytest.mark.slow
 @per_label
 def test_copies_keep_all_and_edit_nothing(label: str, scores: dict) -> None:
     copy, recoloured = scores[label]["copy"], scores[label]["recoloured"]
@@ -89,6 +90,7 @@ def test_copies_keep_all_and_edit_nothing(label: str, scores: dict) -> None:
         assert not all(goals(one, copy, recoloured).values())
 
 
+@pytest.mark.slow
 @per_label
 def test_what_stands_still_does_not_keep_the_motion(label: str, scores: dict) -> None:
     rows = scores[label]
@@ -97,6 +99,7 @@ def test_what_stands_still_does_not_keep_the_motion(label: str, scores: dict) ->
     assert rows["frozen"].edit >= 0.5 and rows["frozen"].keep < 1
 
 
+@pytest.mark.slow
 @per_label
 def test_what_ignores_the_source_is_told(label: str, scores: dict) -> None:
     assert scores[label]["stranger"].keep == 0

@@ -91,6 +91,7 @@ def start(root: Path, *more: str) -> tuple[subprocess.Popen[str], str, list[str]
     return process, said[1].strip(), said
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows sends no SIGINT to a child")
 def test_the_command_serves_resumes_and_reports(root: Path) -> None:
     for rater, wins in (("ann", 2), ("ben", 3)):

@@ -113,6 +113,7 @@ def test_staged_gradients_through_the_trainer_equal_the_joint_gradient_of_eq_5(
         assert (staged[name] - p.grad).norm() <= 1e-10 * p.grad.norm(), name
 
 
+@pytest.mark.slow
 def test_a_resumed_run_equals_the_uninterrupted_one_bitwise(
     tiny_base: Path, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -149,6 +150,7 @@ def test_a_resumed_run_equals_the_uninterrupted_one_bitwise(
         1, 2, 3, 4, 5, 6]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_another_seed_gives_another_file_and_the_same_seed_the_same(
     tiny_base: Path, tiny_data: Path, tmp_path: Path
 ) -> None:
