@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import signals
 import torch
 from cli_runs import SMALL, refused, small
 from data_sets import byg
@@ -174,7 +175,7 @@ def test_being_stopped_before_the_first_step_loses_nothing(
     command += ["--set", f"data.cache={tmp_path / 'cache'}"]
 
     def stop(*_: object, **__: object) -> None:
-        signal.raise_signal(signal.SIGTERM)
+        signals.send(signal.SIGTERM)
         pytest.fail("it went on")
 
     monkeypatch.setattr(where, name, stop)
@@ -194,7 +195,7 @@ def test_being_stopped_while_measuring_says_that_training_is_done(
 
     prepare = demo.prepare
     monkeypatch.setattr(demo, "prepare", lambda folder: prepare(folder, items=30))
-    monkeypatch.setattr(demo, "report", lambda *_: signal.raise_signal(signal.SIGINT))
+    monkeypatch.setattr(demo, "report", lambda *_: signals.send(signal.SIGINT))
     where = ["--model", tiny_base, "--output", tmp_path / "mine", "--device", "cpu"]
     sets = [part for a in (*SMALL, "warmup.lora=null") for part in ("--set", a)]
     result = byg("--preset", "demo", "--steps", 1, *where, *sets)

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+import signals
 import torch
 from safetensors.torch import load_file
 from states import same
@@ -127,7 +128,7 @@ def test_a_resumed_run_equals_the_uninterrupted_one_bitwise(
         record = real(self)
         calls.append(1)
         if len(calls) in (1, 4):  # once in the warm-up, once in the method
-            signal.raise_signal(signal.SIGTERM)
+            signals.send(signal.SIGTERM)
         return record
 
     monkeypatch.setattr(Trainer, "optimizer_step", interrupted)
@@ -352,7 +353,7 @@ def test_being_stopped_while_encoding_loses_nothing(
 
     def encode(self: Cache, turn: Turn) -> None:
         if len(encoded) == 1:
-            signal.raise_signal(number)
+            signals.send(number)
         encoded.append(len(turn.items))
         real(self, turn)
 
@@ -377,7 +378,7 @@ def test_being_stopped_names_the_files_there_are(
     def stopped(self: Trainer) -> dict:
         record = real(self)
         if self.state.step in (1, 5):  # in the warm-up of 2, and between checkpoints
-            signal.raise_signal(signal.SIGTERM)
+            signals.send(signal.SIGTERM)
         return record
 
     monkeypatch.setattr(Trainer, "optimizer_step", stopped)
@@ -401,7 +402,7 @@ def test_being_stopped_in_the_last_validation_leaves_the_lora(
 
     def validate(self: Trainer) -> None:
         if self.state.step == 6:
-            signal.raise_signal(signal.SIGINT)
+            signals.send(signal.SIGINT)
         real(self)
 
     monkeypatch.setattr(Trainer, "validate", validate)
@@ -460,7 +461,7 @@ def test_the_curve_goes_on_with_an_interrupted_seed(
     def stopped(self: Trainer) -> dict:
         taken.append(self.state.step)
         if len(taken) == 4:
-            signal.raise_signal(signal.SIGTERM)
+            signals.send(signal.SIGTERM)
         return real(self)
 
     monkeypatch.setattr(Trainer, "optimizer_step", stopped)

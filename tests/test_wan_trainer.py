@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import signals
 import torch
 from diffusers import WanPipeline
 from peft import get_peft_model_state_dict
@@ -290,7 +291,7 @@ def test_a_resumed_run_equals_the_uninterrupted_one_bitwise(
         record = real(self)
         calls.append(1)
         if len(calls) in (1, 4):  # once in the warm-up, once in the method
-            signal.raise_signal(signal.SIGTERM)
+            signals.send(signal.SIGTERM)
         return record
 
     monkeypatch.setattr(Trainer, "optimizer_step", interrupted)
