@@ -24,7 +24,7 @@ from byg_train.models.flux import backbone as flux
 from byg_train.models.lora import LoraBank
 from byg_train.objectives import objective_of
 from byg_train.training.assembly import make_roles
-from byg_train.training.bench import _problem, works
+from byg_train.training.bench import problem, works
 
 WORK = ("ema", "identity", "staged")
 # Side -> LoRA weights up to which size are merged, and whether GELU is the faster one.
@@ -46,7 +46,7 @@ def side(dtype: str, small: int, fast_gelu: bool) -> dict[str, Callable[[], obje
     state, counts = bank.state_dict()
     drawn = {name: 0.02 * torch.randn(w.shape, generator=g) for name, w in state.items()}
     bank.load_state_dict(drawn, counts)
-    batch, draw = _problem(backbone, config, 8, "cpu")
+    batch, draw = problem(backbone, config, 8, "cpu")
     empty: dict[str, Tensor] = {k: v[0] for k, v in backbone.encode_text([""]).items()}
     G = make_roles(config, backbone, bank, empty)
     return works(objective_of(config), G, batch, draw, config.method)
