@@ -12,6 +12,7 @@ from torch import Tensor
 from byg_train.config import ConfigError, TrainConfig, build_config
 from byg_train.core.roles import EditBatch, Roles, Text, Velocity
 from byg_train.core.schedule import Draw
+from byg_train.models.flux.backbone import FluxBackbone
 from byg_train.objectives import OBJECTIVES
 from byg_train.objectives.objective import Calls
 from byg_train.training import bench
@@ -164,20 +165,14 @@ def test_watching_saved_tensors_leaves_gradients_alone() -> None:
 
 
 @pytest.mark.slow
+def tiny(base: Path, **method: object) -> TrainConfig:
+    model = {"path": str(base), "dtype": "float32", "text_len": 24, "gradient_checkpointing": False}
+    tables = {"model": model, "data": {"resolution": 16}, "rollout": {"steps": 2}}
+    return build_config({**tables, "lora": {"rank": 4}, "method": method})
+
+
 def test_measure_fills_every_row_for_a_real_model(tiny_base: Path) -> None:
-    config = TrainConfig.model_validate(
-        {
-            "model": {
-                "path": str(tiny_base),
-                "dtype": "float32",
-                "text_len": 24,
-                "gradient_checkpointing": False,
-            },
-            "data": {"resolution": 16},
-            "rollout": {"steps": 2},
-            "lora": {"rank": 4},
-        }
-    )
+    config = tiny(tiny_base)
     report = measure(config, "cpu", batch=2, repeats=2)
     assert list(report.seconds) == list(WORK)
     assert all(len(s) == 2 and min(s) > 0 for s in report.seconds.values())
@@ -187,6 +182,37 @@ def test_measure_fills_every_row_for_a_real_model(tiny_base: Path) -> None:
     assert one <= staged <= 1.1 * one
     assert joint >= 2 * one
     assert len(table(report)) == 1 + len(WORK) + 1 + len(GRAPHS) + 1
+
+
+def test_measure_takes_every_setting_of_the_method(
+    tiny_base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Guidance of the prior doubles what the base is asked; an objective has its own step."""
+    asked: list[bool] = []
+    real = FluxBackbone.velocity
+
+    def velocity(*args: object, source: Tensor | None = None, guidance: float) -> Tensor:
+        source = args[4] if len(args) > 4 else source
+        asked.append(source is None)
+        return real(*args[:4], source, guidance=guidance)
+
+    monkeypatch.setattr(FluxBackbone, "velocity", velocity)
+    found = {}
+    for name, method in (
+        ("plain", {}),
+        ("guided", {"prior_guidance": 3.0}),
+        ("forward alone", {"reverse": False}),
+        ("supervised", {"objective": "supervised"}),
+    ):
+        asked.clear()
+        report = measure(tiny(tiny_base, **method), "cpu", batch=1, repeats=1)
+        found[name] = sum(asked)
+        assert list(report.memory) == list(GRAPHS if report.calls.ema else ("supervised", "staged"))
+    assert found["guided"] == 2 * found["plain"]
+    # Alone it is run as often as in a step: 4 or 2 times in either of two rounds. Then come joint
+    # and staged steps, three of each.
+    assert found["plain"] == 2 * 4 + 6 * 4 and found["forward alone"] == 2 * 2 + 6 * 2
+    assert found["supervised"] == 2 * 1
 
 
 def test_run_takes_the_presets_settings_and_the_callers_model(

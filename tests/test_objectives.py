@@ -10,7 +10,7 @@ from typing import Any, Literal
 import pytest
 from pydantic import Field
 from rich.console import Console
-from test_trainer import SMALL
+from tiny_run import SMALL
 from torch import Tensor
 from typer.testing import CliRunner, Result
 

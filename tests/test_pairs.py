@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from test_trainer import SMALL
+from tiny_run import SMALL
 from typer.testing import CliRunner
 
 from byg_train.cli.app import app

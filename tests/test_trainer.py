@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import load_file
 from states import same
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tiny_run import SMALL
 
 from byg_train.config import ConfigError, TrainConfig, build_config, merged
 from byg_train.core.flow import at_rank
@@ -30,25 +31,6 @@ from byg_train.training.optimizer import learning_rate
 from byg_train.training.state import State
 from byg_train.training.stopping import Interrupted
 from byg_train.training.trainer import Trainer, TrainingError, train
-
-SMALL = {
-    "model": {"dtype": "float32", "text_len": 24, "gradient_checkpointing": False},
-    "data": {"resolution": 16, "holdout": 1},
-    "method": {"ema_decay": 0.9, "identity_probability": 0.3},
-    "rollout": {"steps": 3},
-    "warmup": {"min_steps": 2, "max_steps": 2},
-    "lora": {"rank": 4},
-    "train": {
-        "steps": 4,
-        "batch_size": 2,
-        "global_batch": 4,
-        "sample_every": 2,
-        "checkpoint_every": 2,
-        "check_gradients_every": 2,
-        "keep_checkpoints": 9,
-    },
-    "sample": {"steps": 2, "shift": 1.0, "count": 2},
-}
 
 
 def _config(base: Path, data: Path, over: dict | None = None) -> TrainConfig:

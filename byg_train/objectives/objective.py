@@ -64,7 +64,7 @@ class Step(Protocol):
 
 
 class Calls(NamedTuple):
-    """How often a full step asks the networks about one item."""
+    """How often a full step asks each role about one item; a role at 0 is not needed."""
 
     gradients: int  # the editor, forward and backward
     edit: int = 0  # the editor without a gradient
