@@ -81,7 +81,7 @@ class Progress:
         fields = {} if note is None else {"note": note}
         self.bar.update(self.task, advance=done, **fields)
         task = self.bar.tasks[0]
-        if task.finished or time.monotonic() - self.spoke > SILENCE:
+        if not task.finished and time.monotonic() - self.spoke > SILENCE:
             self._speak(int(task.completed), int(task.total), task.fields["note"])
 
     def show(self, record: dict, phase: Phase) -> None:
@@ -103,10 +103,8 @@ class Progress:
         """A plain line, where no terminal shows the bar."""
         self.spoke = time.monotonic()
         if not CONSOLE.is_terminal:
-            task, over = self.bar.tasks[0], done == total
-            left = rough(task.elapsed if over else task.time_remaining)
-            left = f"took {left}" if over else f"eta {left}"
-            CONSOLE.print(f"{self.phase.what} {done}/{total} {left} {note}".rstrip())
+            left = rough(self.bar.tasks[0].time_remaining)
+            CONSOLE.print(f"{self.phase.what} {done}/{total} eta {left} {note}".rstrip())
 
 
 def rough(seconds: float | None) -> str:

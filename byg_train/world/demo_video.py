@@ -41,7 +41,7 @@ SHARES = (
 )
 ITEMS = 500
 # Edits of each type in the report that follows on a training, and what judging one costs in F.
-QUERIES, JUDGED = 16, 10
+QUERIES, JUDGED = 16, 50
 # Names that neither the base nor the report's queries know.
 STRANGE = tuple(name for name in SUBJECTS if name not in (*KNOWN, *HELD_OUT))
 
