@@ -71,3 +71,14 @@ def test_repeats_are_times_per_epoch(tmp_path: Path, times: int) -> None:
     manifest(tmp_path, row("a.png", repeats=times))
     data = load_items(DataConfig(path=tmp_path, holdout=0), multiple=16)
     assert len(data.train) == times and len(set(data.train)) == 1
+
+
+def test_decisions_under_the_former_name_still_count(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "struck.txt").write_text("a.png\nb.png\tAdd a hat\n")
+    entries = {("a.png", None), ("b.png", "Add a hat")}
+    assert read_excluded(tmp_path) == entries
+    assert "struck.txt" in caplog.text and "excluded.txt" in caplog.text
+    write_excluded(tmp_path, {("c.png", None)})  # the new one is whole: it goes first
+    assert read_excluded(tmp_path) == {("c.png", None)}

@@ -6,13 +6,17 @@ instruction after the name exclude that one tuple. Lines that begin with # are c
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from pathlib import Path, PurePath
 
 from ..files import atomic
 from . import Problem, Row
 
+log = logging.getLogger("byg_train")
 EXCLUDED = "excluded.txt"
+# Its former name; still read, so that nobody's decisions are lost.
+FORMER = "struck.txt"
 HEAD = """\
 # What training leaves out of this folder, one entry per line. A file name excludes all tuples of
 # the file; a tab and an instruction after it exclude that tuple alone. Delete a line to undo it.
@@ -41,7 +45,10 @@ def read_excluded(root: Path) -> set[Entry]:
     """Read the entries of a folder's excluded.txt; empty if there is no such file."""
     path = root / EXCLUDED
     if not path.is_file():
-        return set()
+        path = root / FORMER
+        if not path.is_file():
+            return set()
+        log.warning("%s is read as %s, which is its name now: rename it", path, EXCLUDED)
     entries: set[Entry] = set()
     for line in path.read_text(encoding="utf-8-sig", errors="replace").split("\n"):
         name, tab, instruction = line.partition("\t")
