@@ -206,7 +206,7 @@ def test_a_stop_between_the_steps_keeps_the_first(tmp_path: Path) -> None:
     ("options", "message"),
     [
         (["--clip-styles", "ink"], "clips need two styles or more; found only ink"),
-        (["--clip-styles", "ink, a/b"], "'a/b' is no name of a style"),
+        (["--clip-styles", "ink, a/b"], "'a/b' cannot name a style"),
         (["--clip-styles", "3d-ink, 3d ink"], "2 styles of clips are called '3d ink'"),
     ],
 )

@@ -108,9 +108,10 @@ def test_a_style_that_both_captions_name_is_told() -> None:
 def test_a_preset_says_how_long_clips_must_be(root: Path, tmp_path: Path) -> None:
     told(clip(root / "cartoon" / "short.mp4", 24))  # 8 of the demo's frames
     result = byg("data", "check", root, "--json", "--preset", "demo_video")
-    assert [f["found"] for f in json.loads(result.stdout)["findings"]] == [
-        "1.00 s, which is 8 frames at 8 fps"
-    ]
+    found = {f["found"] for f in json.loads(result.stdout)["findings"]}
+    # The tiny base spells out words that it never learned, so these captions are long for it.
+    spelled = {"captions that differ only beyond token 24"}
+    assert found - spelled == {"1.00 s, which is 8 frames at 8 fps"}
     result = byg("data", "check", root, "--preset", "flux_style")
     assert result.exit_code == 2 and "holds 5 clips and no pictures" in result.stderr
 

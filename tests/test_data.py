@@ -157,7 +157,7 @@ def test_a_long_list_is_cut_but_counted(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_none(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="--data DIR"):
+    with pytest.raises(DataError, match="data.path"):
         load(None)
     with pytest.raises(DataError, match="nowhere does not exist"):
         load(tmp_path / "nowhere")
