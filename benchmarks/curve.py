@@ -20,8 +20,8 @@ from byg_train.data.items import load_items
 from byg_train.training.run_folder import CONFIG, check_output, write_config
 from byg_train.training.stopping import Interrupted
 from byg_train.training.trainer import train
-from byg_train.world.demo import prepare
-from byg_train.world.measure import measure
+from byg_train.world.demo import DEMOS
+from byg_train.world.judge import PICTURES
 from byg_train.world.methods import Methods
 
 
@@ -46,7 +46,7 @@ def points(files: list[Path], queries: int) -> list[dict]:
     found = []
     for path in files:
         ours = Methods(path)
-        scores, _ = measure({"ByG": ours.edit}, queries)
+        scores, _ = PICTURES.measure({"ByG": ours.edit}, queries)
         rows = {label: asdict(row["ByG"]) for label, row in scores.items()}
         found.append({"steps": ours.editor.info.steps, "scores": rows})
         print(path.name, {k: f"{v['attribute']:.2f} {v['error']:.3f}" for k, v in rows.items()})
@@ -92,7 +92,7 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING)
     curves = {}
     rate = {k: v for k, v in (("lr", args.lr), ("warmup", args.warmup)) if v is not None}
-    data = prepare(args.runs / "data")
+    data = DEMOS["demo"].prepare(args.runs / "data")
     for seed in args.seeds:
         config = settings(data, seed, args.steps, args.every, rate)
         try:

@@ -8,7 +8,6 @@ Prints the means over the types of edit for every setting; `world.methods.FLOWED
 from __future__ import annotations
 
 import argparse
-import random
 from collections.abc import Callable
 from itertools import product
 
@@ -17,10 +16,9 @@ import numpy as np
 from byg_train.editing.flowedit import FlowEditSettings
 from byg_train.evaluate.markdown import table
 from byg_train.world.ablation import WARMUP
-from byg_train.world.measure import PICTURES, measure, query
+from byg_train.world.judge import PICTURES
 from byg_train.world.methods import Methods
 from byg_train.world.names import KNOWN
-from byg_train.world.scenes import Edit
 
 MEASURES = ("edit", "keep", "joint", "error")
 # Of 28 steps; FLUX.1-dev's published settings are 24, 1.5 and 5.5.
@@ -35,18 +33,13 @@ def by(methods: Methods, settings: FlowEditSettings) -> Callable:
     return lambda label, edits: methods.flowedit(label, edits, settings)
 
 
-def known(rng: random.Random, label: str) -> Edit:
-    """A random edit of a name that the base was trained on."""
-    return query(rng, label, KNOWN)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--queries", type=int, default=8, help="edits of each type")
     args = parser.parse_args()
     ours = Methods(WARMUP)
     methods = {str(i): by(ours, settings) for i, settings in enumerate(TRIED)}
-    scores, _ = measure(methods, args.queries, judge=PICTURES._replace(query=known))
+    scores, _ = PICTURES.measure(methods, args.queries, subjects=KNOWN)
     rows = []
     for i, s in enumerate(TRIED):
         of = [by_method[str(i)] for by_method in scores.values()]

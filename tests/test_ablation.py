@@ -12,13 +12,12 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from byg_train.cli import ablate
 from byg_train.cli.app import app
 from byg_train.cli.settings import Flags, settings
 from byg_train.cli.subprocesses import Children
 from byg_train.world import ablation
 from byg_train.world.ablation_plot import plot
-from byg_train.world.demo import prepare
+from byg_train.world.demo import Demo
 
 # What Table 4's rows leave out: section.key -> value.
 LEFT_OUT = {
@@ -122,7 +121,10 @@ def study(root: Path, *arguments: object) -> Result:
 @pytest.fixture(autouse=True)
 def few_items(monkeypatch: pytest.MonkeyPatch) -> None:
     """The processes train on what is there."""
-    monkeypatch.setattr(ablate, "prepare", lambda folder, **pairs: prepare(folder, 20, **pairs))
+    prepare = Demo.prepare
+    monkeypatch.setattr(
+        Demo, "prepare", lambda self, folder, **pairs: prepare(self, folder, 20, **pairs)
+    )
 
 
 @pytest.mark.slow

@@ -21,7 +21,7 @@ from byg_train.editing.opening import attach, open_lora
 from byg_train.media.pixels import to_batch
 from byg_train.models.wan.backbone import WanBackbone
 from byg_train.world.clips import KNOWN, Clip, caption, draw, random_clip, random_edit
-from byg_train.world.measure_clips import drawn
+from byg_train.world.judge import CLIPS
 from byg_train.world.names import HELD_OUT
 from byg_train.world.show_wan import BASE, load, sample, shows_ground, shows_motion
 from byg_train.world.train_wan import BOUNDARY, SHIFT, SPANS
@@ -90,7 +90,7 @@ def test_samples_show_the_asked_ground_and_motion(pipeline: WanPipeline) -> None
     asked = [Clip(KNOWN[6], "3d", "white", "left"), Clip(KNOWN[7], "flat", "pink", "right")]
     outs = sample(pipeline, [caption(clip) for clip in asked], steps=8, cfg=1.0)
     for clip, out in zip(asked, outs, strict=True):
-        assert out.shape == drawn(clip).shape
+        assert out.shape == CLIPS.drawn(clip).shape
         assert shows_ground(clip, out) and shows_motion(clip, out)
         assert not shows_ground(replace(clip, ground="green"), out)
         assert not shows_motion(replace(clip, motion="still"), out)

@@ -33,8 +33,8 @@ def test_the_demo_draws_its_data_into_the_run(
     """Twice: the second run finds what the first has drawn, and does not mistake it for a run."""
     from byg_train.world import demo
 
-    prepare, seen = demo.prepare, []
-    monkeypatch.setattr(demo, "prepare", lambda folder: prepare(folder, items=30))
+    prepare, seen = demo.Demo.prepare, []
+    monkeypatch.setattr(demo.Demo, "prepare", lambda self, folder: prepare(self, folder, items=30))
     monkeypatch.setattr(train_module, "_train", lambda *args: seen.append(args))
     monkeypatch.chdir(tmp_path)
     for _ in range(2):
@@ -134,9 +134,9 @@ def test_the_tiny_worlds_report_is_for_its_own_data(
     """Not for other data under the demo's preset."""
     from byg_train.world import demo
 
-    prepare, reported = demo.prepare, []
-    monkeypatch.setattr(demo, "prepare", lambda folder: prepare(folder, items=30))
-    monkeypatch.setattr(demo, "report", lambda *args: reported.append(args))
+    prepare, reported = demo.Demo.prepare, []
+    monkeypatch.setattr(demo.Demo, "prepare", lambda self, folder: prepare(self, folder, items=30))
+    monkeypatch.setattr(demo.Demo, "report", lambda self, *args: reported.append(args))
 
     def fake(config: TrainConfig, data: object, output: Path, **_: object) -> list[Path]:
         (output / "samples").mkdir()
@@ -193,9 +193,9 @@ def test_being_stopped_while_measuring_says_that_training_is_done(
 ) -> None:
     from byg_train.world import demo
 
-    prepare = demo.prepare
-    monkeypatch.setattr(demo, "prepare", lambda folder: prepare(folder, items=30))
-    monkeypatch.setattr(demo, "report", lambda *_: signals.send(signal.SIGINT))
+    prepare = demo.Demo.prepare
+    monkeypatch.setattr(demo.Demo, "prepare", lambda self, folder: prepare(self, folder, items=30))
+    monkeypatch.setattr(demo.Demo, "report", lambda *_: signals.send(signal.SIGINT))
     where = ["--model", tiny_base, "--output", tmp_path / "mine", "--device", "cpu"]
     sets = [part for a in (*SMALL, "warmup.lora=null") for part in ("--set", a)]
     result = byg("--preset", "demo", "--steps", 1, *where, *sets)

@@ -81,13 +81,13 @@ def test_the_demo_plans_with_its_own_world(tmp_path: Path, monkeypatch: pytest.M
     """Rendered into a temporary folder, and counted."""
     from byg_train.world import demo
 
-    prepare, folders = demo.prepare, []
+    prepare, folders = demo.Demo.prepare, []
 
-    def few(folder: Path) -> Path:
+    def few(self: demo.Demo, folder: Path) -> Path:
         folders.append(folder)
-        return prepare(folder, items=30)
+        return prepare(self, folder, items=30)
 
-    monkeypatch.setattr(demo, "prepare", few)
+    monkeypatch.setattr(demo.Demo, "prepare", few)
     monkeypatch.chdir(tmp_path)
     result = byg("--preset", "demo", "--dry-run")
     assert result.exit_code == 0, result.output

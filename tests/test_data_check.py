@@ -17,7 +17,7 @@ from byg_train.data.items import load_items
 from byg_train.data.media_kind import PICTURES
 from byg_train.data.near_duplicates import near_duplicates, signature
 from byg_train.data.rows import read_rows
-from byg_train.world.demo import prepare
+from byg_train.world.demo import DEMOS
 
 
 def report(root: Path, tokens: int = 256) -> Report:
@@ -75,7 +75,7 @@ def test_a_clean_set_is_clean(tmp_path: Path) -> None:
 
 def test_the_worlds_own_tuples_are_clean(tmp_path: Path) -> None:
     """With the tokenizer of the base that reads them."""
-    prepare(tmp_path / "world", items=120)
+    DEMOS["demo"].prepare(tmp_path / "world", items=120)
     result = byg("data", "check", tmp_path / "world", "--preset", "demo", "--json")
     assert result.exit_code == 0, result.output
     told = json.loads(result.stdout)

@@ -23,7 +23,7 @@ from byg_train.media.pixels import to_batch
 from byg_train.models.lora_file import LoraInfo, read_lora
 from byg_train.models.wan.backbone import WanBackbone
 from byg_train.world import clips
-from byg_train.world.measure_clips import query
+from byg_train.world.judge import CLIPS
 from byg_train.world.names import HELD_OUT
 from tools.kits import TINY_CLIP_KIT
 
@@ -32,7 +32,7 @@ WORLD = ROOT / "byg_train" / "world"
 BASE, LORA = WORLD / "base_wan", WORLD / "demo_video_high_noise.safetensors"
 NAME = TINY_CLIP_KIT.lora
 STEPS = 8
-EDIT = query(random.Random(0), "style ink → 3d", ("fox",))
+EDIT = CLIPS.query(random.Random(0), "style ink → 3d", ("fox",))
 
 
 @pytest.fixture(scope="module")

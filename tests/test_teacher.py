@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from byg_train.world.ablation import WARMUP
-from byg_train.world.measure import KINDS
+from byg_train.world.judge import PICTURE_LABELS
 from byg_train.world.methods import Methods
 from byg_train.world.names import HELD_OUT, KNOWN
 from byg_train.world.teacher import TIMES, direction_table, edits, truth_of_direction
@@ -30,7 +30,7 @@ def test_grounds_are_taught_and_the_way_back_is_the_opposite(methods: Methods) -
 
 
 def test_edits_are_of_the_kind_and_of_the_names_asked_for() -> None:
-    for label, (kind, before, after) in KINDS.items():
+    for label, (kind, before, after) in PICTURE_LABELS.items():
         for held_out, names in ((True, HELD_OUT), (False, KNOWN)):
             some = edits(label, 3, held_out=held_out)
             assert some == edits(label, 3, held_out=held_out)
@@ -44,5 +44,5 @@ def test_edits_are_of_the_kind_and_of_the_names_asked_for() -> None:
 @pytest.mark.slow
 def test_the_table_has_a_row_for_each_kind(methods: Methods) -> None:
     table = direction_table(methods, 1, held_out=True)
-    assert all(f"| {label} " in table for label in KINDS)
+    assert all(f"| {label} " in table for label in PICTURE_LABELS)
     assert all(f"t = {t:g}" in table for t in TIMES)

@@ -26,16 +26,13 @@ from byg_train.evaluate.true_pairs import (
     remaining_error,
     style_statistics,
 )
-from byg_train.world.demo import _tables, prepare
-from byg_train.world.measure import KINDS, Recolour, attribute, measure, query
+from byg_train.world.demo import DEMOS
+from byg_train.world.judge import PICTURE_LABELS, PICTURES, Frames, Recolour
 from byg_train.world.names import HELD_OUT, KNOWN
+from byg_train.world.report import tables
 from byg_train.world.scenes import Edit, draw
 
 RNG = np.random.default_rng(0)
-
-
-def _picture(scene: object) -> np.ndarray:
-    return draw(scene).astype(np.float32) / 255
 
 
 def test_progress_is_the_projection_on_the_way_to_the_target() -> None:
@@ -75,53 +72,57 @@ def test_style_statistics_tell_ink_from_colour() -> None:
     assert style_statistics(red, mask) == pytest.approx([0.7, 0])
 
 
-@pytest.mark.parametrize("label", KINDS)
+@pytest.mark.parametrize("label", PICTURE_LABELS)
 def test_the_attribute_is_0_for_a_copy_and_1_for_the_truth(label: str) -> None:
     rng = random.Random(3)
     for _ in range(5):
-        edit = query(rng, label)
+        edit = PICTURES.query(rng, label)
         assert edit.source.subject in HELD_OUT
-        assert attribute(edit, _picture(edit.source)) == pytest.approx((0, 1), abs=1e-6)
-        assert attribute(edit, _picture(edit.target)) == pytest.approx((1, 0), abs=1e-6)
+        assert PICTURES.attribute(edit, PICTURES.drawn(edit.source)) == pytest.approx(
+            (0, 1), abs=1e-6
+        )
+        assert PICTURES.attribute(edit, PICTURES.drawn(edit.target)) == pytest.approx(
+            (1, 0), abs=1e-6
+        )
 
 
-def _overlay(edit: Edit) -> np.ndarray:
+def _overlay(edit: Edit) -> Frames:
     """A tint that the goals' own colour maps do not hold: the source, half its target's colour."""
-    target = _picture(edit.target)
-    return (0.5 * _picture(edit.source) + 0.5 * target.mean((0, 1))).astype(np.float32)
+    target = PICTURES.drawn(edit.target)
+    return (0.5 * PICTURES.drawn(edit.source) + 0.5 * target.mean((0, 1, 2))).astype(np.float32)
 
 
-def _blurred(edit: Edit) -> np.ndarray:
+def _blurred(edit: Edit) -> Frames:
     picture = Image.fromarray(draw(edit.target)).filter(ImageFilter.GaussianBlur(1))
-    return np.asarray(picture, np.float32) / 255
+    return np.asarray(picture, np.float32)[None] / 255
 
 
 @pytest.fixture(scope="module")
 def scores() -> dict[str, dict[str, Score]]:
     """Six edits of every kind by what is no editor, and by what could be a good one."""
-    recolour, other, rng = Recolour(), Recolour(lot="row "), np.random.default_rng(0)
+    recolour, other, rng = Recolour(PICTURES), Recolour(PICTURES, "row "), np.random.default_rng(0)
 
-    def noisy(edit: Edit) -> np.ndarray:
-        picture = _picture(edit.target)
+    def noisy(edit: Edit) -> Frames:
+        picture = PICTURES.drawn(edit.target)
         return np.clip(picture + 0.1 * rng.normal(size=picture.shape), 0, 1).astype(np.float32)
 
     methods = {
-        "copy": lambda label, edits: [_picture(e.source) for e in edits],
+        "copy": lambda label, edits: [PICTURES.drawn(e.source) for e in edits],
         "recoloured": lambda label, edits: [recolour(label, e) for e in edits],
         "recoloured, other pairs": lambda label, edits: [other(label, e) for e in edits],
         "overlaid": lambda label, edits: [_overlay(e) for e in edits],
         "other subject": lambda label, edits: [
-            _picture(replace(e.target, subject="apple")) for e in edits
+            PICTURES.drawn(replace(e.target, subject="apple")) for e in edits
         ],
         "noisy": lambda label, edits: [noisy(e) for e in edits],
         "blurred": lambda label, edits: [_blurred(e) for e in edits],
-        "truth": lambda label, edits: [_picture(e.target) for e in edits],
+        "truth": lambda label, edits: [PICTURES.drawn(e.target) for e in edits],
     }
-    return measure(methods, 6, recolour=recolour)[0]
+    return PICTURES.measure(methods, 6, recolour=recolour)[0]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("label", KINDS)
+@pytest.mark.parametrize("label", PICTURE_LABELS)
 def test_the_truth_passes_the_gate_and_copy_and_tinted_copies_fail_it(
     scores: dict[str, dict[str, Score]], label: str
 ) -> None:
@@ -133,7 +134,7 @@ def test_the_truth_passes_the_gate_and_copy_and_tinted_copies_fail_it(
     assert passed == {"copy": False, "recoloured": False, "overlaid": False, "truth": True}
 
 
-@pytest.mark.parametrize("label", KINDS)
+@pytest.mark.parametrize("label", PICTURE_LABELS)
 def test_what_makes_no_edit_and_what_keeps_nothing_has_no_joint_score(
     scores: dict[str, dict[str, Score]], label: str
 ) -> None:
@@ -172,11 +173,15 @@ def test_the_joint_score_is_the_geometric_mean() -> None:
 
 
 def test_the_best_recolouring_knows_both_values_of_the_attribute() -> None:
-    recolour, edits = Recolour(), [query(random.Random(i), "background") for i in range(12)]
+    recolour = Recolour(PICTURES)
+    edits = [PICTURES.query(random.Random(i), "background") for i in range(12)]
     done = [recolour("background", e) for e in edits]
-    went = [attribute(e, out)[0] for e, out in zip(edits, done, strict=True)]
+    went = [PICTURES.attribute(e, out)[0] for e, out in zip(edits, done, strict=True)]
     assert np.mean(went) == pytest.approx(1, abs=0.2)
-    assert np.mean([error(o, _picture(e.target)) for o, e in zip(done, edits, strict=True)]) < 0.12
+    assert (
+        np.mean([error(o, PICTURES.drawn(e.target)) for o, e in zip(done, edits, strict=True)])
+        < 0.12
+    )
 
 
 def test_overshoot_fails_the_gate() -> None:
@@ -188,7 +193,7 @@ def test_overshoot_fails_the_gate() -> None:
 
 
 def test_the_demo_data_is_unpaired_and_repeatable(tmp_path: Path) -> None:
-    a, b = (prepare(tmp_path / name, items=40) for name in "ab")
+    a, b = (DEMOS["demo"].prepare(tmp_path / name, items=40) for name in "ab")
     assert (a / "metadata.jsonl").read_bytes() == (b / "metadata.jsonl").read_bytes()
     lines = (a / "metadata.jsonl").read_text()
     train = [line for line in lines.splitlines() if '"train"' in line]
@@ -201,7 +206,8 @@ def test_the_demo_data_is_unpaired_and_repeatable(tmp_path: Path) -> None:
 
 def test_pairs_are_the_same_items_with_their_true_edits(tmp_path: Path) -> None:
     """For the supervised baseline; nothing else may differ."""
-    data, pairs = prepare(tmp_path / "data", items=40), prepare(tmp_path / "pairs", 40, pairs=True)
+    data = DEMOS["demo"].prepare(tmp_path / "data", items=40)
+    pairs = DEMOS["demo"].prepare(tmp_path / "pairs", 40, pairs=True)
     for line, paired in zip(*(_rows(folder) for folder in (data, pairs)), strict=True):
         target = paired.pop("target_file_name", None)
         assert line == paired
@@ -225,7 +231,7 @@ def test_the_demos_table_shows_every_goal_and_whether_it_is_met() -> None:
         "true target, encoded": Score(top5=1.0, attribute=1.0, error=0.039, **rest),
     }
     goals = goals_met(rows["ByG"], rows["copy"], rows["recoloured copy"])
-    (table,) = _tables({"background": rows}, {"background": {"goals": goals}})
+    (table,) = tables({"background": rows}, {"background": {"goals": goals}})
     console = Console(width=80, file=StringIO())
     console.print(table)
     lines = [line.rstrip() for line in console.file.getvalue().splitlines()]

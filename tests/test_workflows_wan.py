@@ -13,7 +13,7 @@ from comfy_server import Done, Prompt, Server, server
 from test_nodes_tiny_wan import folder_of
 
 from byg_train.world import clips
-from byg_train.world.measure_clips import STRAY, attribute
+from byg_train.world.judge import CLIPS, STRAY
 from byg_train.world.motion import motion_error
 from tools.kits import TINY_CLIP_KIT, WAN_KIT
 from tools.prompts import (
@@ -193,5 +193,5 @@ def test_the_tiny_worlds_clips(host: Server) -> None:
     # Nearer to the true counterpart, most of the way to its style, and moving as the source does.
     assert np.abs(frames / 255 - truth).mean() < 0.85 * np.abs(before - truth).mean()
     edit = clips.ClipEdit("style", source, target, TINY_CLIP_KIT.instruction, "")
-    assert attribute(edit, (frames / 255).astype(np.float32))[0] > 0.5
+    assert CLIPS.attribute(edit, (frames / 255).astype(np.float32))[0] > 0.5
     assert motion_error(frames / 255, truth) < STRAY

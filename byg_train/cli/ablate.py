@@ -18,7 +18,7 @@ from ..progress import CONSOLE
 from ..training.run_folder import CONFIG, differences, read_config
 from ..training.stopping import stops_at_once
 from ..world import ablation
-from ..world.demo import prepare
+from ..world.demo import DEMOS
 from .errors import interruption_explained
 from .settings import Flags, resolve_device, settings
 from .subprocesses import Children
@@ -75,8 +75,8 @@ def run_ablation(flags: AblateFlags) -> None:
     _expect_same_study(flags, jobs)
     _expect_plots()
     CONSOLE.print("Drawing the tiny world's training pictures, and their true edits ...")
-    prepare(flags.output / "data")
-    prepare(flags.output / "pairs", pairs=True)
+    DEMOS["demo"].prepare(flags.output / "data")
+    DEMOS["demo"].prepare(flags.output / "pairs", pairs=True)
     left = [job for job in jobs if not _scored(job, flags)]
     CONSOLE.print(f"{len(jobs) - len(left)} of {len(jobs)} runs are there already")
     failed = []

@@ -7,9 +7,7 @@ import os
 import shlex
 import tempfile
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING
 
 import typer
@@ -36,9 +34,10 @@ from .settings import Flags, resolve_device, settings
 
 if TYPE_CHECKING:
     from ..data.items import Dataset
+    from ..world.demo import Demo
 
-# Presets that draw their data themselves -> the module that draws them and measures the run.
-DEMOS = {"demo": "demo", "demo_video": "demo_video"}
+# Presets that draw their data themselves (world/demo.py).
+DEMOS = ("demo", "demo_video")
 LOWER = (
     "start anew with a lower train.batch_size, data.resolution, data.frames (of clips) or "
     "lora.rank, or with model.gradient_checkpointing=true or optimizer.name=adamw8bit"
@@ -211,9 +210,11 @@ def _with_data(config: TrainConfig, folder: Path) -> TrainConfig:
     return config.model_copy(update={"data": config.data.model_copy(update={"path": folder})})
 
 
-def _world(config: TrainConfig) -> ModuleType:
-    """What draws a demo's data (`prepare(folder)`) and measures it (`report(run, device)`)."""
-    return import_module(f"..world.{DEMOS[config.preset]}", __package__)
+def _world(config: TrainConfig) -> Demo:
+    """What draws a demo's data and measures its run."""
+    from ..world import demo
+
+    return demo.DEMOS[config.preset]
 
 
 def _render_world(config: TrainConfig) -> None:

@@ -5,7 +5,9 @@ Pictures are float arrays (H, W, 3) in [0, 1]; masks are (H, W) in [0, 1].
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -106,6 +108,16 @@ class Score:
     remaining_error: float  # of the changed attribute, as `remaining_error`
     error: float  # to the true target
     queries: int
+
+
+S = TypeVar("S", bound=Score)
+
+
+def mean_score(scores: Sequence[S]) -> S:
+    """The mean of the scores of single edits."""
+    rows = [asdict(score) for score in scores]
+    means = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+    return type(scores[0])(**means | {"queries": len(scores)})
 
 
 def goals_met(score: Score, copy: Score, recoloured: Score) -> dict[str, bool]:

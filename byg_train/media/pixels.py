@@ -48,6 +48,16 @@ def to_frames(pixels: Tensor) -> Frames:
     return to_levels(pixels).permute(1, 2, 3, 0).cpu().numpy()
 
 
+def to_unit(frames: Frames) -> NDArray[np.float32]:
+    """Levels of any shape -> [0, 1], in which ComfyUI has pictures and measures compare them."""
+    return frames.astype(np.float32) / 255
+
+
+def from_unit(values: NDArray[np.floating]) -> Frames:
+    """[0, 1] of any shape -> the nearest levels; what lies outside is clipped."""
+    return (np.clip(values, 0, 1) * 255).round().astype(np.uint8)
+
+
 def to_picture(pixels: Tensor) -> Image.Image:
     """The first frame of pixels (3, F, H, W)."""
     return Image.fromarray(to_frames(pixels[:, :1])[0])

@@ -13,14 +13,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
 from ..evaluate.markdown import table
 from ..evaluate.summary import Summary, summarise
 from ..evaluate.true_pairs import ColourMap
 from ..files import atomic
-from .measure import Method, Recolour, drawn, measure
-from .methods import PICTURES, Methods
+from .judge import PICTURES, Frames, Method, Recolour
+from .methods import Methods
 from .scenes import Edit
 
 HERE = Path(__file__).parent
@@ -100,20 +98,21 @@ BASELINES = {
 
 def baselines(methods: Methods) -> dict[str, Method]:
     """What needs no training."""
-    recolour = Recolour(lot="row ")  # not from the pairs that `edit_score` tells results from
+    # Not from the pairs that `edit_score` tells results from.
+    recolour = Recolour(PICTURES, lot="row ")
     return {
         "flowedit": methods.flowedit,
         "text-to-image": methods.text_to_image,
-        "copy": lambda label, edits: [drawn(e.source) for e in edits],
+        "copy": lambda label, edits: [PICTURES.drawn(e.source) for e in edits],
         "recoloured": lambda label, edits: [recolour(label, e) for e in edits],
         "own-map": lambda label, edits: [_by_its_truth(e) for e in edits],
         "encoded": methods.reconstruct,
     }
 
 
-def _by_its_truth(edit: Edit) -> np.ndarray:
-    source, target = drawn(edit.source), drawn(edit.target)
-    return ColourMap(source[None], target[None])(source)
+def _by_its_truth(edit: Edit) -> Frames:
+    source, target = PICTURES.drawn(edit.source), PICTURES.drawn(edit.target)
+    return ColourMap(source, target)(source)
 
 
 def base_digest() -> str:
@@ -131,7 +130,7 @@ def score_run(file: Path, lora: Path | None, queries: int, seed: int, device: st
     """Write scores {method: {label: Score}}; without a LoRA those of all baselines."""
     methods = Methods(lora or WARMUP, PICTURES, device, seed)
     measured = {TRAINED: methods.edit} if lora else baselines(methods)
-    scores, _ = measure(measured, queries)
+    scores, _ = PICTURES.measure(measured, queries)
     result = {
         method: {label: asdict(rows[method]) for label, rows in scores.items()}
         for method in measured

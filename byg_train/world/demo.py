@@ -1,176 +1,173 @@
-"""The demo: the tiny world's training set as files, and what a LoRA does on held-out names.
+"""The demos: the tiny world's training sets as files, and what a LoRA does on held-out names.
 
-python -m byg_train.world.demo RUN [--queries 150]     measures a run again
+python -m byg_train.world.demo RUN [--queries 100]     measures a run again, of pictures or of clips
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import random
-from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 from PIL import Image
-from rich.console import Console
-from rich.table import Table
 
+from ..config import read_settings
 from ..data.manifest import write_manifest
-from ..evaluate.true_pairs import goals_met
 from ..files import atomic
-from ..media.grid import labelled_grid
-from ..media.writer import write_picture
+from ..media.writer import LOSSLESS, write_clip
 from ..progress import Progress
-from .measure import GALLERY, KINDS, Method, Recolour, between_styles, drawn, measure, query
-from .methods import PICTURES, Methods
-from .scenes import Edit, caption, draw, training_edit
+from . import clips, scenes
+from .judge import CLIPS, PICTURES, Judge, between_styles
+from .names import HELD_OUT, SUBJECTS
+from .report import QUERIES, report, report_cost
 
-# What the demo trains on: (edit type, source style, target style, share); None is any.
-SHARES = (
-    ("background", None, None, 0.2),
-    ("style", "3d", "ink", 0.26),
-    ("style", "ink", "3d", 0.2),
-    ("style", "flat", "ink", 0.03),
-    ("style", "ink", "flat", 0.03),
-    ("colour", None, None, 0.16),
-    ("add", None, None, 0.04),
-    ("remove", None, None, 0.04),
-    ("replace", None, None, 0.04),
-)
-ITEMS = 1600
-# Edits of each type in the report that follows on a training, and what judging one costs in F.
-QUERIES, JUDGED = 16, 10
+# Of these the few items of split `test` are.
+LOOKED_AT = ("background", "style 3d → ink", "style ink → 3d", "colour")
+# Names that neither the base of clips nor the report's queries know.
+STRANGE = tuple(name for name in SUBJECTS if name not in (*clips.KNOWN, *HELD_OUT))
 
 
-def prepare(folder: Path, items: int = ITEMS, seed: int = 0, *, pairs: bool = False) -> Path:
-    """Render the training set into a folder: PNGs and metadata.jsonl, unpaired.
+@dataclass(frozen=True)
+class Demo:
+    """A training set of the tiny world, and who judges what was learned from it."""
 
-    Every item shows a known subject; its target is a combination that the base has never seen. The
-    few items of split `test` show held-out names and are only looked at. With `pairs` the true
-    targets are there too: for the supervised baseline alone, in a folder of its own.
-    """
-    rng, rows = random.Random(seed), []
-    if (folder / "metadata.jsonl").exists():
+    judge: Judge
+    suffix: str  # of its files
+    items: int
+    # What is trained on: (edit type, source style, target style, share); None is any.
+    shares: tuple[tuple[str, str | None, str | None, float], ...]
+    training_edit: Callable[[random.Random, str], Any]
+
+    def prepare(
+        self, folder: Path, items: int | None = None, seed: int = 0, *, pairs: bool = False
+    ) -> Path:
+        """Render the training set into a folder: files without loss and metadata.jsonl, unpaired.
+
+        The base has never seen what an item leads to. The few items of split `test` show held-out
+        names and are only looked at. With `pairs` the true targets are there too: for the
+        supervised baseline alone, in a folder of its own.
+        """
+        if (folder / "metadata.jsonl").exists():
+            return folder
+        rng, rows, items = random.Random(seed), [], items or self.items
+        todo = [part[:3] for part in self.shares for _ in range(round(items * part[3]))]
+        with atomic(folder) as temporary, Progress(len(todo), "drawing") as progress:
+            temporary.mkdir()
+            for kind, before, after in todo:
+                edit = self.draw_lot(rng, kind, before, after)
+                rows.append(self.write_item(temporary, len(rows), edit))
+                if pairs:
+                    rows[-1]["target_file_name"] = self._write_target(temporary, rows[-1], edit)
+                progress.advance()
+            for label in LOOKED_AT:
+                edit = self.judge.query(rng, label)
+                rows.append(self.write_item(temporary, len(rows), edit, "test"))
+            write_manifest(temporary, rows)
         return folder
-    todo = [part[:3] for part in SHARES for _ in range(round(items * part[3]))]
-    with atomic(folder) as temporary, Progress(len(todo), "drawing") as progress:
-        temporary.mkdir()
-        for kind, before, after in todo:
-            edit = _training_edit(rng, kind, before, after)
-            rows.append(write_item(temporary, len(rows), edit))
-            if pairs:
-                rows[-1]["target_file_name"] = _write_target(temporary, len(rows) - 1, edit)
-            progress.advance()
-        for label in ("background", "style 3d → ink", "style ink → 3d", "colour"):
-            rows.append(write_item(temporary, len(rows), query(rng, label), "test"))
-        write_manifest(temporary, rows)
-    return folder
 
+    def draw_lot(self, rng: random.Random, kind: str, before: str | None, after: str | None) -> Any:
+        """A training edit from one style to another."""
+        return between_styles(lambda: self.training_edit(rng, kind), before, after)
 
-def _training_edit(rng: random.Random, kind: str, before: str | None, after: str | None) -> Edit:
-    return between_styles(lambda: training_edit(rng, kind), before, after)
-
-
-def write_item(folder: Path, index: int, edit: Edit, split: str = "train") -> dict[str, str]:
-    """Save the source's picture; returns the manifest's row."""
-    name = f"{index:05d}.png"
-    Image.fromarray(draw(edit.source)).save(folder / name)
-    return manifest_row(name, edit, caption, split)
-
-
-def manifest_row(name: str, edit: Edit, caption: Callable, split: str) -> dict[str, str]:
-    """The five texts of an edit, of a picture or of a clip, beside its file."""
-    return {
-        "file_name": name,
-        "src_caption": caption(edit.source),
-        "tgt_caption": caption(edit.target),
-        "instruction": edit.instruction,
-        "reverse_instruction": edit.reverse_instruction,
-        "edit_type": edit.edit_type,
-        "split": split,
-    }
-
-
-def _write_target(folder: Path, index: int, edit: Edit) -> str:
-    name = f"targets/{index:05d}.png"
-    (folder / "targets").mkdir(exist_ok=True)
-    Image.fromarray(draw(edit.target)).save(folder / name)
-    return name
-
-
-def report_cost(steps: int, r: float) -> float:
-    """What `report` costs, in forwards of one item: F. A forward of the base costs r F."""
-    return len(KINDS) * QUERIES * (steps * (1 + r) + JUDGED)
-
-
-def report(run: Path, device: str = "cpu", queries: int = QUERIES) -> dict:
-    """Measure a run on held-out names; write `report.json` and `report.png`, print the table."""
-    ours, recolour = Methods(run / f"{run.name}.safetensors", PICTURES, device), Recolour()
-    methods: dict[str, Method] = {
-        "ByG": ours.edit,
-        "copy": lambda label, edits: [drawn(e.source) for e in edits],
-        "recoloured copy": lambda label, edits: [recolour(label, e) for e in edits],
-        "text-to-image": ours.text_to_image,
-        "true target, encoded": ours.reconstruct,
-    }
-    scores, shown = measure(methods, queries, recolour=recolour)
-    result = {
-        label: {
-            **{name: asdict(score) for name, score in rows.items()},
-            "goals": goals_met(rows["ByG"], rows["copy"], rows["recoloured copy"]),
+    def write_item(
+        self, folder: Path, index: int, edit: Any, split: str = "train"
+    ) -> dict[str, str]:
+        """Write the source's file; returns the manifest's row."""
+        name = f"{index:05d}{self.suffix}"
+        self._write(folder / name, edit.source)
+        return {
+            "file_name": name,
+            "src_caption": self.judge.caption(edit.source),
+            "tgt_caption": self.judge.caption(edit.target),
+            "instruction": edit.instruction,
+            "reverse_instruction": edit.reverse_instruction,
+            "edit_type": edit.edit_type,
+            "split": split,
         }
-        for label, rows in scores.items()
-    }
-    with atomic(run / "report.json") as temporary:
-        temporary.write_text(json.dumps(result, indent=1, ensure_ascii=False), encoding="utf-8")
-    write_picture(run / "report.png", _grid(shown))
-    for table in _tables(scores, result):
-        Console().print(table)
-    return result
+
+    def _write_target(self, folder: Path, row: dict[str, str], edit: Any) -> str:
+        name = f"targets/{row['file_name']}"
+        (folder / "targets").mkdir(exist_ok=True)
+        self._write(folder / name, edit.target)
+        return name
+
+    def _write(self, path: Path, scene: Any) -> None:
+        frames = self.judge.levels(scene)
+        if len(frames) == 1:
+            Image.fromarray(frames[0]).save(path)
+        else:
+            # Halved chroma, as clips for players have it, would blur colours of so few pixels.
+            write_clip(path, frames, Fraction(clips.FPS), codec=LOSSLESS)
+
+    def report(self, run: Path, device: str = "cpu", queries: int = QUERIES) -> dict:
+        """Measure a run on held-out names."""
+        return report(run, self.judge, device, queries)
+
+    def report_cost(self, steps: int, r: float) -> float:
+        """What `report` costs, in forwards of one item: F. A forward of the base costs r F."""
+        return report_cost(self.judge, steps, r)
 
 
-def _tables(scores: dict, result: dict) -> Iterator[Table]:
-    """A narrow table per edit type, so that 80 columns hold it; goals are marked."""
-    for label, rows in scores.items():
-        goals = result[label]["goals"]
-        missed = [goal for goal, met in goals.items() if not met]
-        caption = "all goals met" if not missed else f"missed: {'; '.join(missed)}"
-        title = f"{label}: {rows['ByG'].queries} edits, top 5 of {GALLERY} alike"
-        table = Table(title=title, caption=caption, title_justify="left", caption_justify="left")
-        table.add_column("held-out names")
-        for heading in ("top 5", "attribute", "error", "edit", "keep", "joint"):
-            table.add_column(heading, justify="right")
-        found, changed, *nearer = goals.values()  # in the order of `goals_met`
-        for name, s in rows.items():
-            cells = [f"{s.top5:.2f}", f"{s.attribute:.2f}", f"{s.error:.3f}"]
-            if name == "ByG":  # the goals are for what was trained
-                met = (found, changed, all(nearer))
-                cells = [f"{c} {'✓' if m else '✗'}" for c, m in zip(cells, met, strict=True)]
-            table.add_row(name, *cells, *(f"{cell:.2f}" for cell in (s.edit, s.keep, s.joint)))
-        yield table
+def _clip_lot(rng: random.Random, kind: str) -> clips.ClipEdit:
+    """Grounds and colours need no knowledge of the subject, and any subject teaches to keep it."""
+    if kind != "style" and rng.random() < 0.5:
+        return clips.random_edit(rng, kind, STRANGE)
+    return clips.training_edit(rng, kind)
 
 
-def _grid(shown: dict, per_kind: int = 2) -> Image.Image:
-    rows, labels = [], []
-    for examples in shown.values():
-        square = [x for x in examples if x[0].source.canvas == (48, 48)][:per_kind]
-        for edit, outs in square:
-            pictures = [drawn(edit.source), *outs.values()]
-            rows.append([Image.fromarray((p * 255).round().astype(np.uint8)) for p in pictures])
-            labels.append(edit.instruction)
-    columns = ["source", *next(iter(shown.values()))[0][1]]
-    return labelled_grid(rows, columns, labels)
+# Preset -> its demo.
+DEMOS = {
+    "demo": Demo(
+        PICTURES,
+        ".png",
+        1600,
+        (
+            ("background", None, None, 0.2),
+            ("style", "3d", "ink", 0.26),
+            ("style", "ink", "3d", 0.2),
+            ("style", "flat", "ink", 0.03),
+            ("style", "ink", "flat", 0.03),
+            ("colour", None, None, 0.16),
+            ("add", None, None, 0.04),
+            ("remove", None, None, 0.04),
+            ("replace", None, None, 0.04),
+        ),
+        scenes.training_edit,
+    ),
+    "demo_video": Demo(
+        CLIPS,
+        ".mp4",
+        500,
+        (
+            ("background", None, None, 0.3),
+            ("style", "3d", "ink", 0.2),
+            ("style", "ink", "3d", 0.2),
+            ("style", "flat", "ink", 0.03),
+            ("style", "ink", "flat", 0.03),
+            ("colour", None, None, 0.24),
+        ),
+        _clip_lot,
+    ),
+}
+
+
+def demo_of(run: Path) -> Demo:
+    """The demo that a run is one of, by what it was trained on."""
+    moving = read_settings(run / "config.toml")["data"]["frames"] > 1
+    return DEMOS["demo_video" if moving else "demo"]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path)
-    parser.add_argument("--queries", type=int, default=150)
+    parser.add_argument("--queries", type=int, default=100, help="edits of each type")
     parser.add_argument("--device", default="cpu")
     args = parser.parse_args()
-    report(args.run, args.device, args.queries)
+    demo_of(args.run).report(args.run, args.device, args.queries)
 
 
 if __name__ == "__main__":

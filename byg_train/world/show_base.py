@@ -18,6 +18,7 @@ from PIL import Image
 from ..evaluate.retrieval import rank
 from ..evaluate.true_pairs import mean_colour, style_statistics
 from ..media.grid import labelled_grid
+from ..media.pixels import from_unit, to_unit
 from ..media.writer import write_picture
 from .names import COLOURS, KNOWN, STYLES
 from .scenes import Scene, base_scene, caption, draw, object_mask, random_scene, withheld
@@ -51,7 +52,7 @@ def shows_ground(scene: Scene, picture: np.ndarray) -> bool:
 
 
 def _drawn(scene: Scene, **changes: str | None) -> np.ndarray:
-    return draw(replace(scene, **changes)).astype(np.float32) / 255
+    return to_unit(draw(replace(scene, **changes)))
 
 
 def shows_style(scene: Scene, picture: np.ndarray) -> bool:
@@ -104,7 +105,7 @@ def main() -> None:
         f"ink exactly where asked {styles:.1%}, asked subject nearest of {len(KNOWN)} "
         f"{np.mean(places < 1):.1%}, among the five nearest {np.mean(places < 5):.1%}"
     )
-    shown = [Image.fromarray((p * 255).round().astype(np.uint8)) for p in pictures[:40]]
+    shown = [Image.fromarray(from_unit(p)) for p in pictures[:40]]
     truth = [Image.fromarray(draw(s)) for s in scenes[:40]]
     rows = [[x for i in range(r, r + 4) for x in (shown[i], truth[i])] for r in range(0, 40, 4)]
     write_picture(args.output, labelled_grid(rows, ["base", "asked"] * 4, None, cell=96))

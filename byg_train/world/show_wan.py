@@ -18,9 +18,10 @@ from PIL import Image
 from ..evaluate.retrieval import rank
 from ..evaluate.true_pairs import style_statistics
 from ..media.grid import labelled_grid
+from ..media.pixels import from_unit
 from ..media.writer import write_picture
 from .clips import FRAMES, GROUNDS, KNOWN, MOTIONS, SIZE, Clip, base_clip, caption, object_mask
-from .measure_clips import Frames, drawn, tall
+from .judge import CLIPS, Frames, tall
 from .motion import ground_colour, motion_error
 from .names import COLOURS, STYLES
 from .words import TEXT_LEN
@@ -65,7 +66,7 @@ def shows_ground(clip: Clip, out: Frames) -> bool:
 
 def shows_motion(clip: Clip, out: Frames) -> bool:
     """Whether the subject moves most like the asked one of the five motions."""
-    apart = {m: motion_error(out, drawn(replace(clip, motion=m))) for m in MOTIONS}
+    apart = {m: motion_error(out, CLIPS.drawn(replace(clip, motion=m))) for m in MOTIONS}
     return min(apart, key=apart.get) == clip.motion
 
 
@@ -74,21 +75,21 @@ def shows_style(clip: Clip, out: Frames) -> bool:
     mask = tall(object_mask(clip))
     found, miss = style_statistics(tall(out), mask), {}
     for style in STYLES:
-        wanted = style_statistics(tall(drawn(replace(clip, style=style))), mask)
+        wanted = style_statistics(tall(CLIPS.drawn(replace(clip, style=style))), mask)
         miss[style] = np.linalg.norm(wanted - found)
     return (min(miss, key=miss.get) == "ink") == (clip.style == "ink")
 
 
 def place_of_subject(clip: Clip, out: Frames) -> int:
     """Place of the asked subject among all known ones in the same clip, by pixels; 0 = first."""
-    others = [tall(drawn(replace(clip, subject=n))) for n in KNOWN if n != clip.subject]
-    return rank(tall(out), tall(drawn(clip)), np.stack(others))
+    others = [tall(CLIPS.drawn(replace(clip, subject=n))) for n in KNOWN if n != clip.subject]
+    return rank(tall(out), tall(CLIPS.drawn(clip)), np.stack(others))
 
 
 def _pictures(clips: list[Frames]) -> list[Image.Image]:
     """Some frames of each clip beside each other."""
     strips = (np.concatenate([clip[i] for i in SHOWN], axis=1) for clip in clips)
-    return [Image.fromarray((strip * 255).round().astype(np.uint8)) for strip in strips]
+    return [Image.fromarray(from_unit(strip)) for strip in strips]
 
 
 def main() -> None:
@@ -113,7 +114,8 @@ def main() -> None:
         f"{args.count} samples, {args.steps} steps, guidance {args.cfg:g}: {said}, asked subject "
         f"nearest of {len(KNOWN)} {np.mean(places < 1):.1%}, among five {np.mean(places < 5):.1%}"
     )
-    rows = list(zip(_pictures(outs[:16]), _pictures([drawn(c) for c in asked[:16]]), strict=True))
+    truths = [CLIPS.drawn(c) for c in asked[:16]]
+    rows = list(zip(_pictures(outs[:16]), _pictures(truths), strict=True))
     rows = [[*rows[i], *rows[i + 1]] for i in range(0, len(rows), 2)]
     write_picture(args.output, labelled_grid(rows, ["base", "asked"] * 2, None, cell=288))
 

@@ -22,7 +22,7 @@ from ..core import flow
 from ..evaluate.markdown import table
 from ..models.backbone import Text
 from .ablation import WARMUP
-from .measure import KINDS, between_styles, query
+from .judge import PICTURE_LABELS, PICTURES, between_styles
 from .methods import Methods
 from .scenes import CANVASES, Edit, caption, training_edit
 
@@ -30,12 +30,12 @@ TIMES = (0.95, 0.8, 0.6, 0.4)
 
 
 def edits(label: str, count: int, *, held_out: bool) -> list[Edit]:
-    """Random edits of one of `KINDS`: of held-out names, or such as are trained on."""
-    rng, (kind, before, after) = random.Random(label), KINDS[label]
+    """Random edits of one of `PICTURE_LABELS`: of held-out names, or such as are trained on."""
+    rng, (kind, before, after) = random.Random(label), PICTURE_LABELS[label]
     found: list[Edit] = []
     while len(found) < count:
         lot = (
-            query(rng, label)
+            PICTURES.query(rng, label)
             if held_out
             else between_styles(lambda: training_edit(rng, kind), before, after)
         )
@@ -70,7 +70,7 @@ def truth_of_direction(methods: Methods, some: list[Edit], times: Sequence[float
 def direction_table(methods: Methods, count: int, *, held_out: bool) -> str:
     """A table of `truth_of_direction`: types of edit by times."""
     rows = []
-    for label in KINDS:
+    for label in PICTURE_LABELS:
         cosines = truth_of_direction(methods, edits(label, count, held_out=held_out), TIMES)
         rows.append([label, *(f"{cosine:.2f}" for cosine in cosines)])
     names = "held-out names" if held_out else "trained on"

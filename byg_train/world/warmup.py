@@ -11,11 +11,10 @@ from __future__ import annotations
 import argparse
 import random
 from pathlib import Path
-from types import ModuleType
 
 from ..data.manifest import write_manifest
 from ..files import atomic
-from . import clips, demo, demo_video, scenes
+from .demo import DEMOS, Demo
 from .names import HELD_OUT, SUBJECTS
 
 ITEMS, CLIPS = 6000, 1500
@@ -24,20 +23,21 @@ SEEN = tuple(name for name in SUBJECTS if name not in HELD_OUT)
 
 def write_pictures(folder: Path, items: int = ITEMS, seed: int = 0) -> None:
     """Render sources of random edits, of all types in turn, into a new folder."""
-    _write(folder, items, seed, scenes, demo)
+    _write(folder, items, seed, DEMOS["demo"])
 
 
 def write_clips(folder: Path, items: int = CLIPS, seed: int = 0) -> None:
     """The same, in motion."""
-    _write(folder, items, seed, clips, demo_video)
+    _write(folder, items, seed, DEMOS["demo_video"])
 
 
-def _write(folder: Path, items: int, seed: int, world: ModuleType, files: ModuleType) -> None:
-    rng, types = random.Random(seed), world.EDIT_TYPES
+def _write(folder: Path, items: int, seed: int, demo: Demo) -> None:
+    rng, world = random.Random(seed), demo.judge.world
+    types = world.EDIT_TYPES
     with atomic(folder) as temporary:
         temporary.mkdir()
         edits = (world.random_edit(rng, types[i % len(types)], SEEN) for i in range(items))
-        rows = [files.write_item(temporary, i, edit) for i, edit in enumerate(edits)]
+        rows = [demo.write_item(temporary, i, edit) for i, edit in enumerate(edits)]
         write_manifest(temporary, rows)
 
 
