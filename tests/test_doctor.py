@@ -17,8 +17,10 @@ from typer.testing import CliRunner
 
 from byg_train import machine
 from byg_train.cli.app import app
-from byg_train.config import PRESETS
-from byg_train.training import doctor, installed
+from byg_train.config import PRESETS, TrainConfig
+from byg_train.models.backbone import pixel_multiple
+from byg_train.training import doctor, fitting, installed, speed
+from byg_train.training.plan import duration, need, run_cost, shapes
 
 ROOT = Path(__file__).parents[1]
 Machine = Callable[..., None]
@@ -27,8 +29,10 @@ Machine = Callable[..., None]
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is measured."""
-    monkeypatch.setattr(doctor, "gflops", lambda dtype, device: {"float32": 100.0}.get(dtype, 2.0))
-    monkeypatch.setattr(doctor, "demo_steps", lambda device: [3.0, 1.5, 1.25])
+    for module in (speed, fitting):
+        rates = {"float32": 100.0, "bfloat16": 2.0}
+        monkeypatch.setattr(module, "gflops", lambda dtype, device, rates=rates: rates[dtype])
+        monkeypatch.setattr(module, "demo_steps", lambda device: [3.0, 1.5, 1.25])
 
 
 def look(*words: str) -> str:
@@ -45,13 +49,13 @@ def test_the_real_thing_measures_and_says_the_same_as_json() -> None:
     assert report["speed"]["float32 GFLOP/s"] > 0 and report["speed"]["bfloat16 GFLOP/s"] > 0
     chosen = machine.preferred_dtype("cuda" if torch.cuda.is_available() else "cpu")
     assert re.fullmatch(
-        rf"\d+\.\d\d s in {chosen.dtype} \(the first .*\)", report["speed"]["demo step"]
+        rf"\d+\.\d\d s in {chosen.dtype} \(the first .*\)", report["speed"]["step of the demo"]
     )
-    assert report["type"]["cpu"].startswith(machine.preferred_dtype("cpu").dtype)
-    assert report["threads"]["used by torch"] == torch.get_num_threads()
+    assert report["type"]["on cpu"].startswith(machine.preferred_dtype("cpu").dtype)
+    assert report["threads"]["used"].startswith(f"{torch.get_num_threads()}, ")
     assert report["versions"]["torch"] == torch.__version__
     assert report["presets"].keys() == PRESETS.keys()
-    assert report["presets"]["demo"].startswith("fits: about 0.")
+    assert re.fullmatch(r"fits: about 0\.\d of .* GB; a run takes .*", report["presets"]["demo"])
 
 
 def test_the_text_has_every_fact(quick: None) -> None:
@@ -93,15 +97,15 @@ def test_what_a_person_would_not_publish_is_not_in_it(
 
 def test_a_doubtful_choice_is_told(quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
     choice = machine.Choice("bfloat16", "it says so")
-    monkeypatch.setattr(doctor, "preferred_dtype", lambda device: choice)
+    monkeypatch.setattr(speed, "preferred_dtype", lambda device: choice)
     assert "model.dtype=float32" in doctor.speed()["doubt"]
-    monkeypatch.setattr(doctor, "preferred_dtype", lambda device: choice._replace(dtype="float32"))
+    monkeypatch.setattr(speed, "preferred_dtype", lambda device: choice._replace(dtype="float32"))
     assert "doubt" not in doctor.speed()
 
 
 @pytest.mark.slow
 def test_slow_steps_are_not_repeated() -> None:
-    assert len(doctor.demo_steps("cpu", limit=1e-9)) == 1
+    assert len(speed.demo_steps("cpu", limit=1e-9)) == 1
 
 
 @pytest.mark.slow
@@ -111,7 +115,7 @@ def test_an_avx2_machine_says_so() -> None:
     command = [sys.executable, "-c", code]
     environment = {**os.environ, "ATEN_CPU_CAPABILITY": "avx2", "CUDA_VISIBLE_DEVICES": ""}
     run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, check=True)
-    assert json.loads(run.stdout)["cpu"].startswith("float32")
+    assert json.loads(run.stdout)["on cpu"].startswith("float32")
 
 
 # ---------------------------------------------------------------- what fits
@@ -134,17 +138,44 @@ def memory(monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
     machine.preferred_dtype.cache_clear()
 
 
-def test_presets_fit_by_the_plan(memory: Machine) -> None:
+def test_presets_fit_by_the_plan(quick: None, memory: Machine) -> None:
     memory(80e9, gpu=True)
-    whole = doctor.presets()
+    whole = fitting.presets()
     assert all(word.startswith("fits") for word in whole.values())
     assert "--set" not in whole["flux_edit"]
     memory(32e9, gpu=True)
-    tight = doctor.presets()["flux_edit"]
+    tight = fitting.presets()["flux_edit"]
     assert tight.startswith("fits") and "--set optimizer.name=adamw8bit" in tight
     memory(12e9, gpu=True)
-    none = doctor.presets()
+    none = fitting.presets()
     assert none["flux_edit"].startswith("does not fit") and none["demo"].startswith("fits")
+
+
+def test_a_runs_time_follows_from_what_was_measured(
+    quick: None, memory: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory(1e12, gpu=False)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    demo, flux = (fitting.with_settings(name, (), "cpu") for name in ("demo", "flux_edit"))
+    cost = run_cost(demo, 8, None)
+    seconds = cost.seconds(fitting.tflops(demo, "cpu"))
+    # 1.25 s a full step, less for the share of identity steps.
+    assert seconds == pytest.approx(1.25 * demo.train.steps * cost.step.mean / cost.step.full)
+    assert fitting.tflops(flux, "cpu") == pytest.approx(0.4 * 0.1)
+    assert f"about {duration(seconds)} here" in fitting.presets()["demo"]
+
+
+def test_settings_that_save_memory_save_it(memory: Machine) -> None:
+    memory(80e9, gpu=True)
+    for name in PRESETS:
+        steps = fitting.ladder(name, "cuda")
+        needs = [needed(fitting.with_settings(name, settings, "cuda")) for settings in steps]
+        assert needs == sorted(needs, reverse=True) and needs[-1] < needs[0], name
+
+
+def needed(config: TrainConfig) -> float:
+    return need(config, shapes(config, pixel_multiple(config.model), None)).total
 
 
 def test_a_cpu_that_emulates_bfloat16_needs_twice_the_memory(
@@ -153,10 +184,11 @@ def test_a_cpu_that_emulates_bfloat16_needs_twice_the_memory(
     memory(1e12, gpu=False)
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
     monkeypatch.setattr("platform.machine", lambda: "x86_64")
-    slow = doctor._need("flux_edit", (), "cpu")
-    assert slow > 1.8 * doctor._need("flux_edit", ("model.dtype=bfloat16",), "cpu")
+    slow = needed(fitting.with_settings("flux_edit", (), "cpu"))
+    half = needed(fitting.with_settings("flux_edit", ("model.dtype=bfloat16",), "cpu"))
+    assert slow > 1.8 * half
     # It has no 8-bit optimiser.
-    assert not [s for s in doctor._ladder("flux_edit", "cpu") if "optimizer.name=adamw8bit" in s]
+    assert not [s for s in fitting.ladder("flux_edit", "cpu") if "optimizer.name=adamw8bit" in s]
 
 
 # ---------------------------------------------------------------- what is installed

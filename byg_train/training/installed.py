@@ -57,13 +57,13 @@ def missing() -> dict[str, Any]:
             "lacking": lacking,
             "command": f"pip install {'-e ' if PROJECT.is_file() else ''}{what}",
         }
-    if _gpu_without_cuda():
+    if _version("torch") and _gpu_without_cuda():
         found["CUDA in PyTorch"] = {
             "why": "there is an NVIDIA driver, and this PyTorch was built for the CPU",
             "command": "pip install --force-reinstall torch --index-url "
             "https://download.pytorch.org/whl/cu128",
         }
-    if not _logged_in() and (bases := _bases_elsewhere()):
+    if _version("huggingface_hub") and not _logged_in() and (bases := _bases_elsewhere()):
         found["Hugging Face login"] = {
             "why": f"not here yet: {', '.join(bases)}; where one is behind a licence, accept it on "
             "its page at https://huggingface.co",

@@ -189,7 +189,7 @@ def _times(config: TrainConfig, cost: Compute, memory_need: float) -> list[tuple
     """Rows: on one device, and on several that share the items of a step."""
     if config.model.is_embedded:
         speed = f"assumed {CPU_TFLOPS:g} TFLOP/s"
-        time = _duration(cost.seconds(CPU_TFLOPS))
+        time = duration(cost.seconds(CPU_TFLOPS))
         return [("time", f"2 CPU cores {time} (at an {speed})")]
     fits = {name: gpu for name, gpu in GPUS.items() if gpu.memory > memory_need}
     small = [name for name in GPUS if name not in fits]
@@ -198,7 +198,7 @@ def _times(config: TrainConfig, cost: Compute, memory_need: float) -> list[tuple
 
     def on(number: int) -> str:
         seconds = {n: cost.seconds(number * SUSTAINED * g.tflops) for n, g in fits.items()}
-        return ", ".join(f"{name} {_duration(s)}" for name, s in seconds.items())
+        return ", ".join(f"{name} {duration(s)}" for name, s in seconds.items())
 
     too_small = f"; too little memory: {', '.join(small)}" if small else ""
     speed = f"at an assumed {SUSTAINED:.0%} of the peak bf16 speed, samples not counted"
@@ -225,7 +225,8 @@ def _size(count: float) -> str:
     return f"{count / GB:.1f} GB" if count > 0.1 * GB else f"{count / 1e6:.0f} MB"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """`5 min`, `7 h` or `3.0 days`."""
     if seconds < 5400:
         return f"{max(1, round(seconds / 60))} min"
     hours = seconds / 3600
