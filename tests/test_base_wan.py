@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import UniPCMultistepScheduler, WanPipeline
+from edits import in_float32
 from safetensors import safe_open
 
 from byg_train.config import build_config, load_preset
@@ -113,7 +114,7 @@ def test_the_preset_finds_the_pair(backbone: WanBackbone) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("expert", SPANS)
 def test_the_shipped_warm_up_copies_clips_of_held_out_names(expert: str) -> None:
-    model = open_lora(WARMUP, None)
+    model = in_float32(open_lora(WARMUP, None))
     bare = WanBackbone.load(model.base, "cpu")
     bank = attach(model, bare, strength=1.0)
     x = bare.encode_pixels(sources(8))
