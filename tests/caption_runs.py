@@ -42,10 +42,6 @@ def items(root: Path) -> list[Item]:
     return load_items(DataConfig(path=root, holdout=0), multiple=16).train
 
 
-def rows(root: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (root / "metadata.jsonl").read_text().splitlines()]
-
-
 def journal_lines(root: Path) -> list[dict[str, Any]]:
     found = []
     for line in (root / ".byg_caption" / "journal.jsonl").read_bytes().splitlines():

@@ -1,10 +1,12 @@
-"""Small training runs from the command line, and what a refusal looks like."""
+"""The command line in this process, small training runs of it, and what a refusal looks like."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from typer.testing import Result
+from typer.testing import CliRunner, Result
+
+from byg_train.cli.app import app
 
 SMALL = (
     "model.text_len=24",
@@ -20,6 +22,10 @@ SMALL = (
     "sample.steps=1",
     "sample.count=1",
 )
+
+
+def byg(*words: object) -> Result:
+    return CliRunner().invoke(app, [str(word) for word in words])
 
 
 def small(base: Path, data: Path, output: Path, *more: object) -> list[object]:

@@ -135,6 +135,63 @@ def tiny_clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def wan_clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Five tiny clips for a tiny Wan; every run shares their cache."""
+    from wan_run import write_clips
+
+    return write_clips(tmp_path_factory.mktemp("wan_clips"))
+
+
+@pytest.fixture(scope="session")
+def flux_lora(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A LoRA of `tiny_base` that changes pictures a lot."""
+    from flux_edits import write_random
+
+    return write_random(tmp_path_factory.mktemp("flux_lora"), tiny_base)
+
+
+@pytest.fixture(scope="session")
+def wan_lora(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The first file of a pair of LoRAs that change clips a lot."""
+    from wan_edits import write_pair
+
+    return write_pair(tmp_path_factory.mktemp("wan_lora"))
+
+
+@pytest.fixture(scope="session")
+def short_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Seven frames of 64 x 48 at 24 a second, with sound: five at a Wan's 16."""
+    import films
+
+    folder = tmp_path_factory.mktemp("short_clip")
+    return films.write(folder / "in.mp4", films.drawn(7), 24, sound="aac")
+
+
+@pytest.fixture(scope="session")
+def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny random CLIP."""
+    from tiny_metrics import write_clip_model
+
+    return write_clip_model(tmp_path_factory.mktemp("clip_model"))
+
+
+@pytest.fixture(scope="session")
+def dino_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny random DINO."""
+    from tiny_metrics import write_dino
+
+    return write_dino(tmp_path_factory.mktemp("dino"))
+
+
+@pytest.fixture(scope="session")
+def vlm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny random vision-language model."""
+    from tiny_vlm import write_vlm
+
+    return write_vlm(tmp_path_factory.mktemp("vlm"))
+
+
+@pytest.fixture(scope="session")
 def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Six 16 px pictures with metadata.jsonl; the last one is of split `test`."""
     import numpy as np

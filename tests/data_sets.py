@@ -1,4 +1,4 @@
-"""Small data folders of pictures with a manifest, and the commands on them."""
+"""Small data folders of pictures with a manifest."""
 
 from __future__ import annotations
 
@@ -8,9 +8,6 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from typer.testing import CliRunner, Result
-
-from byg_train.cli.app import app
 
 TEXTS = {
     "src_caption": "a red ball on grass",
@@ -18,10 +15,6 @@ TEXTS = {
     "instruction": "Paint the ball blue",
     "reverse_instruction": "Paint the ball red",
 }
-
-
-def byg(*words: object) -> Result:
-    return CliRunner().invoke(app, [str(word) for word in words])
 
 
 def save(path: Path, seed: int = 0, size: int = 64) -> Path:
@@ -39,3 +32,7 @@ def row(name: str, **fields: Any) -> dict[str, Any]:
 def manifest(root: Path, *rows: dict[str, Any] | str) -> None:
     lines = [r if isinstance(r, str) else json.dumps(r) for r in rows]
     (root / "metadata.jsonl").write_text("\n".join(lines), encoding="utf-8")
+
+
+def rows(root: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (root / "metadata.jsonl").read_text().splitlines()]

@@ -1,8 +1,11 @@
-"""A set to look through, with something wrong in it, and what a page says of it."""
+"""A set to look through, with something wrong in it, served, and what a page says of it."""
 
 from __future__ import annotations
 
 import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -12,6 +15,7 @@ from PIL import Image
 from byg_train.config import DataConfig
 from byg_train.data.check import Report, check, estimated
 from byg_train.data.media_kind import PICTURES
+from byg_train.data.preview.server import PreviewServer
 from byg_train.data.rows import read_rows
 
 NASTY = "a </script><script>alert(1)</script> & \u2028 'ball' 🦊 \\u003c"
@@ -50,6 +54,17 @@ def make_set(folder: Path) -> Path:
 
 def report(root: Path) -> Report:
     return check(root, *read_rows(root, None, PICTURES), estimated(256), 16, DataConfig())
+
+
+@contextmanager
+def serving(root: Path) -> Iterator[PreviewServer]:
+    """The page of a set, from a thread of its own."""
+    with PreviewServer(report(root)) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
 
 
 def data_of(html: str) -> dict[str, Any]:

@@ -164,13 +164,13 @@ def test_watching_saved_tensors_leaves_gradients_alone() -> None:
 # ---------------------------------------------------------------- a real model
 
 
-@pytest.mark.slow
 def tiny(base: Path, **method: object) -> TrainConfig:
     model = {"path": str(base), "dtype": "float32", "text_len": 24, "gradient_checkpointing": False}
     tables = {"model": model, "data": {"resolution": 16}, "rollout": {"steps": 2}}
     return build_config({**tables, "lora": {"rank": 4}, "method": method})
 
 
+@pytest.mark.slow
 def test_measure_fills_every_row_for_a_real_model(tiny_base: Path) -> None:
     config = tiny(tiny_base)
     report = measure(config, "cpu", batch=2, repeats=2)

@@ -6,7 +6,6 @@ import json
 from fractions import Fraction
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import av
 import clip_files
@@ -14,6 +13,7 @@ import lanes
 import numpy as np
 import pytest
 from chat_server import Answer, Asked, ChatServer, plain
+from data_sets import rows
 from PIL import Image
 from typer.testing import CliRunner, Result
 
@@ -48,10 +48,6 @@ def brightness(jpeg: bytes) -> float:
 def run(root: Path, server: ChatServer, *options: str) -> Result:
     command = ["data", "caption", str(root), "--endpoint", server.url, "--model", "m", *options]
     return CliRunner().invoke(app, command, catch_exceptions=False)
-
-
-def rows(root: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (root / "metadata.jsonl").read_text().splitlines()]
 
 
 # ---------------------------------------------------------------- frames

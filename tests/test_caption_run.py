@@ -12,8 +12,9 @@ from pathlib import Path
 
 import caption_runs
 import pytest
-from caption_runs import items, journal_lines, pictures, rows, run
+from caption_runs import items, journal_lines, pictures, run
 from chat_server import Answer, Asked, ChatServer, good_fields, moody, plain
+from data_sets import rows
 from PIL import Image
 
 from byg_train.data.vlm import pipeline

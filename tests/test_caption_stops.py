@@ -16,8 +16,9 @@ from pathlib import Path
 
 import caption_runs
 import pytest
-from caption_runs import items, pictures, rows, run
+from caption_runs import items, pictures, run
 from chat_server import Answer, Asked, ChatServer, moody, plain
+from data_sets import rows
 
 from byg_train.data.vlm.journal import Journal
 

@@ -13,8 +13,7 @@ from pathlib import Path
 import pytest
 import signals
 import torch
-from cli_runs import SMALL, refused, small
-from data_sets import byg
+from cli_runs import SMALL, byg, refused, small
 from typer.testing import Result
 
 from byg_train.cli import train as train_module

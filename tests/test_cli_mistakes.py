@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from cli_runs import refused, small
-from data_sets import byg
+from cli_runs import byg, refused, small
 from families import change_embedded
 
 from byg_train.cli import train as train_module

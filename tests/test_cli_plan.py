@@ -7,8 +7,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from cli_runs import refused, small
-from data_sets import byg
+from cli_runs import byg, refused, small
 from rich.console import Console
 
 from byg_train.cli import train as train_module

@@ -13,12 +13,12 @@ import av
 import numpy as np
 import pytest
 import tiny_wan
+from cli_runs import byg
 from clip_files import clip, hdr_clip, told, uneven
+from data_sets import rows
 from PIL import Image
 from rich.console import Console
-from typer.testing import CliRunner, Result
 
-from byg_train.cli.app import app
 from byg_train.cli.clip_table import clip_tables
 from byg_train.config import DataConfig
 from byg_train.data.check import check_loose
@@ -32,16 +32,8 @@ from byg_train.media.clips import frames, probe
 DATA = DataConfig(frames=5, fps=8, resolution=45, holdout=0)
 
 
-def byg(*words: object) -> Result:
-    return CliRunner().invoke(app, [str(word) for word in words])
-
-
 def at(root: Path, **changes: object) -> DataConfig:
     return DATA.model_copy(update={"path": root, **changes})
-
-
-def rows(root: Path) -> list[dict]:
-    return [json.loads(line) for line in (root / "metadata.jsonl").read_text().splitlines()]
 
 
 def drawn(seed: int) -> np.ndarray:

@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
-from data_sets import byg, manifest, row, save
+from cli_runs import byg
+from data_sets import manifest, row, save
 from PIL import Image, ImageFilter
 
 from byg_train.config import DataConfig

@@ -9,12 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from cli_runs import byg
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
-from byg_train.cli.app import app
 from byg_train.config import ConfigError, DataConfig
 from byg_train.data.items import load_items
 from byg_train.data.prompt_templates import parse_template, read_templates, shots
@@ -26,10 +26,6 @@ SMALL = (
     "data.resolution=16",
     "sample.steps=2",
 )
-
-
-def byg(*words: object) -> Result:
-    return CliRunner().invoke(app, [str(word) for word in words])
 
 
 @pytest.fixture

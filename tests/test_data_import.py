@@ -7,16 +7,13 @@ from io import BytesIO
 from pathlib import Path
 
 import pytest
+from cli_runs import byg
+from data_sets import rows
 from PIL import Image
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
-from byg_train.cli.app import app
 from byg_train.config import DataConfig
 from byg_train.data.items import load_items
-
-
-def byg(*words: object) -> Result:
-    return CliRunner().invoke(app, [str(word) for word in words])
 
 
 def save(path: Path, caption: str | None = None, colour: str = "teal") -> Path:
@@ -25,10 +22,6 @@ def save(path: Path, caption: str | None = None, colour: str = "teal") -> Path:
     if caption is not None:
         path.with_suffix(".txt").write_text(caption, encoding="utf-8")
     return path
-
-
-def rows(root: Path) -> list[dict]:
-    return [json.loads(line) for line in (root / "metadata.jsonl").read_text().splitlines()]
 
 
 def refused(result: Result, *words: str) -> None:

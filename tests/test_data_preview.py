@@ -11,21 +11,16 @@ from io import BytesIO
 from pathlib import Path
 
 import pytest
+from cli_runs import byg
 from PIL import Image
 from preview_set import NASTY, data_of, make_set, report, save
-from typer.testing import CliRunner, Result
 
-from byg_train.cli.app import app
 from byg_train.config import DataConfig
 from byg_train.data.check import check_loose
 from byg_train.data.excluded import HEAD, write_excluded
 from byg_train.data.media_kind import PICTURES
 from byg_train.data.preview.page import PAGE, page, pictures
 from byg_train.data.thumbnails import THUMB, thumbnail
-
-
-def byg(*words: object) -> Result:
-    return CliRunner().invoke(app, [str(word) for word in words])
 
 
 @pytest.fixture

@@ -7,7 +7,8 @@ import string
 from pathlib import Path
 
 import pytest
-from data_sets import TEXTS, byg, row, save
+from cli_runs import byg
+from data_sets import TEXTS, row, save
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

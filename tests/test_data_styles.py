@@ -9,10 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from cli_runs import byg
+from data_sets import rows
 from PIL import Image
-from typer.testing import CliRunner, Result
 
-from byg_train.cli.app import app
 from byg_train.config import DataConfig
 from byg_train.data.items import Dataset, load_items
 from byg_train.world.names import STYLE_PHRASE
@@ -33,20 +33,12 @@ instruction = "turn the {from_style} into an {style}"
 """
 
 
-def byg(*words: object) -> Result:
-    return CliRunner().invoke(app, [str(word) for word in words])
-
-
 def load(root: Path) -> Dataset:
     return load_items(DataConfig(path=root, holdout=2), multiple=8)
 
 
 def uses(data: Dataset) -> Counter[tuple]:
     return Counter((i.path, i.texts, i.edit_type, i.split) for i in (*data.train, *data.test))
-
-
-def rows(root: Path) -> list[dict]:
-    return [json.loads(line) for line in (root / "metadata.jsonl").read_text().splitlines()]
 
 
 @pytest.fixture

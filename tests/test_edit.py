@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from edits import edit_picture
+from flux_edits import TEXT, info
 from PIL import Image
 from typer.testing import CliRunner, Result
 
@@ -26,49 +27,9 @@ from byg_train.models.lora import LoraBank
 from byg_train.models.lora_file import LoraInfo, read_lora, write_lora
 from byg_train.models.sampler import Sampling
 
-TEXT = "paint the thing blue"
 # Each changes an edit.
 OVERRIDES = {"steps": 5, "guidance": 4.0, "sampler": "unipc", "shift": 9.0, "cfg": 3.0}
 OVERRIDES |= {"resolution": 32}
-
-
-def info(base: Path, **changes: object) -> LoraInfo:
-    values = {
-        "base": str(base),
-        "family": "flux",
-        "reference_mode": "index",
-        "text_len": 24,
-        "instructions": [TEXT],
-        "reverse_instructions": ["paint the thing red"],
-        "resolution": 16,
-        "guidance_train": 1.0,
-        "guidance_prior": 1.0,
-        "guidance_sample": 1.5,
-        "sample_steps": 3,
-        "sample_shift": 2.0,
-        "rank": 2,
-        "steps": 5,
-        "weights": "edit",
-        "dataset": "abc",
-        "multiple": 8,
-    }
-    return LoraInfo(**{**values, **changes})
-
-
-@pytest.fixture(scope="session")
-def lora(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A LoRA with random A and B: it changes pictures a lot."""
-    backbone = load_backbone(ModelConfig(path=str(tiny_base), text_len=24), "cpu")
-    bank = LoraBank(backbone.experts, LoraSettings(rank=2), None, 0)
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for weight in bank.named_parameters().values():
-            weight.copy_(torch.randn(weight.shape, generator=generator) * 0.4)
-    path = tmp_path_factory.mktemp("lora") / "blue.safetensors"
-    tensors = bank.tensors("transformer", "edit")
-    metadata = info(tiny_base).to_metadata()
-    write_lora(path, tensors, scale=bank.scale, family="flux", metadata=metadata)
-    return path
 
 
 def picture(size: tuple[int, int], mode: str = "RGB", seed: int = 0) -> Image.Image:
@@ -84,12 +45,12 @@ def same(a: Image.Image, b: Image.Image) -> bool:
     return a.size == b.size and np.array_equal(np.asarray(a), np.asarray(b))
 
 
-def test_an_edit_is_the_sampler_of_the_metadata(lora: Path, tiny_base: Path) -> None:
+def test_an_edit_is_the_sampler_of_the_metadata(flux_lora: Path, tiny_base: Path) -> None:
     """Against the same steps by hand: fit, encode, Euler over the shifted grid, decode, undo."""
     image = picture((21, 13))
     backbone = load_backbone(ModelConfig(path=str(tiny_base), text_len=24), "cpu")
     bank = LoraBank(backbone.experts, LoraSettings(rank=2), None, 0)
-    bank.load_tensors("transformer", read_lora(lora).tensors)
+    bank.load_tensors("transformer", read_lora(flux_lora).tensors)
     fit = Fit.of(21, 13, 16, 8)
     pixels = torch.from_numpy(np.asarray(image) / np.float32(127.5) - 1)
     x = backbone.encode_pixels(fit.apply(pixels.permute(2, 0, 1)[None, :, None]))
@@ -100,26 +61,26 @@ def test_an_edit_is_the_sampler_of_the_metadata(lora: Path, tiny_base: Path) -> 
             lambda y, t: backbone.velocity(y, t, text, x, guidance=1.5), eps, time_grid(3, 2.0)
         )
         wanted = to_picture(fit.undo(backbone.decode_latents(y_0).clamp(-1, 1))[0])
-    (found,) = edited(lora, image, seeds=[4])
+    (found,) = edited(flux_lora, image, seeds=[4])
     assert found.size == (21, 13)
     assert np.abs(np.asarray(found, int) - np.asarray(wanted, int)).max() <= 1
 
 
 @pytest.mark.parametrize("size", [(16, 16), (64, 40), (37, 113), (5, 9), (90, 7)])
-def test_the_size_is_the_sources(lora: Path, size: tuple[int, int]) -> None:
-    (result,) = edited(lora, picture(size))
+def test_the_size_is_the_sources(flux_lora: Path, size: tuple[int, int]) -> None:
+    (result,) = edited(flux_lora, picture(size))
     assert (result.size, result.mode) == (size, "RGB")
 
 
-def test_seeds_strength_steps_and_guidance_matter_and_repeat(lora: Path) -> None:
+def test_seeds_strength_steps_and_guidance_matter_and_repeat(flux_lora: Path) -> None:
     image = picture((16, 16))
-    two = edited(lora, image, seeds=[3, 8])
+    two = edited(flux_lora, image, seeds=[3, 8])
     assert not same(*two)
-    assert same(two[1], edited(lora, image, seeds=[8])[0])
+    assert same(two[1], edited(flux_lora, image, seeds=[8])[0])
     others = [{"strength": 0.5}]
     others += [{"overrides": SamplingOverrides(**{k: v})} for k, v in OVERRIDES.items()]
     for change in others:
-        assert not same(two[1], edited(lora, image, seeds=[8], **change)[0]), change
+        assert not same(two[1], edited(flux_lora, image, seeds=[8], **change)[0]), change
 
 
 def test_overrides_go_before_what_the_metadata_says(tiny_base: Path) -> None:
@@ -139,21 +100,21 @@ def test_overrides_go_before_what_the_metadata_says(tiny_base: Path) -> None:
     assert sampling(info(tiny_base)) == Sampling(3, 2.0, "euler", 1.0, None, "", 1.5)
 
 
-def test_strength_zero_is_the_base(lora: Path, tmp_path: Path) -> None:
+def test_strength_zero_is_the_base(flux_lora: Path, tmp_path: Path) -> None:
     """As a LoRA whose B is zero."""
-    file = read_lora(lora)
+    file = read_lora(flux_lora)
     zeros = {k: v * 0 if ".lora_B" in k else v for k, v in file.tensors.items()}
     none = tmp_path / "none.safetensors"
     write_lora(none, zeros, scale=1, family="flux", metadata=file.metadata)
     image = picture((16, 16))
-    assert same(edited(lora, image, strength=0.0)[0], edited(none, image)[0])
-    assert not same(edited(lora, image)[0], edited(none, image)[0])
+    assert same(edited(flux_lora, image, strength=0.0)[0], edited(none, image)[0])
+    assert not same(edited(flux_lora, image)[0], edited(none, image)[0])
 
 
-def test_alpha_and_colour_profile_come_back(lora: Path) -> None:
+def test_alpha_and_colour_profile_come_back(flux_lora: Path) -> None:
     image = picture((20, 12), "RGBA")
     image.info["icc_profile"] = b"a profile"
-    (result,) = edited(lora, image)
+    (result,) = edited(flux_lora, image)
     assert result.mode == "RGBA"
     assert same(result.getchannel("A"), image.getchannel("A"))
     assert result.info["icc_profile"] == b"a profile"
@@ -161,20 +122,20 @@ def test_alpha_and_colour_profile_come_back(lora: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", ["L", "CMYK"])
-def test_a_profile_of_other_colours_is_left_out(lora: Path, mode: str) -> None:
+def test_a_profile_of_other_colours_is_left_out(flux_lora: Path, mode: str) -> None:
     """The result is RGB: a grey or CMYK profile would be false."""
     image = picture((16, 16), mode)
     image.info["icc_profile"] = b"a profile"
-    (result,) = edited(lora, image)
+    (result,) = edited(flux_lora, image)
     assert result.mode == "RGB" and "icc_profile" not in result.info
 
 
-def test_results_come_as_they_are_finished(lora: Path) -> None:
+def test_results_come_as_they_are_finished(flux_lora: Path) -> None:
     """Each before the next one is begun: after 3 and 6 of 6 evaluations."""
     seen: list[int] = []
     came: list[tuple[int, Image.Image]] = []
     results = edited(
-        lora, picture((16, 16)), seeds=[0, 1],
+        flux_lora, picture((16, 16)), seeds=[0, 1],
         on_progress=lambda done, of: seen.append(done),
         on_result=lambda result: came.append((len(seen), result)),
     )  # fmt: skip
@@ -182,19 +143,19 @@ def test_results_come_as_they_are_finished(lora: Path) -> None:
     assert all(a is b for (_, a), b in zip(came, results, strict=True))
 
 
-def test_a_turned_photo_is_edited_upright(lora: Path, tmp_path: Path) -> None:
+def test_a_turned_photo_is_edited_upright(flux_lora: Path, tmp_path: Path) -> None:
     image, exif = picture((24, 10)), Image.Exif()
     exif[274] = 6  # a quarter turn
     image.save(tmp_path / "turned.png", exif=exif)
     with Image.open(tmp_path / "turned.png") as turned:
-        (result,) = edited(lora, turned)
+        (result,) = edited(flux_lora, turned)
     assert result.size == (10, 24)
-    assert same(result, edited(lora, image.transpose(Image.Transpose.ROTATE_270))[0])
+    assert same(result, edited(flux_lora, image.transpose(Image.Transpose.ROTATE_270))[0])
 
 
-def test_progress_counts_every_evaluation(lora: Path) -> None:
+def test_progress_counts_every_evaluation(flux_lora: Path) -> None:
     seen: list[tuple[int, int]] = []
-    edited(lora, picture((16, 16)), seeds=[0, 1], on_progress=lambda *p: seen.append(p))
+    edited(flux_lora, picture((16, 16)), seeds=[0, 1], on_progress=lambda *p: seen.append(p))
     assert seen == [(i + 1, 6) for i in range(6)]
 
 
@@ -215,23 +176,23 @@ def photo(tmp_path: Path) -> Path:
     return path
 
 
-def test_one_picture(lora: Path, photo: Path, tmp_path: Path) -> None:
+def test_one_picture(flux_lora: Path, photo: Path, tmp_path: Path) -> None:
     output = tmp_path / "out" / "result.png"
-    result = byg(lora, photo, output, "--seed", 7, "--device", "cpu")
+    result = byg(flux_lora, photo, output, "--seed", 7, "--device", "cpu")
     assert result.exit_code == 0, result.output
     with Image.open(photo) as source, Image.open(output) as found:
-        assert same(found, edited(lora, source, seeds=[7])[0])
+        assert same(found, edited(flux_lora, source, seeds=[7])[0])
     assert [p.name for p in output.parent.iterdir()] == ["result.png"]
 
 
-def test_several_seeds_and_a_grid(lora: Path, photo: Path, tmp_path: Path) -> None:
+def test_several_seeds_and_a_grid(flux_lora: Path, photo: Path, tmp_path: Path) -> None:
     output = tmp_path / "out" / "result.png"
-    result = byg(lora, photo, output, "--n", 3, "--seed", 5, "--device", "cpu")
+    result = byg(flux_lora, photo, output, "--n", 3, "--seed", 5, "--device", "cpu")
     assert result.exit_code == 0, result.output
     names = {"result.png", "result_1.png", "result_2.png", "result_3.png"}
     assert {p.name for p in output.parent.iterdir()} == names
     with Image.open(photo) as source, Image.open(tmp_path / "out" / "result_2.png") as second:
-        assert same(second, edited(lora, source, seeds=[6])[0])
+        assert same(second, edited(flux_lora, source, seeds=[6])[0])
     with Image.open(output) as grid:
         assert grid.width > 4 * 192  # the source and three results
 
@@ -266,7 +227,7 @@ def test_several_seeds_and_a_grid(lora: Path, photo: Path, tmp_path: Path) -> No
 def test_mistakes_are_found_before_a_model_is_loaded(
     more: list[str],
     words: list[str],
-    lora: Path,
+    flux_lora: Path,
     photo: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -280,7 +241,7 @@ def test_mistakes_are_found_before_a_model_is_loaded(
     picture((8, 8), "RGBA").save(tmp_path / "clear.png")
     (tmp_path / "clip.mp4").write_bytes(b"a clip")
     before = {p: p.read_bytes() for p in tmp_path.iterdir()}
-    result = byg(lora, photo, tmp_path / "out.png", *more)
+    result = byg(flux_lora, photo, tmp_path / "out.png", *more)
     assert result.exit_code == 2, result.output
     for word in words:
         assert word in result.stderr
@@ -288,7 +249,7 @@ def test_mistakes_are_found_before_a_model_is_loaded(
 
 
 def test_a_single_file_base_comes_with_its_components(
-    tiny_base: Path, lora: Path, tmp_path: Path
+    tiny_base: Path, flux_lora: Path, tmp_path: Path
 ) -> None:
     """From the metadata, or from --components; a revision belongs to the recorded names alone."""
     single = tmp_path / "flux.safetensors"
@@ -296,7 +257,7 @@ def test_a_single_file_base_comes_with_its_components(
     parts, other = str(tiny_base), str(tmp_path)
     metadata = info(single, components=parts, revision="abc").to_metadata()
     file = tmp_path / "l.safetensors"
-    write_lora(file, read_lora(lora).tensors, scale=1, family="flux", metadata=metadata)
+    write_lora(file, read_lora(flux_lora).tensors, scale=1, family="flux", metadata=metadata)
     model = open_lora(file, None).base
     assert (model.path, model.components, model.revision) == (str(single), parts, "abc")
     model = open_lora(file, str(tiny_base), other).base
@@ -306,7 +267,7 @@ def test_a_single_file_base_comes_with_its_components(
 
 
 def test_an_interrupted_edit_keeps_what_is_finished(
-    lora: Path, photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    flux_lora: Path, photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A full GPU at the second seed: one sentence, exit code 1, and the first result is there."""
     real, calls = Editor.sample, []
@@ -318,22 +279,24 @@ def test_an_interrupted_edit_keeps_what_is_finished(
         return real(*args, **options)
 
     monkeypatch.setattr(Editor, "sample", full)
-    result = byg(lora, photo, tmp_path / "out" / "r.png", "--n", 3, "--device", "cpu")
+    result = byg(flux_lora, photo, tmp_path / "out" / "r.png", "--n", 3, "--device", "cpu")
     assert result.exit_code == 1, result.output
     assert "memory is full" in result.stderr and "--device cpu" in result.stderr
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["r_1.png"]
 
 
-def test_a_lora_of_another_family_of_tools(tiny_base: Path, tmp_path: Path, lora: Path) -> None:
+def test_a_lora_of_another_family_of_tools(
+    tiny_base: Path, tmp_path: Path, flux_lora: Path
+) -> None:
     foreign = tmp_path / "foreign.safetensors"
-    write_lora(foreign, read_lora(lora).tensors, scale=1, family="flux", metadata={})
+    write_lora(foreign, read_lora(flux_lora).tensors, scale=1, family="flux", metadata={})
     with pytest.raises(ConfigError, match=r"foreign.*not a ByG LoRA"):
         open_lora(foreign, None)
 
 
-def test_a_lora_with_a_layer_too_many(tiny_base: Path, lora: Path, tmp_path: Path) -> None:
+def test_a_lora_with_a_layer_too_many(tiny_base: Path, flux_lora: Path, tmp_path: Path) -> None:
     """What only the loaded model can tell."""
-    file = read_lora(lora)
+    file = read_lora(flux_lora)
     name = "transformer_blocks.7.attn.to_v.lora_{}.weight"
     extra = {name.format("A"): torch.zeros(2, 32), name.format("B"): torch.zeros(32, 2)}
     path = tmp_path / "deep.safetensors"

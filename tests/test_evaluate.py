@@ -13,7 +13,6 @@ import pytest
 from edit_folders import NAMES, evaluate, make_tasks, picture, score
 from PIL import Image
 from safetensors.numpy import save_file
-from test_metrics_networks import clip_folder, dino_folder  # noqa: F401
 
 from byg_train.cli.evaluate_score import _labels
 from byg_train.config import ConfigError
@@ -28,7 +27,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def test_one_table_of_means_errors_and_missing_values(
-    root: Path, clip_folder: Path, dino_folder: Path  # noqa: F811
+    root: Path, clip_folder: Path, dino_folder: Path
 ) -> None:  # fmt: skip
     networks = ("--clip", clip_folder, "--dino", dino_folder)
     done, told = score(root, "--truths", root / "truths", *networks)
@@ -67,7 +66,7 @@ def test_one_table_of_means_errors_and_missing_values(
     assert lacking["group"] == "add" and lacking["psnr"] is None
 
 
-def test_a_copy_is_told_from_an_edit(root: Path, dino_folder: Path) -> None:  # noqa: F811
+def test_a_copy_is_told_from_an_edit(root: Path, dino_folder: Path) -> None:
     shutil.copytree(root / "tasks", root / "copy")
     (root / "copy/metadata.jsonl").unlink()
     done = evaluate("score", root / "copy", "--sources", root / "tasks", "--metrics",
@@ -84,7 +83,7 @@ def test_a_copy_is_told_from_an_edit(root: Path, dino_folder: Path) -> None:  # 
     assert told["recall@1"]["mean"] == 1
 
 
-def test_clips(tmp_path: Path, dino_folder: Path) -> None:  # noqa: F811
+def test_clips(tmp_path: Path, dino_folder: Path) -> None:
     rng = np.random.default_rng(0)
     still = [rng.integers(0, 255, (32, 48, 3), np.uint8)] * 5
     moving = [np.roll(still[0], 4 * i, 1) for i in range(5)]
@@ -125,7 +124,7 @@ def test_a_network_that_cannot_be_had_is_explained(root: Path) -> None:
     assert "--dino" in done.stderr and "--metrics" in done.stderr
 
 
-def test_files_that_are_no_weights_are_explained(root: Path, clip_folder: Path) -> None:  # noqa: F811
+def test_files_that_are_no_weights_are_explained(root: Path, clip_folder: Path) -> None:
     (root / "empty").write_bytes(b"")
     save_file({"other": np.zeros(3, np.float32)}, root / "other")
     save_file({"weight": np.zeros((1, 7), np.float32), "bias": np.zeros(1, np.float32)}, root / "7")
@@ -159,7 +158,7 @@ def test_files_that_are_no_weights_are_explained(root: Path, clip_folder: Path) 
     ],
 )
 def test_wrong_options(
-    root: Path, dino_folder: Path, arguments: list[str], message: str  # noqa: F811
+    root: Path, dino_folder: Path, arguments: list[str], message: str
 ) -> None:  # fmt: skip
     if "--judge" in arguments or "--motion" in arguments:
         arguments = ["--metrics", "viescore" if "--judge" in arguments else "dino",

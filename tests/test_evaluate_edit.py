@@ -12,10 +12,8 @@ import numpy as np
 import pytest
 from chat_server import ChatServer
 from edit_folders import evaluate, make_tasks, marks
+from gedit import gedit_folder
 from PIL import Image
-from test_edit import lora  # noqa: F401
-from test_edit_clip import clip  # noqa: F401
-from test_edit_clip import lora as wan_lora  # noqa: F401
 from typer.testing import Result
 
 from byg_train.config import load_preset
@@ -31,7 +29,7 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def edit(root: Path, lora: Path, *arguments: object) -> Result:  # noqa: F811
+def edit(root: Path, lora: Path, *arguments: object) -> Result:
     return bare(root, "--lora", lora, *arguments)
 
 
@@ -47,8 +45,8 @@ def images(folder: Path) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize("method", ["lora", "flowedit", "text-to-image", "copy"])
-def test_every_task_is_edited_at_its_size(root: Path, lora: Path, method: str) -> None:  # noqa: F811
-    done = edit(root, lora, "--method", method)
+def test_every_task_is_edited_at_its_size(root: Path, flux_lora: Path, method: str) -> None:
+    done = edit(root, flux_lora, "--method", method)
     assert done.exit_code == 0, done.output
     assert "3 results in" in done.output and "3 of them new" in done.output
     found, sources = images(root / "out"), images(root / "tasks")
@@ -105,25 +103,25 @@ def test_what_cannot_do_without_a_lora(root: Path, arguments: list[str], message
     assert not (root / "out").exists()
 
 
-def test_text_to_image_asks_for_no_other_text(root: Path, lora: Path) -> None:  # noqa: F811
+def test_text_to_image_asks_for_no_other_text(root: Path, flux_lora: Path) -> None:
     manifest = root / "tasks/metadata.jsonl"
     rows = [json.loads(line) for line in manifest.read_text().splitlines()]
     for row in rows:
         del row["src_caption"]
     manifest.write_text("\n".join(map(json.dumps, rows)))
-    done = edit(root, lora, "--method", "text-to-image", "--steps", 1)
+    done = edit(root, flux_lora, "--method", "text-to-image", "--steps", 1)
     assert done.exit_code == 0, done.output
     del rows[1]["tgt_caption"]
     manifest.write_text("\n".join(map(json.dumps, rows)))
-    done = edit(root, lora, "--method", "text-to-image", "--steps", 1)
+    done = edit(root, flux_lora, "--method", "text-to-image", "--steps", 1)
     assert "b has none: write tgt_caption into" in done.stderr
 
 
-def test_flowedit_takes_as_many_steps_as_it_is_told(root: Path, lora: Path) -> None:  # noqa: F811
+def test_flowedit_takes_as_many_steps_as_it_is_told(root: Path, flux_lora: Path) -> None:
     manifest, found = root / "tasks/metadata.jsonl", []
     manifest.write_text(manifest.read_text().splitlines()[0])
     for steps in (2, 4):
-        done = edit(root, lora, "--method", "flowedit", "--steps", steps)
+        done = edit(root, flux_lora, "--method", "flowedit", "--steps", steps)
         assert done.exit_code == 0, done.output
         found.append(images(root / "out")["a.png"])
         shutil.rmtree(root / "out")
@@ -134,27 +132,27 @@ def test_flowedit_takes_as_many_steps_as_it_is_told(root: Path, lora: Path) -> N
 
 
 def test_the_instruction_matters_and_editing_goes_on_where_it_was(
-    root: Path, lora: Path  # noqa: F811
+    root: Path, flux_lora: Path
 ) -> None:  # fmt: skip
-    edit(root, lora)
+    edit(root, flux_lora)
     first = images(root / "out")
     kept = (root / "out/b.png").stat().st_mtime_ns
     (root / "out/a.png").unlink()
-    done = edit(root, lora)
+    done = edit(root, flux_lora)
     assert "1 of them new" in done.output
     assert (root / "out/b.png").stat().st_mtime_ns == kept
     assert all(np.array_equal(a, b) for a, b in zip(first.values(), images(root / "out").values(),
                                                     strict=True))  # fmt: skip
     shutil.rmtree(root / "out")
-    edit(root, lora, "--instruction", "something else")
+    edit(root, flux_lora, "--instruction", "something else")
     other = images(root / "out")
     assert not np.array_equal(other["a.png"], first["a.png"])
 
 
 def test_a_folder_is_not_filled_up_with_results_of_another_kind(
-    root: Path, lora: Path, tmp_path: Path  # noqa: F811
+    root: Path, flux_lora: Path, tmp_path: Path
 ) -> None:  # fmt: skip
-    assert edit(root, lora, "--method", "text-to-image").exit_code == 0
+    assert edit(root, flux_lora, "--method", "text-to-image").exit_code == 0
     told = json.loads((root / "out/edits.json").read_text())
     assert (told["made"]["method"], told["made"]["seed"]) == ("text-to-image", 0)
     assert told["asked"]["sub/c"] == ["a blue thing on the grass"]
@@ -165,16 +163,16 @@ def test_a_folder_is_not_filled_up_with_results_of_another_kind(
         (["--method", "flowedit"], "made otherwise (method: text-to-image there, flowedit now)"),
         (["--method", "copy"], "made otherwise (method: text-to-image there, copy now)"),
     ):
-        done = edit(root, lora, *arguments)
+        done = edit(root, flux_lora, *arguments)
         assert done.exit_code == 2 and message in done.stderr, done.stderr
     manifest = root / "tasks/metadata.jsonl"
     manifest.write_text(manifest.read_text().replace("blue", "green"))
-    done = edit(root, lora, "--method", "text-to-image")
+    done = edit(root, flux_lora, "--method", "text-to-image")
     assert "(b: ['a blue thing on the grass'] there, ['a green thing" in done.stderr
     assert images(root / "out").keys() == kept.keys()
     for path in (root / "out").rglob("*.png"):
         path.unlink()
-    assert edit(root, lora, "--method", "text-to-image", "--seed", 1).exit_code == 0
+    assert edit(root, flux_lora, "--method", "text-to-image", "--seed", 1).exit_code == 0
 
 
 @pytest.mark.parametrize(
@@ -186,7 +184,7 @@ def test_a_folder_is_not_filled_up_with_results_of_another_kind(
     ],
 )
 def test_wrong_tasks(
-    root: Path, lora: Path, change: str | None, arguments: list[str], message: str  # noqa: F811
+    root: Path, flux_lora: Path, change: str | None, arguments: list[str], message: str
 ) -> None:  # fmt: skip
     manifest = root / "tasks/metadata.jsonl"
     rows = [json.loads(line) for line in manifest.read_text().splitlines()]
@@ -198,17 +196,17 @@ def test_wrong_tasks(
         )
         rows.append({"file_name": "d.mp4", "instruction": "x"})
     manifest.write_text("\n".join(map(json.dumps, rows)))
-    done = edit(root, lora, *arguments)
+    done = edit(root, flux_lora, *arguments)
     assert done.exit_code == 2 and message in done.stderr
     assert not (root / "out").exists()
 
 
 @pytest.mark.parametrize("method", ["lora", "text-to-image", "flowedit"])
 def test_clips_keep_their_size_and_length(
-    tmp_path: Path, clip: Path, wan_lora: Path, method: str  # noqa: F811
+    tmp_path: Path, short_clip: Path, wan_lora: Path, method: str
 ) -> None:  # fmt: skip
     (tmp_path / "tasks").mkdir()
-    shutil.copyfile(clip, tmp_path / "tasks/clip.mp4")
+    shutil.copyfile(short_clip, tmp_path / "tasks/clip.mp4")
     row = {"file_name": "clip.mp4", "instruction": "Turn the video to cartoon style"}
     row |= {"src_caption": "a photo of a thing", "tgt_caption": "a cartoon of a thing"}
     (tmp_path / "tasks/metadata.jsonl").write_text(json.dumps(row))
@@ -217,20 +215,20 @@ def test_clips_keep_their_size_and_length(
         assert done.exit_code == 2 and "flowedit is for FLUX" in done.stderr
         return
     assert done.exit_code == 0, done.output
-    source, result = read_media(clip), read_media(tmp_path / "out/clip.mp4")
+    source, result = read_media(short_clip), read_media(tmp_path / "out/clip.mp4")
     assert result.frames.shape == source.frames.shape and result.fps == pytest.approx(source.fps)
     assert np.abs(result.frames.astype(float) - source.frames).mean() > 5
 
 
-def test_from_the_published_data_to_table_3(root: Path, lora: Path) -> None:  # noqa: F811
+def test_from_the_published_data_to_table_3(root: Path, flux_lora: Path) -> None:
     """fetch, edit, score: GEdit-Bench's layout from a local copy, every step resumable."""
-    from test_published import gedit_folder
-
     source = gedit_folder(root / "gedit")
     tasks, results = root / "gedit-tasks", root / "byg"
     steps: list[Callable[[], Result]] = [
         lambda: evaluate("fetch", "gedit", tasks, "--from", source),
-        lambda: evaluate("edit", results, "--sources", tasks, "--lora", lora, "--device", "cpu"),
+        lambda: evaluate(
+            "edit", results, "--sources", tasks, "--lora", flux_lora, "--device", "cpu"
+        ),
     ]
     for step in steps:
         done = step()

@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 
 import pytest
-from test_metrics import TABLE_3
+from paper_tables import TABLE_3
 
 from byg_train.cli.evaluate_tables import tables
 from byg_train.evaluate.scoring import Scores

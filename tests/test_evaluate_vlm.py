@@ -7,7 +7,6 @@ import shutil
 from pathlib import Path
 
 from edit_folders import NAMES, evaluate, make_tasks
-from test_caption_local import vlm  # noqa: F401
 from transformers import AutoTokenizer, GenerationConfig
 
 ANSWER = "[8,6]"
@@ -25,7 +24,7 @@ def made_to_say(model: Path, answer: str) -> None:
     ).save_pretrained(model)
 
 
-def test_a_model_in_this_process_judges(vlm: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_a_model_in_this_process_judges(vlm: Path, tmp_path: Path) -> None:
     make_tasks(tmp_path)
     model = shutil.copytree(vlm, tmp_path / "vlm")
     made_to_say(model, ANSWER)

@@ -16,13 +16,12 @@ import pytest
 import tiny_wan
 import torch
 from comfy_server import Server
+from exports import export
 from families import change_embedded
 from PIL import Image
 from safetensors.torch import save_file
-from test_edit_clip import INFO, NEGATIVE, TEXT, write_pair
-from typer.testing import CliRunner, Result
+from wan_edits import INFO, NEGATIVE, TEXT, write_pair
 
-from byg_train.cli.app import app
 from byg_train.config import build_config
 from byg_train.editing.opening import open_lora
 from byg_train.export import run as export_module
@@ -82,10 +81,6 @@ def run(tmp_path: Path) -> Path:
         Image.new("RGB", (8, 8), (step, 0, 0)).save(folder / "samples" / f"step-{step:06d}.png")
         films.write(folder / "samples" / f"step-{step:06d}.mp4", films.drawn(step))
     return folder
-
-
-def export(run: Path, *more: object) -> Result:
-    return CliRunner().invoke(app, ["export", str(run), *(str(word) for word in more)])
 
 
 def length(film: Path) -> int:

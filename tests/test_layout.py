@@ -244,6 +244,22 @@ def test_the_host_guard_hides_no_other_error(monkeypatch: pytest.MonkeyPatch) ->
     assert [ast.unparse(h.type) for h in guard.handlers] == ["ModuleNotFoundError"]
 
 
+# ---------------------------------------------------------------- the tests
+
+TESTS = sorted((ROOT / "tests").glob("*.py"))
+
+
+@pytest.mark.parametrize("path", TESTS, ids=lambda p: p.name)
+def test_no_test_imports_another_test(path: Path) -> None:
+    """What they share is a fixture of conftest.py, or lies in a module that holds no test."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+        names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        for name in names:
+            found = [part for part in name.split(".") if part.startswith("test_")]
+            assert not found, f"{path.name}:{node.lineno} imports {name}"
+
+
 # ---------------------------------------------------------------- packaging
 
 

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+from paper_tables import TABLE_3
 
 from byg_train.evaluate.aesthetic import Head, aesthetic, read_head
 from byg_train.evaluate.clip_direction import clip_direction
@@ -58,21 +59,6 @@ def test_a_summary_of_too_little_says_so() -> None:
 def test_the_dynamic_degrees_of_table_1(dynamic: int, mean: float, sem: float) -> None:
     found = summarise([1.0] * dynamic + [0.0] * (119 - dynamic))
     assert (round(found.mean, 3), round(found.sem, 3)) == (mean, sem)
-
-
-TABLE_3 = {  # Ours, Kontext, FlowEdit
-    "background_change": (6.69, 6.93, 2.17),
-    "color_alter": (7.55, 7.47, 3.54),
-    "material_alter": (5.54, 5.50, 1.77),
-    "motion_change": (6.88, 4.53, 5.24),
-    "ps_human": (6.59, 3.94, 5.40),
-    "style_change": (6.95, 5.90, 2.86),
-    "subject-add": (7.36, 6.88, 3.99),
-    "subject-remove": (1.91, 6.94, 2.43),
-    "subject-replace": (5.74, 6.17, 4.06),
-    "text_change": (2.10, 5.44, 2.84),
-    "tone_transfer": (5.98, 6.10, 5.20),
-}
 
 
 @pytest.mark.parametrize(("column", "mean"), [(0, 5.75), (1, 5.98), (2, 3.59)])

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
-from transformers import AutoTokenizer, CLIPConfig, CLIPModel, ViTConfig, ViTModel
+from transformers import AutoTokenizer, CLIPModel, ViTModel
 
 from byg_train.evaluate import lpips as lpips_module
 from byg_train.evaluate.clip_direction import clip_direction
@@ -35,35 +35,6 @@ def frames(n: int = 3, height: int = 40, width: int = 64, seed: int = 0) -> np.n
     """Smooth random pictures (n, height, width, 3)."""
     coarse = np.random.default_rng(seed).integers(0, 256, (n, 5, 8, 3), np.uint8)
     return np.stack([np.array(Image.fromarray(f).resize((width, height), 3)) for f in coarse])
-
-
-@pytest.fixture(scope="module")
-def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("clip")
-    tokenizer = AutoTokenizer.from_pretrained(WORLD / "tokenizer")
-    torch.manual_seed(0)
-    small = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2}
-    small |= {"num_attention_heads": 2, "initializer_range": 0.5}
-    text = {**small, "vocab_size": len(tokenizer), "max_position_embeddings": 16}
-    text |= {"eos_token_id": tokenizer.eos_token_id, "bos_token_id": tokenizer.bos_token_id}
-    vision = {**small, "image_size": 32, "patch_size": 8}
-    CLIPModel(
-        CLIPConfig(text_config=text, vision_config=vision, projection_dim=12)
-    ).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def dino_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("dino")
-    torch.manual_seed(0)
-    config = ViTConfig(
-        hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
-        image_size=64, patch_size=16, initializer_range=0.5,
-    )  # fmt: skip
-    ViTModel(config, add_pooling_layer=False).save_pretrained(folder)
-    return folder
 
 
 def test_clip_sees_and_reads_as_transformers_does(clip_folder: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from dataclasses import replace
 from functools import partial
@@ -13,10 +12,10 @@ import films
 import graphs_tiny_wan
 import numpy as np
 import pytest
-import test_edit_clip
-import test_wan_lora
 import tiny_wan
 import torch
+import wan_edits
+import wan_loras
 from comfy_host import in_host
 from graphs import SEED
 from PIL import Image
@@ -31,29 +30,20 @@ EXAMPLE = clips.Clip("fox", "3d", "blue", "right")
 LONG = "a red fox runs over the snow in cartoon style turn video to photo-realistic a red fox"
 
 
-def folder_of(target: Path) -> Path:
-    """The random pair, its tokenizer set to the length of the trainer's texts."""
-    shutil.copytree(tiny_wan.base(), target)
-    file = target / "tokenizer" / "tokenizer_config.json"
-    said = json.loads(file.read_text()) | {"model_max_length": tiny_wan.TEXT_LEN}
-    file.write_text(json.dumps(said))
-    return target
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(folder_of(tmp_path_factory.mktemp("wan") / "base"))
+    return str(tiny_wan.folder_of(tmp_path_factory.mktemp("wan") / "base"))
 
 
 @pytest.fixture(scope="module")
 def trainer() -> tuple[WanBackbone, LoraBank]:
     """The trainer's side; its LoRAs lie in the host."""
-    backbone, bank = test_wan_lora.trained()
+    backbone, bank = wan_loras.trained()
     path = comfy_host.loras() / "tiny_pair.safetensors"
     for expert in backbone.experts:
-        info = replace(test_wan_lora.INFO, expert=expert)
+        info = replace(wan_loras.INFO, expert=expert)
         kind = {"metadata": info.to_metadata(), "dtype": torch.float32}
-        test_wan_lora.write(bank, expert, path, **kind)
+        wan_loras.write(bank, expert, path, **kind)
     return backbone, bank
 
 
@@ -113,16 +103,16 @@ def test_edit_draws_the_same_clip(trained: str, folder: str, tmp_path: Path) -> 
     for i, frame in enumerate(drawn):
         Image.fromarray(frame).save(clip / f"{i}.png")
     info = {"sampler": "euler", "sample_steps": 4, "sample_shift": 5.0}
-    lora = test_edit_clip.write_pair(tmp_path, **info)
+    lora = wan_edits.write_pair(tmp_path, **info)
     alone = trained != "both"
     for path in tmp_path.glob("*.safetensors"):
         shutil.copy(path, comfy_host.loras() / f"{trained}_{path.name}")
     if alone:
         lora = lora.with_name(f"toon_{trained}_noise.safetensors")
     model = open_lora(lora, None, single_expert=alone)
-    (wanted,) = test_edit_clip.edited(model, clip, seeds=[SEED])
+    (wanted,) = wan_edits.edited(model, clip, seeds=[SEED])
     frames = torch.from_numpy(drawn).float() / 255
-    texts = (test_edit_clip.TEXT, test_edit_clip.NEGATIVE)
+    texts = (wan_edits.TEXT, wan_edits.NEGATIVE)
     widgets = {"lora_low_name": "single expert"} if alone else {}
     graph = partial(graphs_tiny_wan.edited_clip, **widgets)
     name = f"{trained}_{lora.name}"

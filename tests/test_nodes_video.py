@@ -8,9 +8,9 @@ from pathlib import Path
 import comfy_host
 import graphs_wan
 import pytest
-import test_wan_lora
 import tiny_wan
 import torch
+import wan_loras
 from comfy_host import in_host
 from graphs import INFO
 from safetensors.torch import load_file, save_file
@@ -72,22 +72,22 @@ def test_the_source_stands_at_the_targets_positions(
 
 
 def test_both_experts_have_the_trainers_velocity(tmp_path: Path) -> None:
-    backbone, bank = test_wan_lora.trained()
+    backbone, bank = wan_loras.trained()
     files, times, wanted = [], [0.95, 0.6], []
     x, source, text = tiny_wan.latents(1), tiny_wan.latents(7), tiny_wan.text(2)
     for expert, t in zip(backbone.experts, times, strict=True):
-        info = replace(test_wan_lora.INFO, expert=expert)
+        info = replace(wan_loras.INFO, expert=expert)
         path = comfy_host.loras() / "parity.safetensors"
         kind = {"metadata": info.to_metadata(), "dtype": torch.float32}
-        test_wan_lora.write(bank, expert, path, **kind)
-        part = tiny_wan.base() / test_wan_lora.PARTS[expert] / test_wan_lora.WEIGHTS
+        wan_loras.write(bank, expert, path, **kind)
+        part = tiny_wan.base() / tiny_wan.PARTS[expert] / tiny_wan.WEIGHTS
         files.append(str(tmp_path / f"{expert}.safetensors"))
-        save_file(test_wan_lora.original(load_file(part)), files[-1])
+        save_file(tiny_wan.original(load_file(part)), files[-1])
         time = torch.full((len(x),), t)
         with torch.no_grad():
             wanted.append([backbone.velocity(x, time, text, z) for z in (source, None)])
     found = in_host(
-        graphs_wan.wan_pair, test_wan_lora.COMFY, files, "parity_high_noise.safetensors", x, source,
+        graphs_wan.wan_pair, wan_loras.COMFY, files, "parity_high_noise.safetensors", x, source,
         text["prompt_embeds"], times,
     )  # fmt: skip
     for ours, theirs in zip(wanted, found, strict=True):
@@ -97,20 +97,20 @@ def test_both_experts_have_the_trainers_velocity(tmp_path: Path) -> None:
 
 
 def test_the_5b_has_the_trainers_velocity(tmp_path: Path) -> None:
-    backbone, bank = test_wan_lora.trained("one")
-    info = replace(test_wan_lora.INFO, expert=None, boundary=None)
+    backbone, bank = wan_loras.trained("one")
+    info = replace(wan_loras.INFO, expert=None, boundary=None)
     path = comfy_host.loras() / "parity_5b.safetensors"
     kind = {"metadata": info.to_metadata(), "dtype": torch.float32}
-    test_wan_lora.write(bank, "transformer", path, **kind)
+    wan_loras.write(bank, "transformer", path, **kind)
     file = tmp_path / "5b.safetensors"
-    part = tiny_wan.base("one") / "transformer" / test_wan_lora.WEIGHTS
-    save_file(test_wan_lora.original(load_file(part)), file)
+    part = tiny_wan.base("one") / "transformer" / tiny_wan.WEIGHTS
+    save_file(tiny_wan.original(load_file(part)), file)
     x, source, text, t = tiny_wan.latents(1), tiny_wan.latents(7), tiny_wan.text(2), 0.6
     with torch.no_grad():
         time = torch.full((len(x),), t)
         wanted = [backbone.velocity(x, time, text, z) for z in (source, None)]
     ((ours, alone),) = in_host(
-        graphs_wan.wan_pair, test_wan_lora.COMFY, [str(file)], path.name, x, source,
+        graphs_wan.wan_pair, wan_loras.COMFY, [str(file)], path.name, x, source,
         text["prompt_embeds"], [t],
     )  # fmt: skip
     for found, v in zip((ours, alone), wanted, strict=True):

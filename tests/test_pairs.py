@@ -9,12 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from data_sets import rows as rows_of
 from PIL import Image
 from tiny_run import SMALL
+from tiny_run import settings as config
 from typer.testing import CliRunner
 
 from byg_train.cli.app import app
-from byg_train.config import TrainConfig, build_config, merged
+from byg_train.config import TrainConfig, merged
 from byg_train.data import DataError
 from byg_train.data.items import Dataset, load_items
 from byg_train.data.pairs import for_objective
@@ -45,15 +47,6 @@ def pairs(tmp_path: Path) -> Path:
 
 def write(folder: Path, rows: list[dict]) -> None:
     (folder / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
-
-
-def rows_of(folder: Path) -> list[dict]:
-    return [json.loads(line) for line in (folder / "metadata.jsonl").read_text().splitlines()]
-
-
-def config(base: Path, data: Path, over: dict) -> TrainConfig:
-    tables = merged(SMALL, {"model": {"path": str(base)}, "data": {"path": str(data)}})
-    return build_config(merged(tables, over))
 
 
 def loaded(config: TrainConfig) -> Dataset:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import browsers
 import pytest
-from preview_set import make_set, report
+from preview_set import make_set, report, serving
 
 from byg_train.data.excluded import read_excluded
 from byg_train.data.preview.page import inside, page
-from byg_train.data.preview.server import PreviewServer
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -30,12 +28,8 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def served(root: Path) -> Iterator[str]:
-    with PreviewServer(report(root)) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
+    with serving(root) as server:
         yield server.address
-        server.shutdown()
-        thread.join()
 
 
 def saved(tab: Page) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection
@@ -12,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from preview_set import data_of, make_set, report
+from preview_set import data_of, make_set, serving
 
 from byg_train.config import DataConfig
 from byg_train.data.excluded import read_excluded
@@ -27,12 +26,8 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def server(root: Path) -> Iterator[PreviewServer]:
-    with PreviewServer(report(root)) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
+    with serving(root) as server:
         yield server
-        server.shutdown()
-        thread.join()
 
 
 def ask(

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from gedit import gedit_folder, picture_bytes
 from PIL import Image
 from typer.testing import CliRunner, Result
 
@@ -21,37 +22,6 @@ from byg_train.evaluate import published
 from byg_train.evaluate.style_tasks import write_style_tasks
 from byg_train.evaluate.tasks import Task, read_tasks
 from byg_train.media.formats import MEDIA
-
-TASKS = ("background_change", "subject-add", "text_change")
-
-
-def picture_bytes(seed: int, kind: str = "png") -> bytes:
-    buffer = io.BytesIO()
-    pixels = np.random.default_rng(seed).integers(0, 255, (16, 24, 3), np.uint8)
-    Image.fromarray(pixels).save(buffer, kind)
-    return buffer.getvalue()
-
-
-def gedit_folder(root: Path) -> Path:
-    """Three tasks in two languages, in two files of the published layout."""
-    rows = []
-    for i, task in enumerate(TASKS):
-        for language in ("en", "cn"):
-            rows.append({
-                "task_type": task,
-                "key": f"key{i}",
-                "instruction": f"{language} {task}",
-                "instruction_language": language,
-                "input_image": {"bytes": picture_bytes(i, "jpeg" if i else "png"), "path": None},
-                "input_image_raw": {"bytes": picture_bytes(i + 9), "path": None},
-                "Intersection_exist": i != 2,
-            })  # fmt: skip
-    (root / "data").mkdir(parents=True)
-    for number in range(2):
-        table = pa.Table.from_pylist(rows[number * 3 : number * 3 + 3])
-        pq.write_table(table, root / "data" / f"train-0000{number}-of-00002.parquet")
-    return root
-
 
 EDITS = {
     "1082": {"id": "animal/1.jpg", "prompt": "Make it smooth.", "edit_type": "adjust"},

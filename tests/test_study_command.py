@@ -16,11 +16,10 @@ from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
+from cli_runs import byg
 from study_folders import items_of, make_folders
-from typer.testing import CliRunner
 
 from byg_train.cli import study as study_module
-from byg_train.cli.app import app
 from byg_train.media.writer import write_clip
 from byg_train.study.votes import VoteFile
 
@@ -31,10 +30,6 @@ ROOT = Path(__file__).parents[1]
 def root(tmp_path: Path) -> Path:
     make_folders(tmp_path)
     return tmp_path
-
-
-def byg(*words: object) -> Any:
-    return CliRunner().invoke(app, [str(word) for word in words])
 
 
 def refused(result: Any, *words: str) -> None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny_wan import HIGH, LOW, base, config, load, velocity
+from tiny_wan import HIGH, LOW, PARTS, WEIGHTS, base, config, load, original, velocity
 from torch import Tensor
 
 from byg_train.config import ConfigError, ModelConfig, build_config
@@ -18,33 +17,10 @@ from byg_train.models.backbone import load_backbone
 from byg_train.models.wan.backbone import WanBackbone
 from byg_train.models.wan.files import expert_files, pixel_multiple, resolve_base, token_counts
 
-WEIGHTS = "diffusion_pytorch_model.safetensors"
 NAMES = {
     "high": "wan2.2_t2v_high_noise_14B.safetensors",
     "low": "wan2.2_t2v_low_noise_14B.safetensors",
 }
-PARTS = {"high": "transformer", "low": "transformer_2"}
-
-
-def original(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """diffusers' names -> Wan's own."""
-    names = [
-        (r"attn1\.", "self_attn."), (r"attn2\.", "cross_attn."), (r"\.to_([qkv])\.", r".\1."),
-        (r"\.to_out\.0\.", ".o."), (r"\.norm2\.", ".norm3."), (r"ffn\.net\.0\.proj", "ffn.0"),
-        (r"ffn\.net\.2", "ffn.2"), (r"(blocks.*)scale_shift_table", r"\1modulation"),
-        (r"^scale_shift_table", "head.modulation"), (r"^proj_out", "head.head"),
-        (r"condition_embedder\.text_embedder\.linear_1", "text_embedding.0"),
-        (r"condition_embedder\.text_embedder\.linear_2", "text_embedding.2"),
-        (r"condition_embedder\.time_embedder\.linear_1", "time_embedding.0"),
-        (r"condition_embedder\.time_embedder\.linear_2", "time_embedding.2"),
-        (r"condition_embedder\.time_proj", "time_projection.1"),
-    ]  # fmt: skip
-    found = {}
-    for name, weight in weights.items():
-        for pattern, to in names:
-            name = re.sub(pattern, to, name)
-        found[name] = weight
-    return found
 
 
 def weights_of(expert: str) -> dict[str, Tensor]:

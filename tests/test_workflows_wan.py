@@ -8,9 +8,9 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-import test_wan_lora
+import wan_loras
 from comfy_server import Done, Prompt, Server, server
-from test_nodes_tiny_wan import folder_of
+from tiny_wan import folder_of
 
 from byg_train.world import clips
 from byg_train.world.judge import CLIPS, STRAY
@@ -37,18 +37,16 @@ WORDS = dict.fromkeys((WAN_KIT.instruction, *WAN_KIT.captions), TEXT) | {WAN_KIT
 def host(tmp_path_factory: pytest.TempPathFactory) -> Server:
     """The server, with a pair of random LoRAs and a clip."""
     found = server()
-    backbone, bank = test_wan_lora.trained()
-    info = replace(
-        test_wan_lora.INFO, resolution=56, sample_steps=6, text_len=8, frames=9, fps=16.0
-    )
+    backbone, bank = wan_loras.trained()
+    info = replace(wan_loras.INFO, resolution=56, sample_steps=6, text_len=8, frames=9, fps=16.0)
     for expert in backbone.experts:
         path = found.base / "models" / "loras" / "pair.safetensors"
         metadata = replace(info, expert=expert).to_metadata()
-        test_wan_lora.write(bank, expert, path, metadata=metadata)
-    bank = test_wan_lora.trained("one")[1]
+        wan_loras.write(bank, expert, path, metadata=metadata)
+    bank = wan_loras.trained("one")[1]
     alone = replace(info, expert=None, boundary=None, multiple=32, fps=24.0, resolution=64)
     path = found.base / "models" / "loras" / LORA_5B
-    test_wan_lora.write(bank, "transformer", path, metadata=alone.to_metadata())
+    wan_loras.write(bank, "transformer", path, metadata=alone.to_metadata())
     _write_clip(found.base / "input" / CLIP)
     return found
 

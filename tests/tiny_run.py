@@ -1,6 +1,13 @@
-"""Settings of a training on `conftest.tiny_base` that takes a second."""
+"""Settings to train the tiny FLUX of `tiny_base` with, and trainings of it."""
 
 from __future__ import annotations
+
+from pathlib import Path
+
+import runs
+
+from byg_train.config import TrainConfig, build_config, merged
+from byg_train.training.trainer import Trainer
 
 SMALL = {
     "model": {"dtype": "float32", "text_len": 24, "gradient_checkpointing": False},
@@ -20,3 +27,17 @@ SMALL = {
     },
     "sample": {"steps": 2, "shift": 1.0, "count": 2},
 }
+
+
+def settings(base: Path, data: Path, over: dict | None = None) -> TrainConfig:
+    tables = merged(SMALL, {"model": {"path": str(base)}, "data": {"path": str(data)}})
+    return build_config(merged(tables, over or {}))
+
+
+def trainer(config: TrainConfig, output: Path) -> Trainer:
+    return runs.trainer(config, output, 8)
+
+
+def run(config: TrainConfig, output: Path, resume: bool = False) -> Path:
+    """A whole training; its LoRA's file."""
+    return runs.run(config, output, 8, resume)[0]

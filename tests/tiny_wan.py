@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import re
+import shutil
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -30,6 +33,8 @@ FOLDER = TemporaryDirectory(prefix="tiny-wan-")  # removed when the tests end
 # All attention and MLP projections.
 TARGETS = [f"attn{i}.{p}" for i in (1, 2) for p in ("to_q", "to_k", "to_v", "to_out.0")]
 TARGETS += ["ffn.net.0.proj", "ffn.net.2"]
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+PARTS = {"high": "transformer", "low": "transformer_2"}
 SENTENCE = "a red fox runs over the snow in cartoon style turn video to photo-realistic"
 
 
@@ -146,3 +151,33 @@ def in_float64(backbone: WanBackbone, monkeypatch: pytest.MonkeyPatch) -> None:
     single = Tensor.float
     monkeypatch.setattr(Tensor, "float", lambda x: x if x.dtype == torch.float64 else single(x))
     backbone.experts.double()
+
+
+def original(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """diffusers' names -> Wan's own."""
+    names = [
+        (r"attn1\.", "self_attn."), (r"attn2\.", "cross_attn."), (r"\.to_([qkv])\.", r".\1."),
+        (r"\.to_out\.0\.", ".o."), (r"\.norm2\.", ".norm3."), (r"ffn\.net\.0\.proj", "ffn.0"),
+        (r"ffn\.net\.2", "ffn.2"), (r"(blocks.*)scale_shift_table", r"\1modulation"),
+        (r"^scale_shift_table", "head.modulation"), (r"^proj_out", "head.head"),
+        (r"condition_embedder\.text_embedder\.linear_1", "text_embedding.0"),
+        (r"condition_embedder\.text_embedder\.linear_2", "text_embedding.2"),
+        (r"condition_embedder\.time_embedder\.linear_1", "time_embedding.0"),
+        (r"condition_embedder\.time_embedder\.linear_2", "time_embedding.2"),
+        (r"condition_embedder\.time_proj", "time_projection.1"),
+    ]  # fmt: skip
+    found = {}
+    for name, weight in weights.items():
+        for pattern, to in names:
+            name = re.sub(pattern, to, name)
+        found[name] = weight
+    return found
+
+
+def folder_of(target: Path) -> Path:
+    """The random pair, its tokenizer set to the length of the trainer's texts."""
+    shutil.copytree(base(), target)
+    file = target / "tokenizer" / "tokenizer_config.json"
+    said = json.loads(file.read_text()) | {"model_max_length": TEXT_LEN}
+    file.write_text(json.dumps(said))
+    return target

@@ -1,4 +1,4 @@
-"""A folder of tiny clips, and settings to train the tiny Wans of tiny_wan.py on it."""
+"""A folder of tiny clips, settings to train the tiny Wans of tiny_wan.py on it, and trainings."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
+import runs
+import torch
 from tiny_wan import FRAMES, HEIGHT, TEXT_LEN, WIDTH, base
 
 from byg_train.config import TrainConfig, build_config, merged
 from byg_train.media.writer import write_clip
+from byg_train.training.trainer import Trainer
 
 FPS = 8
 SMALL = {
@@ -31,6 +34,7 @@ SMALL = {
     },
     "sample": {"steps": 2, "shift": 12.0, "count": 1},
 }  # fmt: skip
+NO_WARMUP = {"warmup": {"min_steps": 0, "max_steps": 0}}
 
 
 def write_clips(folder: Path, number: int = 5) -> Path:
@@ -56,3 +60,19 @@ def settings(data: Path, over: dict | None = None, kind: str = "pair") -> TrainC
     """A run of a "pair" of experts, or of "one" network."""
     where = {"model": {"path": str(base(kind))}, "data": {"path": str(data)}}
     return build_config(merged(merged(SMALL, where), over or {}))
+
+
+def trainer(config: TrainConfig, output: Path) -> Trainer:
+    return runs.trainer(config, output, 16)
+
+
+def run(config: TrainConfig, output: Path, resume: bool = False) -> list[Path]:
+    return runs.run(config, output, 16, resume)
+
+
+def randomise(t: Trainer, seed: int = 5) -> None:
+    """Random A and B, the same in both roles, of the networks' own type."""
+    g = torch.Generator().manual_seed(seed)
+    for p in t.bank.named_parameters().values():
+        p.data = 0.2 * torch.randn(p.shape, generator=g, dtype=torch.float64).to(p.dtype)
+    t.bank.copy_to_ema()
