@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
+from byg_train.machine import usable_cpus
+
 if TYPE_CHECKING:
     from _pytest.mark.structures import ParameterSet
 
@@ -40,9 +42,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def share_cores() -> None:
-    """Before torch is loaded: as many threads as there are cores for one of several processes."""
+    """Before torch is loaded: as many threads as there are CPUs for one of several processes."""
     if processes := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 0)):
-        threads = max(1, (os.cpu_count() or 1) // processes)
+        threads = max(1, usable_cpus() // processes)
         os.environ.setdefault("OMP_NUM_THREADS", str(threads))
 
 
