@@ -13,11 +13,11 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from byg_train.cli.app import app
-from byg_train.cli.settings import Flags, settings
-from byg_train.cli.subprocesses import Children
+from byg_train.config import merge_settings
 from byg_train.world import ablation
 from byg_train.world.ablation_plot import plot
 from byg_train.world.demo import Demo
+from byg_train.world.subprocesses import Children
 
 # What Table 4's rows leave out: section.key -> value.
 LEFT_OUT = {
@@ -35,8 +35,8 @@ LEFT_OUT = {
 
 @pytest.mark.parametrize("name", ablation.ROWS)
 def test_a_row_leaves_out_what_it_says_and_nothing_else(name: str) -> None:
-    full = settings(Flags("demo", assignments=[])).model_dump()
-    row = settings(Flags("demo", assignments=[*ablation.ROWS[name].settings])).model_dump()
+    full = merge_settings("demo").model_dump()
+    row = merge_settings("demo", assignments=ablation.ROWS[name].settings).model_dump()
     changed = {k: v for k, v in row.pop("method").items() if v != full["method"][k]}
     wanted = {k: v for k, v in LEFT_OUT[name].items() if v != full["method"][k]}
     assert changed == wanted
@@ -172,7 +172,7 @@ def test_a_run_that_fails_is_named_with_its_log(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--only", "no-prio"], "--only no-prio; did you mean 'no-prior'?"),
+        (["--only", "no-prio"], "row no-prio; did you mean 'no-prior'?"),
         (["--preset", "flux_edit"], "needs the true edit of every picture"),
         (["--set", "train.stps=3"], "unknown setting train.stps"),
     ],

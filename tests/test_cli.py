@@ -16,10 +16,11 @@ import torch
 from cli_runs import SMALL, byg, refused, small
 from typer.testing import Result
 
+from byg_train.cli import clip_table
 from byg_train.cli import train as train_module
 from byg_train.config import TrainConfig
 from byg_train.models.flux.backbone import FluxBackbone
-from byg_train.training import bench, trainer
+from byg_train.training import bench, run_folder, trainer
 from byg_train.training.run_folder import read_config
 from byg_train.training.trainer import Interrupted, TrainingError
 
@@ -155,8 +156,8 @@ def test_the_tiny_worlds_report_is_for_its_own_data(
 @pytest.mark.parametrize(
     ("where", "name"),
     [
-        (train_module, "load_shown"),
-        (train_module, "write_config"),
+        (clip_table, "load_shown"),
+        (run_folder, "write_config"),
         (FluxBackbone, "encode_text"),
         (FluxBackbone, "encode_pixels"),
     ],

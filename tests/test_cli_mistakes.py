@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import importlib.util
 import json
 import shutil
 from pathlib import Path
@@ -174,9 +175,9 @@ def test_a_missing_package_is_named_before_loading(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    real = train_module.importlib.util.find_spec
+    real = importlib.util.find_spec
     monkeypatch.setattr(
-        train_module.importlib.util,
+        importlib.util,
         "find_spec",
         lambda n, *a: None if n == package else real(n, *a),
     )

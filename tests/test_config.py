@@ -9,13 +9,13 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from byg_train.cli.settings import Flags, settings
 from byg_train.config import (
     PRESETS,
     ConfigError,
     TrainConfig,
     build_config,
     load_preset,
+    merge_settings,
     parse_set,
     read_settings,
 )
@@ -82,8 +82,8 @@ def test_the_5b_has_its_own_rate_size_and_sampling() -> None:
 
 def test_the_papers_ablation_of_the_ema_is_one_setting() -> None:
     """Appendix C.1."""
-    with_ema = settings(Flags(preset="wan22_style", assignments=["method.ema_decay=0.99"]))
-    without = settings(Flags(preset="wan22_style"))
+    with_ema = merge_settings("wan22_style", assignments=["method.ema_decay=0.99"])
+    without = merge_settings("wan22_style")
     assert with_ema.method.ema_decay == 0.99 and without.method.ema_decay is None
     assert with_ema.model_copy(update={"method": without.method}) == without
 
@@ -107,25 +107,26 @@ def test_flux_style_differs_from_flux_edit_in_length_alone() -> None:
 
 
 def test_precedence(tmp_path: Path) -> None:
-    """preset < --config < flags < --set."""
+    """preset < file < what is given < assignments."""
     file = tmp_path / "mine.toml"
     file.write_text("seed = 5\n[train]\nsteps = 11\nbatch_size = 2\n[lora]\nrank = 7\n")
-    below = settings(Flags(preset="demo", config=file))
+    below = merge_settings("demo", file=file)
     assert (below.seed, below.train.steps, below.train.batch_size, below.lora.rank) == (5, 11, 2, 7)
     assert below.model.path == "world"  # what nobody overrides is the preset's
-    flags = Flags(preset="demo", config=file, steps=22, seed=6)
-    assert (settings(flags).train.steps, settings(flags).seed) == (22, 6)
-    above = Flags(preset="demo", config=file, steps=22, assignments=["train.steps=33", "seed=9"])
-    assert (settings(above).train.steps, settings(above).seed) == (33, 9)
-    assert settings(above).train.batch_size == 2
+    given = merge_settings("demo", file=file, steps=22, seed=6)
+    assert (given.train.steps, given.seed) == (22, 6)
+    sets = ["train.steps=33", "seed=9"]
+    above = merge_settings("demo", file=file, steps=22, assignments=sets)
+    assert (above.train.steps, above.seed) == (33, 9)
+    assert above.train.batch_size == 2
 
 
 def test_a_file_may_name_its_preset(tmp_path: Path) -> None:
     file = tmp_path / "mine.toml"
     file.write_text('preset = "demo"\n[train]\nsteps = 3\n')
-    config = settings(Flags(config=file))
+    config = merge_settings(file=file)
     assert (config.preset, config.model.path, config.train.steps) == ("demo", "world", 3)
-    assert settings(Flags(preset="flux_edit", config=file)).preset == "flux_edit"
+    assert merge_settings("flux_edit", file=file).preset == "flux_edit"
 
 
 @pytest.mark.parametrize(
@@ -140,33 +141,30 @@ def test_a_file_may_name_its_preset(tmp_path: Path) -> None:
     ],
 )
 def test_set(assignment: str, where: tuple[str, str], value: object) -> None:
-    config = settings(Flags(preset="demo", assignments=[assignment]))
+    config = merge_settings("demo", assignments=[assignment])
     assert getattr(getattr(config, where[0]), where[1]) == value
 
 
 @pytest.mark.parametrize(
-    ("flags", "words"),
+    ("preset", "assignment", "words"),
     [
-        (Flags(preset="flux_edti"), ["flux_edti", "did you mean 'flux_edit'?", "demo"]),
-        (Flags(preset="demo", assignments=["train.stepz=3"]), ["train.stepz", "'steps'"]),
-        (Flags(preset="demo", assignments=["trian.steps=3"]), ["trian", "'train'"]),
-        (Flags(preset="demo", assignments=["train.steps=-3"]), ["train.steps", "-3"]),
-        (Flags(preset="demo", assignments=["train.steps"]), ["train.steps", "section.key=value"]),
-        (Flags(preset="demo", assignments=["train.batch_size=3"]), ["global_batch 8", "3"]),
-        (
-            Flags(preset="demo", assignments=["train.expert=high"]),
-            ["train.expert", "'flux'", "both"],
-        ),
-        (Flags(preset="demo", assignments=["data.frames=5"]), ["data.frames is 5", "Wan alone"]),
-        (Flags(preset="demo_video", assignments=["data.frames=80"]), ["80", "77 or 81"]),
-        (Flags(preset="demo_video", assignments=["train.expert=mid"]), ["train.expert", "'mid'"]),
-        (Flags(preset="demo", config=Path("nowhere.toml")), ["nowhere.toml", "does not exist"]),
-        (Flags(), ["--preset", "demo"]),
+        ("flux_edti", "seed=1", ["flux_edti", "did you mean 'flux_edit'?", "demo"]),
+        ("demo", "train.stepz=3", ["train.stepz", "'steps'"]),
+        ("demo", "trian.steps=3", ["trian", "'train'"]),
+        ("demo", "train.steps=-3", ["train.steps", "-3"]),
+        ("demo", "train.steps", ["train.steps", "section.key=value"]),
+        ("demo", "train.batch_size=3", ["global_batch 8", "3"]),
+        ("demo", "train.expert=high", ["train.expert", "'flux'", "both"]),
+        ("demo", "data.frames=5", ["data.frames is 5", "Wan alone"]),
+        ("demo_video", "data.frames=80", ["80", "77 or 81"]),
+        ("demo_video", "train.expert=mid", ["train.expert", "'mid'"]),
     ],
 )
-def test_wrong_settings_are_named_with_what_is_known(flags: Flags, words: list[str]) -> None:
+def test_wrong_settings_are_named_with_what_is_known(
+    preset: str, assignment: str, words: list[str]
+) -> None:
     with pytest.raises(ConfigError) as error:
-        settings(flags)
+        merge_settings(preset, assignments=[assignment])
     for word in words:
         assert word in str(error.value)
 
@@ -175,12 +173,14 @@ def test_broken_toml_names_the_file(tmp_path: Path) -> None:
     file = tmp_path / "broken.toml"
     file.write_text("[train\nsteps = 3")
     with pytest.raises(ConfigError, match=r"broken\.toml.*TOML"):
-        settings(Flags(preset="demo", config=file))
+        merge_settings("demo", file=file)
     file.write_bytes("description = 'größer'".encode("latin-1"))
     with pytest.raises(ConfigError, match=r"broken\.toml is not UTF-8"):
-        settings(Flags(preset="demo", config=file))
+        merge_settings("demo", file=file)
     with pytest.raises(ConfigError, match=r"configuration file .*directory"):
-        settings(Flags(preset="demo", config=tmp_path))
+        merge_settings("demo", file=tmp_path)
+    with pytest.raises(ConfigError, match=r"nowhere\.toml does not exist"):
+        merge_settings("demo", file=tmp_path / "nowhere.toml")
 
 
 @pytest.mark.parametrize("name", list(PRESETS))
@@ -195,10 +195,10 @@ def test_broken_toml_names_the_file(tmp_path: Path) -> None:
 def test_printed_configuration_is_read_back(
     name: str, assignments: list[str], tmp_path: Path
 ) -> None:
-    config = settings(Flags(preset=name, assignments=assignments))
+    config = merge_settings(name, assignments=assignments)
     file = tmp_path / "printed.toml"
     file.write_text(to_toml(config), encoding="utf-8")
-    assert settings(Flags(config=file)) == config
+    assert merge_settings(file=file) == config
     assert build_config(read_settings(file)) == config
 
 
@@ -225,7 +225,7 @@ def test_set_never_fails_otherwise_than_by_config_error(text: str) -> None:
 
 
 def test_new_and_empty_folders_are_fine(tmp_path: Path) -> None:
-    config = settings(Flags(preset="demo"))
+    config = merge_settings("demo")
     check_output(tmp_path / "new", config, resume=False)
     check_output(tmp_path, config, resume=False)
     (tmp_path / "data").mkdir()
@@ -234,8 +234,8 @@ def test_new_and_empty_folders_are_fine(tmp_path: Path) -> None:
 
 def test_a_failed_start_counts_as_new(tmp_path: Path) -> None:
     """Settings, a log, a validation, half a checkpoint, but no weights: nothing to go on with."""
-    config = settings(Flags(preset="demo"))
-    write_config(tmp_path, settings(Flags(preset="demo", assignments=["lora.rank=3"])))
+    config = merge_settings("demo")
+    write_config(tmp_path, merge_settings("demo", assignments=["lora.rank=3"]))
     (tmp_path / "metrics.jsonl").touch()
     (tmp_path / "samples").mkdir()
     (tmp_path / "checkpoints" / ".step-000002.7.tmp").mkdir(parents=True)
@@ -253,7 +253,7 @@ def started(folder: Path, config: TrainConfig) -> None:
 
 
 def test_a_run_is_only_resumed(tmp_path: Path) -> None:
-    config = settings(Flags(preset="demo"))
+    config = merge_settings("demo")
     started(tmp_path, config)
     with pytest.raises(ConfigError, match=r"already holds a run.*--resume"):
         check_output(tmp_path, config, resume=False)
@@ -262,7 +262,7 @@ def test_a_run_is_only_resumed(tmp_path: Path) -> None:
     rest = ["train.keep_checkpoints=5", "train.wandb=true", "train.check_gradients_every=3"]
     advised = ["optimizer.lr=1e-5", "data.cache=elsewhere", "model.compile=true"]
     for assignments in (longer, rest, advised):
-        check_output(tmp_path, settings(Flags(preset="demo", assignments=assignments)), resume=True)
+        check_output(tmp_path, merge_settings("demo", assignments=assignments), resume=True)
 
 
 @pytest.mark.parametrize(
@@ -276,8 +276,8 @@ def test_a_run_is_only_resumed(tmp_path: Path) -> None:
     ],
 )
 def test_resuming_with_other_settings_names_them(assignment: str, key: str, tmp_path: Path) -> None:
-    started(tmp_path, settings(Flags(preset="demo")))
-    other = settings(Flags(preset="demo", assignments=[assignment]))
+    started(tmp_path, merge_settings("demo"))
+    other = merge_settings("demo", assignments=[assignment])
     with pytest.raises(ConfigError) as error:
         check_output(tmp_path, other, resume=True)
     assert f"{key}: " in str(error.value)
@@ -286,7 +286,7 @@ def test_resuming_with_other_settings_names_them(assignment: str, key: str, tmp_
 
 
 def test_foreign_folders_are_left_alone(tmp_path: Path) -> None:
-    config = settings(Flags(preset="demo"))
+    config = merge_settings("demo")
     (tmp_path / "holiday.jpg").write_bytes(b"")
     for resume in (False, True):
         with pytest.raises(ConfigError, match="holds no run"):
@@ -299,8 +299,8 @@ def test_the_same_data_by_another_name_is_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    relative = settings(Flags(preset="demo", data=Path("pictures")))
-    absolute = settings(Flags(preset="demo", data=tmp_path / "pictures"))
+    relative = merge_settings("demo", data=Path("pictures"))
+    absolute = merge_settings("demo", data=tmp_path / "pictures")
     assert differences(relative, absolute) == []
 
 
@@ -323,7 +323,7 @@ def test_a_loras_examples_show_every_kind_of_edit() -> None:
     few = items("a few", "cut", "drop", "drop", "add 07")
     train = few + items("many", *many, "add 07")
     data = Dataset(train=train, test=[], problems=[], fingerprint="f")
-    info = lora_info(settings(Flags(preset="demo")), data, 16, 5)
+    info = lora_info(merge_settings("demo"), data, 16, 5)
     assert info.instructions[:5] == ["add 07", "drop", "add 00", "add 01", "cut"]
     assert len(info.instructions) == len(set(info.instructions)) == 20
     assert info.reverse_instructions[:2] == ["undo add 07", "undo drop"]

@@ -49,7 +49,7 @@ ROOMS = {
     "evaluate": {"config", "data", "files", "media"},
     "export": {"config", "data", "family", "files", "models", "training"},
     "study": {"data", "evaluate", "files", "local_server", "media"},
-    "world": BASICS | {"core", "data", "editing", "evaluate", "media", "models"},
+    "world": BASICS | {"core", "data", "editing", "evaluate", "media", "models", "training"},
     "cli": BASICS
     | {"data", "editing", "evaluate", "export", "local_server", "media", "models", "study"}
     | {"training", "world"},

@@ -83,7 +83,7 @@ def caption(
     from ..data.vlm.client import Endpoint
     from ..data.vlm.local import LocalModel
     from .errors import full_disk_explained
-    from .settings import resolve_device
+    from .options import resolve_device
 
     captioning = Captioning(
         folder,

@@ -3,31 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ..config import ConfigError, TrainConfig
-from ..data.media_kind import PICTURES, MediaKind, found_kind, kind_of
-from ..data.prompt_templates import (
-    Shot,
-    Template,
-    UnknownListError,
-    parse_template,
-    read_list,
-    read_templates,
-    shots,
-)
-from ..data.styles import style_words
-from ..editing.drawing import Recipe, draw, is_drawn, recipe_of
-from ..machine import resolve_dtype
-from ..media.fit import Size, buckets, nearest_bucket
-from ..models.backbone import pixel_multiple, resolve_base
 from ..progress import Progress
 from .errors import full_disk_explained, out_of_memory_explained
-from .limits import base_settings
-from .settings import resolve_device
+from .options import Assignments, BaseModel, DataFolder, Device, Preset, Templates, resolve_device
+
+if TYPE_CHECKING:
+    from ..data.media_kind import MediaKind
+    from ..data.prompt_templates import Shot, Template
+    from ..editing.drawing import Recipe
+    from ..media.fit import Size
 
 # What is drawn of a --template when --count is not given.
 COUNT = 20
@@ -35,48 +25,79 @@ COUNT = 20
 WIDE = (16, 9)
 
 
-@dataclass(frozen=True)
-class GenerateFlags:
-    """The options of `data generate`."""
+def generate(
+    root: DataFolder,
+    style: Annotated[
+        str, typer.Argument(metavar="STYLE", help="Name of the style folder to fill.")
+    ],
+    captions: Annotated[
+        Path | None,
+        typer.Option(
+            help="Text file with a caption or template on every line, or a folder of captions."
+        ),
+    ] = None,
+    template: Annotated[
+        str | None,
+        typer.Option(
+            help="Template such as 'a {cat|dog} in {place}', with choices and list names."
+        ),
+    ] = None,
+    lists: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--list",
+            metavar="NAME=FILE",
+            help="File of a list, with a choice on every line; repeatable.",
+        ),
+    ] = None,
+    count: Annotated[
+        int | None, typer.Option(help="Number of pictures; default: one for each caption, or 20.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of captions and noise.", min=0)] = 0,
+    size: Annotated[
+        str | None,
+        typer.Option(
+            help="WIDTHxHEIGHT in pixels; default: the preset's square, or 16:9 for clips."
+        ),
+    ] = None,
+    templates: Templates = None,
+    preset: Preset = None,
+    model: BaseModel = None,
+    assignments: Assignments = None,
+    device: Device = "auto",
+) -> None:
+    """Let the base model draw a style folder; run the same command again to continue."""
+    from ..data.media_kind import PICTURES, found_kind, kind_of
+    from ..data.prompt_templates import shots
+    from ..data.styles import style_words
+    from ..editing.drawing import is_drawn, recipe_of
+    from ..machine import resolve_dtype
+    from .limits import base_settings
 
-    root: Path
-    style: str
-    captions: Path | None
-    template: str | None
-    lists: list[str]
-    count: int | None
-    seed: int
-    size: str | None
-    templates: Path | None
-    preset: str | None
-    model: str | None
-    assignments: list[str]
-    device: str
-
-
-def run_generate(flags: GenerateFlags) -> None:
-    """Check everything, then draw what is not there yet."""
-    if not flags.style or Path(flags.style).name != flags.style or flags.style.startswith("."):
-        raise ConfigError(f"style {flags.style!r}: wanted the name of a folder, such as photo")
-    usual = found_kind(flags.root) if flags.root.is_dir() else PICTURES
-    config = base_settings(flags.preset, flags.model, flags.assignments, usual)
-    device = resolve_device(flags.device)
+    if not style or Path(style).name != style or style.startswith("."):
+        raise ConfigError(f"style {style!r}: wanted the name of a folder, such as photo")
+    usual = found_kind(root) if root.is_dir() else PICTURES
+    config = base_settings(preset, model, assignments or [], usual)
+    device = resolve_device(device)
     config = config.with_dtype(resolve_dtype(config.model.dtype, device))
     kind = kind_of(config.data)
-    size = _size(flags.size, config, kind)
-    words = style_words(flags.root, flags.style, flags.templates, kind)
-    wanted = _shots(flags)
-    recipes = {shot: recipe_of(shot, words, size, config) for shot in wanted}
-    todo = [shot for shot in wanted if not is_drawn(words.folder, shot, recipes[shot])]
-    if len(todo) < len(wanted):
-        typer.echo(f"{len(wanted) - len(todo)} of {len(wanted)} are there already", err=True)
-    if todo:
-        cache = config.data.cache or flags.root / ".byg_cache"
-        left = {shot: recipes[shot] for shot in todo}
-        _draw(words.folder, left, config, size, cache, device)
+    pixels = _size(size, config, kind)
+    words = style_words(root, style, templates, kind)
+    texts = _templates(captions, template, lists or [])
+    count = (len(texts) if captions else COUNT) if count is None else count
+    if count < 1:
+        raise ConfigError(f"--count {count}: wanted 1 or more")
+    wanted = shots(texts, count, style, seed)
+    recipes = {shot: recipe_of(shot, words, pixels, config) for shot in wanted}
+    left = {s: recipe for s, recipe in recipes.items() if not is_drawn(words.folder, s, recipe)}
+    if len(left) < len(wanted):
+        typer.echo(f"{len(wanted) - len(left)} of {len(wanted)} are there already", err=True)
+    if left:
+        cache = config.data.cache or root / ".byg_cache"
+        _draw(words.folder, left, config, pixels, cache, device)
     typer.echo(
         f"{len(wanted)} {kind.many} with captions are in {words.folder}. Look through them:\n"
-        f"  python -m byg_train data preview {flags.root}"
+        f"  python -m byg_train data preview {root}"
     )
 
 
@@ -89,6 +110,9 @@ def _draw(
     device: str,
 ) -> None:
     """Draw with a progress bar; faults of the machine are explained."""
+    from ..editing.drawing import draw
+    from ..models.backbone import resolve_base
+
     resolve_base(config.model)
     advice = "close other programs that use it, or choose a smaller --size"
     with (
@@ -108,31 +132,26 @@ def _draw(
             raise typer.Exit(130) from None
 
 
-def _shots(flags: GenerateFlags) -> list[Shot]:
+def _templates(captions: Path | None, template: str | None, lists: list[str]) -> list[Template]:
+    from ..data.prompt_templates import UnknownListError, parse_template, read_list, read_templates
+
+    if (captions is None) == (template is None):
+        raise ConfigError("wanted either --captions FILE or --template TEXT, one of them")
+    named = dict(map(read_list, lists))
     try:
-        return _shots_of(flags)
+        if captions:
+            return read_templates(captions, named)
+        return [parse_template(template, named, "--template")]
     except UnknownListError as error:
         raise ConfigError(f"{error}. Lists are given with --list {error.name}=FILE") from None
 
 
-def _shots_of(flags: GenerateFlags) -> list[Shot]:
-    if (flags.captions is None) == (flags.template is None):
-        raise ConfigError("wanted either --captions FILE or --template TEXT, one of them")
-    lists = dict(map(read_list, flags.lists))
-    templates: list[Template]
-    if flags.captions:
-        templates, count = read_templates(flags.captions, lists), flags.count
-        count = len(templates) if count is None else count
-    else:
-        templates = [parse_template(flags.template, lists, "--template")]
-        count = COUNT if flags.count is None else flags.count
-    if count < 1:
-        raise ConfigError(f"--count {count}: wanted 1 or more")
-    return shots(templates, count, flags.style, flags.seed)
-
-
 def _size(text: str | None, config: TrainConfig, kind: MediaKind) -> Size:
     """`768x512`; else the preset's square, of clips its bucket of 16:9."""
+    from ..data.media_kind import PICTURES
+    from ..media.fit import Size, buckets, nearest_bucket
+    from ..models.backbone import pixel_multiple
+
     multiple = pixel_multiple(config.model)
     if text is None:
         aspect = 1.0 if kind is PICTURES else config.data.max_aspect

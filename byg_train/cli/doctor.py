@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
 from ..progress import CONSOLE
 
 
-def run_doctor(*, as_json: bool) -> None:
-    """Print all facts; what is being looked at shows on the error stream meanwhile."""
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Print the same facts as JSON.")] = False,
+) -> None:
+    """Say what this machine is, what was chosen for it, how fast it is and what fits on it."""
     from ..training.doctor import examine
 
     with CONSOLE.status("") as status:

@@ -15,8 +15,7 @@ from ..config import ConfigError
 from ..family import family_of, titles
 from ..progress import Progress
 from .errors import out_of_memory_explained
-from .options import Device
-from .settings import resolve_device
+from .options import Device, resolve_device
 
 if TYPE_CHECKING:
     from ..editing.clip import ClipToEdit

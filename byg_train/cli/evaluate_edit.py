@@ -5,127 +5,150 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from PIL import Image
-from torch import Tensor
 
 from ..config import ConfigError
 from ..data import DataError
-from ..editing.clip import ClipToEdit, open_clip
-from ..editing.editor import Editor
-from ..editing.flowedit import FlowEditSettings, edit_by_flowedit
-from ..editing.opening import EditModel, open_base, open_lora
-from ..editing.overrides import SamplingOverrides
-from ..editing.picture import PictureToEdit
-from ..evaluate.tasks import Task, read_tasks
 from ..family import family_of, titles, usual_family
 from ..files import atomic
 from ..media.formats import CLIPS, MEDIA, PICTURES
-from ..models.backbone import resolve_base
 from ..progress import Progress
 from .errors import out_of_memory_explained
-from .settings import resolve_device
+from .options import Device, Instruction, Sources, resolve_device
 
-# Method -> the fields of a task that it is given.
-METHODS = {
-    "lora": ("instruction",),
-    "flowedit": ("src_caption", "tgt_caption"),
-    "text-to-image": ("tgt_caption",),
-    "copy": (),
-}
+if TYPE_CHECKING:
+    from ..editing.opening import EditModel
+    from ..evaluate.tasks import Task
+
 # The file in a folder of results that says how they were made.
 ABOUT = "edits.json"
 
 
-@dataclass(frozen=True)
-class EditAllFlags:
-    """The options of `evaluate edit`."""
+def edit(
+    output: Annotated[
+        Path, typer.Argument(metavar="RESULTS", help="Folder for the results of one method.")
+    ],
+    sources: Sources,
+    lora: Annotated[
+        Path | None,
+        typer.Option(help="LoRA file written by byg_train; baselines need only --model."),
+    ] = None,
+    method: Annotated[
+        str, typer.Option(help="lora, or a baseline: flowedit, text-to-image or copy.")
+    ] = "lora",
+    instruction: Instruction = None,
+    model: Annotated[
+        str | None, typer.Option(help="Base model; default: the one that the LoRA was trained on.")
+    ] = None,
+    components: Annotated[
+        str | None, typer.Option(help="VAE and text encoders for a single-file base model.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the noise, for every edit.", min=0)] = 0,
+    steps: Annotated[
+        int | None,
+        typer.Option(help="Sampling steps; default: as trained, or 28 for flowedit.", min=1),
+    ] = None,
+    resolution: Annotated[
+        int | None, typer.Option(help="Work at about N x N pixels; default: as trained.", min=16)
+    ] = None,
+    device: Device = "auto",
+) -> None:
+    """Edit every task; run the same command again to continue."""
+    from ..editing.methods import METHODS
+    from ..evaluate.tasks import read_tasks
 
-    output: Path
-    sources: Path
-    instruction: str | None
-    lora: Path | None
-    method: str
-    model: str | None
-    components: str | None
-    seed: int
-    steps: int | None
-    resolution: int | None
-    device: str
-
-
-def run_edit_all(flags: EditAllFlags) -> None:
-    """Edit what has no result yet."""
-    if flags.method not in METHODS:
-        raise ConfigError(f"--method {flags.method}: wanted {', '.join(METHODS)}")
-    model = None if flags.method == "copy" else _model(flags)
-    tasks = _tasks(flags, model)
-    targets = {task.name: _target(flags, task) for task in tasks}
+    if method not in METHODS:
+        raise ConfigError(f"--method {method}: wanted {', '.join(METHODS)}")
+    copied = method == "copy"
+    base = None if copied else _model(method, lora, model, components, steps, resolution)
+    problems = []
+    tasks = list(read_tasks(sources, MEDIA, instruction, problems).values())
+    if problems or not tasks:
+        raise DataError(f"{sources} cannot be used as tasks", problems)
+    texts = {task.name: [getattr(task, field) for field in METHODS[method]] for task in tasks}
+    made: dict[str, Any] = {"method": method}
+    if base:
+        _expect_media(tasks, base, lora, model)
+        _expect_texts(texts, method, sources)
+        _expect_method(method, base)
+        made |= {"lora": lora and hashlib.sha256(lora.read_bytes()).hexdigest()[:16]}
+        made |= {"model": model, "seed": seed, "steps": steps, "resolution": resolution}
+    targets = {task.name: _target(output, task, copied=copied) for task in tasks}
     left = [task for task in tasks if not targets[task.name].exists()]
-    _expect_same(flags, tasks, {task.name for task in left})
-    if left and model:
-        _edit_all(flags, model, left, targets, len(tasks))
+    _expect_same(output / ABOUT, made, texts, {task.name for task in left})
+    if base and left:
+        device = resolve_device(device)
+        _edit_all(base, method, left, targets, texts, device=device, seed=seed, steps=steps)
     elif left:
         for task in left:
             with atomic(targets[task.name]) as temporary:
                 shutil.copyfile(task.source, temporary)
-    typer.echo(f"{len(tasks)} results in {flags.output}, {len(left)} of them new")
+    typer.echo(f"{len(tasks)} results in {output}, {len(left)} of them new")
 
 
-def _model(flags: EditAllFlags) -> EditModel:
+def _model(
+    method: str,
+    lora: Path | None,
+    model: str | None,
+    components: str | None,
+    steps: int | None,
+    resolution: int | None,
+) -> EditModel:
     """The LoRA on its base; of a baseline, the bare base will do."""
-    overrides = SamplingOverrides(steps=flags.steps, resolution=flags.resolution)
-    if flags.lora:
-        return open_lora(flags.lora, flags.model, flags.components).overridden(overrides)
-    if flags.method == "lora":
+    from ..editing.opening import open_base, open_lora
+    from ..editing.overrides import SamplingOverrides
+
+    overrides = SamplingOverrides(steps=steps, resolution=resolution)
+    if lora:
+        return open_lora(lora, model, components).overridden(overrides)
+    if method == "lora":
         raise ConfigError("--lora is missing: the file to edit with")
-    if not flags.model:
+    if not model:
         raise ConfigError(
-            f"--method {flags.method} runs on a base: pass --model with one of "
+            f"--method {method} runs on a base: pass --model with one of "
             f"{usual_family(is_video=False).title}, or --lora for the base, and the sampling, of "
             "that LoRA"
         )
-    return open_base(flags.model, flags.components).overridden(overrides)
+    return open_base(model, components).overridden(overrides)
 
 
-def _tasks(flags: EditAllFlags, model: EditModel | None) -> list[Task]:
-    """What is to be edited, by a model if there is one; ConfigError for what it cannot edit."""
-    problems = []
-    tasks = list(read_tasks(flags.sources, MEDIA, flags.instruction, problems).values())
-    if problems or not tasks:
-        raise DataError(f"{flags.sources} cannot be used as tasks", problems)
-    if model is None:
-        return tasks
-    family = family_of(model.info.family)
+def _expect_media(tasks: list[Task], base: EditModel, lora: Path | None, model: str | None) -> None:
+    family = family_of(base.info.family)
     edited, wanted = (CLIPS, "clips") if family.is_video else (PICTURES, "pictures")
     for task in tasks:
         if not edited.holds(task.source):
-            by = flags.lora or f"{flags.model}, taken as {family.title} without --lora,"
+            by = lora or f"{model}, taken as {family.title} without --lora,"
             raise ConfigError(f"{task.source}: {by} edits {wanted}")
-    fields = METHODS[flags.method]
-    without = next((task.name for task in tasks if not all(_texts_of(flags.method, task))), None)
+
+
+def _expect_texts(texts: dict[str, list[str]], method: str, sources: Path) -> None:
+    from ..editing.methods import METHODS
+
+    without = next((name for name, given in texts.items() if not all(given)), None)
     if without is not None:
         raise ConfigError(
-            f"--method {flags.method} needs captions, and {without} has none: write "
-            f"{' and '.join(fields)} into {flags.sources / 'metadata.jsonl'}"
+            f"--method {method} needs captions, and {without} has none: write "
+            f"{' and '.join(METHODS[method])} into {sources / 'metadata.jsonl'}"
         )
-    if flags.method == "flowedit" and not family.has_flowedit:
+
+
+def _expect_method(method: str, base: EditModel) -> None:
+    family = family_of(base.info.family)
+    if method == "flowedit" and not family.has_flowedit:
         raise ConfigError(
             f"--method flowedit is for {titles(lambda one: one.has_flowedit)}: its settings for "
             f"{family.title} are not published"
         )
-    return tasks
 
 
-def _expect_same(flags: EditAllFlags, tasks: list[Task], left: set[str]) -> None:
+def _expect_same(
+    about: Path, made: dict[str, Any], texts: dict[str, list[str]], left: set[str]
+) -> None:
     """Refuse to fill up a folder whose results were made otherwise; note how these are made."""
-    about, made = flags.output / ABOUT, _made(flags)
-    texts = {task.name: _texts_of(flags.method, task) for task in tasks}
-    if about.exists() and len(left) < len(tasks):
+    if about.exists() and len(left) < len(texts):
         record = json.loads(about.read_text(encoding="utf-8"))
         pairs = [(name, record["made"].get(name), value) for name, value in made.items()]
         pairs += [
@@ -136,7 +159,7 @@ def _expect_same(flags: EditAllFlags, tasks: list[Task], left: set[str]) -> None
         for name, before, now in pairs:
             if before != now:
                 raise ConfigError(
-                    f"{flags.output} holds results that were made otherwise ({name}: {before} "
+                    f"{about.parent} holds results that were made otherwise ({name}: {before} "
                     f"there, {now} now); choose another folder, or delete them"
                 )
         texts = record["asked"] | texts
@@ -145,57 +168,35 @@ def _expect_same(flags: EditAllFlags, tasks: list[Task], left: set[str]) -> None
         temporary.write_text(content, encoding="utf-8")
 
 
-def _made(flags: EditAllFlags) -> dict[str, Any]:
-    """All that decides what comes out of the same task."""
-    if flags.method == "copy":
-        return {"method": "copy"}
-    lora = flags.lora and hashlib.sha256(flags.lora.read_bytes()).hexdigest()[:16]
-    names = ("method", "model", "seed", "steps", "resolution")
-    return {"lora": lora, **{name: getattr(flags, name) for name in names}}
-
-
-def _target(flags: EditAllFlags, task: Task) -> Path:
+def _target(output: Path, task: Task, *, copied: bool) -> Path:
     """PNG or MP4, so that little is lost; a copy keeps its kind."""
     kind = ".mp4" if CLIPS.holds(task.source) else ".png"
-    suffix = task.source.suffix if flags.method == "copy" else kind
-    return flags.output / f"{task.name}{suffix}"
+    return output / f"{task.name}{task.source.suffix if copied else kind}"
 
 
 def _edit_all(
-    flags: EditAllFlags, model: EditModel, left: list[Task], targets: dict[str, Path], total: int
+    model: EditModel,
+    method: str,
+    left: list[Task],
+    targets: dict[str, Path],
+    texts: dict[str, list[str]],
+    *,
+    device: str,
+    seed: int,
+    steps: int | None,
 ) -> None:
-    device = resolve_device(flags.device)
+    from ..editing.methods import edit_by, open_source
+    from ..models.backbone import resolve_base
+
     resolve_base(model.base)
     advice = "close other programs that use it, or pass --resolution with less"
+    total = len(targets)
     with out_of_memory_explained(advice), Progress(total, "editing", total - len(left)) as progress:
         editor = model.load(device)
-        editor.learn(text for task in left for text in _texts_of(flags.method, task))
+        editor.learn(text for task in left for text in texts[task.name])
         for task in left:
-            source = _source(task.source, model)
+            source = open_source(task.source, model)
             x = editor.backbone.encode_pixels(source.pixels)
-            y = _edited(flags, editor, x, _texts_of(flags.method, task))
+            y = edit_by(method, editor, x, texts[task.name], seed, steps)
             source.save(targets[task.name], source.result(editor.decoded(y)))
             progress.advance()
-
-
-def _source(path: Path, model: EditModel) -> PictureToEdit | ClipToEdit:
-    if family_of(model.info.family).is_video:
-        return ClipToEdit(open_clip(path, model.info), model.info)
-    with Image.open(path) as image:
-        return PictureToEdit(image, model.info)
-
-
-def _edited(flags: EditAllFlags, editor: Editor, x: Tensor, texts: list[str]) -> Tensor:
-    """Latents of an edit, like those of the source, x (1, C, F, h, w)."""
-    if flags.method == "flowedit":
-        src, tgt = texts
-        settings = FlowEditSettings.of_steps(flags.steps)
-        return edit_by_flowedit(editor, x, [src], [tgt], seed=flags.seed, settings=settings)
-    if flags.method == "text-to-image":
-        return editor.sample(x, texts, seed=flags.seed, role="base")
-    return editor.sample(x, texts, x, seed=flags.seed)
-
-
-def _texts_of(method: str, task: Task) -> list[str]:
-    """The texts of a task that a method is given."""
-    return [getattr(task, field) for field in METHODS[method]]

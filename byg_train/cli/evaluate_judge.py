@@ -35,7 +35,7 @@ def judge_model(
     from ..data.vlm.client import Endpoint
     from ..data.vlm.local import LocalModel
     from ..evaluate.judge import SEED, TEMPERATURE
-    from .settings import resolve_device
+    from .options import resolve_device
 
     if bool(judge) == bool(vlm):
         raise ConfigError("wanted either --judge NAME (with --endpoint URL) or --vlm HUB_ID")

@@ -95,7 +95,7 @@ def score(
     from ..evaluate.scoring import Scores, find_results, to_json, write_json
     from .evaluate_judge import judge_all, judge_model, stopped_judge
     from .evaluate_tables import missing_lines, tables
-    from .settings import resolve_device
+    from .options import resolve_device
 
     tasks = _tasks(sources, instruction)
     true_files = _truths(truths) if truths else {}

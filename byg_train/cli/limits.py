@@ -5,13 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from ..config import ConfigError, DataConfig, TrainConfig
+from ..config import ConfigError, DataConfig, TrainConfig, merge_settings
 from ..data.check import Tokens, estimated, tokenized
 from ..data.media_kind import CLIPS, MediaKind, expect_kind, found_kind
 from ..family import EMBEDDED, family_of, is_embedded, usual_family
 from ..models.backbone import pixel_multiple
 from ..models.locate import described
-from .settings import Flags, settings
 
 
 class Limits(NamedTuple):
@@ -32,7 +31,7 @@ def base_settings(
     """
     family = usual_family(is_video=kind is CLIPS)
     usual = family.embedded.preset if is_embedded(model) else family.usual.style_preset
-    return settings(Flags(preset=preset or usual, model=model, assignments=assignments))
+    return merge_settings(preset or usual, model=model, assignments=assignments)
 
 
 def limits(root: Path, preset: str | None, model: str | None) -> Limits:

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from ..config import ConfigError
+
 Device = Annotated[str, typer.Option(help="cpu, cuda, or auto: cuda where there is one.")]
 Assignments = Annotated[
     list[str] | None,
@@ -42,3 +44,17 @@ Instruction = Annotated[
 def names_of(text: str) -> list[str]:
     """Split a comma-separated list: `a, b` -> ["a", "b"]."""
     return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def resolve_device(device: str) -> str:
+    """`auto` -> cuda where there is one, else cpu."""
+    if device not in ("auto", "cpu", "cuda"):
+        raise ConfigError(f"--device {device}: wanted cpu, cuda or auto")
+    import torch
+
+    cuda = torch.cuda.is_available()
+    if device == "cuda" and not cuda:
+        raise ConfigError("--device cuda: this PyTorch sees no CUDA device; try --device cpu")
+    if device != "auto":
+        return device
+    return "cuda" if cuda else "cpu"

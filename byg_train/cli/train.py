@@ -2,38 +2,22 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
 import shlex
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
-from ..config import ConfigError, TrainConfig
-from ..data.media_kind import kind_of
-from ..data.pairs import for_objective
-from ..data.rows import layouts
-from ..family import family_of, is_embedded
-from ..files import atomic
-from ..machine import resolve_dtype
-from ..models.backbone import pixel_multiple, resolve_base
-from ..models.lora_file import read_lora
+from ..config import PRESETS, ConfigError, TrainConfig, merge_settings
 from ..progress import CONSOLE
-from ..training.cost import trained_experts
-from ..training.forecast import Forecast
-from ..training.plan import all_items, check_disk, disk_need, plan, run_cost, shapes
-from ..training.run_folder import CONFIG, check_output, newest_samples, to_toml, write_config
 from ..training.stopping import NOTHING_LOST, stops_at_once
-from .clip_table import load_shown
 from .errors import full_disk_explained, interruption_explained, out_of_memory_explained
-from .settings import Flags, resolve_device, settings
+from .options import Assignments, Device, resolve_device
 
 if TYPE_CHECKING:
     from ..data.items import Dataset
+    from ..training.forecast import Forecast
     from ..world.demo import Demo
 
 # Presets that draw their data themselves (world/demo.py).
@@ -44,121 +28,105 @@ LOWER = (
 )
 
 
-@dataclass(frozen=True)
-class Run:
-    """Where and how to run what `Flags` describe."""
-
-    output: Path | None = None
-    device: str = "auto"
-    resume: bool = False
-    dry_run: bool = False
-    print_config: bool = False
-
-
-def run_training(flags: Flags, run: Run) -> None:
-    """Settings, data, output folder, disk, base, warm-up: checked in this order, then trained."""
-    config = settings(flags)
-    if run.print_config:
-        typer.echo(f'# "null": no value\n{to_toml(config)}', nl=False)
+def train(
+    context: typer.Context,
+    preset: Annotated[
+        str | None, typer.Option(help=f"What to train: {', '.join(PRESETS)}.")
+    ] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder with your pictures or clips.")] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder of the run; default: runs/PRESET.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Base model: hub id, diffusers folder or .safetensors file.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Optimiser steps after the warm-up.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of weights, order, noise, times.")] = None,
+    assignments: Assignments = None,
+    config: Annotated[
+        Path | None, typer.Option(help="TOML file of settings, as --print-config prints.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue the run in the output folder.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the plan; load nothing.")
+    ] = False,
+    print_config: Annotated[
+        bool, typer.Option("--print-config", help="Print every setting as TOML.")
+    ] = False,
+    device: Device = "auto",
+) -> None:
+    """Train an editing LoRA from unpaired pictures: python -m byg_train --preset demo."""
+    if context.invoked_subcommand:
+        _refuse_options_of_training(context)
         return
-    demo = config.preset in DEMOS and config.data.path is None
-    if config.data.path is None and not demo:
-        _explain_needs(config)
+    if not preset and not config:
+        raise ConfigError(f"--preset or --config is missing (presets: {', '.join(PRESETS)})")
+    settings = merge_settings(
+        preset, file=config, data=data, model=model, steps=steps, seed=seed,
+        assignments=assignments or (),
+    )  # fmt: skip
+    demo = settings.preset in DEMOS and settings.data.path is None
+    if print_config:
+        from ..training.run_folder import to_toml
+
+        typer.echo(f'# "null": no value\n{to_toml(settings)}', nl=False)
+    elif settings.data.path is None and not demo:
+        _explain_needs(settings)
         raise typer.Exit(2)
-    if run.dry_run:
-        _dry_run(config.with_dtype(_planned_dtype(config, run.device)), demo)
-        return
-    output = (run.output or Path("runs") / config.preset).resolve()
-    with interruption_explained():
-        with stops_at_once(NOTHING_LOST):
-            device = resolve_device(run.device)
-            config, data = _checked(config, output, device, demo, run.resume)
-        # A start that failed leaves measurements behind, which `resume` clears away.
-        resume = run.resume or (output / CONFIG).exists()
-        _train(config, data, output, device, resume, demo)
+    elif dry_run:
+        _dry_run(settings.with_dtype(_planned_dtype(settings, device)), demo)
+    else:
+        folder = (output or Path("runs") / settings.preset).resolve()
+        with interruption_explained():
+            _start(settings, folder, device, resume, demo)
 
 
-def _checked(
-    config: TrainConfig, output: Path, device: str, demo: bool, resume: bool
-) -> tuple[TrainConfig, Dataset]:
-    """The run's data, and its configuration with where they are."""
-    _check_machine(config)
-    if demo:
-        resolve_base(config.model)
-        config = _with_data(config, output / "data")
-        check_output(output, config, resume=resume)
-        _render_world(config)
-    multiple = pixel_multiple(config.model)
-    data = for_objective(load_shown(config.data, multiple), config, multiple)
-    check_output(output, config, resume=resume)
-    here = config.with_dtype(resolve_dtype(config.model.dtype, device))
-    check_disk(config, disk_need(here, shapes(config, multiple, data), all_items(data)), output)
-    resolve_base(config.model)
-    _check_warmup(config)
-    return config, data
+def _refuse_options_of_training(context: typer.Context) -> None:
+    """Options before a command belong to training; to drop them silently would mislead."""
+    given = [
+        option.opts[0]
+        for option in context.command.params
+        if context.get_parameter_source(option.name).name == "COMMANDLINE"
+    ]
+    if given:
+        command = context.invoked_subcommand
+        raise ConfigError(f"{given[0]} must stand after {command!r}, or not at all")
 
 
-def _check_machine(config: TrainConfig) -> None:
-    """Packages and networks that only some settings need, and how many processes there are."""
-    if not trained_experts(config):
-        from ..training.assembly import one_network
+def _start(config: TrainConfig, output: Path, device: str, resume: bool, demo: bool) -> None:
+    """Machine, data, output folder, disk, base, warm-up: checked in this order, then trained."""
+    with stops_at_once(NOTHING_LOST):
+        from ..data.pairs import for_objective
+        from ..models.backbone import pixel_multiple, resolve_base
+        from ..training.checks import check_machine, check_start
+        from ..training.run_folder import CONFIG, check_output
+        from .clip_table import load_shown
 
-        raise ConfigError(one_network(config))
-    needed = {
-        "bitsandbytes": ("optimizer.name=adamw8bit", config.optimizer.name == "adamw8bit"),
-        "wandb": ("train.wandb=true", config.train.wandb),
-    }
-    for package, (setting, wanted) in needed.items():
-        if wanted and importlib.util.find_spec(package) is None:
-            raise ConfigError(
-                f"{setting} needs the {package} package, which is not installed: "
-                f"pip install {package}, or change the setting"
-            )
-    # As `accelerate launch` and `torchrun` tell their processes.
-    if os.environ.get("WORLD_SIZE", "1") not in ("", "0", "1"):
-        raise ConfigError(
-            f"{os.environ['WORLD_SIZE']} processes were launched (WORLD_SIZE), but byg_train "
-            "trains in one, on one GPU: start it with python -m byg_train"
-        )
-
-
-def _check_warmup(config: TrainConfig) -> None:
-    """Refuse a LoRA that the run cannot start from, as far as this shows without the base."""
-    name = config.warmup.lora
-    if name is None:
-        return
-    from ..editing.opening import wrong_width
-    from ..training.assembly import warmup_files
-
-    instead = (
-        "train your own warm-up: --set warmup.lora=null --set warmup.min_steps=300"
-        if is_embedded(name)
-        else "choose another, or set warmup.lora=null"
-    )
-    for path in warmup_files(config, trained_experts(config)).values():
-        try:
-            file = read_lora(path)
-        except ValueError as error:
-            raise ConfigError(f"warmup.lora {name!r}: {error}") from None
-        ranks = {len(a) for key, a in file.tensors.items() if key.endswith(".lora_A.weight")}
-        why = wrong_width(file, config.model)
-        if not why and ranks != {config.lora.rank}:
-            found = ", ".join(map(str, sorted(ranks)))
-            why = f"its rank is {found}, lora.rank is {config.lora.rank}"
-        if why:
-            raise ConfigError(f"warmup.lora {name!r} does not fit this run ({why}); {instead}")
+        device = resolve_device(device)
+        check_machine(config)
+        if demo:
+            resolve_base(config.model)
+            config = _with_data(config, output / "data")
+            check_output(output, config, resume=resume)
+            _render_world(config)
+        multiple = pixel_multiple(config.model)
+        data = for_objective(load_shown(config.data, multiple), config, multiple)
+        check_start(config, data, output, device, resume=resume)
+    # A start that failed leaves measurements behind, which `resume` clears away.
+    _train(config, data, output, device, resume or (output / CONFIG).exists(), demo)
 
 
 def _train(
     config: TrainConfig, data: Dataset, output: Path, device: str, resume: bool, demo: bool
 ) -> None:
     with stops_at_once(NOTHING_LOST):
+        from ..training.run_folder import write_config, write_dropped
         from ..training.trainer import TrainingError, train  # takes seconds
 
         write_config(output, config)
-        if data.problems:
-            with atomic(output / "dropped.txt") as temporary:
-                temporary.write_text("".join(f"{p}\n" for p in data.problems), encoding="utf-8")
+        write_dropped(output, data)
     try:
         with full_disk_explained(output, "with --resume"), out_of_memory_explained(LOWER):
             files = train(
@@ -181,6 +149,10 @@ def _train(
 
 def _forecast(config: TrainConfig, data: Dataset, demo: bool) -> Forecast:
     """What will say how long the run takes; a demo is measured after it."""
+    from ..models.backbone import pixel_multiple
+    from ..training.forecast import Forecast
+    from ..training.plan import run_cost
+
     cost = run_cost(config, pixel_multiple(config.model), data)
     later = _world(config).report_cost(config.sample.steps, cost.r) if demo else 0.0
     return Forecast(config, cost.step, later)
@@ -188,6 +160,9 @@ def _forecast(config: TrainConfig, data: Dataset, demo: bool) -> Forecast:
 
 def _farewell(config: TrainConfig, files: list[Path], output: Path) -> str:
     """What there is now, and what may be typed next."""
+    from ..family import family_of
+    from ..training.run_folder import newest_samples
+
     here = output.relative_to(Path.cwd()) if output.is_relative_to(Path.cwd()) else output
     samples = here / newest_samples(output).relative_to(output)
     loras = [shlex.quote(str(here / file.name)) for file in files]
@@ -223,6 +198,9 @@ def _render_world(config: TrainConfig) -> None:
 
 def _planned_dtype(config: TrainConfig, device: str) -> str:
     """What a plan counts in: this device's type, but a GPU's where a large base has no GPU here."""
+    from ..family import is_embedded
+    from ..machine import resolve_dtype
+
     found = resolve_device(device)
     if device == "auto" and found == "cpu" and not is_embedded(config.model.path):
         return config.model.dtype
@@ -230,6 +208,12 @@ def _planned_dtype(config: TrainConfig, device: str) -> str:
 
 
 def _dry_run(config: TrainConfig, demo: bool) -> None:
+    from rich.console import Console
+
+    from ..models.backbone import pixel_multiple
+    from ..training.plan import plan
+    from .clip_table import load_shown
+
     multiple = pixel_multiple(config.model)
     with tempfile.TemporaryDirectory() as folder:
         if demo:
@@ -241,18 +225,23 @@ def _dry_run(config: TrainConfig, demo: bool) -> None:
 
 def _explain_needs(config: TrainConfig) -> None:
     """What a preset without --data wants, its plan, and what runs now."""
-    console = CONSOLE
+    from ..data.media_kind import kind_of
+    from ..data.rows import layouts
+    from ..family import family_of
+    from ..models.backbone import pixel_multiple
+    from ..training.plan import plan
+
     kind = kind_of(config.data)
-    console.print(
+    CONSOLE.print(
         f"Preset {config.preset} trains on your {kind.many}: pass --data DATA, a folder in one of "
         f"two layouts.\n\n{layouts('DATA', kind)}\n",
         markup=False,
         highlight=False,
         soft_wrap=True,
     )
-    console.print(plan(config, pixel_multiple(config.model), None))
+    CONSOLE.print(plan(config, pixel_multiple(config.model), None))
     base = family_of(config.model.family).embedded
     if base is None:
         return
     command = f"python -m byg_train --preset {base.preset}"
-    console.print(f"\nWithout any data, this runs now: {command}", markup=False, highlight=False)
+    CONSOLE.print(f"\nWithout any data, this runs now: {command}", markup=False, highlight=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -137,15 +138,52 @@ def parse_set(assignment: str) -> dict[str, Any]:
     """`section.key=value` -> nested tables; the value is TOML, or a bare string, or null."""
     name, equals, text = assignment.partition("=")
     if not equals or not name.strip():
-        raise ConfigError(f"--set {assignment!r}: wanted section.key=value")
+        raise ConfigError(f"setting {assignment!r}: wanted section.key=value")
     text = text.strip()
     try:
         value = None if text in ("null", "none", "None") else tomllib.loads(f"v = {text}")["v"]
     except tomllib.TOMLDecodeError:
         value = text
-    for part in reversed(name.strip().split(".")):
+    return _nested(name.strip(), value)
+
+
+def _nested(name: str, value: Any) -> dict[str, Any]:
+    for part in reversed(name.split(".")):
         value = {part: value}
     return value
+
+
+def merge_settings(
+    preset: str | None = None,
+    *,
+    file: Path | None = None,
+    data: Path | None = None,
+    model: str | None = None,
+    steps: int | None = None,
+    seed: int | None = None,
+    assignments: Iterable[str] = (),
+) -> TrainConfig:
+    """One validated configuration: preset < file < what is given here < assignments.
+
+    Args:
+        preset: name of a preset; None: the one that the file names, else the defaults.
+        file: TOML file of settings.
+        data: folder of the data.
+        model: the base: hub id, folder or file.
+        steps: optimiser steps after the warm-up.
+        seed: seeds everything.
+        assignments: `section.key=value`, the later ones last.
+    """
+    tables = read_settings(file) if file else {}
+    preset = preset or tables.get("preset", "custom")
+    tables = merged({} if preset == "custom" else load_preset(preset), {**tables, "preset": preset})
+    given = {"seed": seed, "model.path": model, "data.path": data, "train.steps": steps}
+    for name, value in given.items():
+        if value is not None:
+            tables = merged(tables, _nested(name, value))
+    for assignment in assignments:
+        tables = merged(tables, parse_set(assignment))
+    return build_config(tables)
 
 
 def build_config(tables: dict[str, Any]) -> TrainConfig:

@@ -61,6 +61,13 @@ def write_config(run: Path, config: TrainConfig) -> None:
         temporary.write_text(to_toml(config), encoding="utf-8")
 
 
+def write_dropped(run: Path, data: Dataset) -> None:
+    """List the items that the run trains without."""
+    if data.problems:
+        with atomic(run / "dropped.txt") as temporary:
+            temporary.write_text("".join(f"{p}\n" for p in data.problems), encoding="utf-8")
+
+
 def check_output(run: Path, config: TrainConfig, *, resume: bool) -> None:
     """Refuse a folder in which this run would mix with something else.
 
@@ -68,21 +75,18 @@ def check_output(run: Path, config: TrainConfig, *, resume: bool) -> None:
     stopped before it began to train; settings without any weights are what a failed start leaves.
     """
     if run.exists() and not run.is_dir():
-        raise ConfigError(f"--output {run} is a file; wanted a new or empty folder")
+        raise ConfigError(f"{run} is a file; wanted a new or empty folder")
     names = {p.name for p in run.iterdir()} if run.exists() else set()
     inside = {name for name in names if not name.startswith(".")}
     if not inside - {"data"}:
         return
     if CONFIG not in inside:
-        raise ConfigError(
-            f"--output {run} is not empty and holds no run (no {CONFIG}); choose a new folder"
-        )
+        raise ConfigError(f"{run} is not empty and holds no run (no {CONFIG}); choose a new folder")
     if not _holds_weights(run):
         return
     if not resume:
         raise ConfigError(
-            f"--output {run} already holds a run; add --resume to go on with it, "
-            "or choose another --output"
+            f"{run} already holds a run; add --resume to go on with it, or choose another folder"
         )
     before, own = read_config(run), own_dtype(run)
     if own:  # "auto" goes on in the run's own type; any other word must be that type
@@ -90,8 +94,8 @@ def check_output(run: Path, config: TrainConfig, *, resume: bool) -> None:
     changed = differences(before, config)
     if changed:
         raise ConfigError(
-            f"--output {run} holds a run with other settings: {'; '.join(changed)}. "
-            "Resume with the run's own settings, or choose another --output"
+            f"{run} holds a run with other settings: {'; '.join(changed)}. "
+            "Resume with the run's own settings, or choose another folder"
         )
 
 

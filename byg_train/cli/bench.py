@@ -1,0 +1,19 @@
+"""`bench`: what a training step costs on this machine."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from .options import Device, resolve_device
+
+
+def bench(
+    device: Device = "auto",
+    batch: Annotated[int, typer.Option(help="Items in each step.", min=1)] = 8,
+) -> None:
+    """Measure what a training step costs on this machine."""
+    from ..training.bench import run, show
+
+    show(run(resolve_device(device), batch))

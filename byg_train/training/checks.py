@@ -1,0 +1,83 @@
+"""What is checked before a run loads its base: machine, output folder, disk, base, warm-up."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..config import ConfigError, TrainConfig
+from ..family import is_embedded
+from ..machine import resolve_dtype
+from ..models.backbone import pixel_multiple, resolve_base
+from ..models.lora_file import read_lora
+from .cost import trained_experts
+from .plan import all_items, check_disk, disk_need, shapes
+from .run_folder import check_output
+
+if TYPE_CHECKING:
+    from ..data.items import Dataset
+
+
+def check_start(
+    config: TrainConfig, data: Dataset, output: Path, device: str, *, resume: bool
+) -> None:
+    """Output folder, disk, base, warm-up, in this order; ConfigError says what to change."""
+    check_output(output, config, resume=resume)
+    here = config.with_dtype(resolve_dtype(config.model.dtype, device))
+    multiple = pixel_multiple(config.model)
+    check_disk(config, disk_need(here, shapes(config, multiple, data), all_items(data)), output)
+    resolve_base(config.model)
+    _check_warmup(config)
+
+
+def check_machine(config: TrainConfig) -> None:
+    """Packages and networks that only some settings need, and how many processes there are."""
+    if not trained_experts(config):
+        from .assembly import one_network  # takes seconds
+
+        raise ConfigError(one_network(config))
+    needed = {
+        "bitsandbytes": ("optimizer.name=adamw8bit", config.optimizer.name == "adamw8bit"),
+        "wandb": ("train.wandb=true", config.train.wandb),
+    }
+    for package, (setting, wanted) in needed.items():
+        if wanted and importlib.util.find_spec(package) is None:
+            raise ConfigError(
+                f"{setting} needs the {package} package, which is not installed: "
+                f"pip install {package}, or change the setting"
+            )
+    # As `accelerate launch` and `torchrun` tell their processes.
+    if os.environ.get("WORLD_SIZE", "1") not in ("", "0", "1"):
+        raise ConfigError(
+            f"{os.environ['WORLD_SIZE']} processes were launched (WORLD_SIZE), but byg_train "
+            "trains in one, on one GPU: start it with python -m byg_train"
+        )
+
+
+def _check_warmup(config: TrainConfig) -> None:
+    """Refuse a LoRA that the run cannot start from, as far as this shows without the base."""
+    name = config.warmup.lora
+    if name is None:
+        return
+    from ..editing.opening import wrong_width
+    from .assembly import warmup_files  # takes seconds
+
+    instead = (
+        "train your own warm-up: --set warmup.lora=null --set warmup.min_steps=300"
+        if is_embedded(name)
+        else "choose another, or set warmup.lora=null"
+    )
+    for path in warmup_files(config, trained_experts(config)).values():
+        try:
+            file = read_lora(path)
+        except ValueError as error:
+            raise ConfigError(f"warmup.lora {name!r}: {error}") from None
+        ranks = {len(a) for key, a in file.tensors.items() if key.endswith(".lora_A.weight")}
+        why = wrong_width(file, config.model)
+        if not why and ranks != {config.lora.rank}:
+            found = ", ".join(map(str, sorted(ranks)))
+            why = f"its rank is {found}, lora.rank is {config.lora.rank}"
+        if why:
+            raise ConfigError(f"warmup.lora {name!r} does not fit this run ({why}); {instead}")
