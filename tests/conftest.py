@@ -11,11 +11,7 @@ from typing import TYPE_CHECKING
 import lanes
 import pytest
 from hypothesis import HealthCheck, settings
-from lanes import (  # noqa: F401  hooks
-    pytest_cmdline_main,
-    pytest_collection_modifyitems,
-    pytest_runtest_setup,
-)
+from lanes import pytest_collection_modifyitems, pytest_runtest_setup  # noqa: F401  hooks
 
 from byg_train.machine import settle_threads
 

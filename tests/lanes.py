@@ -2,9 +2,6 @@
 
 A test is marked by the fixtures it takes; one that reaches the host in another way says
 `@pytest.mark.host` itself. Without its mark a test is stopped, so that `-m "not host"` means it.
-
-`pytest -n 2` shares the tests among processes: all of the host to one of them, which starts it, and
-the others by file, for what a file's tests share.
 """
 
 from __future__ import annotations
@@ -24,25 +21,16 @@ OF_FIXTURE = {"host": "host", "comfyui": "host", "browser": "browser"}
 _running: list[pytest.Item] = []
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads it
-def pytest_cmdline_main(config: pytest.Config) -> None:
-    if getattr(config.option, "numprocesses", None) and config.option.dist == "no":
-        config.option.dist = "loadgroup"
-
-
 @pytest.hookimpl(tryfirst=True)  # before pytest selects by marker
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         for fixture, marker in OF_FIXTURE.items():
             if fixture in item.fixturenames and not item.get_closest_marker(marker):
                 item.add_marker(marker)
-        if item.config.pluginmanager.has_plugin("xdist"):
-            group = "host" if item.get_closest_marker("host") else item.nodeid.partition("::")[0]
-            item.add_marker(pytest.mark.xdist_group(group))
 
 
 def share_cores() -> None:
-    """Before torch is loaded: as many threads as there are CPUs for one of several processes."""
+    """With `pytest -n`, before torch is loaded: no more threads than one process has CPUs."""
     if processes := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 0)):
         threads = max(1, usable_cpus() // processes)
         os.environ.setdefault("OMP_NUM_THREADS", str(threads))
