@@ -155,9 +155,9 @@ def test_the_shipped_warmup_fits_its_own_base_and_rank_alone(
     change_embedded(monkeypatch, "flux", warmup=warmup_file(tmp_path, 128, 32))
     more = ["--preset", "demo", "--data", tiny_data, "--set", "data.resolution=16"]
     own_base = [*more, "--model", tiny_base, "--output", tmp_path / "run"]
-    instead = "--set warmup.lora=null --set warmup.min_steps=300"
-    refused(byg(*own_base), "128 wide", "32", instead)
-    words = instead.split()
+    instead = "warmup.lora=null", "warmup.min_steps=300"
+    refused(byg(*own_base), "128 wide", "32", *instead)
+    words = [word for setting in instead for word in ("--set", setting)]
     monkeypatch.setattr(train_module, "_train", lambda *_: None)
     assert byg(*own_base, *words).exit_code == 0
 

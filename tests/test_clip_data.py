@@ -185,9 +185,13 @@ def test_the_other_kind_of_folder_is_refused_with_what_to_do(tmp_path: Path) -> 
     for style in STYLES:
         (tmp_path / "pictures" / style).mkdir(parents=True)
         Image.new("RGB", (64, 64)).save(told(tmp_path / "pictures" / style / "a.png"))
-    with pytest.raises(DataError, match=r"holds 2 clips and no pictures.*--preset wan22_style"):
+    with pytest.raises(
+        DataError, match=r"holds 2 clips and no pictures.*preset, such as wan22_style"
+    ):
         load_items(DataConfig(path=tmp_path / "clips"), multiple=16)
-    with pytest.raises(DataError, match=r"holds 2 pictures and no clips.*--preset flux_style"):
+    with pytest.raises(
+        DataError, match=r"holds 2 pictures and no clips.*preset, such as flux_style"
+    ):
         load_items(settings(tmp_path / "pictures"), multiple=16)
 
 

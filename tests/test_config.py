@@ -255,7 +255,7 @@ def started(folder: Path, config: TrainConfig) -> None:
 def test_a_run_is_only_resumed(tmp_path: Path) -> None:
     config = merge_settings("demo")
     started(tmp_path, config)
-    with pytest.raises(ConfigError, match=r"already holds a run.*--resume"):
+    with pytest.raises(ConfigError, match=r"already holds a run; resume"):
         check_output(tmp_path, config, resume=False)
     check_output(tmp_path, config, resume=True)
     longer = ["train.steps=999", "train.sample_every=7", "train.checkpoint_every=9"]

@@ -130,7 +130,7 @@ def test_the_preview_is_not_newer_than_the_weights(run: Path, tmp_path: Path) ->
     ("more", "words"),
     [
         (["--weights", "best"], ["best", "live or ema"]),
-        (["--step", 4], ["--step 4", "3, 5"]),
+        (["--step", 4], ["step 4", "3, 5"]),
         (["--name", "../evil"], ["../evil"]),
         (["--name", ".hidden"], [".hidden"]),
         (["--output", "."], ["not empty"]),

@@ -74,7 +74,7 @@ def test_a_part(tmp_path: Path) -> None:
     assert rest.count == 8 and rest.sound[1:] == (2, None)
     assert opened(clip).part(None, None) == opened(clip)
     assert opened(clip).part(None, 0.01).count == 1
-    with pytest.raises(ConfigError, match=r"--start 3\.0: .*a\.mp4 is 3\.00 s long"):
+    with pytest.raises(ConfigError, match=r"a\.mp4 is 3\.00 s long, .* begin at 3\.0 s"):
         opened(clip).part(3.0, None)
 
 
@@ -113,7 +113,7 @@ def test_what_cannot_be_used_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "cut.mp4").write_bytes(whole.read_bytes()[:3000])
     refused(tmp_path / "cut.mp4", "cannot be used")
     refused(films.write(tmp_path / "one.mp4", drawn(1)), "1 frame")
-    refused(whole, "--fps is for a folder", 16.0)
+    refused(whole, "only a folder of frames", 16.0)
     (tmp_path / "empty").mkdir()
     refused(tmp_path / "empty", "holds no pictures")
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ..editing.picture import PictureToEdit
 
 # Where a setting comes from that is not given.
-AS_TRAINED = "as trained if not given"
+AS_TRAINED = "default: as trained"
 TRANSPARENT, OPAQUE = (".png", ".webp", ".tif", ".tiff"), (".jpg", ".jpeg", ".bmp")
 KNOWN = ", ".join((*TRANSPARENT, *OPAQUE))
 FILM = ".mp4"
@@ -42,7 +42,7 @@ ODD = (
 
 def edit(
     lora: Annotated[
-        Path, typer.Option(help="A LoRA file that byg_train wrote; of a pair either one.")
+        Path, typer.Option(help="LoRA file written by byg_train; either file of a pair.")
     ],
     source: Annotated[
         Path,
@@ -50,29 +50,37 @@ def edit(
             "--input",
             "--image",
             "--video",
-            help="What to edit, of any size: a picture; for a LoRA of a video model a clip, or a "
-            "folder of frames.",
+            help="Picture to edit, of any size; for a LoRA of a video model a clip or a folder of "
+            "frames.",
         ),
     ],
-    instruction: Annotated[str, typer.Option(help="What to change.")],
+    instruction: Annotated[str, typer.Option(help="Instruction: what to change.")],
     output: Annotated[
-        Path, typer.Option(help="Where the result goes: a picture, an .mp4, a folder for frames.")
+        Path,
+        typer.Option(
+            help="File or folder for the result: a picture, an .mp4, a folder for frames."
+        ),
     ],
     model: Annotated[
-        str | None, typer.Option(help="Base model; the one the LoRA was trained on if not given.")
+        str | None, typer.Option(help="Base model; default: the one that the LoRA was trained on.")
     ] = None,
     components: Annotated[
-        str | None, typer.Option(help="For a single-file base: folder or hub id of its VAE etc.")
+        str | None,
+        typer.Option(help="Folder or hub id of VAE and text encoders for a single-file base."),
     ] = None,
     strength: Annotated[
-        float, typer.Option(help="Strength of the LoRA; 1 as trained, 0 the bare base.")
+        float, typer.Option(help="Strength of the LoRA; 1 is as trained, 0 is the bare base.")
     ] = 1.0,
     n: Annotated[
         int, typer.Option("--n", help="Number of results, each from a seed of its own.")
     ] = 1,
-    seed: Annotated[int, typer.Option(help="The first seed.")] = 0,
+    seed: Annotated[
+        int, typer.Option(help="Seed of the first result; the next ones count on.")
+    ] = 0,
     steps: Annotated[int | None, typer.Option(help=f"Sampling steps; {AS_TRAINED}.")] = None,
-    sampler: Annotated[str | None, typer.Option(help=f"euler or unipc; {AS_TRAINED}.")] = None,
+    sampler: Annotated[
+        str | None, typer.Option(help=f"Sampler: euler or unipc; {AS_TRAINED}.")
+    ] = None,
     shift: Annotated[
         float | None,
         typer.Option(help=f"Shift of the sampling times towards noise; {AS_TRAINED}."),
@@ -82,10 +90,11 @@ def edit(
         typer.Option(help=f"Classifier-free guidance, 1: none; {AS_TRAINED}."),
     ] = None,
     cfg_low: Annotated[
-        float | None, typer.Option(help="The same for the low-noise expert of a pair.")
+        float | None, typer.Option(help="Classifier-free guidance of a pair's low-noise expert.")
     ] = None,
     negative: Annotated[
-        str | None, typer.Option(help=f"What --cfg leads away from; {AS_TRAINED}.")
+        str | None,
+        typer.Option(help=f"Negative prompt, which --cfg leads away from; {AS_TRAINED}."),
     ] = None,
     guidance: Annotated[
         float | None, typer.Option(help=f"Guidance input of distilled models; {AS_TRAINED}.")
@@ -99,10 +108,13 @@ def edit(
     seconds: Annotated[float | None, typer.Option(help="Seconds of the clip to edit.")] = None,
     fps: Annotated[
         float | None,
-        typer.Option(help="Frame rate of a folder of frames; the model's if not given."),
+        typer.Option(help="Frame rate of a folder of frames; default: the model's."),
     ] = None,
     single_expert: Annotated[
-        bool, typer.Option("--single-expert", help="The other expert of the pair has no LoRA.")
+        bool,
+        typer.Option(
+            "--single-expert", help="Edit although the other expert of the pair has no LoRA."
+        ),
     ] = False,
     device: Device = "auto",
 ) -> None:

@@ -101,19 +101,22 @@ def _start(config: TrainConfig, output: Path, device: str, resume: bool, demo: b
         from ..data.pairs import for_objective
         from ..models.backbone import pixel_multiple, resolve_base
         from ..training.checks import check_machine, check_start
-        from ..training.run_folder import CONFIG, check_output
+        from ..training.run_folder import CONFIG, HoldsRunError, check_output
         from .clip_table import load_shown
 
         device = resolve_device(device)
         check_machine(config)
-        if demo:
-            resolve_base(config.model)
-            config = _with_data(config, output / "data")
-            check_output(output, config, resume=resume)
-            _render_world(config)
-        multiple = pixel_multiple(config.model)
-        data = for_objective(load_shown(config.data, multiple), config, multiple)
-        check_start(config, data, output, device, resume=resume)
+        try:
+            if demo:
+                resolve_base(config.model)
+                config = _with_data(config, output / "data")
+                check_output(output, config, resume=resume)
+                _render_world(config)
+            multiple = pixel_multiple(config.model)
+            data = for_objective(load_shown(config.data, multiple), config, multiple)
+            check_start(config, data, output, device, resume=resume)
+        except HoldsRunError as error:
+            raise ConfigError(f"{error} (--resume)") from None
     # A start that failed leaves measurements behind, which `resume` clears away.
     _train(config, data, output, device, resume or (output / CONFIG).exists(), demo)
 

@@ -185,8 +185,8 @@ class Cache:
         except SafetensorError:
             entry.unlink(missing_ok=True)
             raise DataError(
-                f"the cache entry of {what} was damaged and is removed; start again with --resume, "
-                "and it is made anew"
+                f"the cache entry of {what} was damaged and is removed; resume the run, and it "
+                "is made anew"
             ) from None
         size = sum(tensor.nbytes for tensor in tensors.values())
         if size <= self._room:
@@ -223,7 +223,7 @@ def _write(entry: Path, tensors: dict[str, Tensor]) -> None:
     except OSError as error:
         raise DataError(
             f"cannot write the cache in {entry.parent}: {error}; free space there, or name another "
-            "folder with --set data.cache=DIR"
+            "folder as data.cache"
         ) from error
     finally:
         temporary.unlink(missing_ok=True)

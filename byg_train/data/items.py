@@ -95,7 +95,7 @@ def load_items(
     checked = check_items(rows, root, kind, multiple, config, on_file)
     problems = [*problems, *checked.problems]
     if problems and config.on_bad_item == "stop":
-        hint = "repair them, or train without them: --set data.on_bad_item=drop"
+        hint = "repair them, or train without them: data.on_bad_item=drop"
         raise DataError(f"{counted(len(problems), 'problem')} in {root} ({hint})", problems)
     styled = find_manifest(root) is None
     train, test = split(checked.items, config.holdout, root, styled=styled)

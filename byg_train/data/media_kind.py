@@ -69,7 +69,7 @@ def expect_kind(root: Path, data: DataConfig) -> None:
     raise DataError(
         f"{root} holds {counted(len(found), other.one)} and no {wanted.many}, and this run trains "
         f"on {wanted.many} (data.frames {data.frames}); for {other.many} take another preset, such "
-        f"as --preset {preset}, or pass a folder of {wanted.many}"
+        f"as {preset}, or pass a folder of {wanted.many}"
     )
 
 

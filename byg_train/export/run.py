@@ -52,7 +52,7 @@ def export_run(
     if not (run / CONFIG).is_file():
         raise ConfigError(f"{run} is no run: it holds no {CONFIG}")
     if weights not in ("live", "ema"):
-        raise ConfigError(f"--weights {weights!r}: wanted live or ema")
+        raise ConfigError(f"weights {weights!r}: wanted live or ema")
     name = _checked_name(name or run.name)
     output = _checked_output(run, (output or run / "export").resolve(), name)
     found = _find(run, weights, step)
@@ -73,16 +73,16 @@ def export_run(
 
 def _checked_name(name: str) -> str:
     if not name or Path(name).name != name or "\\" in name or name.startswith("."):
-        raise ConfigError(f"--name {name!r}: wanted a plain file name without a folder")
+        raise ConfigError(f"name {name!r}: wanted a plain file name without a folder")
     return name
 
 
 def _checked_output(run: Path, output: Path, name: str) -> Path:
     if output == run or (output.exists() and not output.is_dir()):
-        raise ConfigError(f"--output {output}: wanted a folder of its own")
+        raise ConfigError(f"{output}: wanted a folder of its own")
     mine = [expert_path(output / f"{name}.safetensors", expert) for expert in (*ALONE, *BOTH)]
     if output.exists() and any(output.iterdir()) and not any(file.exists() for file in mine):
-        raise ConfigError(f"--output {output} is not empty and holds no export of {name}")
+        raise ConfigError(f"{output} is not empty and holds no export of {name}")
     return output
 
 
@@ -101,9 +101,7 @@ def _find(run: Path, weights: str, step: int | None) -> Found:
     if not found:
         raise ConfigError(f"{run} holds no {what} yet")
     if step is not None and step not in steps:
-        raise ConfigError(
-            f"--step {step}: {run} holds {what} of steps {', '.join(map(str, steps))}"
-        )
+        raise ConfigError(f"step {step}: {run} holds {what} of steps {', '.join(map(str, steps))}")
     wanted = steps[-1] if step is None else step
     return [f for f in found if f.step == wanted][-1]
 

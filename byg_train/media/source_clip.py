@@ -52,7 +52,7 @@ class SourceClip:
         try:
             yield from frames(self.path, self.fps, self.start, self.count)
         except MediaError as error:
-            raise ConfigError(f"--input {self.path} cannot be used: {error}") from None
+            raise ConfigError(f"{self.path} cannot be used: {error}") from None
 
     @property
     def names(self) -> list[str]:
@@ -72,7 +72,9 @@ class SourceClip:
             return self
         first = floor(Fraction(start or 0) * self.fps + HALF)
         if first >= self.count:
-            raise ConfigError(f"--start {start}: {self.path} is {self.seconds:.2f} s long")
+            raise ConfigError(
+                f"{self.path} is {self.seconds:.2f} s long, the part would begin at {start} s"
+            )
         left = self.count - first
         wanted = left if seconds is None else max(1, floor(Fraction(seconds) * self.fps + HALF))
         count = min(left, wanted)
@@ -90,13 +92,13 @@ def open_source_clip(path: Path, fps: float | None, usual: float) -> SourceClip:
         fps: of a folder; None: `usual`. A file has a rate of its own.
     """
     if fps is not None and not path.is_dir():
-        raise ConfigError(f"--fps is for a folder of frames; {path} has a rate of its own")
+        raise ConfigError(f"{path} has a rate of its own; only a folder of frames is given one")
     if path.is_dir():
         return _folder(path, _typed(fps or usual))
     try:
         facts = probe(path)
     except MediaError as error:
-        raise ConfigError(f"--input {path} cannot be used: {error}") from None
+        raise ConfigError(f"{path} cannot be used: {error}") from None
     return SourceClip(
         path,
         Size(facts.width, facts.height),
@@ -143,13 +145,11 @@ def _folder(path: Path, fps: Fraction) -> SourceClip:
     """Pictures of one size, in the order of the numbers in their names."""
     files = [p for p in path.iterdir() if PICTURES.holds(p)]
     if not files:
-        raise ConfigError(f"--input {path} holds no pictures; wanted a clip, or a folder of frames")
+        raise ConfigError(f"{path} holds no pictures; wanted a clip, or a folder of frames")
     pictures = sorted(files, key=_by_numbers)
     stems = [p.stem for p in pictures]
     if twice := next((s for s in stems if stems.count(s) > 1), None):
-        raise ConfigError(
-            f"--input {path} holds {twice!r} twice; wanted one picture for each frame"
-        )
+        raise ConfigError(f"{path} holds {twice!r} twice; wanted one picture for each frame")
     height, width, _ = _pixels(pictures[0], None).shape
     return SourceClip(path, Size(width, height), fps, len(pictures), pictures=tuple(pictures))
 
@@ -164,11 +164,11 @@ def _pixels(path: Path, size: Size | None) -> np.ndarray:
     try:
         frame = read_picture(path)
     except MediaError as error:
-        raise ConfigError(f"--input {path} cannot be used: {error}") from None
+        raise ConfigError(f"{path} cannot be used: {error}") from None
     if size is not None and frame.size != size:
         wide, high = frame.size
         raise ConfigError(
-            f"--input {path} is {wide} x {high} pixels, the frames before it {size.width} x "
+            f"{path} is {wide} x {high} pixels, the frames before it {size.width} x "
             f"{size.height}; wanted frames of one size"
         )
     return np.asarray(frame)

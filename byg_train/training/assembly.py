@@ -41,7 +41,7 @@ def settle_dtype(config: TrainConfig, run: Path, device: str, *, resume: bool) -
     if own and own != here.dtype and config.model.dtype == "auto":
         log.warning(
             "this run was begun in %s and goes on in it, as the same run; a new one would use %s "
-            "here (%s) and can start from this one's LoRA: --set warmup.lora=FILE",
+            "here (%s) and can start from this one's LoRA: warmup.lora=FILE",
             own,
             here.dtype,
             here.why,

@@ -65,7 +65,7 @@ def _check_warmup(config: TrainConfig) -> None:
     from .assembly import warmup_files  # takes seconds
 
     instead = (
-        "train your own warm-up: --set warmup.lora=null --set warmup.min_steps=300"
+        "train your own warm-up: warmup.lora=null and warmup.min_steps=300"
         if is_embedded(name)
         else "choose another, or set warmup.lora=null"
     )

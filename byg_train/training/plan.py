@@ -215,7 +215,7 @@ def all_items(data: Dataset | None) -> list[Item]:
 
 def _items(data: Dataset | None) -> str:
     if data is None:
-        return "none yet: pass --data DIR"
+        return "none yet"
     dropped = f", {len(data.problems)} dropped" if data.problems else ""
     excluded = f", {data.excluded} excluded" if data.excluded else ""
     return f"{len(data.train)} for training, {len(data.test)} held out{dropped}{excluded}"
@@ -290,8 +290,8 @@ def check_disk(config: TrainConfig, need: Disk, output: Path) -> None:
         if wanted[device] > free:
             raise ConfigError(
                 f"too little disk space at {place}: needed about {_size(wanted[device])} "
-                f"({_disk_words(need)}), free {_size(free)}; make room, choose another --output or "
-                "data.cache, or write less with a larger train.checkpoint_every"
+                f"({_disk_words(need)}), free {_size(free)}; make room, choose another output "
+                "folder or data.cache, or write less with a larger train.checkpoint_every"
             )
 
 

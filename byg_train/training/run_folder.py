@@ -68,6 +68,10 @@ def write_dropped(run: Path, data: Dataset) -> None:
             temporary.write_text("".join(f"{p}\n" for p in data.problems), encoding="utf-8")
 
 
+class HoldsRunError(ConfigError):
+    """The folder holds a run, and it was not said that this one resumes it."""
+
+
 def check_output(run: Path, config: TrainConfig, *, resume: bool) -> None:
     """Refuse a folder in which this run would mix with something else.
 
@@ -85,9 +89,7 @@ def check_output(run: Path, config: TrainConfig, *, resume: bool) -> None:
     if not _holds_weights(run):
         return
     if not resume:
-        raise ConfigError(
-            f"{run} already holds a run; add --resume to go on with it, or choose another folder"
-        )
+        raise HoldsRunError(f"{run} already holds a run; resume it, or choose another folder")
     before, own = read_config(run), own_dtype(run)
     if own:  # "auto" goes on in the run's own type; any other word must be that type
         before = before.with_dtype("auto" if config.model.dtype == "auto" else own)

@@ -36,7 +36,7 @@ def speed() -> dict[str, Any]:
     other = next(name for name in rates if name != chosen)
     facts: dict[str, Any] = {f"{name} GFLOP/s": round(rate, 1) for name, rate in rates.items()}
     if rates[chosen] < DOUBTFUL * rates[other]:
-        facts["doubt"] = f"{other} is the faster one here: try --set model.dtype={other}"
+        facts["doubt"] = f"{other} is the faster one here: try model.dtype={other}"
     steps = demo_steps(device)
     words = f"{usual(steps):.2f} s in {chosen} (the first {steps[0]:.2f} s)"
     return facts | {"step of the demo": words}

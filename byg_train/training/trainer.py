@@ -258,7 +258,7 @@ class Trainer:
         if about["data"] != self.data.fingerprint:
             raise ConfigError(
                 f"{self.config.data.path} is not what this run was trained on (its pictures, texts "
-                f"or splits changed since {found[-1].name}): restore it, or start a new --output"
+                f"or splits changed since {found[-1].name}): restore it, or start in a new folder"
             )
         load_run(found[-1], self.bank, self.optimizer, self.generator)
         self.state = State(**about["counters"])
