@@ -87,8 +87,10 @@ def test_what_a_person_would_not_publish_is_not_in_it(
 ) -> None:
     home = tmp_path / "jane.doe"
     (home / "work").mkdir(parents=True)
-    for name, value in {"HOME": str(home), "HF_TOKEN": "hf_secret", "API_KEY": "k_secret"}.items():
-        monkeypatch.setenv(name, value)
+    for name in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(name, str(home))
+    for name in ("HF_TOKEN", "OPENAI_API_KEY"):
+        monkeypatch.setenv(name, "a_secret")
     monkeypatch.chdir(home / "work")
     for text in (look(), look("--json")):
         assert "secret" not in text and "jane.doe" not in text
@@ -271,6 +273,20 @@ def test_a_comfyui_is_found_around_its_pack(
 
 
 # ---------------------------------------------------------------- before anything is installed
+
+
+def test_without_torch_the_other_checks_answer() -> None:
+    code = (
+        "import sys, json; sys.modules['torch'] = None;"
+        "from byg_train.training import doctor, installed; known = installed._version;"
+        "installed._version = lambda name: None if name == 'torch' else known(name);"
+        "print(json.dumps(doctor.examine()))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=True)
+    report = json.loads(run.stdout)
+    failed = {name for name, facts in report.items() if "error" in facts}
+    assert failed == {"GPUs", "threads", "type", "speed", "presets"}
+    assert report["missing"]["packages of train"]["lacking"] == ["torch"]
 
 
 def test_a_missing_package_of_the_command_line_is_named() -> None:

@@ -1,7 +1,8 @@
 """A small FLUX pipeline in diffusers' layout as ComfyUI's own MODEL, CLIP and VAE.
 
 ComfyUI's loaders know FLUX.1's sizes alone, so the parts are built here, of its classes, in
-float32. Everything comes from the folder's JSON and safetensors files; diffusers is not needed.
+float32, which no machine emulates. Everything comes from the folder's JSON and safetensors files;
+diffusers is not needed.
 """
 
 from __future__ import annotations
