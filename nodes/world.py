@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from comfy_api.v0_0_2 import io
 
 from ..byg_train.family import usual_family
+from ..byg_train.media.pixels import to_unit
 from ..byg_train.world import clips, names, scenes
 from .host.families import open_embedded
 from .sockets import found_by, named
@@ -80,7 +80,7 @@ def example(media: str, style: str, subject: str) -> torch.Tensor:
         frames = scenes.draw(scenes.Scene(subject, STYLES[style], GROUND, "plain"))[None]
     else:
         frames = clips.draw(clips.Clip(subject, STYLES[style], GROUND, MOTION))
-    return torch.from_numpy(frames.astype(np.float32) / 255)
+    return torch.from_numpy(to_unit(frames))
 
 
 NODES = [TinyWorld]

@@ -169,7 +169,7 @@ def test_mistakes_are_found_before_a_model_is_loaded(
         (["--input", "cut.mp4"], ["cut.mp4 cannot be used"]),
         (["--input", "one.mp4"], ["one.mp4 cannot be used", "1 frame"]),
         (["--input", "full"], ["full holds no pictures"]),
-        (["--output", "o.png"], ["o.png", "a film NAME.mp4, or a folder"]),
+        (["--output", "o.png"], ["o.png", "a video NAME.mp4, or a folder"]),
         (["--output", short_clip], ["would overwrite --input"]),
         (["--output", "full"], ["full: wanted a new or an empty folder"]),
         (["--output", "p.png/o.mp4"], ["cannot be written"]),

@@ -294,7 +294,7 @@ def test_where_there_is_a_workflow(changes: dict[str, object], there: bool) -> N
 
 
 def test_the_card() -> None:
-    text = card(WAN, "my ink", has_preview=True, has_film=True, experts=BOTH)
+    text = card(WAN, "my ink", has_preview=True, has_video=True, experts=BOTH)
     _, front, body = text.split("---\n", 2)
     values = dict(line.split(": ", 1) for line in front.strip().splitlines())
     assert json.loads(values["base_model"]) == A14B

@@ -13,11 +13,13 @@ from PIL import Image
 from byg_train.media import MediaError
 from byg_train.media.pixels import (
     from_levels,
+    from_unit,
     to_batch,
     to_frames,
     to_levels,
     to_picture,
     to_pixels,
+    to_unit,
 )
 from byg_train.media.reader import is_clip, read_media
 
@@ -42,6 +44,14 @@ def test_half_precision_is_rounded_once() -> None:
     """Networks may answer in bfloat16, whose own arithmetic would round every step anew."""
     pixels = from_levels(LEVELS).to(torch.bfloat16)
     assert torch.equal(to_levels(pixels), to_levels(pixels.float()))
+
+
+def test_the_unit_range_of_comfyui_and_measures() -> None:
+    levels = np.arange(256, dtype=np.uint8)
+    unit = to_unit(levels)
+    assert (unit[0], unit[255], unit.dtype) == (0, 1, np.float32)
+    assert np.array_equal(from_unit(unit), levels)
+    assert from_unit(np.array([-1.0, 0.4999 / 255, 0.5001 / 255, 2.0])).tolist() == [0, 0, 1, 255]
 
 
 def test_axes() -> None:

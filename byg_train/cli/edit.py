@@ -26,17 +26,17 @@ if TYPE_CHECKING:
 AS_TRAINED = "default: as trained"
 TRANSPARENT, OPAQUE = (".png", ".webp", ".tif", ".tiff"), (".jpg", ".jpeg", ".bmp")
 KNOWN = ", ".join((*TRANSPARENT, *OPAQUE))
-FILM = ".mp4"
+VIDEO = ".mp4"
 # Seeds that torch takes.
 MAX_SEED = 2**63 - 1
 SAMPLERS = ("euler", "unipc")
 # The least value of an option, and the value that an option must be above.
 LEAST = {"n": 1, "steps": 1, "resolution": 16, "cfg": 1, "cfg-low": 1, "start": 0}
 ABOVE = {"shift": 0, "seconds": 0, "fps": 0}
-# Said of a clip that is written as a film.
+# Said of a clip that is written as a video.
 ODD = (
-    "has an odd width or height: to keep it, the film is in 4:4:4, which some players do not show; "
-    "a folder as --output gives PNGs"
+    "has an odd width or height: to keep it, the video is in 4:4:4, which some players do not "
+    "show; a folder as --output gives PNGs"
 )
 
 
@@ -283,7 +283,7 @@ def _clip(
     from ..media.formats import PICTURES
 
     if path.is_file() and path.suffix.lower() in PICTURES.suffixes:
-        wanted = "wanted a film, or a folder of frames"
+        wanted = "wanted a video, or a folder of frames"
         raise ConfigError(f"--input {path} is a picture, and this LoRA edits clips; {wanted}")
     clip = open_clip(path, model.info, part["fps"]).part(part["start"], part["seconds"])
     try:
@@ -299,13 +299,13 @@ def _clip(
 
 def _check_clip_output(source: Path, targets: list[Path]) -> None:
     path = targets[-1]
-    if path.suffix.lower() not in ("", FILM):
-        raise ConfigError(f"--output {path}: wanted a film NAME{FILM}, or a folder for frames")
+    if path.suffix.lower() not in ("", VIDEO):
+        raise ConfigError(f"--output {path}: wanted a video NAME{VIDEO}, or a folder for frames")
     for target in targets:
         if target.resolve() == source.resolve():
             raise ConfigError(f"--output {path} would overwrite --input; choose another name")
         if path.suffix and target.is_dir():
-            raise ConfigError(f"--output {target} is a folder; wanted a film NAME{FILM}")
+            raise ConfigError(f"--output {target} is a folder; wanted a video NAME{VIDEO}")
         if not path.suffix and target.exists() and (target.is_file() or any(target.iterdir())):
             raise ConfigError(f"--output {target}: wanted a new or an empty folder for the frames")
     _check_writable(path)

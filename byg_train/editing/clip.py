@@ -69,7 +69,7 @@ class ClipToEdit:
         return EditedClip(pixels.half(), self.fit, self.plan)
 
     def save(self, path: Path, result: EditedClip) -> None:
-        """Write a result as a film with the source's sound, or as a new folder of frames.
+        """Write a result as a video with the source's sound, or as a new folder of frames.
 
         Frames also get back the transparency of the pictures that they were.
         """

@@ -45,7 +45,7 @@ def card(
     name: str,
     *,
     has_preview: bool,
-    has_film: bool = False,
+    has_video: bool = False,
     experts: Collection[str] = ALONE,
 ) -> str:
     """The README of a model page, with front matter for the Hugging Face hub."""
@@ -65,7 +65,7 @@ def card(
         **licence,
     }
     preview = f"\n![source, edit, edited back, one-step prediction]({quote(name)}.png)\n"
-    preview += f"\n[The same as a film]({quote(name)}.mp4)\n" if has_film else ""
+    preview += f"\n[The same as a video]({quote(name)}.mp4)\n" if has_video else ""
     single = f" Only the {info.expert}-noise expert has a LoRA: add `--single-expert`."
     template = TEMPLATES / ("clip.md" if family.is_video else "picture.md")
     return Template(template.read_text(encoding="utf-8")).substitute(

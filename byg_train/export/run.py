@@ -66,7 +66,7 @@ def export_run(
         others.append(_write_text(output / f"{name}.workflow.json", graph))
     suffixes = [p.suffix for p in previews]
     text = card(
-        info, name, has_preview=".png" in suffixes, has_film=".mp4" in suffixes, experts=experts
+        info, name, has_preview=".png" in suffixes, has_video=".mp4" in suffixes, experts=experts
     )
     return [*written.values(), *others, _write_text(output / "README.md", text)]
 
@@ -166,7 +166,7 @@ def _of_checkpoint(folder: Path, weights: str) -> dict[str, dict[str, Tensor]]:
 
 
 def _previews(run: Path, step: int) -> list[Path]:
-    """The newest samples that are not newer than the weights: a picture, and of clips a film."""
+    """The newest samples that are not newer than the weights: a picture, and of clips a video."""
     found = [(int(p.stem.removeprefix("step-")), p) for p in (run / "samples").glob("step-*.*")]
     newest = max((at for at, _ in found if at <= step), default=None)
     return sorted((p for at, p in found if at == newest), key=lambda p: p.suffix, reverse=True)

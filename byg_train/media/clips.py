@@ -1,6 +1,6 @@
 """Clips of every container and codec as upright 8-bit RGB frames at any rate.
 
-A film is never in memory: frames are decoded one after the other. Frame k at a rate of `fps` is the
+A clip is never in memory: frames are decoded one after the other. Frame k at a rate of `fps` is the
 clip's frame nearest to k / fps seconds behind the first; timestamps count, not frame numbers, so a
 variable rate comes out right.
 """
@@ -144,17 +144,17 @@ def frames_at(path: Path, times: Iterable[Fraction]) -> Iterator[np.ndarray]:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
-    """The file and its film; every error of the decoder as a MediaError."""
+    """The file and its video stream; every error of the decoder as a MediaError."""
     import av
 
     try:
         with av.open(str(path)) as container:
-            films = [s for s in container.streams.video if not _is_cover(s)]
-            if not films:
+            shown = [s for s in container.streams.video if not _is_cover(s)]
+            if not shown:
                 raise MediaError("it has no video stream")
-            film = films[0]
-            film.thread_type, film.codec_context.thread_count = "AUTO", THREADS
-            yield container, film
+            stream = shown[0]
+            stream.thread_type, stream.codec_context.thread_count = "AUTO", THREADS
+            yield container, stream
     except FileNotFoundError:
         raise MediaError("there is no such file") from None
     except (av.FFmpegError, EOFError) as error:
@@ -162,7 +162,7 @@ def _opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
 
 
 def _is_cover(stream: VideoStream) -> bool:
-    """The picture of a record, which players keep as a film of one frame."""
+    """The picture of a record, which players keep as a video of one frame."""
     return bool(stream.disposition & type(stream.disposition).attached_pic)
 
 

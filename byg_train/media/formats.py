@@ -27,6 +27,6 @@ CLIPS = Formats(
         ".mp4", ".webm", ".mov", ".mkv", ".avi", ".m4v", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts",
         ".wmv", ".flv", ".ogv", ".3gp", ".mxf", ".gif",
     ),
-    "mp4, webm, mov, mkv, avi, gif or another film",
+    "mp4, webm, mov, mkv, avi, gif or another video",
 )  # fmt: skip
 MEDIA = Formats((*PICTURES.suffixes, *CLIPS.suffixes), f"{PICTURES.words}; {CLIPS.words}")

@@ -51,7 +51,7 @@ def is_clip(path: Path) -> bool:
     """
     try:
         with Image.open(path) as picture:
-            # Pillow knows films of MPEG by their head, and decodes none.
+            # Pillow knows videos of MPEG by their head, and decodes none.
             return picture.format == "MPEG" or (picture.format == "GIF" and picture.n_frames > 1)
     except Exception:  # no picture, or a broken one: FFmpeg's decoders say what it is
         return True

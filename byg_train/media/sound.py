@@ -31,8 +31,8 @@ class Sound(NamedTuple):
 class _Part(NamedTuple):
     """What is heard of a file's sound, in seconds of the file's clock."""
 
-    zero: Fraction  # where the film begins
-    start: Fraction | None  # None: also what precedes the film, with which decoders prepare
+    zero: Fraction  # where the picture begins
+    start: Fraction | None  # None: also what precedes it, with which decoders prepare
     end: Fraction | None  # None: to the end
 
     def holds(self, piece: Packet | AudioFrame) -> bool:
@@ -53,8 +53,8 @@ def sound_packets(out: OutputContainer, sound: Sound, opened: ExitStack) -> list
 
     try:
         source = opened.enter_context(av.open(str(sound.path)))
-        heard, film = source.streams.audio[0], source.streams.video[0]
-        zero = (film.start_time or 0) * film.time_base
+        heard, shown = source.streams.audio[0], source.streams.video[0]
+        zero = (shown.start_time or 0) * shown.time_base
         part = _Part(
             zero + sound.start,
             zero + sound.start if sound.start else None,
@@ -71,7 +71,7 @@ def sound_packets(out: OutputContainer, sound: Sound, opened: ExitStack) -> list
 def _copied(
     out: OutputContainer, source: InputContainer, heard: AudioStream, part: _Part
 ) -> list[Packet]:
-    """As they are, bit by bit, on the film's clock; at a cut a packet may reach out of the part."""
+    """As they are, bit by bit, on the frames' clock; at a cut a packet may reach beyond it."""
     packets = [p for p in source.demux(heard) if p.size and part.holds(p)]
     # Only now: of a stream that cannot be read nothing is to be left.
     track = out.add_stream_from_template(heard) if packets else None

@@ -19,7 +19,7 @@ from .formats import PICTURES
 from .pictures import read_picture
 from .sound import Sound
 
-# The rates of cameras and films.
+# The rates of cameras and of the cinema.
 RATES = [Fraction(n) for n in range(1, 241)]
 RATES += [Fraction(n * 1000, 1001) for n in (24, 30, 48, 60, 120, 240)]
 # Seconds by which timestamps of milliseconds, and a rate typed as 23.976, may be off.

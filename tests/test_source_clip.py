@@ -32,19 +32,19 @@ def opened(path: Path, fps: float | None = None) -> SourceClip:
 )
 def test_a_clips_size_rate_and_frames(tmp_path: Path, name: str, rate: Fraction) -> None:
     clip = films.write(tmp_path / name, drawn(20), rate, sound="aac")
-    footage = opened(clip)
-    assert (footage.size, footage.fps, footage.count) == ((64, 48), rate, 20)
-    assert footage.sound is not None and footage.notes == ()
-    assert numbers(footage.frames()) == list(range(20))
+    source = opened(clip)
+    assert (source.size, source.fps, source.count) == ((64, 48), rate, 20)
+    assert source.sound is not None and source.notes == ()
+    assert numbers(source.frames()) == list(range(20))
 
 
 @pytest.mark.parametrize("turned", [90, 180, 270])
 def test_a_telephones_clip_is_upright(tmp_path: Path, turned: int) -> None:
     clip = films.write(tmp_path / "a.mp4", drawn(3), turned=turned)
-    footage = opened(clip)
-    assert footage.size == ((48, 64) if turned != 180 else (64, 48))
-    first = next(footage.frames())
-    assert first.shape[:2] == footage.size[::-1]
+    source = opened(clip)
+    assert source.size == ((48, 64) if turned != 180 else (64, 48))
+    first = next(source.frames())
+    assert first.shape[:2] == source.size[::-1]
     found = np.argwhere(first[..., 1] > 150).mean(0) / first.shape[:2]  # the square's middle
     x, y = 6 / 64, (16 + 6) / 48
     wanted = {90: (1 - x, y), 180: (1 - y, 1 - x), 270: (x, 1 - y)}[turned]
@@ -55,12 +55,12 @@ def test_a_variable_rate_becomes_its_average(tmp_path: Path) -> None:
     """As many frames over the same time; each is the one that is nearest to its time."""
     times = [0, 20, 40, 60, 400, 420, 800, 820, 1200, 1250]
     clip = films.write(tmp_path / "a.mkv", drawn(10), times=times)
-    footage = opened(clip)
-    assert footage.count == 10 and "variable frame rate" in footage.notes[0]
-    assert footage.seconds == pytest.approx(1.3, abs=0.1)
-    step = float(1 / footage.fps)
+    source = opened(clip)
+    assert source.count == 10 and "variable frame rate" in source.notes[0]
+    assert source.seconds == pytest.approx(1.3, abs=0.1)
+    step = float(1 / source.fps)
     at = [i * step * 1000 for i in range(10)]
-    assert numbers(footage.frames()) == [int(np.abs(np.array(times) - t).argmin()) for t in at]
+    assert numbers(source.frames()) == [int(np.abs(np.array(times) - t).argmin()) for t in at]
 
 
 def test_a_part(tmp_path: Path) -> None:
@@ -83,9 +83,9 @@ def test_a_folder_of_frames(tmp_path: Path) -> None:
         Image.fromarray(frame).save(tmp_path / f"shot_{i}.{'png' if i % 2 else 'bmp'}")
     (tmp_path / "notes.txt").write_text("not a frame")
     (tmp_path / ".shot_3.png").write_bytes(b"hidden")
-    footage = opened(tmp_path)
-    assert (footage.size, footage.fps, footage.count) == ((64, 48), 16, 12)
-    assert numbers(footage.frames()) == list(range(12))  # shot_2 before shot_10
+    source = opened(tmp_path)
+    assert (source.size, source.fps, source.count) == ((64, 48), 16, 12)
+    assert numbers(source.frames()) == list(range(12))  # shot_2 before shot_10
     part = opened(tmp_path, 8.0).part(0.5, 0.5)
     assert (part.fps, numbers(part.frames())) == (8, [4, 5, 6, 7])
     assert part.names == [f"shot_{i}.png" for i in range(4, 8)]

@@ -1,4 +1,4 @@
-"""Films that are written: what players find in them, sound bit by bit, and films side by side."""
+"""What is written: what players find in a clip, sound bit by bit, and clips side by side."""
 
 from __future__ import annotations
 
