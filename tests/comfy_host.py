@@ -49,6 +49,19 @@ def stand_in_for_torchvision() -> None:
         sys.modules["torchvision"].transforms = sys.modules["torchvision.transforms"]
 
 
+def make_importable(tree: Path) -> None:
+    """Make ComfyUI importable, on the CPU."""
+    # Before the repository, whose folder `nodes` is not ComfyUI's module.
+    sys.path.insert(0, str(tree))
+    stand_in_for_torchvision()
+    import comfy.options
+
+    comfy.options.enable_args_parsing(False)
+    from comfy.cli_args import args
+
+    args.cpu = True
+
+
 # ---------------------------------------------------------------- a host for the session
 
 ROOT = Path(__file__).parents[1]
@@ -127,14 +140,10 @@ def _start(tree: str, base: str) -> None:
 
 def start_host(tree: str, base: str) -> None:
     """ComfyUI as main.py starts it, without its server; what it sets holds for the process."""
-    sys.path.insert(0, tree)  # before the repository, whose folder `nodes` is not ComfyUI's module
-    stand_in_for_torchvision()
-    import comfy.options
-
-    comfy.options.enable_args_parsing(False)
+    make_importable(Path(tree))
     from comfy.cli_args import args
 
-    args.cpu, args.base_directory = True, base
+    args.base_directory = base
     import nodes
 
     for name in STOCK:
@@ -184,18 +193,25 @@ def original_names(weights: dict[str, Tensor], shape: dict) -> dict[str, Tensor]
     }
 
 
-def main(tree: Path, folder: Path) -> None:
-    """Load model and LoRA as the stock loader node does, and run the network with and without."""
-    sys.path.insert(0, str(tree))
-    stand_in_for_torchvision()
-    import comfy.options
-
-    comfy.options.enable_args_parsing(False)
-    from comfy.cli_args import args
-
-    args.cpu = True
+def patch(model: Any, file: Path) -> dict[str, list[str]]:
+    """Put a LoRA into a model as the stock loader node does; the warnings, and what it changed."""
     import comfy.model_patcher
     import comfy.sd
+    import comfy.utils
+
+    cpu, warnings = torch.device("cpu"), Warnings()
+    patcher = comfy.model_patcher.ModelPatcher(model, load_device=cpu, offload_device=cpu)
+    logging.getLogger().addHandler(warnings)
+    lora = comfy.utils.load_torch_file(str(file))
+    patched, _ = comfy.sd.load_lora_for_models(patcher, None, lora, 1.0, 0.0)
+    logging.getLogger().removeHandler(warnings)
+    patched.patch_model()
+    return {"warnings": warnings.messages, "patched": sorted(patched.patches)}
+
+
+def main(tree: Path, folder: Path) -> None:
+    """Load model and LoRA as the stock loader node does, and run the network with and without."""
+    make_importable(tree)
     import comfy.supported_models
 
     shape = json.loads((folder / "job.json").read_text())
@@ -213,17 +229,10 @@ def main(tree: Path, folder: Path) -> None:
             inputs["guidance"], ref_latents=[inputs["source"]],
         )  # fmt: skip
 
-    outputs, warnings = {"base": run()}, Warnings()
-    cpu = torch.device("cpu")
-    patcher = comfy.model_patcher.ModelPatcher(model, load_device=cpu, offload_device=cpu)
-    logging.getLogger().addHandler(warnings)
-    lora = comfy.utils.load_torch_file(str(folder / "lora.safetensors"))
-    patched, _ = comfy.sd.load_lora_for_models(patcher, None, lora, 1.0, 0.0)
-    logging.getLogger().removeHandler(warnings)
-    patched.patch_model()
+    outputs = {"base": run()}
+    report = patch(model, folder / "lora.safetensors")
     outputs["lora"] = run()
     save_file(outputs, folder / "outputs.safetensors")
-    report = {"warnings": warnings.messages, "patched": sorted(patched.patches)}
     (folder / "report.json").write_text(json.dumps(report))
 
 

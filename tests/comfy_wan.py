@@ -8,12 +8,11 @@ process of its own, since ComfyUI changes logging, devices and torch settings wh
 from __future__ import annotations
 
 import json
-import logging
 import sys
 from pathlib import Path
 
 import torch
-from comfy_host import Warnings, stand_in_for_torchvision
+from comfy_host import make_importable, patch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -28,24 +27,9 @@ def share_positions(network: nn.Module) -> None:
     network.rope_encode = shared
 
 
-def start(tree: Path) -> None:
-    """Make ComfyUI importable, on the CPU."""
-    sys.path.insert(0, str(tree))
-    stand_in_for_torchvision()
-    import comfy.options
-
-    comfy.options.enable_args_parsing(False)
-    from comfy.cli_args import args
-
-    args.cpu = True
-
-
 def run_job(folder: Path) -> None:
     """Load model and LoRA as the stock loader node does, and run the network with and without."""
-    import comfy.model_patcher
-    import comfy.sd
     import comfy.supported_models
-    import comfy.utils
 
     job = json.loads((folder / "job.json").read_text())
     config = getattr(comfy.supported_models, job["class"])(job["shape"])
@@ -61,23 +45,16 @@ def run_job(folder: Path) -> None:
         )
         return v.contiguous()
 
-    outputs, warnings = {"plain": run(None)}, Warnings()
+    outputs = {"plain": run(None)}
     share_positions(model.diffusion_model)
     outputs["base"] = run(inputs["source"])
-    cpu = torch.device("cpu")
-    patcher = comfy.model_patcher.ModelPatcher(model, load_device=cpu, offload_device=cpu)
-    logging.getLogger().addHandler(warnings)
-    lora = comfy.utils.load_torch_file(str(folder / "lora.safetensors"))
-    patched, _ = comfy.sd.load_lora_for_models(patcher, None, lora, 1.0, 0.0)
-    logging.getLogger().removeHandler(warnings)
-    patched.patch_model()
+    report = patch(model, folder / "lora.safetensors")
     outputs["lora"] = run(inputs["source"])
     save_file(outputs, folder / "outputs.safetensors")
-    report = {"warnings": warnings.messages, "patched": sorted(patched.patches)}
     (folder / "report.json").write_text(json.dumps(report))
 
 
 if __name__ == "__main__":
-    start(Path(sys.argv[1]))
+    make_importable(Path(sys.argv[1]))
     for name in sys.argv[2:]:
         run_job(Path(name))
