@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import tempfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -14,8 +12,9 @@ import typer
 from ..config import ConfigError
 from ..family import family_of, titles
 from ..progress import Progress
+from .edit_output import check_clip_output, check_picture_output, targets_of
 from .errors import out_of_memory_explained
-from .options import Device, resolve_device
+from .options import Device, above, at_least, finite, resolve_device
 
 if TYPE_CHECKING:
     from ..editing.clip import ClipToEdit
@@ -24,15 +23,9 @@ if TYPE_CHECKING:
 
 # Where a setting comes from that is not given.
 AS_TRAINED = "default: as trained"
-TRANSPARENT, OPAQUE = (".png", ".webp", ".tif", ".tiff"), (".jpg", ".jpeg", ".bmp")
-KNOWN = ", ".join((*TRANSPARENT, *OPAQUE))
-VIDEO = ".mp4"
 # Seeds that torch takes.
 MAX_SEED = 2**63 - 1
 SAMPLERS = ("euler", "unipc")
-# The least value of an option, and the value that an option must be above.
-LEAST = {"n": 1, "steps": 1, "resolution": 16, "cfg": 1, "cfg-low": 1, "start": 0}
-ABOVE = {"shift": 0, "seconds": 0, "fps": 0}
 # Said of a clip that is written as a video.
 ODD = (
     "has an odd width or height: to keep it, the video is in 4:4:4, which some players do not "
@@ -69,46 +62,70 @@ def edit(
         typer.Option(help="Folder or hub id of VAE and text encoders for a single-file base."),
     ] = None,
     strength: Annotated[
-        float, typer.Option(help="Strength of the LoRA; 1 is as trained, 0 is the bare base.")
+        float,
+        typer.Option(
+            help="Strength of the LoRA; 1 is as trained, 0 is the bare base.", callback=finite
+        ),
     ] = 1.0,
     n: Annotated[
-        int, typer.Option("--n", help="Number of results, each from a seed of its own.")
+        int,
+        typer.Option(
+            "--n", help="Number of results, each from a seed of its own.", callback=at_least(1)
+        ),
     ] = 1,
     seed: Annotated[
         int, typer.Option(help="Seed of the first result; the next ones count on.")
     ] = 0,
-    steps: Annotated[int | None, typer.Option(help=f"Sampling steps; {AS_TRAINED}.")] = None,
+    steps: Annotated[
+        int | None, typer.Option(help=f"Sampling steps; {AS_TRAINED}.", callback=at_least(1))
+    ] = None,
     sampler: Annotated[
         str | None, typer.Option(help=f"Sampler: euler or unipc; {AS_TRAINED}.")
     ] = None,
     shift: Annotated[
         float | None,
-        typer.Option(help=f"Shift of the sampling times towards noise; {AS_TRAINED}."),
+        typer.Option(
+            help=f"Shift of the sampling times towards noise; {AS_TRAINED}.", callback=above(0)
+        ),
     ] = None,
     cfg: Annotated[
         float | None,
-        typer.Option(help=f"Classifier-free guidance, 1: none; {AS_TRAINED}."),
+        typer.Option(
+            help=f"Classifier-free guidance, 1: none; {AS_TRAINED}.", callback=at_least(1)
+        ),
     ] = None,
     cfg_low: Annotated[
-        float | None, typer.Option(help="Classifier-free guidance of a pair's low-noise expert.")
+        float | None,
+        typer.Option(
+            help="Classifier-free guidance of a pair's low-noise expert.", callback=at_least(1)
+        ),
     ] = None,
     negative: Annotated[
         str | None,
         typer.Option(help=f"Negative prompt, which --cfg leads away from; {AS_TRAINED}."),
     ] = None,
     guidance: Annotated[
-        float | None, typer.Option(help=f"Guidance input of distilled models; {AS_TRAINED}.")
+        float | None,
+        typer.Option(help=f"Guidance input of distilled models; {AS_TRAINED}.", callback=finite),
     ] = None,
     resolution: Annotated[
-        int | None, typer.Option(help=f"Edit at about N x N pixels; {AS_TRAINED}.", metavar="N")
+        int | None,
+        typer.Option(
+            help=f"Edit at about N x N pixels; {AS_TRAINED}.", metavar="N", callback=at_least(16)
+        ),
     ] = None,
     start: Annotated[
-        float | None, typer.Option(help="Second of the clip at which the edit begins.")
+        float | None,
+        typer.Option(help="Second of the clip at which the edit begins.", callback=at_least(0)),
     ] = None,
-    seconds: Annotated[float | None, typer.Option(help="Seconds of the clip to edit.")] = None,
+    seconds: Annotated[
+        float | None, typer.Option(help="Seconds of the clip to edit.", callback=above(0))
+    ] = None,
     fps: Annotated[
         float | None,
-        typer.Option(help="Frame rate of a folder of frames; default: the model's."),
+        typer.Option(
+            help="Frame rate of a folder of frames; default: the model's.", callback=above(0)
+        ),
     ] = None,
     single_expert: Annotated[
         bool,
@@ -126,17 +143,13 @@ def edit(
         steps, sampler, shift, cfg, cfg_low, negative, guidance, resolution
     )
     _check_texts(source, instruction, sampler)
-    _check_numbers(
-        part | {"n": n, "strength": strength, "steps": steps, "resolution": resolution}
-        | {"shift": shift, "cfg": cfg, "cfg-low": cfg_low, "guidance": guidance}
-    )  # fmt: skip
     if not 0 <= seed <= MAX_SEED - n:
         raise ConfigError(f"--seed {seed}: wanted a number from 0 to {MAX_SEED}")
     found = _open(lora, model, components, single_expert=single_expert)
     if guidance is not None and found.info.guidance_sample is None:
         raise ConfigError("--guidance: the base of this LoRA has no guidance embedding")
     found = found.overridden(overrides)
-    targets = _targets(output, n)
+    targets = targets_of(output, n)
     is_video = family_of(found.info.family).is_video
     opened = (_clip if is_video else _picture)(found, source, targets, part)
     device = resolve_device(device)
@@ -167,12 +180,6 @@ def _edit(
         source.save_comparison(targets[-1], results, [f"seed {seed}" for seed in seeds])
 
 
-def _targets(output: Path, n: int) -> list[Path]:
-    """Everything that is written, the output last: of several seeds the comparison."""
-    numbered = [output.with_name(f"{output.stem}_{i + 1}{output.suffix}") for i in range(n)]
-    return [output] if n == 1 else [*numbered, output]
-
-
 # ---------------------------------------------------------------- what is typed
 
 
@@ -196,18 +203,6 @@ def _check_texts(source: Path, instruction: str, sampler: str | None) -> None:
         raise ConfigError(f"--sampler {sampler}: wanted {' or '.join(SAMPLERS)}")
 
 
-def _check_numbers(options: dict[str, float | None]) -> None:
-    for name, value in options.items():
-        if value is None:
-            continue
-        if not math.isfinite(value):
-            raise ConfigError(f"--{name} {value}: wanted a finite number")
-        if name in LEAST and value < LEAST[name]:
-            raise ConfigError(f"--{name} {value}: wanted {LEAST[name]} or more")
-        if name in ABOVE and value <= ABOVE[name]:
-            raise ConfigError(f"--{name} {value}: wanted a number above {ABOVE[name]}")
-
-
 def _check_base(model: EditModel, *, named: bool) -> None:
     """ConfigError where the base is not there; nothing is loaded."""
     from ..models.backbone import resolve_base
@@ -217,16 +212,6 @@ def _check_base(model: EditModel, *, named: bool) -> None:
     except ConfigError as error:
         by_lora = f" ({model.path} was trained on it; --model and --components name others)"
         raise ConfigError(f"{error}{'' if named else by_lora}") from None
-
-
-def _check_writable(path: Path) -> None:
-    """Before minutes are spent: a file beside `path`, or in the folder that would hold its own."""
-    parents = path.absolute().parents
-    try:
-        with tempfile.TemporaryFile(dir=next(p for p in parents if p.exists())):
-            pass
-    except OSError as error:
-        raise ConfigError(f"--output {path} cannot be written: {error.strerror}") from None
 
 
 # ---------------------------------------------------------------- pictures
@@ -254,22 +239,8 @@ def _picture(
     except MediaError as error:
         raise ConfigError(f"--input {path} cannot be used: {error}") from None
     image = Image.open(path)
-    _check_picture_output(path, targets, transparent=image.has_transparency_data)
+    check_picture_output(path, targets, transparent=image.has_transparency_data)
     return partial(PictureToEdit, image, model.info)
-
-
-def _check_picture_output(source: Path, targets: list[Path], *, transparent: bool) -> None:
-    path, suffix = targets[-1], targets[-1].suffix.lower()
-    if path.is_dir() or suffix not in (*TRANSPARENT, *OPAQUE):
-        raise ConfigError(f"--output {path}: wanted a picture file ending in one of {KNOWN}")
-    if transparent and suffix in OPAQUE:
-        raise ConfigError(
-            f"--output {path}: {suffix} holds no transparency, which {source} has; "
-            f"wanted one of {', '.join(TRANSPARENT)}"
-        )
-    if source.resolve() in {p.resolve() for p in targets}:
-        raise ConfigError(f"--output {path} would overwrite --input; choose another name")
-    _check_writable(path)
 
 
 # ---------------------------------------------------------------- clips
@@ -290,22 +261,8 @@ def _clip(
         seen_by_model(clip, model.info)
     except ClipTooLongError as error:
         raise ConfigError(f"{error}, such as --start 0 --seconds {error.seconds}") from None
-    _check_clip_output(path, targets)
+    check_clip_output(path, targets)
     odd = targets[-1].suffix and any(side % 2 for side in clip.size)
     for note in (*clip.notes, *([ODD] if odd else [])):
         typer.echo(f"note: {path} {note}", err=True)
     return partial(ClipToEdit, clip, model.info)
-
-
-def _check_clip_output(source: Path, targets: list[Path]) -> None:
-    path = targets[-1]
-    if path.suffix.lower() not in ("", VIDEO):
-        raise ConfigError(f"--output {path}: wanted a video NAME{VIDEO}, or a folder for frames")
-    for target in targets:
-        if target.resolve() == source.resolve():
-            raise ConfigError(f"--output {path} would overwrite --input; choose another name")
-        if path.suffix and target.is_dir():
-            raise ConfigError(f"--output {target} is a folder; wanted a video NAME{VIDEO}")
-        if not path.suffix and target.exists() and (target.is_file() or any(target.iterdir())):
-            raise ConfigError(f"--output {target}: wanted a new or an empty folder for the frames")
-    _check_writable(path)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -44,6 +46,32 @@ Instruction = Annotated[
 def names_of(text: str) -> list[str]:
     """Split a comma-separated list: `a, b` -> ["a", "b"]."""
     return [name.strip() for name in text.split(",") if name.strip()]
+
+
+Check = Callable[[typer.CallbackParam, float | None], float | None]
+
+
+def at_least(least: float) -> Check:
+    """Check that an option, if given, has a finite value of at least `least`."""
+    return _checked(lambda value: value >= least, f"{least} or more")
+
+
+def above(bound: float) -> Check:
+    """Check that an option, if given, has a finite value above `bound`."""
+    return _checked(lambda value: value > bound, f"a number above {bound}")
+
+
+def _checked(fits: Callable[[float], bool], wanted: str) -> Check:
+    def check(option: typer.CallbackParam, value: float | None) -> float | None:
+        if value is not None and not (math.isfinite(value) and fits(value)):
+            finite_one = wanted if math.isfinite(value) else "a finite number"
+            raise ConfigError(f"{option.opts[0]} {value}: wanted {finite_one}")
+        return value
+
+    return check
+
+
+finite = _checked(lambda value: True, "a finite number")
 
 
 def resolve_device(device: str) -> str:
