@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any, ClassVar
 
 
 def pack(name: str) -> ModuleType:
-    """A module of the node pack, whatever its folder is called."""
-    return next(m for n, m in sys.modules.items() if n.endswith(f".nodes.{name}"))
+    """A module of the node pack, whatever its folder is called; imported if nothing has yet."""
+    nodes = next(n for n in sys.modules if n.endswith(".nodes.host"))
+    return import_module(f"{nodes.removesuffix('.host')}.{name}")
 
 
 class TestTinyWan:

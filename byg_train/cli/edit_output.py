@@ -34,7 +34,7 @@ def check_picture_output(source: Path, targets: list[Path], *, transparent: bool
 
 
 def check_clip_output(source: Path, targets: list[Path]) -> None:
-    """ConfigError where a film, or a folder of frames, cannot be written."""
+    """ConfigError where a video, or a folder of frames, cannot be written."""
     path = targets[-1]
     if path.suffix.lower() not in ("", VIDEO):
         raise ConfigError(f"--output {path}: wanted a video NAME{VIDEO}, or a folder for frames")
