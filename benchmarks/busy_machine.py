@@ -32,7 +32,7 @@ NEIGHBOURS = {
         "import torch; torch.set_num_threads(2); a = torch.randn(1024, 1024)\nwhile True: a @ a"
     ),
 }
-# What torch does by itself, what byg_train asks for, and a middle way.
+# What torch does by itself, sleeping at once, and what byg_train asks for.
 SETTINGS = {
     "as torch waits": {},
     "asleep": {"OMP_WAIT_POLICY": "PASSIVE"},
