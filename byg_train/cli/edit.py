@@ -61,6 +61,9 @@ def edit(
         str | None,
         typer.Option(help="Folder or hub id of VAE and text encoders for a single-file base."),
     ] = None,
+    storage: Annotated[
+        str, typer.Option(help="How the base's weights are stored: bf16, fp8, int8 or nf4.")
+    ] = "bf16",
     strength: Annotated[
         float,
         typer.Option(
@@ -145,7 +148,7 @@ def edit(
     _check_texts(source, instruction, sampler)
     if not 0 <= seed <= MAX_SEED - n:
         raise ConfigError(f"--seed {seed}: wanted a number from 0 to {MAX_SEED}")
-    found = _open(lora, model, components, single_expert=single_expert)
+    found = _open(lora, model, components, storage, single_expert=single_expert)
     if guidance is not None and found.info.guidance_sample is None:
         raise ConfigError("--guidance: the base of this LoRA has no guidance embedding")
     found = found.overridden(overrides)
@@ -184,12 +187,12 @@ def _edit(
 
 
 def _open(
-    lora: Path, model: str | None, components: str | None, *, single_expert: bool
+    lora: Path, model: str | None, components: str | None, storage: str, *, single_expert: bool
 ) -> EditModel:
     from ..editing.opening import NoPartnerError, open_lora
 
     try:
-        return open_lora(lora, model, components, single_expert=single_expert)
+        return open_lora(lora, model, components, storage, single_expert=single_expert)
     except NoPartnerError as error:
         raise ConfigError(f"{error} (--single-expert)") from None
 
@@ -204,9 +207,11 @@ def _check_texts(source: Path, instruction: str, sampler: str | None) -> None:
 
 
 def _check_base(model: EditModel, *, named: bool) -> None:
-    """ConfigError where the base is not there; nothing is loaded."""
+    """ConfigError where the base, or what its storage needs, is not there; nothing is loaded."""
     from ..models.backbone import resolve_base
+    from ..models.storage import require_storage
 
+    require_storage(model.base.storage)
     try:
         resolve_base(model.base)
     except ConfigError as error:

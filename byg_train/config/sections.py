@@ -35,6 +35,12 @@ class ModelConfig(Section):
 
     `auto`: bfloat16 where the GPU or CPU computes it in hardware, else float32.
     """
+    storage: Literal["bf16", "fp8", "int8", "nf4"] = "bf16"
+    """How the frozen weights of the blocks are stored; `bf16`: as they compute, in `dtype`.
+
+    `fp8` halves them; so does `int8`, more exactly, with the torchao package; `nf4` quarters them,
+    with bitsandbytes. Smaller is slower, and 8 bits save nothing without gradient checkpointing.
+    """
     text_len: int = Field(256, ge=8, le=512)
     """Tokens of a text. ComfyUI pads FLUX's to 256 and padding attends: keep 256 for FLUX.1-dev."""
     reference_mode: Literal["index", "shared"] = "index"
@@ -59,6 +65,15 @@ class ModelConfig(Section):
             raise ValueError(
                 f"reference_mode is {self.reference_mode!r}, which family {self.family!r} does not "
                 f"know: set model.reference_mode to {' or '.join(map(repr, known))}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _compiled_as_stored(self) -> ModelConfig:
+        if self.compile and self.storage == "fp8":
+            raise ValueError(
+                "storage fp8 changes the type of weights in every forward, which compile=true "
+                "cannot follow: set model.compile=false, or model.storage to bf16, int8 or nf4"
             )
         return self
 

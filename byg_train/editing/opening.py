@@ -48,13 +48,19 @@ class EditModel(NamedTuple):
 
 
 def open_lora(
-    lora: Path, model: str | None, components: str | None = None, *, single_expert: bool = False
+    lora: Path,
+    model: str | None,
+    components: str | None = None,
+    storage: str = "bf16",
+    *,
+    single_expert: bool = False,
 ) -> EditModel:
     """Read a LoRA and check it against its base; raises ConfigError where they do not fit.
 
     Args:
         lora: the file; of two experts either one, or their common name without `_high_noise`.
         model: the base, and `components` of a single file; None: those that it was trained on.
+        storage: how the base's weights are stored (`model.storage`).
         single_expert: the other expert has no LoRA, and runs without one and without the source.
     """
     pair = expert_path(lora, "high")
@@ -69,6 +75,7 @@ def open_lora(
         "components": components or info.components,
         # A revision is one of the names that it was recorded with.
         "revision": None if model or components else info.revision,
+        "storage": storage,
         "text_len": info.text_len,
         "reference_mode": info.reference_mode,
     }

@@ -184,6 +184,7 @@ def _inject(expert: nn.Module, adapter: str, rank: int, alpha: float, targets: l
     peft = LoraConfig(r=rank, lora_alpha=alpha, target_modules=targets)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Already found a `peft_config`")  # the second adapter
+        warnings.filterwarnings("ignore", "TorchaoLoraLinear was instantiated")  # cannot be merged
         # On the meta device: the values are ours, and no global generator is drawn from.
         inject_adapter_in_model(peft, expert, adapter, low_cpu_mem_usage=True)
     expert.train(expert.training)
@@ -194,7 +195,11 @@ def _initialise(
 ) -> None:
     """The same start for every adapter, drawn on the CPU: independent of the device."""
     base = layer.get_base_layer().weight
-    kind = {"device": base.device, "dtype": torch.promote_types(base.dtype, torch.float32)}
+    # What stores a base in 8 or 4 bits has types that say nothing of what it computes in.
+    dtype = torch.float64 if base.dtype == torch.float64 else torch.float32
+    kind = {"device": base.device, "dtype": dtype}
+    # peft would copy every input to float32, which autocast rounds back at once.
+    layer.cast_input_dtype_enabled = False
     a = torch.empty(rank, layer.in_features)
     nn.init.kaiming_uniform_(a, a=math.sqrt(5), generator=generator)
     b = torch.zeros(layer.out_features, rank)

@@ -15,15 +15,19 @@ from peft.tuners.lora import LoraLayer
 from torch import Tensor
 from torch.nn.functional import linear
 
+from .storage import is_plain
+
 # Adapted weights of all layers, in elements, up to which a copy of them is worth its memory.
 SMALL = 1 << 26
-PLAIN = (torch.float64, torch.float32, torch.bfloat16)
 
 
 def use_merged_weights(layers: Collection[LoraLayer]) -> None:
-    """Let the layers of a small network multiply with merged weights, as long as it is on a CPU."""
+    """Let the layers of a small network multiply with merged weights, as long as it is on a CPU.
+
+    Not those whose weights are stored in 8 or 4 bits: a sum would be rounded to that.
+    """
     weights = [layer.get_base_layer().weight for layer in layers]
-    if sum(w.numel() for w in weights) <= SMALL and all(w.dtype in PLAIN for w in weights):
+    if sum(w.numel() for w in weights) <= SMALL and all(map(is_plain, weights)):
         for layer in layers:
             layer.forward = _MergedForward(layer)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ from ..family import is_embedded
 from ..machine import resolve_dtype
 from ..models.backbone import pixel_multiple, resolve_base
 from ..models.lora_file import read_lora
+from ..models.storage import require, require_storage
 from .cost import trained_experts
 from .plan import all_items, check_disk, disk_need, shapes
 from .run_folder import check_output
@@ -38,16 +38,11 @@ def check_machine(config: TrainConfig) -> None:
         from .assembly import one_network  # takes seconds
 
         raise ConfigError(one_network(config))
-    needed = {
-        "bitsandbytes": ("optimizer.name=adamw8bit", config.optimizer.name == "adamw8bit"),
-        "wandb": ("train.wandb=true", config.train.wandb),
-    }
-    for package, (setting, wanted) in needed.items():
-        if wanted and importlib.util.find_spec(package) is None:
-            raise ConfigError(
-                f"{setting} needs the {package} package, which is not installed: "
-                f"pip install {package}, or change the setting"
-            )
+    require_storage(config.model.storage)
+    if config.optimizer.name == "adamw8bit":
+        require("bitsandbytes", "optimizer.name=adamw8bit")
+    if config.train.wandb:
+        require("wandb", "train.wandb=true")
     # As `accelerate launch` and `torchrun` tell their processes.
     if os.environ.get("WORLD_SIZE", "1") not in ("", "0", "1"):
         raise ConfigError(

@@ -7,7 +7,8 @@ import math
 import torch
 from torch import Tensor
 
-from ..config import ConfigError, TrainConfig
+from ..config import TrainConfig
+from ..models.storage import require
 
 
 def learning_rate(config: TrainConfig, step: int, main_step: int) -> float:
@@ -24,11 +25,9 @@ def build_optimizer(config: TrainConfig, parameters: list[Tensor]) -> torch.opti
     o = config.optimizer
     options = {"lr": o.lr, "betas": o.betas, "weight_decay": o.weight_decay}
     if o.name == "adamw":
-        return torch.optim.AdamW(parameters, **options)
-    try:
-        from bitsandbytes.optim import AdamW8bit
-    except ImportError:
-        raise ConfigError(
-            "optimizer.name = adamw8bit needs the bitsandbytes package (pip install bitsandbytes)"
-        ) from None
+        # One kernel, and no copies of all gradients and moments while it runs.
+        return torch.optim.AdamW(parameters, **options, fused=True)
+    require("bitsandbytes", "optimizer.name=adamw8bit")
+    from bitsandbytes.optim import AdamW8bit
+
     return AdamW8bit(parameters, **options)

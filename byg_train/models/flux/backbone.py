@@ -20,6 +20,7 @@ from ...config import ConfigError, ModelConfig
 from ..fast_gelu import use_fast_gelu
 from ..locate import download, fingerprint
 from ..quiet import without_bars
+from ..storage import store
 from .files import COMPONENTS, ENCODERS, PATCH, WHOLE, components, resolve_base, vae_factor
 from .tokens import one_frame, pack, position_ids, unpack
 
@@ -86,7 +87,7 @@ class FluxBackbone:
             transformer = FluxTransformer2DModel.from_pretrained(
                 folder, subfolder="transformer", torch_dtype=dtype, use_safetensors=True
             )
-        return cls(config, folder, transformer, device)
+        return cls(config, folder, store(transformer, config, device), device)
 
     # ------------------------------------------------------------ pictures and words
 

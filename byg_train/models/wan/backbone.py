@@ -23,6 +23,7 @@ from ..locate import fingerprint
 from ..quiet import without_bars
 from .files import ENCODERS, PATCH
 from .loading import Base, load_base
+from .turns import Turns
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase, UMT5EncoderModel
@@ -35,46 +36,6 @@ class TextEncoder(NamedTuple):
 
     tokenizer: PreTrainedTokenizerBase
     umt5: UMT5EncoderModel
-
-
-class Turns:
-    """Keeps one of several frozen networks on the device, and counts how often they change.
-
-    What is added to a network later, its LoRA, is on the device always: it trains there, together
-    with its optimiser, and is small.
-    """
-
-    def __init__(self, networks: nn.ModuleDict, device: torch.device) -> None:
-        """Nothing moves yet; `networks` are as they were loaded, on the CPU."""
-        self.networks, self.device = networks, device
-        self.resident: str | None = None
-        self.swaps = 0
-        # Frozen weights never change, so the way back to the CPU is a change of pointers.
-        self._home = {
-            name: [(weight, weight.data) for weight in (*n.parameters(), *n.buffers())]
-            for name, n in networks.items()
-        }
-
-    def take(self, name: str) -> nn.Module:
-        """The network of this name, on the device; the one before has made room for it."""
-        if self.resident is None:
-            self._place_additions()
-        elif self.resident != name:
-            self.swaps += 1
-            for weight, home in self._home[self.resident]:
-                if weight.device != home.device:
-                    weight.data = home
-        if self.resident != name:
-            for weight, _ in self._home[name]:
-                weight.data = weight.data.to(self.device)
-            self.resident = name
-        return self.networks[name]
-
-    def _place_additions(self) -> None:
-        frozen = {id(weight) for weights in self._home.values() for weight, _ in weights}
-        for weight in self.networks.parameters():
-            if id(weight) not in frozen:
-                weight.data = weight.data.to(self.device)
 
 
 class WanBackbone:
@@ -109,7 +70,7 @@ class WanBackbone:
     @classmethod
     def load(cls, config: ModelConfig, device: str) -> WanBackbone:
         """From a diffusers folder, a single file (or pair of files), or a hub id."""
-        return cls(config, load_base(config), device)
+        return cls(config, load_base(config, device), device)
 
     def _prepare(self, network: nn.Module) -> None:
         network.requires_grad_(False).eval()

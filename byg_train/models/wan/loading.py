@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from ...config import ConfigError, ModelConfig
 from ..locate import download
+from ..storage import store
 from .files import PAIR, boundary_of, components, expert_files, experts_of, parts_of, resolve_base
 
 if TYPE_CHECKING:
@@ -29,8 +31,11 @@ class Base(NamedTuple):
     boundary: float | None  # `high` runs at t >= boundary; None: there is one network
 
 
-def load_base(config: ModelConfig) -> Base:
-    """The networks of `model.path`, on the CPU, in `model.dtype`; embeddings of time in float32."""
+def load_base(config: ModelConfig, device: str) -> Base:
+    """The networks of `model.path`, on the CPU, in `model.dtype`; embeddings of time in float32.
+
+    Each is stored as `model.storage` says before the next is loaded; `device` may do arithmetic.
+    """
     base, dtype = resolve_base(config), getattr(torch, config.dtype)
     if Path(base).is_file():
         folder = download(components(config), config.revision, parts_of(PAIR, weights=False))
@@ -41,10 +46,11 @@ def load_base(config: ModelConfig) -> Base:
                 f"model.components {config.components!r} describes {len(wanted)}: take the "
                 f"components of the same model, and name a pair ...high_noise..., ...low_noise..."
             )
-        networks = {e: _from_file(file, folder / wanted[e], dtype) for e, file in files.items()}
+        load = {e: partial(_from_file, file, folder / wanted[e]) for e, file in files.items()}
     else:
         folder = download(base, config.revision, parts_of(PAIR, weights=True))
-        networks = {e: _from_folder(folder, part, dtype) for e, part in experts_of(folder).items()}
+        load = {e: partial(_from_folder, folder, part) for e, part in experts_of(folder).items()}
+    networks = {expert: store(one(dtype), config, device) for expert, one in load.items()}
     for network in networks.values():
         shape = network.config
         if shape.in_channels != shape.out_channels:
