@@ -79,7 +79,7 @@ def test_what_is_wrong_with_clips_is_found(root: Path) -> None:
     found = json.loads(result.stdout)["findings"]
     told_of = {(f["file_name"].split("/")[1], f["rule"]): f["found"] for f in found}
     assert told_of == {
-        ("short.mp4", "unusable"): "1.00 s, which is 16 frames at 16 fps",
+        ("short.mp4", "too short"): "1.00 s, which is 16 frames at 16 fps",
         ("broken.webm", "unreadable"): "a broken clip (it cannot be read: Invalid data found when "
         "processing input)",
         ("copy.mp4", "duplicate"): "same file as photo-realistic/0.mp4",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -186,33 +187,33 @@ def test_a_manifest_must_be_one_and_hold_something(tmp_path: Path) -> None:
 
 
 class FakeTable:
-    """The two calls of the datasets library that are used, over a table in memory."""
+    """The call of the datasets library that is used, over a table in memory."""
 
-    rows = [row("a.png", split=None), row("a.png", instruction=None)]
-
-    @classmethod
-    def from_csv(cls, path: str, keep_in_memory: bool) -> list[dict[str, Any]]:
-        assert path.endswith("metadata.csv") and keep_in_memory
-        return cls.rows
+    rows = [row("a.png", split=None, repeats=2.0), row("a.png", instruction=None, repeats=math.nan)]
 
     @classmethod
     def from_parquet(cls, path: str, keep_in_memory: bool) -> list[dict[str, Any]]:
+        assert path.endswith("metadata.parquet") and keep_in_memory
+        if Path(path).stat().st_size:
+            return cls.rows
         raise RuntimeError("not a parquet file")
 
 
-def test_tables_are_read_by_datasets_or_ask_for_it(
+def test_parquet_is_read_by_datasets_or_asks_for_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save(tmp_path / "a.png")
-    (tmp_path / "metadata.csv").write_text("file_name\n")
+    (tmp_path / "metadata.parquet").write_text("a table")
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(DataError, match="pip install datasets"):
         load(tmp_path)
     monkeypatch.setitem(sys.modules, "datasets", type("Module", (), {"Dataset": FakeTable}))
     data = load(tmp_path, "drop")
-    assert [item.texts for item in data.train] == [tuple(TEXTS.values())]
-    assert data.problems[0].where == "metadata.csv, row 2"
-    (tmp_path / "metadata.csv").rename(tmp_path / "metadata.parquet")
+    assert [item.texts for item in data.train] == [tuple(TEXTS.values())] * 2
+    assert [(p.where, p.rule) for p in data.problems] == [
+        ("metadata.parquet, row 2", "missing field")
+    ]
+    (tmp_path / "metadata.parquet").write_text("")
     with pytest.raises(DataError, match="metadata.parquet cannot be read: not a parquet"):
         load(tmp_path)
 

@@ -26,11 +26,12 @@ ROOMS = {
     "__init__": set(),
     "family": set(),
     "files": set(),
+    "text_files": set(),
     "machine": set(),
     "progress": set(),
     "local_server": set(),
     "core": set(),
-    "config": {"family"},
+    "config": {"family", "text_files"},
     "objectives": {"config", "core"},
     "media": {"config", "files"},
     "models": {"config", "core", "family", "files", "machine"},
@@ -43,6 +44,7 @@ ROOMS = {
         "machine",
         "media",
         "models",
+        "text_files",
     },
     "editing": {"config", "core", "data", "family", "files", "media", "models"},
     "training": BASICS | {"core", "data", "editing", "media", "models", "objectives"},
@@ -51,6 +53,7 @@ ROOMS = {
     "study": {"data", "evaluate", "files", "local_server", "media"},
     "world": BASICS | {"core", "data", "editing", "evaluate", "media", "models", "training"},
     "cli": BASICS
+    | {"text_files"}
     | {"data", "editing", "evaluate", "export", "local_server", "media", "models", "study"}
     | {"training", "world"},
     "__main__": {"cli"},
@@ -78,6 +81,7 @@ HEAVY = {
 PURE = {
     "family": set(),
     "files": set(),
+    "text_files": set(),
     "machine": {"torch"},
     "core.flow": {"torch"},
     "core.schedule": {"torch"},

@@ -157,7 +157,8 @@ def test_problems_of_folders_and_captions(root: Path) -> None:
     assert {p.where: p.found for p in error.value.problems} == {
         "photo/bare.png": "no caption",
         "photo/blank.png": "blank.txt is empty",
-        "photo/latin.png": "latin.txt is not UTF-8",
+        "photo/latin.png": "latin.txt is not UTF-8 text (byte 0xE9 at offset 3, line 1): it "
+        "looks like Windows-1252 ('Café'); save it as UTF-8",
         "clips/": "no pictures (only 1 .gif, 2 .mp4, 1 .txt files)",
         "void/": "no pictures",
     }

@@ -14,6 +14,7 @@ from ..config import ConfigError
 from ..data import DataError
 from ..machine import settle_threads
 from ..progress import CONSOLE
+from ..text_files import TextFileError
 from .ablate import ablate
 from .bench import bench
 from .data import data_app
@@ -38,7 +39,7 @@ class PlainGroup(TyperGroup):
             return super().invoke(context)
         except BrokenPipeError:
             raise
-        except (ConfigError, DataError, OSError) as error:
+        except (ConfigError, DataError, TextFileError, OSError) as error:
             named = isinstance(error, OSError) and error.filename
             sentence = f"{error.filename}: {error.strerror}" if named else str(error)
             typer.echo(f"error: {sentence}", err=True)

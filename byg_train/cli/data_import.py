@@ -82,8 +82,7 @@ def _expect_free(root: Path, force: bool) -> None:
 
 
 def _hint(problems: list[Problem]) -> str:
-    from ..data.imports.common import OUTSIDE
-    from ..data.imports.destination import NEEDS_COPY
+    from ..data.rule_codes import NEEDS_COPY, OUTSIDE
 
     rules = {problem.rule for problem in problems}
     hint = "repair them, or leave them out with --drop"

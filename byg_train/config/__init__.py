@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import ValidationError, model_validator
 
 from ..family import family_of, titles
+from ..text_files import TextFileError, read_text
 from .methods import BygConfig, Method, method_class
 from .names import nearest
 from .sections import (
@@ -114,13 +115,13 @@ def replaced(tables: dict[str, Any], old: str | None, new: str | None) -> dict[s
 def read_toml(path: Path) -> dict[str, Any]:
     """The tables of a user's configuration file."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(read_text(path))
     except FileNotFoundError:
         raise ConfigError(f"configuration file {path} does not exist") from None
     except OSError as error:  # a folder, or a file that may not be read
         raise ConfigError(f"configuration file {path}: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path} is not UTF-8 text (at byte {error.start})") from None
+    except TextFileError as error:
+        raise ConfigError(str(error)) from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path} is not valid TOML: {error}") from None
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from .rule_codes import UNUSABLE
+
 # Problems that an error message lists in full; the rest is only counted.
 SHOWN = 50
-# Rule codes of problems, as the linter reports them.
-EQUAL_CAPTIONS, UNREADABLE, UNUSABLE = "equal captions", "unreadable", "unusable"
 
 
 class Row(NamedTuple):
@@ -24,7 +24,7 @@ class Problem(NamedTuple):
     where: str
     found: str
     wanted: str
-    rule: str = UNUSABLE
+    rule: str = UNUSABLE  # one of `rule_codes`
 
     def __str__(self) -> str:
         return f"{self.where}: {self.found}; wanted {self.wanted}"

@@ -11,13 +11,15 @@ from typing import Any, NamedTuple
 
 from ..config import DataConfig
 from ..media.reader import Facts
-from . import EQUAL_CAPTIONS, Problem, Row, counted
+from . import Problem, Row, counted
+from .captions import CaptionError, Captions
 from .excluded import file_key, read_excluded, row_entry
 from .items import check_files
 from .manifest import find_manifest
 from .media_kind import MediaKind, kind_of
 from .near_duplicates import near_duplicates, signature
 from .rows import TEXTS, check_rows
+from .rule_codes import EQUAL_CAPTIONS, NO_CAPTION
 from .text_rules import ERROR, WARNING, violations
 
 # The `where` of findings about the data set as a whole.
@@ -131,10 +133,11 @@ def check_loose(
 ) -> Report:
     """Check a folder that holds no tuples yet: only files, perhaps with captions."""
     kind = kind_of(data)
-    rows = [_loose_row(root, name) for name in kind.names(root)]
+    captions, unread = Captions(), []
+    rows = [_loose_row(root, name, captions, unread) for name in kind.names(root)]
     pairs = [(row, root / row.fields["file_name"]) for row in rows]
     facts, broken = check_files(pairs, kind, multiple, data, lambda done, of: on_file())
-    findings = [*_training_errors(broken, rows), *_duplicates(root, pairs, facts, kind)]
+    findings = [*_training_errors([*unread, *broken], rows), *_duplicates(root, pairs, facts, kind)]
     return Report(root, rows, findings, Counter(), _by_name(facts, root), kind)
 
 
@@ -149,10 +152,14 @@ def _by_name(facts: dict[Path, Facts], root: Path) -> dict[str, Facts]:
     return {path.relative_to(root).as_posix(): fact for path, fact in facts.items()}
 
 
-def _loose_row(root: Path, name: str) -> Row:
-    beside = (root / name).with_suffix(".txt")
-    caption = beside.read_text(encoding="utf-8-sig", errors="replace") if beside.is_file() else None
-    return Row(name, {"file_name": name, "src_caption": caption and " ".join(caption.split())})
+def _loose_row(root: Path, name: str, captions: Captions, unread: list[Problem]) -> Row:
+    caption = None
+    try:
+        caption = captions.read(root / name)
+    except CaptionError as error:
+        if error.rule != NO_CAPTION:
+            unread.append(Problem(name, error.found, "a caption, or no such file", error.rule))
+    return Row(name, {"file_name": name, "src_caption": caption})
 
 
 # ---------------------------------------------------------------- tuples

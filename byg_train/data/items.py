@@ -21,11 +21,12 @@ from typing import Any, NamedTuple
 from ..config import DataConfig
 from ..media import MediaError
 from ..media.reader import Facts
-from . import UNREADABLE, DataError, Problem, Row, counted
+from . import DataError, Problem, Row, counted
 from .excluded import EXCLUDED, drop_excluded
 from .manifest import find_manifest
 from .media_kind import MediaKind, expect_kind, kind_of
 from .rows import TEXTS, check_rows, data_folder, optional, read_rows
+from .rule_codes import TOO_SHORT, TOO_SMALL, UNREADABLE
 from .segments import PICTURE, Segment, inspect_file, trained_segments
 from .styles import style_folders
 
@@ -65,7 +66,8 @@ class Dataset:
     """The items that a run trains on and validates with.
 
     In style folders, items of rarer directions appear in `train` more than once, so that an epoch
-    sees every direction equally often; from a manifest, they appear `repeats` times.
+    sees every direction equally often; with `repeats`, of a manifest or of folders' names, they
+    appear so many times.
     """
 
     train: list[Item]
@@ -104,6 +106,8 @@ def load_items(
         raise DataError(f"{root} leaves no item to train on{but}", problems)
     if styled:
         expect_every_style(train, root, kind, problems)
+    # Where folders say their repeats, as kohya's do, these are meant.
+    if styled and all(item.repeats == 1 for item in train):
         train = balanced(train)
     else:
         train = [item for item in train for _ in range(item.repeats)]
@@ -247,15 +251,16 @@ def check_files(
     return facts, problems
 
 
-def _unfit(facts: Facts, multiple: int, data: DataConfig | None) -> tuple[str, str] | None:
-    """Return (found, wanted) for a file that opens but cannot be used, else None."""
+def _unfit(facts: Facts, multiple: int, data: DataConfig | None) -> tuple[str, str, str] | None:
+    """Return (found, wanted, rule) for a file that opens but cannot be used, else None."""
     if min(facts.width, facts.height) < multiple:
         size = f"{facts.width} x {facts.height} pixels"
-        return size, f"at least {multiple} on either side"
+        return size, f"at least {multiple} on either side", TOO_SMALL
     if not trained_segments(facts, data):
         length, number = float(facts.clip.duration), facts.clip.frames_at(data.fps)
         needed = f"{data.frames} ({data.frames / data.fps:.2f} s; or a lower data.frames)"
-        return f"{length:.2f} s, which is {counted(number, 'frame')} at {data.fps:g} fps", needed
+        found = f"{length:.2f} s, which is {counted(number, 'frame')} at {data.fps:g} fps"
+        return found, needed, TOO_SHORT
     return None
 
 

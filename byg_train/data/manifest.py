@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import shutil
 from collections.abc import Iterable, Mapping
@@ -9,7 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from ..files import atomic
+from ..text_files import TextFileError, decode, read_text, unprintable
 from . import DataError, Problem, Row
+from .rule_codes import BROKEN_LINE, CONTROL, ENCODING
+from .tables import csv_rows, plain
 
 # Order of the fields in a line; others follow.
 FIELDS = (
@@ -22,6 +26,7 @@ FIELDS = (
     "split",
     "repeats",
 )
+ONE_OBJECT, BLANK = "one JSON object in UTF-8", b" \t"
 NAMES = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
 
 
@@ -36,25 +41,45 @@ def find_manifest(root: Path) -> Path | None:
 
 def manifest_rows(manifest: Path) -> tuple[list[Row], list[Problem]]:
     """Read the rows of a manifest, and report the lines that cannot be read."""
+    if manifest.suffix == ".csv":
+        return csv_rows(manifest)
     if manifest.suffix != ".jsonl":
-        return _table_rows(manifest), []
+        return _parquet_rows(manifest), []
     rows, problems = [], []
-    for number, line in enumerate(manifest.read_bytes().split(b"\n"), 1):
+    for number, line in enumerate(_lines(manifest), 1):
         where = f"{manifest.name}:{number}"
-        if not line.strip():
+        if not line.strip(BLANK):
             continue
         try:
-            fields = json.loads(line.decode("utf-8-sig"))
-        except ValueError as error:  # broken JSON or broken UTF-8
-            problems.append(Problem(where, f"a broken line ({error})", "one JSON object in UTF-8"))
-            continue
-        if isinstance(fields, dict):
-            rows.append(Row(where, fields))
+            fields = json.loads(decode(line, "it"))
+        except TextFileError as error:
+            problems.append(Problem(where, f"a broken line ({error})", ONE_OBJECT, ENCODING))
+        except (ValueError, RecursionError) as error:
+            problems.append(Problem(where, f"a broken line ({error})", ONE_OBJECT, BROKEN_LINE))
         else:
-            problems.append(Problem(where, f"{line.decode()[:40]!r}", "a JSON object"))
+            if not isinstance(fields, dict):
+                problems.append(Problem(where, f"{line.decode()[:40]!r}", ONE_OBJECT, BROKEN_LINE))
+            elif b"\\ud" in line.lower() and (half := _half(fields)):
+                found = f"a broken line (half a character, {half})"
+                problems.append(Problem(where, found, ONE_OBJECT, CONTROL))
+            else:
+                rows.append(Row(where, fields))
     if not rows and not problems:
         raise DataError(f"{manifest} is empty; wanted one JSON object per line")
     return rows, problems
+
+
+def _half(fields: dict[str, Any]) -> str:
+    """The first half of a character, which JSON can write and no text file can hold."""
+    return unprintable(json.dumps(fields, ensure_ascii=False))
+
+
+def _lines(manifest: Path) -> list[bytes]:
+    """The lines of a file, each of which may be broken for itself; a file of UTF-16 is whole."""
+    data = manifest.read_bytes()
+    if b"\0" in data:
+        data = read_text(manifest).encode()
+    return data.removeprefix(codecs.BOM_UTF8).replace(b"\r", b"\n").split(b"\n")
 
 
 def manifest_line(fields: Mapping[str, Any]) -> str:
@@ -80,7 +105,7 @@ def write_lines(path: Path, lines: Iterable[str]) -> Path:
     return path
 
 
-def _table_rows(manifest: Path) -> list[Row]:
+def _parquet_rows(manifest: Path) -> list[Row]:
     try:
         import datasets
     except ImportError:
@@ -88,9 +113,8 @@ def _table_rows(manifest: Path) -> list[Row]:
             f"{manifest} needs the datasets package (pip install datasets); "
             "metadata.jsonl needs none"
         ) from None
-    read = {".csv": datasets.Dataset.from_csv, ".parquet": datasets.Dataset.from_parquet}
     try:
-        table = read[manifest.suffix](str(manifest), keep_in_memory=True)
+        table = datasets.Dataset.from_parquet(str(manifest), keep_in_memory=True)
     except Exception as error:  # whatever its parsers raise
         raise DataError(f"{manifest} cannot be read: {error}") from error
-    return [Row(f"{manifest.name}, row {i}", dict(row)) for i, row in enumerate(table, 1)]
+    return [Row(f"{manifest.name}, row {i}", plain(row)) for i, row in enumerate(table, 1)]

@@ -12,6 +12,7 @@ from ..family import usual_family
 from ..media import formats
 from ..media.formats import Formats
 from . import DataError, counted
+from .foreign import foreign_file, foreign_folder
 
 
 class MediaKind(NamedTuple):
@@ -42,10 +43,10 @@ CLIPS = MediaKind("clip", formats.CLIPS, HERE / "styles_clips.toml")
 
 
 def visible_files(root: Path) -> Iterator[Path]:
-    """Yield files at any depth in order of their names, without hidden files and folders."""
+    """Yield files at any depth in order of their names, without hidden and foreign ones."""
     for folder, folders, files in os.walk(root):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (Path(folder) / name for name in sorted(files) if not name.startswith("."))
+        folders[:] = sorted(name for name in folders if not foreign_folder(Path(folder, name)))
+        yield from (Path(folder, name) for name in sorted(files) if not foreign_file(name))
 
 
 def kind_of(data: DataConfig) -> MediaKind:

@@ -9,10 +9,11 @@ from pathlib import Path, PureWindowsPath
 
 from ..config import TrainConfig
 from ..media import MediaError
-from . import UNREADABLE, DataError, Problem, counted
+from . import DataError, Problem, counted
 from .items import Dataset, Item
 from .media_kind import MediaKind, kind_of
 from .rows import TEXTS, data_folder
+from .rule_codes import MISSING_FIELD, NO_FILE, OUTSIDE, TOO_SMALL, UNREADABLE
 from .segments import inspect_file
 
 FIELD = "target_file_name"
@@ -53,7 +54,9 @@ def for_objective(data: Dataset, config: TrainConfig, multiple: int) -> Dataset:
 
 def _texts(item: Item) -> Item | Problem:
     empty = [name for name in TEXTS if not getattr(item, name)]
-    return Problem(item.path.name, f"no {', '.join(empty)}", "all four texts") if empty else item
+    if not empty:
+        return item
+    return Problem(item.path.name, f"no {', '.join(empty)}", "all four texts", MISSING_FIELD)
 
 
 def _targets(config: TrainConfig, multiple: int) -> Callable[[Item], Item | Problem]:
@@ -63,7 +66,8 @@ def _targets(config: TrainConfig, multiple: int) -> Callable[[Item], Item | Prob
     def check(item: Item) -> Item | Problem:
         name = item.target_name
         if not name:
-            return Problem(item.path.name, f"no {FIELD}", "the file of its true edit")
+            wanted = "the file of its true edit"
+            return Problem(item.path.name, f"no {FIELD}", wanted, MISSING_FIELD)
         path = root / name
         if path not in known:
             known[path] = _inspected(path, name, kind, config, multiple)
@@ -82,16 +86,16 @@ def _inspected(
     """Check a target file; returns the digest of its bytes."""
     parts = {*Path(name).parts, *PureWindowsPath(name).parts}
     if ".." in parts or Path(name).is_absolute() or PureWindowsPath(name).drive:
-        return Problem(name, f"a {FIELD} that leads out of the data folder", "a path inside it")
+        found = f"a {FIELD} that leads out of the data folder"
+        return Problem(name, found, "a path inside it", OUTSIDE)
     if not kind.holds(path) or not path.is_file():
-        return Problem(
-            name, f"no {kind.one} of that name", f"{kind.formats.words}, in the data folder"
-        )
+        wanted = f"{kind.formats.words}, in the data folder"
+        return Problem(name, f"no {kind.one} of that name", wanted, NO_FILE)
     try:
         facts = inspect_file(path, kind, config.data)
     except MediaError as error:
         return Problem(name, f"a broken {kind.one} ({error})", "one that opens", UNREADABLE)
     if min(facts.width, facts.height) < multiple:
         size = f"{facts.width} x {facts.height} pixels"
-        return Problem(name, size, f"at least {multiple} on either side")
+        return Problem(name, size, f"at least {multiple} on either side", TOO_SMALL)
     return facts.digest

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..config import ConfigError, nearest
+from ..text_files import TextFileError, is_blank, read_text
 
 BRACES = re.compile(r"\{([^{}]*)\}")
 
@@ -95,16 +96,16 @@ def read_lines(file: Path) -> list[str]:
         lines = [line.strip() for line in _text(file).splitlines()]
     else:
         raise ConfigError(f"{file} does not exist; wanted a text file, or a folder of them")
-    if not (kept := [line for line in lines if line and not line.startswith("#")]):
+    if not (kept := [line for line in lines if not (is_blank(line) or line.startswith("#"))]):
         raise ConfigError(f"{file} is empty; wanted a line of text or more")
     return kept
 
 
 def _text(file: Path) -> str:
     try:
-        return file.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{file} is not UTF-8 text (at byte {error.start})") from None
+        return read_text(file)
+    except TextFileError as error:
+        raise ConfigError(str(error)) from None
 
 
 class Shot(NamedTuple):

@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from ..text_files import TextFileError, read_text
 from .excluded import file_key
 from .manifest import manifest_line, write_lines
 from .rows import TEXTS
@@ -27,7 +28,7 @@ def repair(manifest: Path) -> Counter[str]:
     done: Counter[str] = Counter()
     lines: list[str] = []
     seen: set[tuple] = set()
-    text = manifest.read_bytes().decode("utf-8-sig", errors="surrogateescape")
+    text = _text(manifest)
     for line in filter(str.strip, text.split("\n")):
         fields = _parsed(line)
         if fields is None:
@@ -45,10 +46,18 @@ def repair(manifest: Path) -> Counter[str]:
     return done
 
 
+def _text(manifest: Path) -> str:
+    """The whole file; of lines in a wrong encoding the bytes are kept."""
+    try:
+        return read_text(manifest)
+    except TextFileError:
+        return manifest.read_bytes().decode("utf-8-sig", errors="surrogateescape")
+
+
 def _parsed(line: str) -> dict[str, Any] | None:
     try:
         fields = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return fields if isinstance(fields, dict) else None
 

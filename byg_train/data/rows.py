@@ -6,9 +6,24 @@ from collections.abc import Callable, Iterable
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
-from . import EQUAL_CAPTIONS, UNUSABLE, DataError, Problem, Row, counted
+from ..text_files import is_blank, unprintable
+from . import DataError, Problem, Row, counted
+from .foreign import note_foreign
 from .manifest import find_manifest, manifest_rows
 from .media_kind import MediaKind
+from .rule_codes import (
+    CONTROL,
+    EMPTY_TEXT,
+    EQUAL_CAPTIONS,
+    FILE_TYPE,
+    MISSING_FIELD,
+    NO_FILE,
+    NO_TEXT,
+    OUTSIDE,
+    REPEATS,
+    SPLIT,
+    TWICE,
+)
 from .styles import style_folders, style_rows
 
 TEXTS = ("src_caption", "tgt_caption", "instruction", "reverse_instruction")
@@ -59,6 +74,7 @@ def read_rows(
     root: Path, templates: Path | None, kind: MediaKind
 ) -> tuple[list[Row], list[Problem]]:
     """Read the rows of either layout, excluded ones too, and report what could not be read."""
+    note_foreign(root)
     manifest = find_manifest(root)
     return manifest_rows(manifest) if manifest else styled_rows(root, templates, kind)
 
@@ -110,7 +126,7 @@ def check_rows(
             key = (path, row.fields["instruction"].strip())
             if key in seen:
                 twice = f"file and instruction of {seen[key]} again"
-                found = [Problem(row.where, twice, "every instruction once")]
+                found = [Problem(row.where, twice, "every instruction once", TWICE)]
             seen.setdefault(key, row.where)
         problems += found
         if path and not found:
@@ -122,7 +138,7 @@ def _check_fields(row: Row, root: Path, kind: MediaKind) -> tuple[Path | None, l
     """Return the file's path if it exists, and what is wrong with names and texts."""
     problems: list[Problem] = []
 
-    def complain(found: str, wanted: str, rule: str = UNUSABLE) -> None:
+    def complain(found: str, wanted: str, rule: str) -> None:
         problems.append(Problem(row.where, found, wanted, rule))
 
     # A pair needs no more than its instruction (data/pairs.py).
@@ -130,36 +146,40 @@ def _check_fields(row: Row, root: Path, kind: MediaKind) -> tuple[Path | None, l
     fields = {name: row.fields.get(name) for name in ("file_name", *needed)}
     texts = {name: value.strip() for name, value in fields.items() if isinstance(value, str)}
     if missing := [name for name, value in fields.items() if value is None]:
-        complain(f"no {', '.join(missing)}", f"all of {', '.join(fields)}")
+        complain(f"no {', '.join(missing)}", f"all of {', '.join(fields)}", MISSING_FIELD)
     for name in (n for n, value in fields.items() if n not in texts and value is not None):
-        complain(f"{name} is {fields[name]!r}", "a text")
-    if empty := [name for name, text in texts.items() if not text]:
-        complain(f"empty {', '.join(empty)}", "a text")
+        complain(f"{name} is {fields[name]!r}", "a text", NO_TEXT)
+    if empty := [name for name, text in texts.items() if is_blank(text)]:
+        complain(f"empty {', '.join(empty)}", "a text", EMPTY_TEXT)
+    for name, text in texts.items():
+        if name not in empty and (strange := unprintable(text)):
+            complain(f"{name} has the character {strange}", "a text without it", CONTROL)
     source, target = (" ".join(texts.get(name, "").split()).casefold() for name in TEXTS[:2])
     if source and source == target:
         found = f"equal captions {texts['src_caption']!r}"
         complain(found, "captions that differ by the edit", EQUAL_CAPTIONS)
     if (part := optional(row.fields, "split") or "train") not in SPLITS:
-        complain(f"split {part!r}", " or ".join(SPLITS))
+        complain(f"split {part!r}", " or ".join(SPLITS), SPLIT)
     times = row.fields.get("repeats")
     if times is not None and (type(times) is not int or times < 1):
-        complain(f"repeats {times!r}", "a whole number from 1")
+        complain(f"repeats {times!r}", "a whole number from 1", REPEATS)
     name = texts.get("file_name")
     return (_check_path(name, root, kind, complain) if name else None), problems
 
 
 def _check_path(
-    name: str, root: Path, kind: MediaKind, complain: Callable[[str, str], None]
+    name: str, root: Path, kind: MediaKind, complain: Callable[[str, str, str], None]
 ) -> Path | None:
     base = root.resolve()
     parts = {*Path(name).parts, *PureWindowsPath(name).parts}
     if ".." in parts or not (base / name).is_relative_to(base):
-        return complain(f"file_name {name!r} leads out of the data folder", "a path inside it")
+        found = f"file_name {name!r} leads out of the data folder"
+        return complain(found, "a path inside it", OUTSIDE)
     path = root / (base / name).relative_to(base)
     if path.suffix.lower() not in kind.formats.suffixes:
-        return complain(f"file type {path.suffix!r} of {name}", kind.formats.words)
+        return complain(f"file type {path.suffix!r} of {name}", kind.formats.words, FILE_TYPE)
     if not path.is_file():
-        return complain(f"no file {name}", f"a {kind.one} of that name")
+        return complain(f"no file {name}", f"a {kind.one} of that name", NO_FILE)
     return path
 
 

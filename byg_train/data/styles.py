@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import re
 import string
 from collections import Counter
 from pathlib import Path
@@ -9,12 +11,18 @@ from typing import Any, NamedTuple
 
 from ..config import nearest, read_toml
 from . import DataError, Problem, Row
+from .captions import CaptionError, Captions
+from .foreign import foreign_folder, holds_foreign_alone
 from .media_kind import MediaKind, style_files
+from .rule_codes import NO_FILES, REPEATS
 
+log = logging.getLogger("byg_train")
 # The file of a data folder's own templates.
 OWN = "styles.toml"
 # The edit type of appendix D.1.
 STYLE_CHANGE = "style_change"
+# How kohya's trainers call a folder: repeats, then what it shows. A longer number is a year.
+KOHYA = re.compile(r"(\d{1,3})_(?=.*[^\W\d_])(.+)")
 # The placeholders that each template may use.
 FIELDS = {
     "phrase": (),
@@ -30,6 +38,7 @@ class Style(NamedTuple):
     phrase: str  # "3d cartoon"
     caption: str  # template
     instruction: str  # template for edits into this style
+    repeats: int = 1  # of its files in an epoch, where the folder's name says so
 
     def tell(self, caption: str) -> str:
         """Fill in the caption of a file in this style."""
@@ -44,7 +53,7 @@ def style_folders(root: Path, kind: MediaKind) -> tuple[list[Path], list[Problem
     """Find the folders that hold files of a kind; visible ones without any are problems."""
     folders, problems = [], []
     for folder in sorted(path for path in root.iterdir() if path.is_dir()):
-        if folder.name.startswith("."):
+        if foreign_folder(folder) or holds_foreign_alone(folder):
             continue
         if next(style_files(folder, kind), None):
             folders.append(folder)
@@ -53,7 +62,9 @@ def style_folders(root: Path, kind: MediaKind) -> tuple[list[Path], list[Problem
         files = ", ".join(f"{number} {ending}" for ending, number in sorted(kinds.items()))
         found = f"no {kind.many} (only {files} files)" if files else f"no {kind.many}"
         problems.append(
-            Problem(f"{folder.name}/", found, f"{kind.formats.words} files in a style folder")
+            Problem(
+                f"{folder.name}/", found, f"{kind.formats.words} files in a style folder", NO_FILES
+            )
         )
     return folders, problems
 
@@ -75,18 +86,32 @@ def style_rows(
         stand_in: the caption of files that have none.
     """
     styles = load_styles(folders, templates or _own(root), kind)
-    rows, problems = [], []
+    captions, rows, problems = Captions(), [], []
     for now in styles:
+        problems += _repeats(now)
         for path in style_files(now.folder, kind):
             name = path.relative_to(root).as_posix()
-            beside = path.with_suffix(".txt")
-            given = stand_in is None or beside.exists()
-            caption = _caption(beside, name, problems) if given else stand_in
+            given = stand_in is None or captions.file(path)
+            caption = _caption(captions, path, name, problems) if given else stand_in
             if caption:
                 rows += [
                     Row(name, restyled(name, caption, now, to)) for to in styles if to is not now
                 ]
     return rows, problems
+
+
+def _repeats(style: Style) -> list[Problem]:
+    """Tell how a folder of kohya's is read; its files may not be repeated 0 times."""
+    if style.repeats == 0:
+        wanted = "1 or more of them, or a name without a number"
+        return [Problem(f"{style.folder.name}/", "a name that says 0 repeats", wanted, REPEATS)]
+    if KOHYA.fullmatch(style.folder.name) and style.repeats == short_name(style.folder)[1]:
+        log.info(
+            "%s is read as kohya's trainers do: style %r, every file %s times in an epoch; a table "
+            "[styles.%s] in %s gives it another phrase and no repeats",
+            style.folder, style.phrase, style.repeats, style.folder.name, OWN,
+        )  # fmt: skip
+    return []
 
 
 def style_words(root: Path, name: str, templates: Path | None, kind: MediaKind) -> Style:
@@ -105,23 +130,18 @@ def _own(root: Path) -> Path | None:
     return path if path.is_file() else None
 
 
-def _caption(path: Path, name: str, problems: list[Problem]) -> str:
-    wanted = f"a caption in {path.name} beside it"
+def _caption(captions: Captions, path: Path, name: str, problems: list[Problem]) -> str:
     try:
-        caption = " ".join(path.read_text(encoding="utf-8-sig").split())
-    except FileNotFoundError:
-        problems.append(Problem(name, "no caption", wanted))
+        return captions.read(path)
+    except CaptionError as error:
+        wanted = f"a caption in {path.with_suffix(captions.endings[0]).name} beside it"
+        problems.append(Problem(name, error.found, wanted, error.rule))
         return ""
-    except UnicodeDecodeError:
-        problems.append(Problem(name, f"{path.name} is not UTF-8", wanted))
-        return ""
-    if not caption:
-        problems.append(Problem(name, f"{path.name} is empty", wanted))
-    return caption
 
 
-def restyled(name: str, caption: str, now: Style, to: Style) -> dict[str, str]:
+def restyled(name: str, caption: str, now: Style, to: Style) -> dict[str, Any]:
     """The tuple that turns a file in style `now` into style `to`."""
+    repeats = {} if now.repeats == 1 else {"repeats": now.repeats}
     return {
         "file_name": name,
         "src_caption": now.tell(caption),
@@ -129,6 +149,7 @@ def restyled(name: str, caption: str, now: Style, to: Style) -> dict[str, str]:
         "instruction": to.ask(now),
         "reverse_instruction": now.ask(to),
         "edit_type": STYLE_CHANGE,
+        **repeats,
     }
 
 
@@ -143,21 +164,33 @@ def load_styles(folders: list[Path], templates: Path | None, kind: MediaKind) ->
     where = str(templates or kind.built_in)
     tables = own.pop("styles", {})
     _known(own, list(built_in), where)
-    _known(tables, [folder.name for folder in folders], f"{where} [styles]")
+    _known(tables, [n for f in folders for n in dict.fromkeys((f.name, short_name(f)[0]))],
+           f"{where} [styles]")  # fmt: skip
     styles = []
     for folder in folders:
-        table, at = tables.get(folder.name, {}), f"{where} [styles.{folder.name}]"
+        # A person who names the folder in full knows it as a name.
+        name, repeats = (folder.name, 1) if folder.name in tables else short_name(folder)
+        table, at = tables.get(name, {}), f"{where} [styles.{name}]"
         _known(table, list(FIELDS), at)
-        phrase = folder.name.replace("-", " ").replace("_", " ")
-        named = usual.get(folder.name, {})
-        words = {**built_in, **own, "phrase": phrase, **named, **table}
+        words = {**built_in, **own, "phrase": spaced(name), **usual.get(name, {}), **table}
         for field, text in words.items():
             _check_text(field, text, at if field in table else where)
-        styles.append(Style(folder, **words))
+        styles.append(Style(folder, **words, repeats=repeats))
     for phrase, number in Counter(style.phrase for style in styles).items():
         if number > 1:
             raise DataError(f"{number} style folders are called {phrase!r}; give each a phrase")
     return styles
+
+
+def short_name(folder: Path) -> tuple[str, int]:
+    """The style that a folder is named after, and its repeats: `10_photo` -> `photo`, 10."""
+    match = KOHYA.fullmatch(folder.name)
+    return (match[2], int(match[1])) if match else (folder.name, 1)
+
+
+def spaced(name: str) -> str:
+    """A folder's name as words: `3d-cartoon` -> `3d cartoon`."""
+    return name.replace("-", " ").replace("_", " ")
 
 
 def _known(table: Any, known: list[str], where: str) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..config import nearest
 from ..data import DataError
+from ..data.captions import Captions
 from ..data.manifest import write_manifest
 from ..data.media_kind import found_kind, style_files
 from ..data.styles import OWN, Style, load_styles, style_folders
@@ -68,10 +69,10 @@ def _rows(
     now: Style, other: Style, root: Path, through: str | None, files: Iterator[Path]
 ) -> Iterator[dict[str, Any]]:
     ends = [s.folder.name if through in (None, s.folder.name) else "style" for s in (now, other)]
+    captions = Captions()
     for path in files:
         name = path.relative_to(root)
-        beside = path.with_suffix(".txt")
-        caption = " ".join(beside.read_text("utf-8-sig").split()) if beside.is_file() else ""
+        caption = captions.read(path) if captions.file(path) else ""
         yield {
             "file_name": name.as_posix(),
             "result": f"{name.with_suffix('').as_posix()}--{other.folder.name}",

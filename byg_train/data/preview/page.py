@@ -14,11 +14,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from .. import UNREADABLE
 from ..check import DUPLICATE, Finding, Report
 from ..excluded import HEAD, Entry, file_key
 from ..media_kind import CLIPS
 from ..rows import TEXTS
+from ..rule_codes import UNREADABLE
 from ..thumbnails import THUMB, thumbnail
 
 PAGE = Path(__file__).with_name("preview.html")

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ...media.formats import MEDIA
-from .. import DataError, Problem, Row
+from .. import DataError, Problem, Row, counted
+from ..captions import CaptionError, Captions
 from ..manifest import find_manifest, manifest_line, manifest_rows, write_manifest
 from ..media_kind import CLIPS, visible_files
 from ..rows import TEXTS, data_folder
+from ..rule_codes import EMPTY_TEXT, NO_CAPTION, NO_TEXT
 from ..styles import restyled, style_words
 from .edit_types import is_photo
 from .journal import Journal
@@ -92,21 +94,34 @@ class Folder:
         return sum(map(_is_tuple, rows))
 
     def _find(self, given: dict[str, dict[str, Any]], style_folders: bool) -> Iterator[Source]:
+        captions, unread = Captions(), []
         for path in _files(self.root):
             name = path.relative_to(self.root).as_posix()
             if not name.isprintable():
                 found = f"the name {name!r}"
-                self.problems.append(Problem(str(self.root), found, "one that a text can hold"))
+                self.problems.append(
+                    Problem(str(self.root), found, "one that a text can hold", NO_TEXT)
+                )
                 continue
             fields = given.get(name, {})
+            try:
+                caption = _caption(path, {} if name in self._described else fields, captions)
+            except CaptionError as error:
+                caption = ""
+                if error.rule not in (NO_CAPTION, EMPTY_TEXT):
+                    wanted = "a caption to go by, or no such file"
+                    unread.append(Problem(name, error.found, wanted, error.rule))
             folder = name.partition("/")[0] if style_folders and "/" in name else ""
             yield Source(
                 name,
                 path,
                 path.stat().st_size,
-                _caption(path, {} if name in self._described else fields),
+                caption,
                 str(fields.get("style") or folder).strip(),
             )
+        if unread:  # before a question is paid for
+            number = counted(len(unread), "caption")
+            raise DataError(f"{number} in {self.root} cannot be read; repair them first", unread)
 
 
 class ClipStyles:
@@ -173,12 +188,9 @@ def _files(root: Path) -> Iterator[Path]:
             yield path
 
 
-def _caption(path: Path, fields: dict[str, Any]) -> str:
-    """Read a caption from the manifest, or from the .txt beside the file."""
+def _caption(path: Path, fields: dict[str, Any], captions: Captions) -> str:
+    """Read a caption from the manifest, or from the file beside it; raises CaptionError."""
     for column in CAPTIONS:
         if isinstance(text := fields.get(column), str) and text.strip():
             return " ".join(text.split())
-    text = path.with_suffix(".txt")
-    if not text.is_file():
-        return ""
-    return " ".join(text.read_text(encoding="utf-8-sig", errors="replace").split())
+    return captions.read(path)

@@ -1,0 +1,1 @@
+"""Malformed and odd inputs by kind; `benchmarks/odd_inputs.py` tries them."""
