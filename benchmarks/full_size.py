@@ -26,7 +26,6 @@ from torch import Tensor, nn
 
 from byg_train.config import TrainConfig, build_config, load_preset, merged
 from byg_train.core.roles import EditBatch
-from byg_train.core.schedule import Draw, draw_t_within, time_grid
 from byg_train.machine import resolve_dtype
 from byg_train.models.backbone import Backbone, Text
 from byg_train.models.flux.backbone import FluxBackbone
@@ -38,6 +37,7 @@ from byg_train.objectives import objective_of
 from byg_train.objectives.identity import IDENTITY
 from byg_train.training.assembly import make_roles
 from byg_train.training.cost import memory
+from byg_train.training.draws import draw_for
 from byg_train.training.microbatches import MicroBatch, gradients
 from byg_train.training.optimizer import build_optimizer
 
@@ -153,13 +153,10 @@ def work_of(
     config: TrainConfig, case: Case, backbone: Backbone, batch: EditBatch
 ) -> list[MicroBatch]:
     """The items of one optimiser step, each drawn within its expert's times."""
-    g, times, work = torch.Generator().manual_seed(0), config.time, []
-    grid = time_grid(config.rollout.steps, config.rollout.shift).to(batch.x)
-    for expert in case.experts:
-        t = draw_t_within(backbone.spans[expert], 1, g, times.distribution, times.shift)
-        eps = torch.randn(batch.x.shape, generator=g)
-        work.append(MicroBatch(expert, batch, Draw(eps.to(batch.x), t.to(batch.x), grid)))
-    return work
+    g = torch.Generator().manual_seed(0)
+    return [
+        MicroBatch(e, batch, draw_for(config, batch.x, backbone.spans[e], g)) for e in case.experts
+    ]
 
 
 def seconds(work: Callable[[], object]) -> float:

@@ -1,6 +1,7 @@
 """Print the cost of a training step on this machine as a markdown table.
 
 python benchmarks/step_cost.py [--device cpu|cuda] [--batch 8] [--model world] [--preset demo]
+    [--profile fast]
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ def main(
     model: str = "world",
     repeats: int = 5,
     preset: str = "demo",
+    profile: str | None = None,
 ) -> None:
     """Full step, supervised step and the step's own parts, interleaved in one process."""
-    typer.echo(markdown(run(device, batch, model, repeats, preset)))
+    typer.echo(markdown(run(device, batch, model, repeats, preset, profile)))
 
 
 if __name__ == "__main__":

@@ -53,7 +53,7 @@ def test_staged_gradients_through_the_trainer_equal_the_joint_gradient_of_eq_5(
     t.batches, t._draw = batches, lambda x, expert: next(left)
     parameters = t.bank.named_parameters()
 
-    t._gradients([t._micro_batch(t.spans) for _ in range(4)], identity_only=False)
+    t._gradients([t._micro_batches(t.spans)[0] for _ in range(4)], identity_only=False)
     staged = {name: p.grad.clone() for name, p in parameters.items()}
     t.optimizer.zero_grad()
     for batch, draw in zip(batches, draws, strict=True):

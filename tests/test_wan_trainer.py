@@ -41,7 +41,7 @@ def test_staged_gradients_of_mixed_experts_are_the_joint_gradient_of_eq_5(
         return part.double()
 
     t.batches = [EditBatch(*map(double, t.batches[k][:5])) for k in range(4)]
-    work = [t._micro_batch(t.spans) for _ in range(4)]
+    work = [t._micro_batches(t.spans)[0] for _ in range(4)]
     assert [one.expert for one in work] == ["high", "high", "low", "high"]
     outputs = t._gradients(work, identity_only=False)
     parameters = t.bank.named_parameters()
@@ -61,7 +61,7 @@ def test_draws_lie_within_their_experts_span(wan_clips: Path, tmp_path: Path) ->
     t = trainer(settings(wan_clips, {"train": {"batch_size": 2}}), tmp_path / "run")
     found = {"high": [], "low": []}
     for _ in range(40):
-        one = t._micro_batch(t.spans)
+        (one,) = t._micro_batches(t.spans)
         found[one.expert].append(one.draw.t)
     high, low = torch.cat(found["high"]), torch.cat(found["low"])
     assert high.min() >= BOUNDARY > low.max() and low.min() > 0
@@ -138,7 +138,7 @@ def test_the_rollout_crosses_both_experts(expert: str, wan_clips: Path, tmp_path
 
     t.roles = t.roles._replace(ema=heard)
     spans = {"low": t.spans["low"]}
-    t._gradients([t._micro_batch(spans) for _ in range(2)], identity_only=False)
+    t._gradients([t._micro_batches(spans)[0] for _ in range(2)], identity_only=False)
     assert asked == ["high"] * 2 * 4 + ["low"] * 2
     trained = {
         name.split(".")[0] for name, p in t.bank.named_parameters().items() if p.grad is not None

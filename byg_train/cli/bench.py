@@ -6,14 +6,15 @@ from typing import Annotated
 
 import typer
 
-from .options import Device, resolve_device
+from .options import Device, Profile, resolve_device
 
 
 def bench(
     device: Device = "auto",
     batch: Annotated[int, typer.Option(help="Items in each step.", min=1)] = 8,
+    profile: Profile = None,
 ) -> None:
     """Measure what a training step costs on this machine."""
     from ..training.bench import run, show
 
-    show(run(resolve_device(device), batch))
+    show(run(resolve_device(device), batch, profile=profile))

@@ -16,6 +16,9 @@ Assignments = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Change any setting; repeatable."),
 ]
+Profile = Annotated[
+    str | None, typer.Option(help="Settings over the preset's: fast (half the forwards a step).")
+]
 DataFolder = Annotated[Path, typer.Argument(metavar="DIR", help="The data folder.")]
 Templates = Annotated[
     Path | None,

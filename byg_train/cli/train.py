@@ -13,7 +13,7 @@ from ..config import PRESETS, ConfigError, TrainConfig, merge_settings
 from ..progress import CONSOLE
 from ..training.stopping import NOTHING_LOST, stops_at_once
 from .errors import full_disk_explained, interruption_explained, out_of_memory_explained
-from .options import Assignments, Device, resolve_device
+from .options import Assignments, Device, Profile, resolve_device
 
 if TYPE_CHECKING:
     from ..data.items import Dataset
@@ -33,6 +33,7 @@ def train(
     preset: Annotated[
         str | None, typer.Option(help=f"What to train: {', '.join(PRESETS)}.")
     ] = None,
+    profile: Profile = None,
     data: Annotated[Path | None, typer.Option(help="Folder with your pictures or clips.")] = None,
     output: Annotated[
         Path | None, typer.Option(help="Folder of the run; default: runs/PRESET.")
@@ -64,7 +65,7 @@ def train(
     if not preset and not config:
         raise ConfigError(f"--preset or --config is missing (presets: {', '.join(PRESETS)})")
     settings = merge_settings(
-        preset, file=config, data=data, model=model, steps=steps, seed=seed,
+        preset, profile=profile, file=config, data=data, model=model, steps=steps, seed=seed,
         assignments=assignments or (),
     )  # fmt: skip
     demo = settings.preset in DEMOS and settings.data.path is None

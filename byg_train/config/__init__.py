@@ -78,6 +78,22 @@ class TrainConfig(Section):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _rows_of_a_rollout(self) -> TrainConfig:
+        times, rows, whole = self.rollout.times, self.train.batch_size, self.train.global_batch
+        if (times % rows and rows % times) or whole % times:
+            raise ValueError(
+                f"rollout.times is {times}, with train.batch_size {rows} and train.global_batch "
+                f"{whole}: it must divide the batch size or be a multiple of it, and divide the "
+                "global batch"
+            )
+        return self
+
+    @property
+    def items_at_once(self) -> int:
+        """Items of a micro-batch."""
+        return max(1, self.train.batch_size // self.rollout.times)
+
     def with_dtype(self, dtype: str) -> TrainConfig:
         """The same run in another `model.dtype`."""
         model = self.model.model_copy(update={"dtype": dtype})
@@ -85,15 +101,21 @@ class TrainConfig(Section):
 
 
 PRESETS = {p.stem: p for p in sorted(PRESET_FOLDER.glob("*.toml"))}
+# Settings that are laid over a preset.
+PROFILES = {p.stem: p for p in sorted(PRESET_FOLDER.with_name("profiles").glob("*.toml"))}
 
 
 def load_preset(name: str) -> dict[str, Any]:
     """The tables of a preset file."""
-    if name not in PRESETS:
+    return {**_shipped("preset", name, PRESETS), "preset": name}
+
+
+def _shipped(kind: str, name: str, files: dict[str, Path]) -> dict[str, Any]:
+    if name not in files:
         raise ConfigError(
-            f"unknown preset {name!r}{nearest(name, list(PRESETS))} (known: {', '.join(PRESETS)})"
+            f"unknown {kind} {name!r}{nearest(name, list(files))} (known: {', '.join(files)})"
         )
-    return {**read_settings(PRESETS[name]), "preset": name}
+    return read_settings(files[name])
 
 
 def read_settings(path: Path) -> dict[str, Any]:
@@ -157,6 +179,7 @@ def _nested(name: str, value: Any) -> dict[str, Any]:
 def merge_settings(
     preset: str | None = None,
     *,
+    profile: str | None = None,
     file: Path | None = None,
     data: Path | None = None,
     model: str | None = None,
@@ -164,10 +187,11 @@ def merge_settings(
     seed: int | None = None,
     assignments: Iterable[str] = (),
 ) -> TrainConfig:
-    """One validated configuration: preset < file < what is given here < assignments.
+    """One validated configuration: preset < profile < file < what is given here < assignments.
 
     Args:
         preset: name of a preset; None: the one that the file names, else the defaults.
+        profile: name of settings that are laid over the preset.
         file: TOML file of settings.
         data: folder of the data.
         model: the base: hub id, folder or file.
@@ -177,7 +201,10 @@ def merge_settings(
     """
     tables = read_settings(file) if file else {}
     preset = preset or tables.get("preset", "custom")
-    tables = merged({} if preset == "custom" else load_preset(preset), {**tables, "preset": preset})
+    below = {} if preset == "custom" else load_preset(preset)
+    if profile:
+        below = merged(below, _shipped("profile", profile, PROFILES))
+    tables = merged(below, {**tables, "preset": preset})
     given = {"seed": seed, "model.path": model, "data.path": data, "train.steps": steps}
     for name, value in given.items():
         if value is not None:

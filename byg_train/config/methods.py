@@ -26,6 +26,10 @@ class MethodConfig(Section):
         """Share of optimiser steps that train the identity loss alone."""
         return 0.0
 
+    def after(self, share: float) -> MethodConfig:
+        """The settings that hold after this share of the run's steps."""
+        return self
+
 
 class BygConfig(MethodConfig):
     """Unpaired training (Algorithm 1): the weights of Eq. 5, and what the ablation leaves out."""
@@ -41,6 +45,16 @@ class BygConfig(MethodConfig):
     """Weight of L_MSE inside the prior; the paper gives no value."""
     identity_probability: float = Field(0.15, ge=0, le=1)
     """Share of identity-only steps."""
+    identity_rate: float = Field(1.0, gt=0, le=1)
+    """Share p of the rows of a full step that L_id is asked for, each weighted 1 / p."""
+    prior_rev_rate: float = Field(1.0, gt=0, le=1)
+    """The same for the reverse prior: on average the same gradient, for fewer forwards."""
+    gentle_from: float = Field(1.0, ge=0, le=1)
+    """Share of the run after which lambda_prior and alpha have their gentle values; 1: never."""
+    gentle_prior: float = Field(0.5, ge=0)
+    """lambda_prior from then on: low enough for an edit that keeps the source to be the best."""
+    gentle_alpha: float = Field(0.1, ge=0)
+    """alpha from then on."""
     directional: float = Field(1.0, ge=0)
     """Weight of L_dir inside the prior; 0, with alpha 1, is the study's row without it."""
     bootstrapping: bool = True
@@ -54,6 +68,14 @@ class BygConfig(MethodConfig):
     def identity_share(self) -> float:
         """B.1's random identity steps."""
         return self.identity_probability
+
+    def after(self, share: float) -> BygConfig:
+        """Strong until `gentle_from`, gentle from there on."""
+        if share < self.gentle_from:
+            return self
+        return self.model_copy(
+            update={"lambda_prior": self.gentle_prior, "alpha": self.gentle_alpha}
+        )
 
     @model_validator(mode="after")
     def _some_prior(self) -> BygConfig:

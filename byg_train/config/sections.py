@@ -139,7 +139,16 @@ class RolloutConfig(Section):
     """How the EMA editor dreams its targets."""
 
     steps: int = Field(10, ge=1)
-    """Euler steps n from noise to data."""
+    """Evaluations n from noise to data."""
+    order: Literal[1, 2] = 1
+    """Of the solver: 1 is Euler (Algorithm 1), 2 Adams-Bashforth, which needs half the steps."""
+    times: int = Field(1, ge=1)
+    """Times t that one rollout serves; 1 is Algorithm 1.
+
+    With K > 1 the rows of a step are K times t of each item, all on the path of its one rollout,
+    with the same noise: each row as in Algorithm 1, but items per step are K times fewer. K divides
+    `train.batch_size`, or is a multiple of it.
+    """
     shift: float = Field(1.0, gt=0)
     """Shift of the rollout's time grid; 1 = Algorithm 1's uniform grid."""
 
@@ -210,9 +219,9 @@ class TrainSection(Section):
     steps: int = Field(30_000, ge=1)
     """Optimiser steps after the identity warm-up."""
     batch_size: int = Field(1, ge=1)
-    """Items per forward pass."""
+    """Rows per forward pass: items, or with `rollout.times` the times of one."""
     global_batch: int = Field(8, ge=1)
-    """Items per optimiser step; gradient accumulation fills it."""
+    """Rows per optimiser step; gradient accumulation fills it."""
     sample_every: int = Field(500, ge=0)
     """Steps between sample grids; 0: only at the start and at the end."""
     checkpoint_every: int = Field(500, ge=1)

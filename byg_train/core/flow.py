@@ -31,37 +31,50 @@ def one_step(y_t: Tensor, v: Tensor, t: Tensor) -> Tensor:
     return y_t - at_rank(t, y_t) * v
 
 
-def rollout(velocity: Field, eps: Tensor, grid: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-    """Euler from pure noise to data, stopping by at t (Algorithm 1, lines 5-11).
+def rollout(
+    velocity: Field, eps: Tensor, grid: Tensor, t: Tensor, order: int = 1
+) -> tuple[Tensor, Tensor]:
+    """From pure noise to data, stopping by at t (Algorithm 1, lines 5-11).
 
-    t is continuous and per sample, so y_t = y_s - (s - t) v(y_s, s) with s the last grid time at or
-    above t: a point on the rollout's own polyline, at no extra evaluation.
+    t is continuous, so with Euler y_t = y_s - (s - t) v(y_s, s) with s the last grid time at or
+    above t: a point on the rollout's own path, at no extra evaluation. Order 2 is Adams-Bashforth:
+    v runs on in a line through its last two values, and the path is that line's integral.
 
     Args:
         velocity: the field; called n times with (y (B, ...), s (B,)).
         eps: noise (B, ...), the state at t = 1.
         grid: (n + 1,), 1 = grid[0] > ... > grid[n] = 0.
-        t: (B,) in (0, 1].
+        t: (B K,) in (0, 1], for each sample K times in a row.
+        order: 1 (Euler) or 2.
 
     Returns:
-        (y_t, y_0), each like eps: the noisy pseudo-target and the clean multi-step edit.
+        y_t (B K, ...) and y_0 like eps: the noisy pseudo-targets and the clean multi-step edit.
     """
-    for states in rollout_steps(velocity, eps, grid, t):
+    for states in rollout_steps(velocity, eps, grid, t, order):
         last = states
     return last
 
 
 def rollout_steps(
-    velocity: Field, eps: Tensor, grid: Tensor, t: Tensor
+    velocity: Field, eps: Tensor, grid: Tensor, t: Tensor, order: int = 1
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """A rollout evaluation by evaluation: (y_t as far as it is known, y at the next grid time)."""
-    y = y_t = eps
+    times = len(t) // len(eps)
+    y, y_t, before = eps, eps.repeat_interleave(times, 0), None
     for s, s_next in zip(grid[:-1], grid[1:], strict=True):
         v = velocity(y, s.expand(len(y)))
+        bend = (v - before[0]) / before[1] if before else torch.zeros_like(v)
+        here = [a.repeat_interleave(times, 0) for a in (y, v, bend)]
         inside = at_rank((s_next < t) & (t <= s), y)
-        y_t = torch.where(inside, y - at_rank(s - t, y) * v, y_t)
-        y = y - (s - s_next) * v
+        y_t = torch.where(inside, _ahead(*here, at_rank(s - t, y)), y_t)
+        y = _ahead(y, v, bend, s - s_next)
+        before = (v, s - s_next) if order == 2 else None
         yield y_t, y
+
+
+def _ahead(y: Tensor, v: Tensor, bend: Tensor, h: Tensor) -> Tensor:
+    """The path h further towards data, where v grows by h `bend`."""
+    return y - h * v - h * h / 2 * bend
 
 
 def integrate(

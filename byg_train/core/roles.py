@@ -33,3 +33,21 @@ class EditBatch(NamedTuple):
     p_src: Text
     p_tgt: Text
     y: Tensor | None = None  # the true edit, which objectives that need pairs alone may see
+
+
+def rows(of: Tensor | Text, at: Tensor | slice | None) -> Tensor | Text:
+    """Some rows of a tensor, or of a text's tensors; None: what was given."""
+    if at is None:
+        return of
+    return {name: a[at] for name, a in of.items()} if isinstance(of, dict) else of[at]
+
+
+def repeated(batch: EditBatch, times: int) -> EditBatch:
+    """Every item so many times in a row."""
+
+    def more(part: Tensor | Text | None) -> Tensor | Text | None:
+        if isinstance(part, dict):
+            return {name: more(a) for name, a in part.items()}
+        return None if part is None else part.repeat_interleave(times, 0)
+
+    return batch if times == 1 else EditBatch(*map(more, batch))

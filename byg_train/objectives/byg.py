@@ -6,7 +6,7 @@ staged form backpropagates one graph at a time, at the memory of one supervised 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor
 from ..config.methods import BygConfig
 from ..core.flow import at_rank, noised, one_step, rollout_steps, route_gradient
 from ..core.losses import prior_loss, velocity_mse
+from ..core.roles import rows
 from .identity import IDENTITY_LOSS
 from .objective import Advice, Backward, Calls, Objective, StepOutput, Term, detached, weighted
 
@@ -51,6 +52,10 @@ TERMS = (
 )
 
 
+# Micro-batches and what is drawn for each.
+Group = list[tuple["EditBatch", "Draw"]]
+
+
 class Dream(NamedTuple):
     """A noisy pseudo-target y_t and the clean edit y_0, like x."""
 
@@ -71,22 +76,44 @@ def dream(G: Roles, batch: EditBatch, draw: Draw) -> Dream:
     return dream_together(G, [(batch, draw)])[0]
 
 
-def dream_together(G: Roles, work: list[tuple[EditBatch, Draw]]) -> list[Dream]:
+def dream_together(G: Roles, work: Group) -> list[Dream]:
     """The dreams of several micro-batches, in step: all at one grid time before any at the next.
 
-    So where spans of time have networks of their own (Wan's experts), each is needed once.
+    So where spans of time have networks of their own (Wan's experts), each is needed once. Rows
+    with item and noise in common (`Draw.times`) share one rollout: y_t at each one's own time.
     """
 
-    def rolling(batch: EditBatch, draw: Draw) -> Iterator[tuple[Tensor, Tensor]]:
-        def velocity(y: Tensor, s: Tensor) -> Tensor:
-            return G.ema(y, s, batch.c, batch.x)
+    def rolling(group: Group) -> Iterator[tuple[Tensor, Tensor]]:
+        batch, draw = group[0]
+        one = None if draw.times == 1 else slice(None, None, draw.times)
+        x, c, eps = (rows(of, one) for of in (batch.x, batch.c, draw.eps))
+        t = torch.cat([draw.t for _, draw in group])
+        return rollout_steps(lambda y, s: G.ema(y, s, c, x), eps, draw.grid, t, draw.order)
 
-        return rollout_steps(velocity, draw.eps, draw.grid, draw.t)
-
+    groups = list(_with_one_rollout(work))
     with torch.no_grad():
-        for states in zip(*(rolling(*one) for one in work), strict=True):
+        for states in zip(*(rolling(group) for group in groups), strict=True):
             last = states
-    return [Dream(*state) for state in last]
+    return [
+        dream for group, state in zip(groups, last, strict=True) for dream in _share(group, *state)
+    ]
+
+
+def _with_one_rollout(work: Group) -> Iterator[Group]:
+    """Micro-batches in a row that share their rollout; each alone, where it holds all its times."""
+    first = 0
+    while first < len(work):
+        batch, draw = work[first]
+        number = max(1, draw.times // len(batch.x))
+        yield work[first : first + number]
+        first += number
+
+
+def _share(group: Group, y_t: Tensor, y_0: Tensor) -> Iterator[Dream]:
+    """The rollout's states, for the rows of each micro-batch."""
+    y_0 = y_0.repeat_interleave(len(y_t) // len(y_0), 0)
+    number = len(group)
+    return (Dream(*of) for of in zip(y_t.chunk(number), y_0.chunk(number), strict=True))
 
 
 def byg_step(G: Roles, batch: EditBatch, draw: Draw, w: BygConfig) -> StepOutput:
@@ -112,11 +139,11 @@ def byg_step(G: Roles, batch: EditBatch, draw: Draw, w: BygConfig) -> StepOutput
         y_hyb = route_gradient(seen=y_0, learned=y_hat) if w.routing else y_hat
         v_rev = G.edit(x_t, t, c_inv, y_hyb)
         terms["cycle"] = velocity_mse(v_rev, u)
-        terms["prior_rev"] = _prior(w, v_rev, *_caption_pair(G.base, x_t, t, p_tgt, p_src))
+        terms["prior_rev"] = _reverse_prior(G, batch, draw, w, x_t, v_rev)
 
     # Identity: an edit that is already fulfilled changes nothing
     if w.lambda_id:
-        terms["identity"] = velocity_mse(G.edit(x_t, t, c_inv, x), u)
+        terms["identity"] = _identity(G, batch, draw, x_t, u)
 
     # Eq. 5
     return StepOutput(weighted(TERMS, w, terms), detached(terms), t)
@@ -147,8 +174,9 @@ def staged_step(
     # 1. Identity
     identity = {}
     if w.lambda_id:
-        identity = {"identity": velocity_mse(G.edit(x_t, t, c_inv, x), u)}
-        backward(weighted(TERMS, w, identity), "identity")
+        identity = {"identity": _identity(G, batch, draw, x_t, u)}
+        if identity["identity"].requires_grad:  # else no row was drawn for it
+            backward(weighted(TERMS, w, identity), "identity")
 
     # 2. Reverse: cycle and reverse prior; keep what reaches the edit
     reverse, g = {}, torch.zeros_like(x)
@@ -157,7 +185,7 @@ def staged_step(
         y_hyb = seen.detach().requires_grad_()
         v_rev = G.edit(x_t, t, c_inv, y_hyb)
         reverse["cycle"] = velocity_mse(v_rev, u)
-        reverse["prior_rev"] = _prior(w, v_rev, *_caption_pair(G.base, x_t, t, p_tgt, p_src))
+        reverse["prior_rev"] = _reverse_prior(G, batch, draw, w, x_t, v_rev)
         factor = backward(weighted(TERMS, w, reverse), "reverse")
         g = _float(y_hyb.grad) / factor
 
@@ -177,6 +205,39 @@ def _one_step_ahead(G: Roles, batch: EditBatch, y_t: Tensor, t: Tensor) -> Tenso
         return one_step(y_t, G.edit(y_t, t, batch.c, batch.x), t)
 
 
+def _identity(G: Roles, batch: EditBatch, draw: Draw, x_t: Tensor, u: Tensor) -> Tensor:
+    """L_id of the rows drawn for it, (B,)."""
+
+    def loss(at: Tensor | None) -> Tensor:
+        state, t, c_inv, x = (rows(of, at) for of in (x_t, draw.t, batch.c_inv, batch.x))
+        return velocity_mse(G.edit(state, t, c_inv, x), rows(u, at))
+
+    return _of_drawn_rows(draw.identity, loss, u)
+
+
+def _reverse_prior(
+    G: Roles, batch: EditBatch, draw: Draw, w: BygConfig, x_t: Tensor, v_rev: Tensor
+) -> Tensor:
+    """The prior of the way back, of the rows drawn for it, (B,)."""
+
+    def loss(at: Tensor | None) -> Tensor:
+        state, t, src, tgt = (rows(of, at) for of in (x_t, draw.t, batch.p_tgt, batch.p_src))
+        return _prior(w, rows(v_rev, at), *_caption_pair(G.base, state, t, src, tgt))
+
+    return _of_drawn_rows(draw.prior_rev, loss, v_rev)
+
+
+def _of_drawn_rows(
+    weights: Tensor | None, loss: Callable[[Tensor | None], Tensor], like: Tensor
+) -> Tensor:
+    """A loss (B,) asked for the rows with a weight, times that weight; 0 elsewhere."""
+    if weights is None:
+        return loss(None)
+    at = weights.nonzero()[:, 0]
+    whole = _float(like.new_zeros(len(weights)))
+    return whole.index_add(0, at, loss(at) * weights[at]) if len(at) else whole
+
+
 def _prior(w: BygConfig, v: Tensor, v_src: Tensor, v_tgt: Tensor) -> Tensor:
     return prior_loss(v, v_src, v_tgt, w.alpha, w.directional)
 
@@ -186,12 +247,12 @@ def _float(a: Tensor) -> Tensor:
 
 
 def _calls(config: TrainConfig) -> Calls:
-    m = config.method
+    m, rollout = config.method, config.rollout
     return Calls(
-        gradients=1 + m.reverse + bool(m.lambda_id),
+        gradients=1 + m.reverse + m.identity_rate * bool(m.lambda_id),
         edit=int(m.reverse and not m.routing),
-        ema=config.rollout.steps,
-        base=4 if m.reverse else 2,
+        ema=rollout.steps / rollout.times,
+        base=2 + 2 * m.prior_rev_rate * m.reverse,
     )
 
 

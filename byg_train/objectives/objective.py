@@ -32,7 +32,8 @@ class Term(NamedTuple):
 class StepOutput(NamedTuple):
     """The weighted total () and every term (B,), detached; t (B,) for logging by noise level.
 
-    A pass that counts for nothing is not made, and its terms are missing.
+    A pass that counts for nothing is not made, and its terms are missing. Of a term that is asked
+    for some rows only, these count for all: so its mean is right.
     """
 
     loss: Tensor
@@ -64,12 +65,12 @@ class Step(Protocol):
 
 
 class Calls(NamedTuple):
-    """How often a full step asks each role about one item; a role at 0 is not needed."""
+    """How often, on average, a full step asks each role about a row; a role at 0 is not needed."""
 
-    gradients: int  # the editor, forward and backward
-    edit: int = 0  # the editor without a gradient
-    ema: int = 0
-    base: int = 0
+    gradients: float  # the editor, forward and backward
+    edit: float = 0  # the editor without a gradient
+    ema: float = 0
+    base: float = 0
 
 
 class Advice(NamedTuple):

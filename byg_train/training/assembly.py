@@ -88,7 +88,7 @@ def assemble(config: TrainConfig, data: Dataset, output: Path, device: str) -> P
         bank,
         optimizer,
         cache,
-        Batches(data.train, cache, config.train.batch_size, config.seed),
+        Batches(data.train, cache, config.items_at_once, config.seed),
         build_validator(config, data, cache, editor, accelerator.device),
         make_roles(config, backbone, bank, cache.text("")),
     )

@@ -16,17 +16,18 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..config import TrainConfig, build_config, load_preset, merged
+from ..config import TrainConfig, merge_settings
 from ..config.methods import MethodConfig
 from ..core.flow import noised
 from ..core.roles import EditBatch, Roles, Text, Velocity
-from ..core.schedule import Draw, draw_t, time_grid
+from ..core.schedule import Draw
 from ..family import EMBEDDED
 from ..machine import resolve_dtype
 from ..models.backbone import Backbone, load_backbone
 from ..objectives import SUPERVISED, objective_of
 from ..objectives.identity import IDENTITY
 from ..objectives.objective import Calls, Objective
+from .draws import draw_for
 from .peak import Work, peak_allocated_bytes, peak_saved_bytes
 
 WORK = {
@@ -81,7 +82,7 @@ class Report:
     def times(self) -> list[Row]:
         """Every work, and last the sum of the full step's parts."""
         counts = {name: getattr(self.calls, part) for part, (_, name) in PARTS.items()}
-        count = " + ".join(f"{n} {name}" for name, n in counts.items() if n)
+        count = " + ".join(f"{n:g} {name}" for name, n in counts.items() if n)
         named = [(WORK[work], seconds) for work, seconds in self.seconds.items()]
         named.append((f"its parts alone: {count}", self.parts))
         return [self._time_row(name, seconds) for name, seconds in named]
@@ -158,10 +159,7 @@ def problem(
     with torch.no_grad():
         x = backbone.encode_pixels(pixels.to(device))
         texts = [backbone.encode_text([text] * batch) for text in words]
-    eps = torch.randn(x.shape, generator=g).to(x)
-    t = draw_t(batch, g, config.time.distribution, config.time.shift).to(x)
-    grid = time_grid(config.rollout.steps, config.rollout.shift).to(x)
-    return EditBatch(x, *texts), Draw(eps, t, grid)
+    return EditBatch(x, *texts), draw_for(config, x, (0.0, 1.0), g)
 
 
 def measure(config: TrainConfig, device: str, batch: int, repeats: int) -> Report:
@@ -194,7 +192,7 @@ def measure(config: TrainConfig, device: str, batch: int, repeats: int) -> Repor
     memory = {name: weigh(clean(todo[name])) for name in GRAPHS if name in todo}
     seconds: dict[str, list[float]] = {name: [] for name in todo}
     # A part is run as often as in a full step: in a row, as there, and its noise averages alike.
-    often = {PARTS[part][0]: max(1, count) for part, count in calls._asdict().items()}
+    often = {PARTS[part][0]: max(1, round(count)) for part, count in calls._asdict().items()}
     for i in range(repeats + 1):
         for name, work in todo.items():
             spent = _seconds(clean(work), device, often.get(name, 1))
@@ -217,10 +215,12 @@ def run(
     model: str = EMBEDDED,
     repeats: int = 5,
     preset: str = "demo",
+    profile: str | None = None,
 ) -> Report:
     """Measure `model` (a hub id, a folder or `world`) with a preset's settings."""
-    tables = merged(load_preset(preset), {"model": {"path": model}})
-    return measure(build_config(tables), device, batch, repeats)
+    rows = [f"train.{name}={batch}" for name in ("batch_size", "global_batch")]
+    config = merge_settings(preset, profile=profile, model=model, assignments=rows)
+    return measure(config, device, batch, repeats)
 
 
 # ---------------------------------------------------------------- printing

@@ -15,11 +15,12 @@ import tomli_w
 from ..config import NULL, ConfigError, TrainConfig, build_config, read_settings, replaced
 from ..files import atomic
 from ..models.configured_info import configured_info
-from ..models.lora_file import LoraInfo
+from ..models.lora_file import LoraInfo, expert_path, write_lora
 from .checkpoint import checkpoints, read_about
 
 if TYPE_CHECKING:
     from ..data.items import Dataset
+    from ..models.lora import LoraBank
 
 CONFIG = "config.toml"
 # How many instructions the metadata names as examples.
@@ -164,6 +165,22 @@ def lora_info(config: TrainConfig, data: Dataset, multiple: int, steps: int) -> 
         dataset=data.fingerprint,
         steps=steps,
     )
+
+
+def write_loras(
+    path: Path, bank: LoraBank, family: str, info: LoraInfo, spans: dict[str, tuple[float, float]]
+) -> list[Path]:
+    """The live editor as LoRA files that ComfyUI and diffusers load: one for each expert."""
+    files = {expert_path(path, expert): expert for expert in bank.experts}
+    for file, expert in files.items():
+        write_lora(
+            file,
+            bank.tensors(expert, "edit"),
+            scale=bank.scale,
+            family=family,
+            metadata=of_expert(info, expert, spans).to_metadata(),
+        )
+    return list(files)
 
 
 def of_expert(info: LoraInfo, expert: str, spans: dict[str, tuple[float, float]]) -> LoraInfo:

@@ -14,21 +14,23 @@ import torch
 from torch import Tensor
 
 from ..config import ConfigError, TrainConfig
+from ..config.methods import MethodConfig
 from ..core import schedule
+from ..core.roles import EditBatch, repeated
 from ..data.batches import to_device
-from ..models.lora_file import expert_path, write_lora
 from ..objectives import objective_of
 from ..objectives.identity import IDENTITY
 from ..objectives.objective import StepOutput
 from ..progress import CONSOLE, Progress
 from .assembly import Parts, assemble, settle_dtype
 from .checkpoint import checkpoints, load_run, prune, read_about, save_run
+from .draws import draw_for
 from .forecast import Forecast
 from .gradients import term_gradients
 from .metrics import Metrics
 from .microbatches import MicroBatch, by_expert, gradients, label, means
 from .optimizer import learning_rate
-from .run_folder import lora_info, newest_samples, of_expert, remove_half_written
+from .run_folder import lora_info, newest_samples, remove_half_written, write_loras
 from .state import State
 from .stopping import NOTHING_LOST, Interrupted, stop_requests, stops_at_once
 
@@ -118,7 +120,9 @@ class Trainer:
         every = self.config.train.check_gradients_every
         if not identity_only and self.objective.is_checked and self.state.check_is_due(every):
             self._check_gradients()
-        work = [self._micro_batch(spans) for _ in range(self.config.train.accumulation)]
+        work: list[MicroBatch] = []
+        while len(work) < self.config.train.accumulation:
+            work += self._micro_batches(spans)
         outputs = self._gradients(work, identity_only)
         active = list(dict.fromkeys(one.expert for one in work))
         record = self._record(outputs, identity_only) | by_expert(work, outputs, self.spans)
@@ -126,24 +130,33 @@ class Trainer:
         record["seconds"] = time.monotonic() - began
         return record
 
-    def _micro_batch(self, spans: dict[str, schedule.Span]) -> MicroBatch:
-        """The next items, and what is drawn for them within one of the spans."""
-        batch = to_device(self.batches[self.state.micro], self.device)
+    def _micro_batches(self, spans: dict[str, schedule.Span]) -> list[MicroBatch]:
+        """The next items with their draws within one span: as many as share a rollout, or one."""
+        batch = self._rows(self.state.micro)
         self.state.micro += 1
         times = self.config.time
         expert = schedule.draw_span(spans, self.generator, times.distribution, times.shift)
-        return MicroBatch(expert, batch, self._draw(batch.x, expert))
+        draws = [self._draw(batch.x, expert)]
+        for _ in range(draws[0].times // len(batch.x) - 1):
+            draws.append(self._draw(batch.x, expert)._replace(eps=draws[0].eps))
+        return [MicroBatch(expert, batch, draw) for draw in draws]
+
+    def _rows(self, k: int) -> EditBatch:
+        """Items k, each in as many rows as a micro-batch has times of it."""
+        times = self.config.train.batch_size // self.config.items_at_once
+        return to_device(repeated(self.batches[k], times), self.device)
 
     def _draw(self, x: Tensor, expert: str) -> schedule.Draw:
-        config, g, span = self.config, self.generator, self.spans[expert]
-        t = schedule.draw_t_within(span, len(x), g, config.time.distribution, config.time.shift)
-        eps = torch.randn(x.shape, generator=g)
-        grid = schedule.time_grid(config.rollout.steps, config.rollout.shift)
-        return schedule.Draw(eps.to(x), t.to(x), grid.to(x))
+        return draw_for(self.config, x, self.spans[expert], self.generator)
 
     def _gradients(self, work: list[MicroBatch], identity_only: bool) -> list[StepOutput]:
-        objective, w = IDENTITY if identity_only else self.objective, self.config.method
-        return gradients(objective, self.roles, work, w, self._backward, self.backbone)
+        objective = IDENTITY if identity_only else self.objective
+        return gradients(objective, self.roles, work, self._weights, self._backward, self.backbone)
+
+    @property
+    def _weights(self) -> MethodConfig:
+        """What weighs the losses at this place of the run."""
+        return self.config.method.after(self.state.main_step / self.config.train.steps)
 
     def _backward(self, loss: Tensor, stage: str) -> float:
         self._expect_a_number(f"loss of the {stage} pass", loss.item())
@@ -201,11 +214,12 @@ class Trainer:
     def _check_gradients(self) -> None:
         """Warn if a loss term stops reaching an expert's weights; takes nothing from the run."""
         self.state.checked = self.state.main_step
-        batch = to_device(self.batches[self.state.micro], self.device)
+        batch = self._rows(self.state.micro)
         before, found = self.generator.get_state(), {}
         for expert in self.spans:
-            draw, p = self._draw(batch.x, expert), self.bank.named_parameters()
-            m = self.config.method
+            # All rows: that none was drawn for a term would look like a cut graph.
+            draw = self._draw(batch.x, expert)._replace(identity=None, prior_rev=None)
+            m, p = self._weights, self.bank.named_parameters()
             norms = term_gradients(self.objective, self.roles, batch, draw, m, p, self._backward)
             found |= {label(name, expert, self.spans): norm for name, norm in norms.items()}
         self.generator.set_state(before)
@@ -265,18 +279,9 @@ class Trainer:
         self.metrics.forget_after(self.state.step)
 
     def write_lora(self, path: Path) -> list[Path]:
-        """The live editor as LoRA files that ComfyUI and diffusers load: one for each expert."""
+        """The live editor as LoRA files: one for each expert."""
         info = lora_info(self.config, self.data, self.backbone.multiple, self.state.step)
-        files = {expert_path(path, expert): expert for expert in self.bank.experts}
-        for file, expert in files.items():
-            write_lora(
-                file,
-                self.bank.tensors(expert, "edit"),
-                scale=self.bank.scale,
-                family=self.config.model.family,
-                metadata=of_expert(info, expert, self.backbone.spans).to_metadata(),
-            )
-        return list(files)
+        return write_loras(path, self.bank, self.config.model.family, info, self.backbone.spans)
 
     def stopped(self) -> str:
         """Save everything in the middle of a run; says what there is now, and how to go on."""
