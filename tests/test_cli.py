@@ -58,10 +58,11 @@ def test_the_demo_draws_nothing_into_a_foreign_folder(tmp_path: Path) -> None:
 
 def test_bench_measures_what_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[object] = []
-    monkeypatch.setattr(bench, "run", lambda device, batch: (device, batch))
+    monkeypatch.setattr(bench, "run", lambda device, batch, profile: (device, batch, profile))
     monkeypatch.setattr(bench, "show", seen.append)
     assert byg("bench", "--device", "cpu", "--batch", 3).exit_code == 0
-    assert seen == [("cpu", 3)]
+    assert byg("bench", "--device", "cpu", "--profile", "fast").exit_code == 0
+    assert seen == [("cpu", 3, None), ("cpu", 8, "fast")]
     refused(byg("bench", "--device", "tpu"), "tpu")
 
 

@@ -33,8 +33,14 @@ def rank(out: NDArray, own: NDArray, others: NDArray) -> int:
         own: what it should be; of several (M, H, W, 3), the nearest counts.
         others: what it should not be.
     """
-    likeness = -np.mean((own.reshape(-1, *out.shape) - out) ** 2, axis=(1, 2, 3)).min()
-    return int(_before(likeness, -np.mean((others - out) ** 2, axis=(1, 2, 3))))
+    likeness = -_squared(own.reshape(-1, *out.shape), out).min()
+    return int(_before(likeness, -_squared(others, out)))
+
+
+def _squared(pictures: NDArray, out: NDArray) -> NDArray:
+    """Squared distances (N,) of pictures (N, H, W, 3) to one; equal pictures have equal ones."""
+    apart = (pictures - out).reshape(len(pictures), -1)
+    return np.einsum("nd,nd->n", apart, apart)
 
 
 def recall(places: NDArray[np.int64], k: int) -> NDArray[np.float64]:

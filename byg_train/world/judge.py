@@ -235,7 +235,7 @@ class Judge:
         )
 
     def _pictures(self, scenes: Iterable[Any]) -> np.ndarray:
-        return np.stack([tall(self.drawn(scene)) for scene in scenes])
+        return to_unit(np.stack([tall(self.levels(scene)) for scene in scenes]))
 
 
 class ClipJudge(Judge):
