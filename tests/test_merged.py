@@ -9,9 +9,11 @@ import torch
 from tiny_flux import T, latents, load, make_bank, randomise, text, velocity
 from torch import Tensor
 
+from byg_train.config import build_config
 from byg_train.models import merged
 from byg_train.models.flux.backbone import FluxBackbone
 from byg_train.models.lora import LoraBank
+from byg_train.training.optimizer import build_optimizer
 
 
 def randomised(base: Path, dtype: str = "float32") -> tuple[FluxBackbone, LoraBank]:
@@ -66,6 +68,24 @@ def test_a_weight_that_changed_is_merged_again(tiny_base: Path) -> None:
     bank.copy_to_ema()
     with bank.using("ema"):
         assert torch.equal(velocity(backbone), stepped)
+
+
+@pytest.mark.parametrize("name", ["adamw", "adamw8bit"])
+def test_the_steps_of_a_run_reach_the_merged_weights(name: str, tiny_base: Path) -> None:
+    """Fused optimisers write past autograd, which would not know of it."""
+    if name == "adamw8bit":
+        pytest.importorskip("bitsandbytes")
+    backbone, bank = randomised(tiny_base)
+    config = build_config({"optimizer": {"name": name, "lr": 0.01}})
+    optimizer = build_optimizer(config, list(bank.named_parameters().values()))
+    before = velocity(backbone)
+    results(backbone, bank)
+    optimizer.step()
+    fresh = load(tiny_base)
+    twin = make_bank(fresh)
+    twin.load_state_dict(*bank.state_dict())
+    assert not torch.equal(velocity(backbone), before)
+    assert torch.equal(velocity(backbone), velocity(fresh))
 
 
 def test_every_adapter_has_its_own(tiny_base: Path) -> None:

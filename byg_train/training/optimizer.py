@@ -6,6 +6,7 @@ import math
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import increment_version
 
 from ..config import TrainConfig
 from ..models.storage import require
@@ -26,8 +27,12 @@ def build_optimizer(config: TrainConfig, parameters: list[Tensor]) -> torch.opti
     options = {"lr": o.lr, "betas": o.betas, "weight_decay": o.weight_decay}
     if o.name == "adamw":
         # One kernel, and no copies of all gradients and moments while it runs.
-        return torch.optim.AdamW(parameters, **options, fused=True)
-    require("bitsandbytes", "optimizer.name=adamw8bit")
-    from bitsandbytes.optim import AdamW8bit
+        optimizer = torch.optim.AdamW(parameters, **options, fused=True)
+    else:
+        require("bitsandbytes", "optimizer.name=adamw8bit")
+        from bitsandbytes.optim import AdamW8bit
 
-    return AdamW8bit(parameters, **options)
+        optimizer = AdamW8bit(parameters, **options)
+    # Neither kernel tells that it wrote to the weights, of which there are merged copies.
+    optimizer.register_step_post_hook(lambda *_: increment_version(parameters))
+    return optimizer
