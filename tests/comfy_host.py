@@ -22,38 +22,21 @@ import tempfile
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache
-from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
+from stand_ins import stand_in
 from torch import Tensor
-
-
-def stand_in_for_torchvision() -> None:
-    """Some of ComfyUI's other models import torchvision; nothing here uses it.
-
-    It may be absent, or a CUDA build beside a CPU torch, which fails when it is imported.
-    """
-    try:
-        import torchvision  # noqa: F401
-    except (ImportError, RuntimeError):
-        for name in [n for n in sys.modules if n.split(".")[0] == "torchvision"]:
-            del sys.modules[name]
-        for name in ("torchvision", "torchvision.transforms"):
-            sys.modules[name] = ModuleType(name)
-            sys.modules[name].__spec__ = ModuleSpec(name, None)
-        sys.modules["torchvision"].transforms = sys.modules["torchvision.transforms"]
 
 
 def make_importable(tree: Path) -> None:
     """Make ComfyUI importable, on the CPU."""
     # Before the repository, whose folder `nodes` is not ComfyUI's module.
     sys.path.insert(0, str(tree))
-    stand_in_for_torchvision()
+    stand_in()
     import comfy.options
 
     comfy.options.enable_args_parsing(False)
@@ -121,6 +104,18 @@ def require_host(packages: tuple[str, ...]) -> None:
         lanes.missing("host", f"ComfyUI lacks the packages {absent}")
     if not fetch_host.found():
         lanes.missing("host", "there is no ComfyUI (python tests/fetch_host.py fetches one)")
+
+
+def since(version: str, what: str) -> None:
+    """Skip a test of something that the ComfyUI here is too old for."""
+    import fetch_host
+    import pytest
+
+    require_host(())
+    wanted, found = tuple(map(int, version.split("."))), fetch_host.version()
+    if found < wanted:
+        here = ".".join(map(str, found))
+        pytest.skip(f"{what}: since ComfyUI {version}, this one is {here}")
 
 
 @cache

@@ -8,6 +8,7 @@ later calls find the tree and do nothing.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -29,6 +30,12 @@ def host_folder() -> Path:
 def found() -> bool:
     """Whether a ComfyUI tree is there."""
     return (host_folder() / "comfy" / "lora.py").is_file()
+
+
+def version() -> tuple[int, ...]:
+    """Of the tree that is there: (0, 3, 75)."""
+    text = (host_folder() / "comfyui_version.py").read_text(encoding="utf-8")
+    return tuple(int(n) for n in re.search(r"__version__ = \"([\d.]+)", text)[1].split("."))
 
 
 def fetch() -> Path:

@@ -32,10 +32,11 @@ def load_other_shape(kind: str, lora: str, changes: dict) -> str:
     import copy
 
     model = {"flux": world()[0], "wan": wan()}[kind].clone()
-    model.model = copy.copy(model.model)
-    model.model.model_config = copy.copy(model.model.model_config)
-    shape = model.model.model_config.unet_config
-    model.model.model_config.unet_config = {**shape, **changes}
+    model.model, config = copy.copy(model.model), model.model.model_config
+    # By hand: in later hosts these answer to every name, those that `copy` asks for too.
+    other = object.__new__(type(config))
+    vars(other).update(vars(config), unet_config={**config.unet_config, **changes})
+    model.model.model_config = other
     return call("ByG_Loader", model=model, lora_name=lora)[3]
 
 

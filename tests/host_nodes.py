@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -62,16 +64,22 @@ def _model_5b(folder: Path) -> Any:
 
 
 def _vae_5b() -> Any:
-    """ComfyUI tells it by its weights and builds the full size; here that is a smaller one."""
     import comfy.ldm.wan.vae2_2 as module
     import comfy.sd
 
+    with small(module, dim=8, dec_dim=8):
+        network = module.WanVAE(z_dim=48, temperal_downsample=[False, True, True])
+        _randomise(network)
+        return comfy.sd.VAE(sd=network.state_dict())
+
+
+@contextmanager
+def small(module: ModuleType, **sizes: int) -> Iterator[None]:
+    """ComfyUI tells a Wan VAE by its weights and builds the full size; in here a smaller one."""
     whole = module.WanVAE
-    module.WanVAE = lambda **config: whole(**{**config, "dim": 8, "dec_dim": 8})
+    module.WanVAE = lambda **config: whole(**{**config, **sizes})
     try:
-        small = module.WanVAE(z_dim=48, temperal_downsample=[False, True, True])
-        _randomise(small)
-        return comfy.sd.VAE(sd=small.state_dict())
+        yield
     finally:
         module.WanVAE = whole
 

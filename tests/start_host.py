@@ -1,15 +1,15 @@
-"""Run a ComfyUI where torchvision is missing or broken: start_host.py TREE ARGUMENTS..."""
+"""Run a ComfyUI, with or without torchvision and torchaudio: start_host.py TREE ARGUMENTS..."""
 
 from __future__ import annotations
 
 import runpy
 import sys
 
-from comfy_host import stand_in_for_torchvision
+from stand_ins import stand_in
 
 if __name__ == "__main__":
     tree, *arguments = sys.argv[1:]
-    stand_in_for_torchvision()
+    stand_in()
     # The tests' folder off the path: the tree's own modules have names like ours.
     sys.path[0] = tree
     sys.argv = [f"{tree}/main.py", *arguments]

@@ -15,6 +15,8 @@ from uuid import NAMESPACE_URL, uuid5
 
 Info = dict[str, Any]
 WIDGETS = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
+DYNAMIC = "COMFY_DYNAMICCOMBO_V3"
+GROUPS = ("required", "optional")
 UPLOADS = ("image_upload", "video_upload")
 # Pixels of the frontend's drawing: a row of sockets, of widgets, a title bar.
 ROW, WIDGET_ROW, TITLE = 20, 24, 30
@@ -62,8 +64,19 @@ class Placed:
 
 def inputs_of(info: Info) -> dict[str, tuple[Any, dict[str, Any]]]:
     """Name -> (type, options), required ones first."""
-    groups = (info["input"].get(group, {}) for group in ("required", "optional"))
-    return {n: (s[0], s[1] if len(s) > 1 else {}) for group in groups for n, s in group.items()}
+    return dict(_listed(info["input"], ""))
+
+
+def _listed(inputs: dict[str, Any], prefix: str) -> Iterator[tuple[str, tuple[Any, dict]]]:
+    """A choice that brings inputs of its own is listed with those of its first option behind it."""
+    for name, spec in (i for group in GROUPS for i in inputs.get(group, {}).items()):
+        kind, options = spec[0], spec[1] if len(spec) > 1 else {}
+        if kind != DYNAMIC:
+            yield prefix + name, (kind, options)
+            continue
+        choices = options["options"]
+        yield prefix + name, ("COMBO", {**options, "options": [c["key"] for c in choices]})
+        yield from _listed(choices[0]["inputs"], f"{prefix}{name}.")
 
 
 def is_widget(kind: Any, options: dict[str, Any]) -> bool:
@@ -85,7 +98,8 @@ def _extras(options: dict[str, Any]) -> int:
     return bool(options.get("control_after_generate")) + any(options.get(u) for u in UPLOADS)
 
 
-def _default(kind: Any, options: dict[str, Any]) -> Any:
+def default_of(kind: Any, options: dict[str, Any]) -> Any:
+    """The value of a widget that nobody has set."""
     choices = kind if isinstance(kind, list) else options.get("options") or [None]
     return options.get("default", "" if kind == "STRING" else choices[0])
 
@@ -222,7 +236,7 @@ def _values(known: dict[str, tuple[Any, dict[str, Any]]], inputs: dict[str, Any]
             continue
         given = inputs.get(name)
         set_here = name in inputs and not isinstance(given, Socket)
-        values.append(given if set_here else _default(kind, options))
+        values.append(given if set_here else default_of(kind, options))
         if options.get("control_after_generate"):
             values.append("fixed")
         if any(options.get(upload) for upload in UPLOADS):

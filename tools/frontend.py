@@ -25,7 +25,8 @@ TITLE = 30  # height of a node's title bar, above its position
 MARGIN = 20
 PATIENCE = 240_000  # milliseconds, for a machine that does much else
 
-_READY = """() => window.app?.graph && window.LiteGraph
+# It opens a graph by itself, the last thing when it starts: ours would be replaced.
+_READY = """() => window.app?.graph?._nodes.length && window.LiteGraph
     && Object.keys(LiteGraph.registered_node_types).length > 50"""
 _OPEN = """async (workflow) => {
     await app.loadGraphData(workflow);

@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from .canvas import Info, widgets_of
+from .canvas import Info, default_of, inputs_of, widgets_of
 
 Prompt = dict[str, dict[str, Any]]
 
@@ -78,14 +78,21 @@ def _opened(node: dict, definition: dict, infos: dict[str, Info]) -> Prompt:
 
 
 def _entry(node: dict, links: dict, infos: dict[str, Info], prefix: str) -> dict[str, Any]:
-    names = widgets_of(infos[node["type"]])
-    values = zip(names, node["widgets_values"], strict=True)
-    inputs = {name: value for name, value in values if name is not None}
+    inputs = _widgets(node, infos[node["type"]])
     for entry in node["inputs"]:
         if entry.get("link") in links:
             source, slot = links[entry["link"]]
             inputs[entry["name"]] = [f"{prefix}{source}", slot]
     return {"class_type": node["type"], "inputs": inputs}
+
+
+def _widgets(node: dict, info: Info) -> dict[str, Any]:
+    """Its values by name; what the node has got since the file was written has its default."""
+    names, values, known = widgets_of(info), node["widgets_values"], inputs_of(info)
+    assert len(values) <= len(names), f"{node['type']}: {values} for {names}"
+    later = (default_of(*known[name]) if name else None for name in names[len(values) :])
+    pairs = zip(names, (*values, *later), strict=True)
+    return {name: value for name, value in pairs if name is not None}
 
 
 # ---------------------------------------------------------------- changes

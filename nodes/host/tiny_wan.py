@@ -159,10 +159,12 @@ class _Tokenizer(WanT5Tokenizer):
 def load_vae(folder: Path) -> comfy.sd.VAE:
     """The autoencoder of clips, in place of the one of a stock VAE."""
     c = read_config(folder, "vae")
-    # ComfyUI tells the kind of a VAE by its weights; these are of the stock shape and not used.
+    # ComfyUI tells the kind of a VAE by its weights; these are of the stock sizes, which ComfyUI
+    # 0.3.64 takes for granted, and without memory: what they make is swapped for ours.
     shape = {"num_res_blocks": 2, "attn_scales": [], "temperal_downsample": [False, True, True]}
-    stock = comfy.ldm.wan.vae.WanVAE(dim=8, z_dim=16, dim_mult=[1, 2, 4, 4], **shape)
-    vae = comfy.sd.VAE(sd=stock.state_dict(), dtype=torch.float32)
+    with torch.device("meta"):
+        stock = comfy.ldm.wan.vae.WanVAE(dim=96, z_dim=16, dim_mult=[1, 2, 4, 4], **shape)
+        vae = comfy.sd.VAE(sd=stock.state_dict(), dtype=torch.float32)
     network = comfy.ldm.wan.vae.WanVAE(
         dim=c["base_dim"],
         z_dim=c["z_dim"],
