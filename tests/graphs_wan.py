@@ -319,8 +319,13 @@ def estimated_shapes(lora: str, frames: Tensor, windows: bool) -> tuple[float, f
     return seen[0], seen[1]
 
 
-def windowed(lora: str, x: Tensor, source: Tensor) -> tuple[Tensor, Tensor]:
-    """One prediction through context windows of two latent frames, and each window alone."""
+def windowed(
+    lora: str, x: Tensor, source: Tensor, options: dict[str, bool]
+) -> tuple[Tensor, Tensor]:
+    """One prediction through context windows of two latent frames, and each window alone.
+
+    With `causal_window_fix` the frame before a window goes along; without, none does.
+    """
     import comfy.samplers
 
     model = call("ByG_Loader", model=wan(), lora_name=lora)[0]
@@ -328,7 +333,7 @@ def windowed(lora: str, x: Tensor, source: Tensor) -> tuple[Tensor, Tensor]:
     text = [[words()[0][0], {"time_dim_concat": plain}]]
     cut = call(
         "ContextWindowsManual", model=model, context_length=2, context_overlap=0,
-        context_schedule="standard_static", fuse_method="flat", dim=2,
+        context_schedule="standard_static", fuse_method="flat", dim=2, **options,
     )[0]  # fmt: skip
     seen = []
 
@@ -338,11 +343,12 @@ def windowed(lora: str, x: Tensor, source: Tensor) -> tuple[Tensor, Tensor]:
 
     guider, nothing = call("BasicGuider", model=cut, conditioning=text)[0], torch.zeros_like(x)
     guider.sample(nothing, nothing, comfy.samplers.KSAMPLER(once), torch.tensor([0.6, 0.0]))
-    alone = [
-        x[:, :, i : i + 2]
-        - 0.6 * wan_velocity(lora, x[:, :, i : i + 2], source[:, :, i : i + 2], 0.6)
-        for i in range(0, x.shape[2], 2)
-    ]
+    alone = []
+    for i in range(0, x.shape[2], 2):
+        frames = slice(i - bool(i and options.get("causal_window_fix")), i + 2)
+        y_t = x[:, :, frames]
+        y_hat = y_t - 0.6 * wan_velocity(lora, y_t, source[:, :, frames], 0.6)
+        alone.append(y_hat[:, :, -2:])
     return seen[0], torch.cat(alone, 2)
 
 

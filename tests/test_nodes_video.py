@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import comfy_host
+import fetch_host
 import graphs_wan
 import pytest
 import tiny_wan
@@ -125,9 +126,14 @@ def test_the_bare_model_is_unchanged_to_the_bit(lora: str) -> None:
     assert in_host(graphs_wan.wan_leaves_no_trace, lora) == (False, False)
 
 
-def test_windows_cut_the_source_as_they_cut_the_target(lora: str) -> None:
+@pytest.mark.parametrize("anchor", [False, True])
+def test_windows_cut_the_source_as_they_cut_the_target(anchor: bool, lora: str) -> None:
+    has_anchor = fetch_host.version() >= (0, 21)
+    if anchor and not has_anchor:
+        comfy_host.since("0.21.0", "a frame before each context window")
+    options = {"causal_window_fix": anchor} if has_anchor else {}
     x, z = _latent(4)[:1], _latent(4, seed=2)[:1]
-    together, alone = in_host(graphs_wan.windowed, lora, x, z)
+    together, alone = in_host(graphs_wan.windowed, lora, x, z, options)
     assert (together - alone).abs().max() < 1e-4
 
 

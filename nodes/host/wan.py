@@ -68,7 +68,8 @@ def _shared(
     options, source = transformer_options or {}, time_dim_concat
     window = options.get("context_window")
     if source is not None and window is not None and source.shape[2] != x.shape[2]:
-        source = source[:, :, window.index_list]  # context windows cut the target alone
+        # Context windows cut the target alone; later ones put a frame in front of it.
+        source = window.get_tensor(source, source.device, dim=2)
 
     def run() -> Tensor:
         rest = (context, clip_fea, source, options)
