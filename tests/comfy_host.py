@@ -56,6 +56,11 @@ STOCK = ("custom_sampler", "flux", "edit_model", "model_advanced", "context_wind
 def in_host(function: Callable, *arguments: Any) -> Any:
     """The result of a function of `graphs`, run in the host's process; its errors come as here."""
     require_host(PACKAGES)
+    return run_there(function, *arguments)
+
+
+def run_there(function: Callable, *arguments: Any) -> Any:
+    """The same outside of tests."""
     return _host().submit(_run, function, *arguments).result()
 
 
@@ -207,9 +212,12 @@ def patch(model: Any, file: Path) -> dict[str, list[str]]:
 def main(tree: Path, folder: Path) -> None:
     """Load model and LoRA as the stock loader node does, and run the network with and without."""
     make_importable(tree)
+    import comfy.ldm.flux.model
     import comfy.supported_models
 
     shape = json.loads((folder / "job.json").read_text())
+    if "txt_ids_dims" in comfy.ldm.flux.model.FluxParams.__dataclass_fields__:
+        shape["txt_ids_dims"] = []  # of later hosts
     config = comfy.supported_models.Flux(shape)
     config.set_inference_dtype(torch.float32, None)
     model = config.get_model({}, "")

@@ -35,7 +35,7 @@ _OPEN = """async (workflow) => {
 }"""
 _PROMPT = "async () => (await app.graphToPrompt()).output"
 _NODES = """() => app.graph._nodes.map(({id, type, title, pos: [x, y], size: [w, h]}) =>
-    ({id, type, title, x, y, width: w, height: h}))"""
+    ({id: Number(id), type, title, x, y, width: w, height: h}))"""
 _GROUPS = """() => app.graph._groups.map(({title, pos: [x, y], size: [w, h]}) =>
     ({title, x, y, width: w, height: h}))"""
 _RUN = """async () => {
