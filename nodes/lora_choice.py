@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from ..byg_train.family import family_of, is_embedded
 from ..byg_train.models.lora_file import LoraFile, LoraInfo, read_lora
 from .host import lora as host
-from .host.families import family
+from .host.families import family, host_of
 
 # Choices for the second model of a pair, beside the names of files.
 PAIR, SAME, ALONE = "auto pair", "same file", "single expert"
@@ -82,6 +82,8 @@ def _check_base(lora: Loaded, model: Any) -> None:
             f"{lora.name} edits with {base}, the model is {name}; load that base model, or choose "
             f"a LoRA of this one"
         )
+    if refusal := host_of(model).refusal(model):
+        raise ValueError(f"{lora.name} edits with {base}; {refusal}")
     if host.takes_more(model):
         raise ValueError(
             f"{lora.name} edits with {base}; this {name} wants a picture or mask beside the noise, "

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from comfy.model_patcher import ModelPatcher
 from comfy.sd import CLIP, VAE
@@ -39,6 +39,16 @@ class HostFamily:
     """(folder) -> the small base that ships with ByG, which no stock loader opens."""
     leave_out_source: Callable[[ModelPatcher], None] = lambda model: None
     """(clone) -> patch the network of a pair that has no LoRA: it has never seen a source."""
+    sizes: Mapping[str, Any] = field(default_factory=dict)
+    """What its configuration says, where models of other families have the same class."""
+    refusal: Callable[[ModelPatcher], str | None] = lambda model: None
+    """(MODEL) -> why this ComfyUI, or this relative of the base, cannot edit; None if it can."""
+
+    def runs(self, model: ModelPatcher) -> bool:
+        """Whether a MODEL is of this family."""
+        sizes = model.model.model_config.unet_config
+        same = all(sizes.get(name) == value for name, value in self.sizes.items())
+        return same and type(model.model).__name__ in self.classes
 
 
 @cache
@@ -48,13 +58,17 @@ def _hosts() -> dict[str, HostFamily]:
 
 def family(model: ModelPatcher) -> str | None:
     """Our name of a MODEL's family; None for any other model."""
-    kind = type(model.model).__name__
-    return next((name for name, host in _hosts().items() if kind in host.classes), None)
+    return next((name for name, host in _hosts().items() if host.runs(model)), None)
 
 
 def host_of(model: ModelPatcher) -> HostFamily:
     """How ComfyUI runs a MODEL of one of the families."""
-    return _hosts()[family(model)]
+    return host_named(family(model))
+
+
+def host_named(name: str) -> HostFamily:
+    """How ComfyUI runs a family of ours."""
+    return _hosts()[name]
 
 
 def open_embedded(name: str) -> Parts:
@@ -65,4 +79,4 @@ def open_embedded(name: str) -> Parts:
         raise ValueError(
             f"the files of its {media} model are not in {folder}; install ByG again, whole"
         )
-    return _hosts()[name].open_embedded(folder)
+    return host_named(name).open_embedded(folder)

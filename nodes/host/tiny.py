@@ -58,15 +58,16 @@ def load_model(folder: Path) -> ModelPatcher:
     if "txt_ids_dims" in comfy.ldm.flux.model.FluxParams.__dataclass_fields__:
         shape["txt_ids_dims"] = []  # of later hosts
     config = comfy.supported_models.Flux(shape)
-    config.latent_format = _latent_format(vae)
+    config.latent_format = latent_format(vae)
     config.set_inference_dtype(torch.float32, None)
     model = config.get_model({}, "")
-    weights = _original(read_weights(folder, "transformer"), shape)
+    table = comfy.utils.flux_to_diffusers(shape)
+    weights = original(read_weights(folder, "transformer"), table)
     fill(model.diffusion_model, weights)
     return ModelPatcher(model, management.get_torch_device(), management.unet_offload_device())
 
 
-def _latent_format(vae: Config) -> comfy.latent_formats.LatentFormat:
+def latent_format(vae: Config) -> comfy.latent_formats.LatentFormat:
     """How the transformer's latents are normalised."""
     found = comfy.latent_formats.Flux()
     found.latent_channels = vae["latent_channels"]
@@ -75,9 +76,9 @@ def _latent_format(vae: Config) -> comfy.latent_formats.LatentFormat:
     return found
 
 
-def _original(weights: dict[str, Tensor], shape: Config) -> dict[str, Tensor]:
+def original(weights: dict[str, Tensor], table: dict[str, str | tuple]) -> dict[str, Tensor]:
     """diffusers' names -> the original ones, by ComfyUI's table; q, k and v are rows of one."""
-    table, found = comfy.utils.flux_to_diffusers(shape), {}
+    found: dict[str, dict[int, Tensor]] = {}
     for name, weight in weights.items():
         place = table[name]
         key, part, change = (*((place,) if isinstance(place, str) else place), None, None)[:3]
