@@ -60,6 +60,8 @@ class LoraFormat:
     """For LoRA managers: `modelspec.architecture` without its `/lora`."""
     base_version: str
     """For LoRA managers: `ss_base_model_version`."""
+    more_targets: Mapping[str, re.Pattern[str]] = field(default_factory=dict)
+    """Words that `lora.targets` may hold as well -> the modules that they mean, by full names."""
     names: Mapping[str, str] = field(default_factory=dict)
     """diffusers' name of a module, in a block or outside -> ComfyUI's, where the two differ."""
 
@@ -143,6 +145,8 @@ class Family:
     bases: Bases
     lora: LoraFormat
     publishing: Publishing
+    chat_tokens: int = 0
+    """Tokens that its chat template puts around a text."""
     experts: tuple[str, ...] = ("transformer",)
     """The names of its networks, where it can have several, from noise to data."""
     has_guidance: bool = False

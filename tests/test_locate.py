@@ -15,7 +15,8 @@ from tiny_flux import HEIGHT, TEXT_LEN, WIDTH, T, config, latents, load, text
 from torch import Tensor
 
 from byg_train.config import ConfigError, ModelConfig
-from byg_train.models.flux.files import pixel_multiple, resolve_base, token_counts
+from byg_train.models.flux.files import FILES
+from byg_train.models.picture_files import pixel_multiple, token_counts
 
 WEIGHTS = "transformer/diffusion_pytorch_model.safetensors"
 
@@ -111,41 +112,41 @@ def test_a_wrong_single_file_is_named(tiny_base: Path, tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match=rf"{name}\.safetensors .*FLUX transformer"):
             load(file, components=str(tiny_base))
     with pytest.raises(ConfigError, match=r"model\.components"):
-        resolve_base(config(file))
+        FILES.resolve(config(file))
     with pytest.raises(ConfigError, match="lacks vae/config.json, text_encoder/config.json"):
-        resolve_base(config(file, components=str(tiny_base / "transformer")))
+        FILES.resolve(config(file, components=str(tiny_base / "transformer")))
 
 
 def test_what_cannot_be_found_is_said_before_loading(
     tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert resolve_base(config(tiny_base)) == tiny_base
+    assert FILES.resolve(config(tiny_base)) == tiny_base
     with pytest.raises(ConfigError, match="'/no/such/flux' does not exist"):
-        resolve_base(config(Path("/no/such/flux")))
+        FILES.resolve(config(Path("/no/such/flux")))
     with pytest.raises(ConfigError, match=r"lacks .*tokenizer_2/tokenizer_config.json"):
-        resolve_base(config(tmp_path))
+        FILES.resolve(config(tmp_path))
     with pytest.raises(ConfigError, match="hub cannot be reached"):
-        resolve_base(ModelConfig(path="nobody/nothing"))
+        FILES.resolve(ModelConfig(path="nobody/nothing"))
     (tmp_path / "flux.ckpt").write_bytes(b"")
     with pytest.raises(ConfigError, match=r"wanted a \.safetensors file"):
-        resolve_base(config(tmp_path / "flux.ckpt"))
+        FILES.resolve(config(tmp_path / "flux.ckpt"))
     change_embedded(monkeypatch, "flux", folder=tmp_path / "nowhere")
     with pytest.raises(ConfigError, match="embedded base"):
-        resolve_base(ModelConfig(path="world"))
+        FILES.resolve(ModelConfig(path="world"))
     change_embedded(monkeypatch, "flux", folder=tiny_base)
-    assert resolve_base(ModelConfig(path="world")) == tiny_base
+    assert FILES.resolve(ModelConfig(path="world")) == tiny_base
 
 
 def test_shards_and_weights_are_missed_before_loading(tiny_base: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(tiny_base, tmp_path / "copy")
     (copy / WEIGHTS).unlink()
     with pytest.raises(ConfigError, match=r"lacks transformer/\*\.safetensors"):
-        resolve_base(config(copy))
+        FILES.resolve(config(copy))
     index = '{"weight_map": {"a": "one.safetensors", "b": "two.safetensors"}}'
     (copy / f"{WEIGHTS}.index.json").write_text(index)
     (copy / "transformer/one.safetensors").write_bytes(b"")
     with pytest.raises(ConfigError, match=r"lacks transformer/two\.safetensors"):
-        resolve_base(config(copy))
+        FILES.resolve(config(copy))
 
 
 def test_the_hubs_cache_goes_first(
@@ -159,11 +160,11 @@ def test_the_hubs_cache_goes_first(
     (repository / "refs/main").write_text("abc")
     shutil.copytree(tiny_base, repository / "snapshots/abc")
     hub = ModelConfig(path="some/flux")
-    assert resolve_base(hub) == repository / "snapshots/abc"
+    assert FILES.resolve(hub) == repository / "snapshots/abc"
     assert token_counts(hub, WIDTH, HEIGHT) == (256, 6)
     (repository / "snapshots/abc" / WEIGHTS).unlink()  # a download that was cut short
     with pytest.raises(ConfigError, match="no complete local copy"):
-        resolve_base(hub)
+        FILES.resolve(hub)
 
 
 def test_the_fingerprint_follows_what_is_encoded(tiny_base: Path, tmp_path: Path) -> None:

@@ -44,12 +44,15 @@ def limits(root: Path, preset: str | None, model: str | None) -> Limits:
     folder = described(base)
     if folder is None and model and not model.count("/") == 1:
         raise ConfigError(f"--model {model!r}: wanted a diffusers folder, a hub id, or {EMBEDDED}")
-    tokenizer = folder and folder / family_of(base.family).tokenizer
+    family = family_of(base.family)
+    longest = base.text_len - family.chat_tokens
+    tokenizer = folder and folder / family.tokenizer
     there = tokenizer is not None and tokenizer.is_dir()
-    tokens = tokenized(tokenizer, base.text_len) if there else estimated(base.text_len)
+    tokens = tokenized(tokenizer, longest) if there else estimated(longest)
     return Limits(tokens, pixel_multiple(base), config.data)
 
 
 def _usual(kind: MediaKind) -> Limits:
-    usual = usual_family(is_video=kind is CLIPS).usual
-    return Limits(estimated(usual.text_len), usual.multiple, DataConfig(frames=usual.frames))
+    family = usual_family(is_video=kind is CLIPS)
+    usual, longest = family.usual, family.usual.text_len - family.chat_tokens
+    return Limits(estimated(longest), usual.multiple, DataConfig(frames=usual.frames))

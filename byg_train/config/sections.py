@@ -20,7 +20,7 @@ class ModelConfig(Section):
     """Which base model, and how it is run."""
 
     family: str = "flux"
-    """Model family: a folder of `models/`, such as flux (pictures) or wan (clips)."""
+    """Model family: a folder of `models/`, such as flux and z_image (pictures) or wan (clips)."""
     path: str = "black-forest-labs/FLUX.1-dev"
     """Hub id, diffusers folder, or a transformer's .safetensors; `world` is the embedded base.
 
@@ -189,7 +189,10 @@ class LoraSettings(Section):
     alpha: float | None = Field(None, gt=0)
     """Scale is alpha / rank; null: alpha = rank, scale 1. The scale is baked into the file."""
     targets: list[str] | None = None
-    """Module names or name endings to adapt; null: all attention and MLP projections."""
+    """Module names or name endings to adapt; null: all attention and MLP projections.
+
+    `usual` means these too, and a family may know words for more, as Z-Image `noise_refiner`.
+    """
 
 
 class OptimizerConfig(Section):

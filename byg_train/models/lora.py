@@ -19,6 +19,8 @@ from ..family import registry
 from .merged import use_merged_weights
 
 Role = Literal["edit", "ema", "base"]
+# In `lora.targets`: what is meant where nothing is said, to add to.
+USUAL = "usual"
 
 
 class LoraBank:
@@ -164,19 +166,26 @@ class LoraBank:
 
 def _target_names(expert: nn.Module, targets: list[str] | None) -> list[str]:
     """Full names of the linear modules to adapt."""
+    formats = {family.lora.transformer: family.lora for family in registry().values()}
+    form = formats.get(type(expert).__name__)
+    words = {**form.more_targets, USUAL: form.targets} if form else {}
     linear = [name for name, module in expert.named_modules() if isinstance(module, nn.Linear)]
-    if targets is None:
-        formats = {family.lora.transformer: family.lora for family in registry().values()}
-        default = formats[type(expert).__name__].targets
-        return [name for name in linear if default.fullmatch(name)]
+
+    def is_meant(name: str, target: str) -> bool:
+        if target in words:
+            return words[target].fullmatch(name) is not None
+        return f".{name}".endswith(f".{target}")
+
+    targets = [USUAL] if targets is None else targets
     for target in targets:
-        if not any(f".{name}".endswith(f".{target}") for name in linear):
+        if not any(is_meant(name, target) for name in linear):
             endings = sorted({name.rsplit(".", 1)[-1] for name in linear})
             raise ConfigError(
                 f"lora.targets: no linear module is named {target!r} or ends so"
-                f"{nearest(target, [*endings, *linear])} (endings: {', '.join(endings)})"
+                f"{nearest(target, [*words, *endings, *linear])} (endings: {', '.join(endings)}; "
+                f"several at once: {', '.join(words)})"
             )
-    return [name for name in linear if any(f".{name}".endswith(f".{t}") for t in targets)]
+    return [name for name in linear if any(is_meant(name, t) for t in targets)]
 
 
 def _inject(expert: nn.Module, adapter: str, rank: int, alpha: float, targets: list[str]) -> None:

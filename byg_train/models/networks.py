@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from ..config import ModelConfig
 from ..family import family_of
+from .locate import described
+
+# Bytes of what a base for pictures has beside transformer and large text encoder.
+SMALL_PARTS = 0.4e9
 
 
 class Network(Protocol):
@@ -36,6 +40,25 @@ class Network(Protocol):
 
     def decoded(self, frames: int) -> float:
         """Bytes per pixel while the VAE decodes, in float32."""
+
+
+class PictureNetwork:
+    """What the networks for pictures have in common."""
+
+    networks = 1
+    text_attends = True
+
+    def decoded(self, frames: int) -> float:
+        """Bytes per pixel while the VAE decodes, in float32: four maps of 256 channels."""
+        return 4 * 4 * 256 * frames
+
+
+def transformer_sizes(model: ModelConfig) -> tuple[Path, dict[str, Any]] | None:
+    """The folder that describes a base, and its transformer's configuration; None: not here."""
+    folder = described(model)
+    if folder is None or not (file := folder / "transformer" / "config.json").is_file():
+        return None
+    return folder, json.loads(file.read_text(encoding="utf-8"))
 
 
 def network(model: ModelConfig) -> Network:

@@ -6,7 +6,7 @@ import json
 import random
 
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
-from transformers import CLIPTokenizer, T5TokenizerFast
+from transformers import CLIPTokenizer, Qwen2Tokenizer, T5TokenizerFast
 
 from .names import KNOWN
 from .scenes import EDIT_TYPES, caption, random_edit
@@ -42,3 +42,20 @@ def build_tokenizers(texts: list[str]) -> tuple[CLIPTokenizer, T5TokenizerFast]:
     vocab = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", -20.0), ("▁", -10.0)]
     vocab += [(f"▁{w}", -5.0) for w in words]
     return clip, T5TokenizerFast(vocab=vocab, extra_ids=0, model_max_length=TEXT_LEN)
+
+
+# Qwen3's, of one instruction, before the answer.
+CHAT = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def build_qwen_tokenizer(texts: list[str]) -> Qwen2Tokenizer:
+    """A byte-pair tokenizer in which each known word is a piece, with Qwen3's chat template."""
+    tokenizer = Qwen2Tokenizer(extra_special_tokens=["<|im_start|>", "<|im_end|>"])
+    tokenizer = tokenizer.train_new_from_iterator(
+        [f"user\n{text}\nassistant\n" for text in texts], vocab_size=4000, show_progress=False
+    )
+    tokenizer.chat_template = CHAT
+    return tokenizer

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 
 from ...config import ModelConfig
-from ..locate import described
-from ..networks import t5_parameters
+from ..networks import SMALL_PARTS, PictureNetwork, t5_parameters, transformer_sizes
 
-# Bytes of CLIP and the VAE, as the hub has them.
-SMALL_PARTS = 0.4e9
 # FLUX.1-dev in the names of hub repositories, folders and single files.
 FLUX_DEV = re.compile(r"flux[._-]?1[._-]?dev", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
-class FluxNetwork:
+class FluxNetwork(PictureNetwork):
     """`models.networks.Network`; FLUX.1-dev's by default."""
 
     width: int = 3072
@@ -26,13 +22,6 @@ class FluxNetwork:
     text_width: int = 4096
     packed: int = 64  # latent values per image token
     encoder: int = 4_762_310_656  # weights of T5
-
-    networks = 1
-    text_attends = True
-
-    def decoded(self, frames: int) -> float:
-        """Bytes per pixel while the VAE decodes, in float32: four maps of 256 channels."""
-        return 4 * 4 * 256 * frames
 
     @property
     def blocks(self) -> int:
@@ -62,10 +51,10 @@ class FluxNetwork:
 
 def network(model: ModelConfig) -> FluxNetwork:
     """Sizes of the folder that describes a base; FLUX.1-dev's where there is none here."""
-    folder = described(model)
-    if folder is None or not (file := folder / "transformer" / "config.json").is_file():
+    found = transformer_sizes(model)
+    if found is None:
         return FluxNetwork()
-    sizes = json.loads(file.read_text(encoding="utf-8"))
+    folder, sizes = found
     return FluxNetwork(
         width=sizes["num_attention_heads"] * sizes["attention_head_dim"],
         double=sizes["num_layers"],

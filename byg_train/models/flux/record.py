@@ -20,9 +20,9 @@ FAMILY = Family(
     size_shift=Later(__package__, "..core.schedule:flux_shift"),
     bases=Bases(
         load=Later(__package__, "backbone:FluxBackbone.load"),
-        resolve=Later(__package__, "files:resolve_base"),
-        pixel_multiple=Later(__package__, "files:pixel_multiple"),
-        token_counts=Later(__package__, "files:token_counts"),
+        resolve=Later(__package__, "files:FILES.resolve"),
+        pixel_multiple=Later(__package__, ".picture_files:pixel_multiple"),
+        token_counts=Later(__package__, ".picture_files:token_counts"),
         network=Later(__package__, "network:network"),
         download_size=Later(__package__, "network:download_size"),
     ),

@@ -5,21 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .files import PATCH
-
-
-def one_frame(x: Tensor) -> None:
-    """ValueError for what is no image: pixels or latents must be (B, C, 1, H, W)."""
-    if x.ndim != 5 or x.shape[2] != 1:
-        raise ValueError(f"FLUX takes images (B, C, 1, H, W), got {tuple(x.shape)}")
+from ..picture_files import PATCH
 
 
 def pack(x: Tensor) -> Tensor:
-    """(B, C, 1, h, w) -> tokens (B, h/2 * w/2, 4C); a token is C x 2 x 2."""
-    one_frame(x)
+    """(B, C, 1, h, w), h and w even -> tokens (B, h/2 * w/2, 4C); a token is C x 2 x 2."""
     b, c, _, h, w = x.shape
-    if h % PATCH or w % PATCH:
-        raise ValueError(f"latents of {w} x {h} cannot be packed: FLUX needs even sizes")
     x = x.reshape(b, c, h // PATCH, PATCH, w // PATCH, PATCH)
     return x.permute(0, 2, 4, 1, 3, 5).reshape(b, (h // PATCH) * (w // PATCH), c * PATCH**2)
 

@@ -9,18 +9,15 @@ words.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import partial
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from ...config import ModelConfig
-from ..fast_gelu import use_fast_gelu
+from ..frozen import at_least_single, autoencoder, precision, prepare, text_encoder
 from ..locate import fingerprint
-from ..quiet import without_bars
 from .files import ENCODERS, PATCH
 from .loading import Base, load_base
 from .turns import Turns
@@ -57,13 +54,9 @@ class WanBackbone:
             self._prepare(network)
         self.experts = nn.ModuleDict(base.networks)
         self._turns = Turns(self.experts, self.device)
-        # Float32 whatever the transformer is: run once per clip.
-        vae = AutoencoderKLWan.from_pretrained(
-            base.folder, subfolder="vae", torch_dtype=torch.float32, use_safetensors=True
-        )
-        vae.enable_slicing()  # clip by clip: they are large
-        self.vae = vae.requires_grad_(False).eval().to(self.device)
-        self.multiple = vae.config.scale_factor_spatial * PATCH
+        self.vae = autoencoder(AutoencoderKLWan, base.folder, self.device)
+        self.vae.enable_slicing()  # clip by clip: they are large
+        self.multiple = self.vae.config.scale_factor_spatial * PATCH
         self.fingerprint = fingerprint(base.folder, ENCODERS, config.text_len, config.dtype)
         self._text_encoder: TextEncoder | None = None
 
@@ -73,21 +66,11 @@ class WanBackbone:
         return cls(config, load_base(config, device), device)
 
     def _prepare(self, network: nn.Module) -> None:
-        network.requires_grad_(False).eval()
-        if self.config.gradient_checkpointing:
-            # Active whenever gradients are on, also in eval mode. Reentrant checkpointing would cut
-            # the graph: no input of a block needs a gradient, only the LoRA inside does.
-            network.enable_gradient_checkpointing(partial(checkpoint, use_reentrant=False))
         if self.dtype != torch.float32:
             # Wan embeds times in float32; autocast would round them.
             embedder = network.condition_embedder.time_embedder
             embedder.forward = torch.autocast(self.device.type, enabled=False)(embedder.forward)
-        if self.config.compile:
-            # A graph per role, gradient mode, source, shape: above 8, the default, it stays eager.
-            torch._dynamo.config.recompile_limit = 64
-            network.compile_repeated_blocks()
-        else:
-            use_fast_gelu(network)
+        prepare(network, self.config)
 
     # ------------------------------------------------------------ clips and words
 
@@ -140,13 +123,10 @@ class WanBackbone:
         from transformers import AutoTokenizer, UMT5EncoderModel
 
         if self._text_encoder is None:
-            with without_bars():
-                umt5 = UMT5EncoderModel.from_pretrained(
-                    self._folder / "text_encoder", dtype=self.dtype, use_safetensors=True
-                )
-            tokenizer = AutoTokenizer.from_pretrained(self._folder / "tokenizer")
+            folder, to = self._folder, (self.dtype, self.device)
             self._text_encoder = TextEncoder(
-                tokenizer, umt5.requires_grad_(False).eval().to(self.device)
+                AutoTokenizer.from_pretrained(folder / "tokenizer"),
+                text_encoder(UMT5EncoderModel, folder / "text_encoder", *to),
             )
         return self._text_encoder
 
@@ -212,20 +192,14 @@ class WanBackbone:
                 )
             x_t = torch.cat([x_t, source.to(x_t)], dim=2)
             positions = _shared_positions(network)
-        with self._precision(), positions:
+        with precision(self.device, self.dtype), positions:
             v = network(
                 hidden_states=x_t,
                 timestep=1000 * t.to(x_t),
                 encoder_hidden_states=text["prompt_embeds"].to(x_t),
                 return_dict=False,
             )[0][:, :, :frames]
-        return v.to(torch.promote_types(x_t.dtype, torch.float32))
-
-    def _precision(self) -> AbstractContextManager[None]:
-        """bf16 products over float32 inputs and LoRA weights; plain arithmetic for float32."""
-        if self.dtype == torch.float32:
-            return nullcontext()
-        return torch.autocast(self.device.type, self.dtype)
+        return at_least_single(v, x_t)
 
 
 @contextmanager

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 
 from ...config import ModelConfig
-from ..locate import described
-from ..networks import t5_parameters
+from ..networks import t5_parameters, transformer_sizes
 from .known import is_5b
 
 # Bytes per pixel of a frame that Wan's VAEs take to decode in float32, 2.1's and the 5B's alike;
@@ -58,10 +56,10 @@ WAN_5B = WanNetwork(width=3072, ffn=14_336, blocks=30, packed=192, networks=1)
 
 def network(model: ModelConfig) -> WanNetwork:
     """Sizes of the folder that describes a base; those of the known models where there is none."""
-    folder = described(model)
-    if folder is None or not (file := folder / "transformer" / "config.json").is_file():
+    found = transformer_sizes(model)
+    if found is None:
         return WAN_5B if is_5b(model) else WanNetwork()
-    sizes = json.loads(file.read_text(encoding="utf-8"))
+    folder, sizes = found
     return WanNetwork(
         width=sizes["num_attention_heads"] * sizes["attention_head_dim"],
         ffn=sizes["ffn_dim"],
