@@ -60,6 +60,8 @@ class LoraFormat:
     """For LoRA managers: `modelspec.architecture` without its `/lora`."""
     base_version: str
     """For LoRA managers: `ss_base_model_version`."""
+    older: Mapping[re.Pattern[str], str] = field(default_factory=dict)
+    """Bases by their names -> what they say in place of both, where a family has generations."""
     more_targets: Mapping[str, re.Pattern[str]] = field(default_factory=dict)
     """Words that `lora.targets` may hold as well -> the modules that they mean, by full names."""
     names: Mapping[str, str] = field(default_factory=dict)
@@ -151,8 +153,11 @@ class Family:
     """The names of its networks, where it can have several, from noise to data."""
     has_guidance: bool = False
     """Whether its models may take guidance as an input (`guidance.*`)."""
-    has_flowedit: bool = False
-    """Whether FlowEdit's settings for it are published."""
+    flowedit: tuple[int, int, float, float] | None = None
+    """FlowEdit's numbers for it: steps, n_max, guidance of source and target; None: none known.
+
+    Guidance is the value of the embedding, or classifier-free where there is none.
+    """
     own_shift: str | None = None
     """In words: the sampling shift that follows the size, `sample.shift = "<name>"`, if any."""
     size_shift: Callable[[int], float] | None = None

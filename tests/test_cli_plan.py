@@ -39,7 +39,11 @@ def test_every_preset_has_a_plan(
 @pytest.mark.usefixtures("nothing_loads")
 @pytest.mark.parametrize(
     ("preset", "tokens", "host"),
-    [("wan22_style", "30,240", "57.1 GB of main memory"), ("wan22_5b_style", "7,560", "")],
+    [
+        ("wan22_style", "30,240", "57.1 GB of main memory"),
+        ("wan22_5b_style", "7,560", ""),
+        ("wan21_small_style", "30,240", ""),
+    ],
 )
 def test_a_video_preset_without_data_says_what_it_needs_and_what_runs_now(
     preset: str, tokens: str, host: str, monkeypatch: pytest.MonkeyPatch

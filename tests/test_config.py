@@ -80,6 +80,24 @@ def test_the_5b_has_its_own_rate_size_and_sampling() -> None:
     assert small.sample.negative == large.sample.negative
 
 
+def test_the_small_wan_has_its_own_sampling() -> None:
+    large, small = (build_config(load_preset(n)) for n in ("wan22_style", "wan21_small_style"))
+    s = small.sample
+    assert (s.sampler, s.steps, s.shift, s.cfg, s.cfg_low) == ("unipc", 50, 8.0, 6.0, None)
+    same = {"data", "method", "time", "warmup", "lora", "optimizer", "guidance"}
+    assert small.model_dump(include=same) == large.model_dump(include=same)
+    assert small.sample.negative == large.sample.negative
+
+
+def test_z_image_learns_as_flux_does() -> None:
+    flux, z = (build_config(load_preset(f"{n}_edit")) for n in ("flux", "z_image"))
+    same = {"data", "method", "time", "warmup", "lora", "optimizer", "train"}
+    assert z.model_dump(include=same) == flux.model_dump(include=same)
+    assert (z.model.family, z.model.reference_mode, z.model.text_len) == ("z_image", "index", 256)
+    assert {z.guidance.train, z.guidance.prior, z.guidance.sample} == {None}
+    assert (z.sample.steps, z.sample.shift, z.sample.cfg, z.sample.negative) == (25, 3.0, 4.0, "")
+
+
 def test_the_papers_ablation_of_the_ema_is_one_setting() -> None:
     """Appendix C.1."""
     with_ema = merge_settings("wan22_style", assignments=["method.ema_decay=0.99"])
@@ -88,19 +106,25 @@ def test_the_papers_ablation_of_the_ema_is_one_setting() -> None:
     assert with_ema.model_copy(update={"method": without.method}) == without
 
 
-@pytest.mark.parametrize("name", ["flux_edit", "flux_style", "wan22_style", "wan22_5b_style"])
+PAPERS = ["flux_edit", "flux_style", "wan22_style", "wan22_5b_style", "wan21_small_style"]
+PAPERS += ["z_image_edit", "z_image_style"]
+
+
+@pytest.mark.parametrize("name", PAPERS)
 def test_every_number_of_the_paper_presets_says_where_it_comes_from(name: str) -> None:
     lines = PRESETS[name].read_text(encoding="utf-8").splitlines()
     settings = [x for x in lines if " = " in x and not x.startswith(("#", "description", "source"))]
     assert len(settings) > 30
-    known = ("4.2", "5.1.1", "Alg. 1", "B.1", "B.2", "C.1", "Wan2.2", "ours")
+    known = ("4.2", "5.1.1", "Alg. 1", "B.1", "B.2", "C.1", "Wan2.1", "Wan2.2", "ours")
+    known += ("Z-Image has no guidance embedding", "ComfyUI's graph")
     for line in settings:
         comment = line.rpartition("#")[2]
         assert any(source in comment for source in known), line
 
 
-def test_flux_style_differs_from_flux_edit_in_length_alone() -> None:
-    edit, style = (build_config(load_preset(n)) for n in ("flux_edit", "flux_style"))
+@pytest.mark.parametrize("family", ["flux", "z_image"])
+def test_a_style_preset_differs_from_the_editors_in_length_alone(family: str) -> None:
+    edit, style = (build_config(load_preset(f"{family}_{n}")) for n in ("edit", "style"))
     assert style.train.steps == 3000
     same = {"train": edit.train, "preset": "", "description": "", "source": ""}
     assert style.model_copy(update=same) == edit.model_copy(update=same)

@@ -126,9 +126,13 @@ def test_flowedit_takes_as_many_steps_as_it_is_told(root: Path, flux_lora: Path)
         found.append(images(root / "out")["a.png"])
         shutil.rmtree(root / "out")
     assert not np.array_equal(*found)
-    counts = {n: FlowEditSettings.of_steps(n).n_max for n in (1, 7, 14, 28, 50)}
+    counts = {n: FlowEditSettings.of_family("flux", n).n_max for n in (1, 7, 14, 28, 50)}
     assert counts == {1: 1, 7: 6, 14: 12, 28: 24, 50: 43}
-    assert FlowEditSettings.of_steps(28) == FlowEditSettings.of_steps(None) == FlowEditSettings()
+    assert (
+        FlowEditSettings()
+        == FlowEditSettings.of_family("flux")
+        == FlowEditSettings.of_family("flux", 28)
+    )
 
 
 def test_the_instruction_matters_and_editing_goes_on_where_it_was(

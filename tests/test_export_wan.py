@@ -243,6 +243,17 @@ def test_the_graph_of_the_5b(host: Server) -> None:
     assert "`ink.safetensors`" in text and "second network" not in text
 
 
+def test_the_graph_of_the_small_wan() -> None:
+    """The 5B's graph with other files: the VAE is that of the large pair."""
+    one = {"expert": None, "boundary": None, "cfg": 6.0}
+    graph = titled(workflow(replace(WAN, base="Wan-AI/Wan2.1-T2V-1.3B-Diffusers", **one), "ink"))
+    for loader, file in (("UNET", "wan2.1_t2v_1.3B_fp16"), ("VAE", "wan_2.1_vae")):
+        assert graph[f"{loader}Loader"]["widgets_values"][0] == f"{file}.safetensors"
+    assert graph["KSampler"]["widgets_values"][3] == 6.0
+    mine = workflow(replace(WAN, base="/m/wan2.1_t2v_1.3B_bf16.safetensors", **one), "ink")
+    assert titled(mine)["UNETLoader"]["widgets_values"][0] == "wan2.1_t2v_1.3B_bf16.safetensors"
+
+
 @pytest.mark.parametrize("expert", ["high", "low"])
 def test_the_graph_of_one_trained_expert(expert: str) -> None:
     graph = titled(workflow(replace(WAN, expert=expert), "ink", (expert,)))
@@ -284,6 +295,9 @@ def test_the_graph_loads_the_base_that_it_was_trained_on(base: str, high: str | 
         ({"base": "world"}, True),
         ({"expert": None, "boundary": None, "base": "/m/wan5b.safetensors", "multiple": 32}, True),
         ({"expert": None, "boundary": None, "base": "/m/wan21.safetensors"}, False),
+        ({"expert": None, "boundary": None, "base": "Wan-AI/Wan2.1-T2V-1.3B-Diffusers"}, True),
+        ({"expert": None, "boundary": None, "base": "/m/wan2.1_t2v_1.3B_fp16.safetensors"}, True),
+        ({"expert": None, "boundary": None, "base": "Wan-AI/Wan2.1-T2V-14B-Diffusers"}, False),
     ],
 )
 def test_where_there_is_a_workflow(changes: dict[str, object], there: bool) -> None:

@@ -144,7 +144,7 @@ def test_its_rules_are_its_own(toy: None, tmp_path: Path) -> None:
 
 def test_a_folder_is_a_family() -> None:
     folders = {p.parent.name for p in (ROOT / "byg_train" / "models").glob("*/record.py")}
-    assert {"flux", "wan"} <= folders == registry().keys() - {TOY.name}
+    assert {"flux", "wan", "z_image"} <= folders == registry().keys() - {TOY.name}
     for name in folders:
         assert family_of(name).name == name
     with pytest.raises(ValueError, match=r"'wam' is unknown; known: flux, wan"):
@@ -168,7 +168,7 @@ def test_records_load_nothing_heavy() -> None:
     assert not set(run.stdout.split()) & {"torch", "pydantic", "diffusers", "transformers", "peft"}
 
 
-@pytest.mark.parametrize("name", ["flux", "wan"])
+@pytest.mark.parametrize("name", ["flux", "wan", "z_image"])
 def test_every_function_of_a_record_is_there(name: str) -> None:
     """They are named in words and imported late: a slip would show on first use."""
     family = family_of(name)
@@ -176,6 +176,8 @@ def test_every_function_of_a_record_is_there(name: str) -> None:
         for field, value in vars(part).items():
             if getattr(value, "target", None):
                 assert callable(value.function()), f"{name}.{field}"
+    if family.embedded is None:
+        return
     assert family.embedded.folder.is_dir() and family.embedded.example.is_file()
     stem = family.embedded.warmup.stem
     assert [*family.embedded.folder.parent.glob(f"{stem}*.safetensors")]
@@ -184,8 +186,10 @@ def test_every_function_of_a_record_is_there(name: str) -> None:
 # ---------------------------------------------------------------- nobody asks for a name
 
 # A family's own: its folder, what ComfyUI's side knows of it, what builds the embedded bases.
-OWN = ("byg_train/models/flux/", "byg_train/models/wan/", "byg_train/world/")
-OWN += ("nodes/host/flux.py", "nodes/host/wan.py", "nodes/host/tiny.py", "nodes/host/tiny_wan.py")
+FAMILIES = ("flux", "wan", "z_image")
+OWN = ("byg_train/world/", *(f"byg_train/models/{name}/" for name in FAMILIES))
+OWN += ("nodes/host/tiny.py", *(f"nodes/host/{name}.py" for name in FAMILIES))
+OWN += ("nodes/host/tiny_wan.py", "nodes/host/tiny_z_image.py")
 # Where a name is not tested for.
 EXCEPTIONS = {
     ("byg_train/family.py", EMBEDDED): "where the embedded bases get their name",
@@ -193,7 +197,7 @@ EXCEPTIONS = {
     ("byg_train/config/sections.py", "black-forest-labs/FLUX.1-dev"): "the same",
 }
 # Models by name, as in hub ids and files.
-MODEL = re.compile(r"\bflux|\bwan(?![td]|e)|\d+b\b|a14b|kontext", re.IGNORECASE)
+MODEL = re.compile(r"\bflux|\bwan(?![td]|e)|z[-_]image|\d+b\b|a14b|kontext", re.IGNORECASE)
 
 
 def literals(path: Path) -> list[ast.Constant]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from byg_train.export.graph import WIDGETS, filled
+from byg_train.export.graph import filled, widget_names
 from byg_train.family import Graph, registry
 
 
@@ -71,12 +71,27 @@ def test_a_new_widget_is_an_error(template: Path) -> None:
         filled(Graph(template, {"KSampler": {"steps": 1}}))
 
 
-@pytest.mark.parametrize("name", ["flux", "wan"])
+def test_a_node_may_name_its_widgets_itself(template: Path) -> None:
+    """As files of later ComfyUIs do."""
+    content = json.loads(template.read_text())
+    content["nodes"][0]["inputs"] = [
+        {"name": "model", "link": 1},
+        *({"name": name, "widget": {"name": name}} for name in ("unet_name", "first", "second")),
+    ]
+    content["nodes"][0]["widgets_values"] = ["a.safetensors", 1, 2]
+    template.write_text(json.dumps(content))
+    assert values(template, {"UNETLoader": {"second": 3}})[0] == ["a.safetensors", 1, 3]
+    with pytest.raises(ValueError, match="wanted 'weight_dtype'"):
+        filled(Graph(template, {"UNETLoader": {"weight_dtype": "default"}}))
+
+
+@pytest.mark.parametrize("name", sorted(registry()))
 def test_the_shipped_templates_are_known(name: str) -> None:
     """Every node of every template has as many values as its widgets have names."""
     folder = Path(__file__).parents[1] / "byg_train" / "models" / name
-    templates = [*folder.glob("*.json"), registry()[name].embedded.example]
-    assert len(templates) > 1
+    embedded = registry()[name].embedded
+    templates = [*folder.glob("*.json"), *([embedded.example] if embedded else [])]
+    assert templates
     for template in templates:
         for node in json.loads(template.read_text(encoding="utf-8"))["nodes"]:
-            assert len(WIDGETS.get(node["type"], [])) == len(node["widgets_values"]), node["type"]
+            assert len(widget_names(node)) == len(node["widgets_values"]), node["type"]

@@ -8,7 +8,7 @@ from tiny_wan import base, config
 from byg_train.config import ModelConfig, TrainConfig, build_config, load_preset, merged
 from byg_train.models.networks import network
 from byg_train.models.wan.files import token_counts
-from byg_train.models.wan.network import WAN_5B, WanNetwork
+from byg_train.models.wan.network import WAN_1_3B, WAN_5B, WanNetwork
 from byg_train.training.cost import compute, disk, memory, trained_experts, validation_cost
 
 WAN = {"family": "wan", "reference_mode": "shared", "text_len": 512}
@@ -19,6 +19,9 @@ SMALL = ModelConfig(path="Wan-AI/Wan2.2-TI2V-5B-Diffusers", **WAN)
 def test_known_models() -> None:
     """Parameter counts from the models' cards; FLOPs by hand."""
     assert network(A14B) == WanNetwork() and network(SMALL) == WAN_5B
+    for path in ("Wan-AI/Wan2.1-T2V-1.3B-Diffusers", "/m/wan2.1_t2v_1.3B_fp16.safetensors"):
+        assert network(ModelConfig(path=path, **WAN)) == WAN_1_3B
+    assert WAN_1_3B.parameters == pytest.approx(1.42e9, rel=5e-3)
     assert network(A14B).parameters == pytest.approx(14.29e9, rel=2e-3)
     assert network(SMALL).parameters == pytest.approx(5.00e9, rel=2e-3)
     lengths = [

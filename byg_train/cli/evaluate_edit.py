@@ -137,9 +137,9 @@ def _expect_texts(texts: dict[str, list[str]], method: str, sources: Path) -> No
 
 def _expect_method(method: str, base: EditModel) -> None:
     family = family_of(base.info.family)
-    if method == "flowedit" and not family.has_flowedit:
+    if method == "flowedit" and family.flowedit is None:
         raise ConfigError(
-            f"--method flowedit is for {titles(lambda one: one.has_flowedit)}: its settings for "
+            f"--method flowedit is for {titles(lambda one: one.flowedit)}: its settings for "
             f"{family.title} are not published"
         )
 

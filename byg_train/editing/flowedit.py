@@ -7,14 +7,16 @@ texts are captions, not instructions.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
 from ..core import flow
+from ..family import family_of
 from ..models.backbone import Text
-from ..models.sampler import sampling_grid
+from ..models.sampler import guided, sampling_grid
 from .editor import Editor
 
 T = TypeVar("T")
@@ -25,17 +27,16 @@ class FlowEditSettings(NamedTuple):
 
     steps: int = 28
     n_max: int = 24
-    guidance_src: float = 1.5  # of the guidance embedding
+    guidance_src: float = 1.5  # of the guidance embedding, or classifier-free
     guidance_tgt: float = 5.5
 
     @classmethod
-    def of_steps(cls, steps: int | None) -> FlowEditSettings:
-        """So many steps, the published share of which counts; None: those published."""
-        published = cls()
+    def of_family(cls, name: str, steps: int | None = None) -> FlowEditSettings:
+        """A family's own; of other `steps` the same share counts."""
+        own = cls(*family_of(name).flowedit or ())
         if steps is None:
-            return published
-        n_max = round(steps * published.n_max / published.steps)
-        return published._replace(steps=steps, n_max=n_max)
+            return own
+        return own._replace(steps=steps, n_max=round(steps * own.n_max / own.steps))
 
 
 PUBLISHED = FlowEditSettings()
@@ -50,13 +51,20 @@ def edit_by_flowedit(
     seed: int = 0,
     settings: FlowEditSettings = PUBLISHED,
 ) -> Tensor:
-    """FlowEdit on an editor's base, from captions to captions; latents like x (B, C, F, h, w)."""
-    editor.learn((*src, *tgt))
-    guided = editor.sampling.guidance is not None
+    """FlowEdit on an editor's base, from captions to captions; latents like x (B, C, F, h, w).
+
+    Each side is guided: by the base's embedding, or where there is none against the negative text.
+    """
+    has_embedding = editor.sampling.guidance is not None
+    negative = [] if has_embedding else [editor.sampling.negative] * len(x)
+    editor.learn((*src, *tgt, *negative))
+    nothing = editor.embedded(negative, x) if negative else {}
 
     def velocity(y: Tensor, t: Tensor, side: tuple[Text, float]) -> Tensor:
         text, w = side
-        return editor.backbone.velocity(y, t, text, guidance=w if guided else None)
+        if has_embedding:
+            return editor.backbone.velocity(y, t, text, guidance=w)
+        return guided(partial(editor.backbone.velocity, y, t), text, nothing, w)
 
     with editor.using("base"):
         return flowedit(

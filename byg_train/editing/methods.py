@@ -47,7 +47,7 @@ def edit_by(
     """
     if method == "flowedit":
         src, tgt = texts
-        settings = FlowEditSettings.of_steps(steps)
+        settings = FlowEditSettings.of_family(editor.info.family, steps)
         return edit_by_flowedit(editor, x, [src], [tgt], seed=seed, settings=settings)
     if method == "text-to-image":
         return editor.sample(x, list(texts), seed=seed, role="base")

@@ -40,8 +40,14 @@ def filled(graph: Graph) -> dict[str, Any]:
     return content
 
 
+def widget_names(node: dict[str, Any]) -> list[str | None]:
+    """The widgets of a node: as itself says, where a later ComfyUI knows more of them, or known."""
+    own = [socket["widget"]["name"] for socket in node.get("inputs", []) if "widget" in socket]
+    return own or WIDGETS.get(node["type"], [])
+
+
 def _place(node: dict[str, Any], widget: str) -> int:
-    names = WIDGETS.get(node["type"], [])
+    names = widget_names(node)
     if len(names) != len(node["widgets_values"]) or widget not in names:
         raise ValueError(
             f"{node['type']} has {len(node['widgets_values'])} widgets and was known with "

@@ -237,6 +237,12 @@ def _is_own_shift(text: str) -> bool:
     return text in registry() and registry()[text].size_shift is not None
 
 
+def _generation(info: LoraInfo) -> str | None:
+    """What a base of an older generation of its family is called."""
+    older = family_of(info.family).lora.older
+    return next((name for names, name in older.items() if names.search(info.base)), None)
+
+
 def _modelspec(info: LoraInfo) -> dict[str, str]:
     """Stability's modelspec 1.0, which LoRA managers show."""
     family = family_of(info.family)
@@ -244,7 +250,7 @@ def _modelspec(info: LoraInfo) -> dict[str, str]:
     title = info.instruction or f"{kind} edit"
     return {
         "modelspec.sai_model_spec": "1.0.0",
-        "modelspec.architecture": f"{family.lora.architecture}/lora",
+        "modelspec.architecture": f"{_generation(info) or family.lora.architecture}/lora",
         "modelspec.implementation": "diffusers",
         "modelspec.title": f"ByG: {title}",
         "modelspec.description": f"Edits a source {source}; trained without before/after pairs.",
@@ -257,7 +263,7 @@ def _modelspec(info: LoraInfo) -> dict[str, str]:
 def _kohya(info: LoraInfo) -> dict[str, str]:
     """The ss_* keys of sd-scripts; alpha = rank, since the scale is baked into B."""
     return {
-        "ss_base_model_version": family_of(info.family).lora.base_version,
+        "ss_base_model_version": _generation(info) or family_of(info.family).lora.base_version,
         "ss_network_module": f"networks.lora_{info.family}",
         "ss_network_dim": str(info.rank),
         "ss_network_alpha": str(info.rank),

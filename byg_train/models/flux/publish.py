@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import math
-import re
 from pathlib import Path
 
 from ...config import ConfigError
-from ...family import Graph, family_of, is_embedded
-from ..locate import public_name
+from ...family import Graph, is_embedded
 from ..lora_file import LoraInfo
+from ..picture_graph import LEAST_MEGAPIXELS, embedded, loader_file, megapixels, note
 from .network import FLUX_DEV
 
 FILE = "flux1-dev.safetensors"
 LICENCE = "https://huggingface.co/black-forest-labs/FLUX.1-dev/blob/main/LICENSE.md"
-# ComfyUI's limit of the widget.
-LEAST_MEGAPIXELS = 0.01
-# An instruction that says how its source is drawn, as the embedded world words it.
-DRAWN = re.compile(r"turn the (3d render|flat icon|ink drawing) into ")
 
 
 def licence(base: str) -> tuple[dict[str, str], str] | None:
@@ -51,42 +46,9 @@ def usage(info: LoraInfo, name: str, has_workflow: bool) -> str:
 def graph(info: LoraInfo, name: str, files: list[str]) -> Graph | None:
     """With stock nodes; None where they cannot load the base, or place the source."""
     if is_embedded(info.base):
-        return _embedded(info, name)
-    base = _loader_file(info)
+        return embedded(info, name)
+    base = loader_file(info.base, {FLUX_DEV: FILE})
     return _stock(info, name, base) if base and info.reference_mode == "index" else None
-
-
-def _loader_file(info: LoraInfo) -> str | None:
-    """The base's file for ComfyUI's UNETLoader; None for a base that no stock loader opens."""
-    base, hub = public_name(info.base)
-    last = base.rsplit("/", 1)[-1]
-    if last.endswith(".safetensors"):
-        return last
-    if FLUX_DEV.search(last):
-        return FILE
-    return f"{last}.safetensors" if hub else None
-
-
-def _embedded(info: LoraInfo, name: str) -> Graph:
-    """The embedded base with ByG's nodes; its example is drawn as the instruction says, if it does.
-
-    `ByG Loader` takes guidance and shift from the LoRA.
-    """
-    note = (
-        f"## {name}\n\nAn image-editing LoRA for the small base that ships with ByG. It needs the "
-        f"ByG nodes. Put `{name}.safetensors` into `models/loras`, choose an example, write what "
-        f"to change, press Run.\n\nInstructions it knows:\n{_known(info)}"
-    )
-    widgets = {
-        "ByG_Loader": {"lora_name": f"{name}.safetensors"},
-        "Instruction": {"text": info.instruction},
-        "KSampler": {"steps": info.sample_steps},
-        "SaveImage": {"filename_prefix": f"ByG/{name}"},
-        "Note": {"text": note},
-    }
-    if drawn := DRAWN.match(info.instruction):
-        widgets["ByG_TinyWorld"] = {"style": drawn[1]}
-    return Graph(family_of(info.family).embedded.example, widgets)
 
 
 def _stock(info: LoraInfo, name: str, base: str) -> Graph:
@@ -95,8 +57,7 @@ def _stock(info: LoraInfo, name: str, base: str) -> Graph:
     ReferenceLatent puts one source at first axis 1, as `reference_mode = index` trains it;
     ModelSamplingFlux with the scheduler `simple` gives the times of `schedule.time_grid`.
     """
-    megapixels = round(info.resolution**2 / 1024**2, 2)
-    scaled, guided = megapixels >= LEAST_MEGAPIXELS, info.guidance_sample is not None
+    size, guided = megapixels(info), info.guidance_sample is not None
     max_shift, base_shift = _shifts(info)
     widgets = {
         "UNETLoader": {"unet_name": base},
@@ -107,14 +68,14 @@ def _stock(info: LoraInfo, name: str, base: str) -> Graph:
             "width": info.resolution,
             "height": info.resolution,
         },
-        "ImageScaleToTotalPixels": {"megapixels": max(megapixels, LEAST_MEGAPIXELS)},
+        "ImageScaleToTotalPixels": {"megapixels": max(size, LEAST_MEGAPIXELS)},
         "CLIPTextEncode": {"text": info.instruction},
         "FluxGuidance": {"guidance": info.guidance_sample or 0.0},
         "KSampler": {"steps": info.sample_steps},
         "SaveImage": {"filename_prefix": name},
-        "MarkdownNote": {"text": _note(info, name, scaled=scaled)},
+        "MarkdownNote": {"text": note(info, name, "Keep cfg at 1.")},
     }
-    idle = {"ImageScaleToTotalPixels": scaled, "FluxGuidance": guided}
+    idle = {"ImageScaleToTotalPixels": size >= LEAST_MEGAPIXELS, "FluxGuidance": guided}
     bypassed = tuple(node for node, used in idle.items() if not used)
     return Graph(Path(__file__).parent / "workflow.json", widgets, bypassed)
 
@@ -127,23 +88,3 @@ def _shifts(info: LoraInfo) -> tuple[float, float]:
     if mu < 0:
         raise ConfigError(f"sample.shift {info.sample_shift}: ComfyUI's FLUX nodes take 1 or more")
     return mu, mu
-
-
-def _known(info: LoraInfo) -> str:
-    return "\n".join(f"- {text}" for text in info.instructions[:8])
-
-
-def _note(info: LoraInfo, name: str, *, scaled: bool) -> str:
-    size = (
-        f"The result has about {info.resolution} x {info.resolution} pixels in the source's "
-        "proportions, not the source's size: ImageScaleToTotalPixels brings the source to what the "
-        "LoRA was trained on. "
-    )
-    return (
-        f"## {name}\n\nAn image-editing LoRA for **{public_name(info.base)[0]}**, trained with ByG "
-        f"from unpaired pictures. Put `{name}.safetensors` into `models/loras`, choose a picture, "
-        f"write what to change.\n\nInstructions it knows:\n{_known(info)}\n\nThe picture enters "
-        f"through ReferenceLatent: without it, the LoRA has nothing to edit. "
-        f"{size if scaled else ''}Keep cfg at 1. Strength 1 is as trained; less keeps more of the "
-        f"source. Removing things and changing written text work worst."
-    )

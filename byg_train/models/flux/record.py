@@ -15,7 +15,7 @@ FAMILY = Family(
     tokenizer="tokenizer_2",
     usual=Usual(preset="flux_edit", style_preset="flux_style", text_len=256, multiple=16),
     has_guidance=True,
-    has_flowedit=True,
+    flowedit=(28, 24, 1.5, 5.5),  # as published
     own_shift="FLUX.1-dev's own",
     size_shift=Later(__package__, "..core.schedule:flux_shift"),
     bases=Bases(

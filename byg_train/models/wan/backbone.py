@@ -1,4 +1,4 @@
-"""Wan behind one velocity: T2V-A14B with its two experts, TI2V-5B, and tiny ones of either kind.
+"""Wan behind one velocity: T2V-A14B with its two experts, TI2V-5B, Wan2.1-T2V-1.3B, and tiny ones.
 
 Pixels are (B, 3, 4k + 1, H, W), latents (B, C, k + 1, h, w). A source joins the target on the frame
 axis, whose patches are the transformer's tokens, at the target's own positions and timestep

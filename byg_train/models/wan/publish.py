@@ -10,7 +10,7 @@ from ...family import Graph, family_of, is_embedded
 from ..locate import public_name
 from ..lora_file import COMFY_SAMPLERS, LoraInfo
 from .files import PAIR, expert_names
-from .known import A14B, MULTIPLE_5B, TI2V_5B, WAN22
+from .known import A14B, FILE_1_3B, FREE, MULTIPLE_5B, T2V_1_3B, TI2V_5B
 
 HERE = Path(__file__).parent
 # What the graphs that are filled in call their films.
@@ -18,8 +18,8 @@ FILMS = re.compile(r"ByG/(?:tiny_)?clip")
 
 
 def licence(base: str) -> tuple[dict[str, str], str] | None:
-    """Front matter and a sentence; that of Wan 2.2 alone is known."""
-    if not WAN22.search(base):
+    """Front matter and a sentence; those of Wan 2.1 and 2.2 are known."""
+    if not FREE.search(base):
         return None
     return {"license": "apache-2.0"}, "Apache 2.0, as the base model."
 
@@ -54,6 +54,8 @@ def graph(info: LoraInfo, name: str, files: list[str]) -> Graph | None:
         "SaveVideo": {"filename_prefix": lambda old: FILMS.sub(lambda _: f"ByG/{name}", old)},
         **_sampling(info),
     }
+    if alone and info.multiple != MULTIPLE_5B and not is_embedded(info.base):
+        widgets["VAELoader"] = {"vae_name": "wan_2.1_vae.safetensors"}
     if info.expert is not None and len(files) == 1:
         widgets["ByG_Loader"]["lora_low_name"] = "single expert"
     for expert, file in loaders.items():
@@ -65,14 +67,17 @@ def graph(info: LoraInfo, name: str, files: list[str]) -> Graph | None:
 def _base_files(info: LoraInfo) -> dict[str, str] | None:
     """Expert -> the base's file for ComfyUI's loader; {}: those of the template.
 
-    None for folders in diffusers' layout, which no node loads, and for any other Wan.
+    None for folders in diffusers' layout, which no node loads, and for any Wan that is not known.
     """
     last = public_name(info.base)[0].rsplit("/", 1)[-1]
     names, alone = expert_names(last), info.boundary is None
-    if alone and info.multiple != MULTIPLE_5B:
+    small = alone and info.multiple != MULTIPLE_5B
+    if small and not T2V_1_3B.search(last):
         return None
     if last.endswith(".safetensors"):
         return names if (names.keys() != PAIR.keys()) == alone else None
+    if small:
+        return {"transformer": FILE_1_3B}
     return {} if (TI2V_5B if alone else A14B).search(last) else None
 
 

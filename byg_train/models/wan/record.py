@@ -54,6 +54,7 @@ FAMILY = Family(
         prefix="diffusion_model.",
         architecture="wan2.2",
         base_version="wan2.2",
+        older={re.compile(r"wan[._-]?2[._-]?1", re.IGNORECASE): "wan2.1"},
         names=NAMES,
     ),
     publishing=Publishing(

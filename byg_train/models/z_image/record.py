@@ -16,6 +16,12 @@ FAMILY = Family(
     text_encoder="Qwen3",
     tokenizer="tokenizer",
     chat_tokens=8,
+    flowedit=(
+        50,
+        33,
+        3.5,
+        13.5,
+    ),  # published for SD3, the model of its kind; not tuned for this one
     usual=Usual(preset="z_image_edit", style_preset="z_image_style", text_len=256, multiple=16),
     bases=Bases(
         load=Later(__package__, "backbone:ZImageBackbone.load"),
