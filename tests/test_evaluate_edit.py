@@ -94,7 +94,7 @@ def test_a_copy_needs_no_model_and_takes_whatever_there_is(root: Path) -> None:
     [
         ([], "--lora is missing"),
         (["--model", "world"], "--lora is missing"),
-        (["--method", "flowedit"], "pass --model with one of FLUX, or --lora"),
+        (["--method", "flowedit"], "pass --model with one of FLUX, Z-Image, or --lora"),
     ],
 )
 def test_what_cannot_do_without_a_lora(root: Path, arguments: list[str], message: str) -> None:

@@ -12,7 +12,7 @@ import typer
 
 from ..config import ConfigError
 from ..data import DataError
-from ..family import family_of, titles, usual_family
+from ..family import family_of, titles
 from ..files import atomic
 from ..media.formats import CLIPS, MEDIA, PICTURES
 from ..progress import Progress
@@ -49,7 +49,9 @@ def edit(
     seed: Annotated[int, typer.Option(help="Seed of the noise, for every edit.", min=0)] = 0,
     steps: Annotated[
         int | None,
-        typer.Option(help="Sampling steps; default: as trained, or 28 for flowedit.", min=1),
+        typer.Option(
+            help="Sampling steps; default: as trained, or FlowEdit's own for the base.", min=1
+        ),
     ] = None,
     resolution: Annotated[
         int | None, typer.Option(help="Work at about N x N pixels; default: as trained.", min=16)
@@ -109,7 +111,7 @@ def _model(
     if not model:
         raise ConfigError(
             f"--method {method} runs on a base: pass --model with one of "
-            f"{usual_family(is_video=False).title}, or --lora for the base, and the sampling, of "
+            f"{titles(lambda one: not one.is_video)}, or --lora for the base, and the sampling, of "
             "that LoRA"
         )
     return open_base(model, components).overridden(overrides)

@@ -11,6 +11,7 @@ from ..config import ConfigError, LoraSettings, ModelConfig, build_config, load_
 from ..family import family_of, is_embedded
 from ..models.backbone import Backbone, load_backbone, pixel_multiple
 from ..models.configured_info import configured_info
+from ..models.locate import told_family
 from ..models.lora import LoraBank
 from ..models.lora_file import LoraFile, LoraInfo, expert_path, read_lora
 from ..models.networks import network
@@ -86,12 +87,14 @@ def open_lora(
 
 
 def open_base(model: str, components: str | None = None) -> EditModel:
-    """A base without a LoRA, for baselines, of the usual family; it samples as its preset says.
+    """A base without a LoRA, for baselines; it samples as its family's preset says.
+
+    The family is what a folder tells, and the usual one where nothing is here yet.
 
     Args:
         model: hub id, folder or file, or the embedded one; and `components` of a single file.
     """
-    family = family_of(ModelConfig().family)
+    family = family_of(told_family(ModelConfig(path=model, components=components)))
     name = family.embedded.preset if is_embedded(model) else family.usual.preset
     preset = load_preset(name)
     base = {"model": {"path": model, "components": components}}

@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 
 from ..config import ConfigError, ModelConfig
-from ..family import EMBEDDED, family_of, is_embedded
+from ..family import EMBEDDED, family_of, is_embedded, registry
 
 # Which files of a part are wanted: never pickles, never the hub's own single-file copies.
 SMALL = (".json", ".txt", ".model")
@@ -46,6 +46,16 @@ def described(model: ModelConfig) -> Path | None:
     single = Path(model.path).expanduser().is_file()
     name = model.components if single else model.path
     return local_folder(model, name) if name else None
+
+
+def told_family(model: ModelConfig) -> str:
+    """The family of a base that is here, by the transformer that it names; else `model.family`."""
+    folder = described(model)
+    if folder is None or not (index := folder / "model_index.json").is_file():
+        return model.family
+    _, kind = json.loads(index.read_text(encoding="utf-8")).get("transformer", (None, None))
+    known = {family.lora.transformer: family.name for family in registry().values()}
+    return known.get(kind, model.family)
 
 
 def locate(model: ModelConfig, name: str, parts: Parts) -> Path | str:
