@@ -278,6 +278,20 @@ def test_gradients_reach_every_lora_weight() -> None:
     assert not [name for name, weight in weights.items() if not weight.grad.abs().max() > 0]
 
 
+@pytest.mark.parametrize("storage", ["fp8", "int8"])
+def test_a_base_in_8_bits_trains(storage: str) -> None:
+    if storage == "int8":
+        pytest.importorskip("torchao")
+    exact = load(dtype="bfloat16")
+    backbone = load(dtype="bfloat16", storage=storage, gradient_checkpointing=True)
+    weights = bank(backbone, ["usual", "noise_refiner"]).named_parameters()
+    x, e, y = latents(1), text(2), latents(7)
+    v, wanted = backbone.velocity(x, T, e, y), exact.velocity(x, T, e, y)
+    assert 1e-4 < (v - wanted).norm() / wanted.norm() < 0.3
+    v.square().sum().backward()
+    assert all(w.grad.abs().max() > 0 for name, w in weights.items() if "lora_B" in name)
+
+
 # ---------------------------------------------------------------- files and sizes
 
 

@@ -209,4 +209,4 @@ def test_it_fits_a_card_of_24_gb() -> None:
 def test_the_preset_plans(tiny_data: Path, tmp_path: Path) -> None:
     data = ("--data", tiny_data, "--output", tmp_path / "run")
     plan = byg("--preset", "z_image_style", *data, "--dry-run").output
-    assert "Plan of preset z_image_style" in plan and "256 of text" in plan
+    assert "Plan of preset z_image_style" in plan and "256 text + 2 x " in plan

@@ -41,9 +41,13 @@ def filled(graph: Graph) -> dict[str, Any]:
 
 
 def widget_names(node: dict[str, Any]) -> list[str | None]:
-    """The widgets of a node: as itself says, where a later ComfyUI knows more of them, or known."""
+    """The widgets of a node: as itself says, where it names them all, or as they are known.
+
+    A later ComfyUI may have more of them.
+    """
     own = [socket["widget"]["name"] for socket in node.get("inputs", []) if "widget" in socket]
-    return own or WIDGETS.get(node["type"], [])
+    whole = len(own) == len(node["widgets_values"])
+    return own if whole else WIDGETS.get(node["type"], [])
 
 
 def _place(node: dict[str, Any], widget: str) -> int:

@@ -1,4 +1,4 @@
-"""What the tiny base can draw: unselected text-to-image samples, and how often it does as asked.
+"""What a tiny base can draw: unselected text-to-image samples, and how often it does as asked.
 
 python -m byg_train.world.show_base --output docs/pictures/base.png
 """
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import FluxPipeline
+from diffusers import DiffusionPipeline, ZImagePipeline
 from PIL import Image
 
 from ..evaluate.retrieval import rank
@@ -22,19 +22,22 @@ from ..media.pixels import from_unit, to_unit
 from ..media.writer import write_picture
 from .names import COLOURS, KNOWN, STYLES
 from .scenes import Scene, base_scene, caption, draw, object_mask, random_scene, withheld
+from .words import TEXT_LEN
 
 BASE = Path(__file__).parent / "base"
 
 
-def sample(pipeline: FluxPipeline, captions: list[str], guidance: float) -> np.ndarray:
+def sample(pipeline: DiffusionPipeline, captions: list[str], guidance: float) -> np.ndarray:
     """Pictures (N, 48, 48, 3) in [0, 1], 20 steps, seed 0."""
+    # diffusers counts classifier-free guidance of Z-Image from 0, FLUX has an embedding of it.
+    chat = isinstance(pipeline, ZImagePipeline)
     pictures = pipeline(
         captions,
         height=48,
         width=48,
         num_inference_steps=20,
-        guidance_scale=guidance,
-        max_sequence_length=24,
+        guidance_scale=guidance - chat,
+        max_sequence_length=64 if chat else TEXT_LEN,
         generator=torch.Generator().manual_seed(0),
         output_type="np",
     ).images
@@ -91,7 +94,7 @@ def main() -> None:
         "--withheld", choices=STYLES, help="only names that the base never saw in this style"
     )
     args = parser.parse_args()
-    pipeline = FluxPipeline.from_pretrained(args.base, torch_dtype=torch.float32)
+    pipeline = DiffusionPipeline.from_pretrained(args.base, torch_dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
     rng = random.Random(0)
     scenes = [_scene(rng, args.withheld) for _ in range(args.count)]
