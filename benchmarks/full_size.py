@@ -33,6 +33,7 @@ from byg_train.models.lora import LoraBank
 from byg_train.models.networks import network
 from byg_train.models.wan.backbone import WanBackbone
 from byg_train.models.wan.loading import Base
+from byg_train.models.z_image.backbone import ZImageBackbone
 from byg_train.objectives import objective_of
 from byg_train.objectives.identity import IDENTITY
 from byg_train.training.assembly import make_roles
@@ -44,7 +45,7 @@ from byg_train.training.optimizer import build_optimizer
 COMMAND = "python benchmarks/full_size.py"
 # Wan2.2-T2V-A14B's model_index.json.
 BOUNDARY = 0.875
-# FLUX.1-dev's VAE.
+# FLUX.1-dev's VAE, and Z-Image's.
 FLUX_VAE = dict(
     down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
     block_out_channels=(128, 256, 512, 512), layers_per_block=2, latent_channels=16,
@@ -54,6 +55,9 @@ TINY_NETWORK = dict(num_layers=1, num_attention_heads=2, attention_head_dim=16)
 TINY = {
     "flux": TINY_NETWORK | dict(num_single_layers=1, axes_dims_rope=(4, 6, 6)),
     "wan": TINY_NETWORK | dict(ffn_dim=32),
+    "z_image": dict(
+        n_layers=1, n_refiner_layers=1, dim=32, n_heads=2, n_kv_heads=2, axes_dims=[8, 4, 4]
+    ),
 }
 TINY_FLUX_VAE = FLUX_VAE | dict(block_out_channels=(32, 32, 32, 32), layers_per_block=1)
 TINY_WAN_VAE = dict(base_dim=4, num_res_blocks=1)
@@ -76,6 +80,7 @@ CASES = [
     Case("Wan2.2 T2V-A14B", "wan22_style", 576, 320, 81, ("low", "high")),
     Case("FLUX.1-dev", "flux_edit", 512, 512, 1, ("transformer",) * 4),
     Case("FLUX.1-dev", "flux_edit", 1024, 1024, 1, ("transformer",) * 2),
+    Case("Z-Image", "z_image_edit", 512, 512, 1, ("transformer",) * 4),
 ]
 
 
@@ -120,6 +125,13 @@ def flux(config: TrainConfig, folder: Path, device: str, tiny: bool) -> FluxBack
     return FluxBackbone(config.model, folder, transformer, device)
 
 
+def z_image(config: TrainConfig, folder: Path, device: str, tiny: bool) -> ZImageBackbone:
+    diffusers.AutoencoderKL(**(TINY_FLUX_VAE if tiny else FLUX_VAE)).save_pretrained(folder / "vae")
+    sizes = TINY["z_image"] if tiny else {}
+    transformer = random_network(diffusers.ZImageTransformer2DModel, sizes, config)
+    return ZImageBackbone(config.model, folder, transformer, device)
+
+
 def wan(config: TrainConfig, folder: Path, device: str, tiny: bool) -> WanBackbone:
     diffusers.AutoencoderKLWan(**(TINY_WAN_VAE if tiny else {})).save_pretrained(folder / "vae")
     sizes = TINY["wan"] if tiny else {}
@@ -128,7 +140,8 @@ def wan(config: TrainConfig, folder: Path, device: str, tiny: bool) -> WanBackbo
     return WanBackbone(config.model, Base(folder, pair, BOUNDARY), device)
 
 
-BUILD: dict[str, Callable[[TrainConfig, Path, str, bool], Backbone]] = {"flux": flux, "wan": wan}
+Build = Callable[[TrainConfig, Path, str, bool], Backbone]
+BUILD: dict[str, Build] = {"flux": flux, "wan": wan, "z_image": z_image}
 
 
 # ---------------------------------------------------------------- one case
@@ -139,11 +152,14 @@ def random_batch(config: TrainConfig, case: Case, device: str) -> EditBatch:
     g = torch.Generator().manual_seed(0)
     shape = (1, 16, (case.frames - 1) // 4 + 1, case.height // 8, case.width // 8)
     length, dtype = config.model.text_len, getattr(torch, config.model.dtype)
+    width = 2560 if config.model.family == "z_image" else 4096
 
     def text() -> Text:
-        embeds = {"prompt_embeds": torch.randn(1, length, 4096, generator=g).to(device, dtype)}
+        embeds = {"prompt_embeds": torch.randn(1, length, width, generator=g).to(device, dtype)}
         if config.model.family == "flux":
             embeds["pooled"] = torch.randn(1, 768, generator=g).to(device, dtype)
+        if config.model.family == "z_image":
+            embeds["lengths"] = torch.tensor([length], device=device)
         return embeds
 
     return EditBatch(torch.randn(shape, generator=g).to(device), text(), text(), text(), text())

@@ -46,7 +46,7 @@ class ModelConfig(Section):
     reference_mode: Literal["index", "shared"] = "index"
     """Positions of the source: its own first axis (Kontext's index 1) or those of the target.
 
-    Wan knows the latter alone (B.2).
+    Wan knows the latter alone (B.2), Z-Image the former.
     """
     gradient_checkpointing: bool = True
     """Recompute blocks in backward (non-reentrant): less memory, a third more time per gradient."""
