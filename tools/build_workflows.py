@@ -29,8 +29,9 @@ TEMPLATES = {
     "byg_train/models/wan/workflow.json": "workflows/byg_wan22_video_edit.json",
     "byg_train/models/wan/workflow_5b.json": "workflows/byg_wan22_5b_video_edit.json",
 }
-# FLUX's template is of stock nodes, and written by hand; the examples of the embedded bases.
-FILLED = ("byg_train/models/flux/workflow.json", *TEMPLATES.values())
+# Templates of stock nodes alone are written by hand; the examples of the embedded bases.
+STOCK = tuple(f"byg_train/models/{family}/workflow.json" for family in ("flux", "z_image"))
+FILLED = (*STOCK, *TEMPLATES.values())
 FILLED += ("workflows/byg_tiny_image_edit.json", "workflows/byg_tiny_video_edit.json")
 # What `export` calls their widgets.
 WIDGETS = "byg_train/export/templates/widgets.json"
