@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -15,6 +17,8 @@ STEP, BASE = 5, 50
 MILLISECOND = Fraction(1, 1000)
 # H.273: PQ, and the colours of BT.2020.
 PQ, BT2020 = 16, 9
+# Of a sound.
+HERTZ = 48_000
 
 
 def picture(i: int, size: tuple[int, int]) -> np.ndarray:
@@ -34,54 +38,104 @@ def number(frame: np.ndarray) -> int:
     return BASE * round(float(upper.mean()) / STEP) + round(float(lower.mean()) / STEP)
 
 
+def drawn(frames: int, size: tuple[int, int] = (64, 48)) -> np.ndarray:
+    """(F, H, W, 3), uint8; each of the first 24 frames is known by its ground: see `numbers`."""
+    width, height = size
+    clip = np.empty((frames, height, width, 3), np.uint8)
+    side = max(2, height // 4)
+    for i, frame in enumerate(clip):
+        frame[:] = 30 + 9 * (i % 24)
+        x = i * (width - side) // max(1, frames - 1)
+        frame[height // 3 : height // 3 + side, x : x + side] = (220, 200, 40)
+    return clip
+
+
+def write(
+    path: Path,
+    clip: Iterable[np.ndarray],
+    rate: Fraction | int = 16,
+    *,
+    codec: str = "libx264",
+    pixels: str = "yuv420p",
+    times: Sequence[int] | None = None,
+    turned: int = 0,
+    aspect: Fraction | None = None,
+    sound: str | None = None,
+    hdr: bool = False,
+    key: int | None = None,
+    encoder: dict[str, str] | None = None,
+    form: str | None = None,
+    **options: str,
+) -> Path:
+    """A file of frames (H, W, 3).
+
+    Args:
+        times: of the frames in milliseconds, for a variable rate.
+        turned: degrees anticlockwise that a player turns the stored picture by.
+        aspect: of a pixel, width by height.
+        sound: codec of a sound that is as long as the clip.
+        hdr: say that it is BT.2020 and PQ.
+        key: frames from one key frame to the next.
+        encoder: options of the encoder; those that follow are the container's.
+        form: of the container, where the name does not tell.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    clip = iter(clip)
+    first = next(clip)
+    with av.open(str(path), "w", format=form, options=options) as out:
+        stream = out.add_stream(codec, rate=rate, options=encoder or {})
+        stream.height, stream.width = first.shape[:2]
+        stream.pix_fmt = pixels
+        coder = stream.codec_context
+        if key:
+            stream.gop_size = key
+        if codec == "mpeg4":
+            stream.bit_rate = 4_000_000
+        if turned:
+            stream.set_display_rotation(turned)
+        if aspect:
+            coder.sample_aspect_ratio = aspect
+        if times:
+            coder.time_base = MILLISECOND
+        if hdr:
+            coder.color_primaries, coder.color_trc, coder.colorspace = BT2020, PQ, BT2020
+        track = out.add_stream(sound, rate=HERTZ, layout="stereo") if sound else None
+        number = 0
+        for number, array in enumerate(chain([first], clip), 1):
+            frame = av.VideoFrame.from_ndarray(array, "rgb24")
+            if times:
+                frame.pts, frame.time_base = times[number - 1], MILLISECOND
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode())
+        if track:
+            seconds = number / rate if times is None else times[-1] / 1000
+            heard = av.AudioFrame.from_ndarray(tone(float(seconds)), "fltp", "stereo")
+            heard.sample_rate, heard.pts = HERTZ, 0
+            out.mux(track.encode(heard))
+            out.mux(track.encode())
+    return path
+
+
 def clip(
     path: Path,
     frames: int = 24,
     *,
     rate: int = 24,
     size: tuple[int, int] = (64, 48),
-    times: Sequence[int] | None = None,
     codec: str = "mpeg4",
     pix_fmt: str = "yuv420p",
     rotation: int = 0,
-    aspect: Fraction | None = None,
     sound: bool = False,
     draw: Callable[[int, tuple[int, int]], np.ndarray] = picture,
-    **options: str,
+    **options: Any,
 ) -> Path:
-    """Write a clip.
-
-    Args:
-        times: of the frames in milliseconds, for a variable rate.
-        rotation: degrees anticlockwise that a player turns the stored picture by.
-        aspect: of a pixel, width by height.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with av.open(str(path), "w", options=options) as out:
-        stream = out.add_stream(codec, rate=rate)
-        stream.width, stream.height, stream.pix_fmt = *size, pix_fmt
-        stream.gop_size = 12
-        if codec == "mpeg4":
-            stream.bit_rate = 4_000_000
-        if times:
-            stream.codec_context.time_base = MILLISECOND
-        if rotation:
-            stream.set_display_rotation(rotation)
-        if aspect:
-            stream.codec_context.sample_aspect_ratio = aspect
-        heard = out.add_stream("aac", rate=8000, layout="mono") if sound else None
-        for i in range(frames):
-            frame = av.VideoFrame.from_ndarray(draw(i, size), "rgb24")
-            if times:
-                frame.pts, frame.time_base = times[i], MILLISECOND
-            out.mux(stream.encode(frame))
-        out.mux(stream.encode())
-        if heard:
-            beep = av.AudioFrame.from_ndarray(np.zeros((1, 8000), np.float32), "fltp", "mono")
-            beep.sample_rate = 8000
-            out.mux(heard.encode(beep))
-            out.mux(heard.encode())
-    return path
+    """Write a clip of numbered frames, with a key frame every twelve; the rest as `write`."""
+    drawn = (draw(i, size) for i in range(frames))
+    heard = "aac" if sound else None
+    return write(
+        path, drawn, rate, codec=codec, pixels=pix_fmt, turned=rotation, sound=heard, key=12,
+        **options,
+    )  # fmt: skip
 
 
 def hdr_clip(path: Path, frames: int = 12, size: tuple[int, int] = (64, 48)) -> Path:
@@ -138,3 +192,31 @@ def told(path: Path, caption: str = "a red fox runs") -> Path:
     """The same path, with a caption beside it."""
     path.with_suffix(".txt").write_text(caption)
     return path
+
+
+def tone(seconds: float) -> np.ndarray:
+    """Two channels of a rising tone, (2, samples), float32."""
+    t = np.arange(round(seconds * HERTZ)) / HERTZ
+    wave = 0.5 * np.sin(2 * np.pi * (300 * t + 400 * t**2))
+    return np.stack([wave, wave]).astype(np.float32)
+
+
+def pictures(path: Path) -> np.ndarray:
+    """All frames of a file, (F, H, W, 3)."""
+    with av.open(str(path)) as clip:
+        return np.stack([frame.to_ndarray(format="rgb24") for frame in clip.decode(video=0)])
+
+
+def numbers(clip: Iterable[np.ndarray]) -> list[int]:
+    """Which of `drawn`'s frames these are."""
+    return [round((float(np.median(frame)) - 30) / 9) for frame in clip]
+
+
+def heard(path: Path) -> list[tuple[Fraction, bytes]]:
+    """Time and bytes of every packet of sound."""
+    with av.open(str(path)) as clip:
+        return [
+            (packet.pts * packet.time_base, bytes(packet))
+            for packet in clip.demux(audio=0)
+            if packet.size
+        ]

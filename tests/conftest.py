@@ -157,10 +157,10 @@ def wan_lora(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def short_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Seven frames of 64 x 48 at 24 a second, with sound: five at a Wan's 16."""
-    import films
+    import clip_files
 
     folder = tmp_path_factory.mktemp("short_clip")
-    return films.write(folder / "in.mp4", films.drawn(7), 24, sound="aac")
+    return clip_files.write(folder / "in.mp4", clip_files.drawn(7), 24, sound="aac")
 
 
 @pytest.fixture(scope="session")

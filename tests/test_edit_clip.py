@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-import films
+import clip_files
 import numpy as np
 import pytest
 import tiny_wan
 import torch
-from films import drawn, pictures
+from clip_files import drawn, pictures
 from PIL import Image
 from wan_edits import INFO, NEGATIVE, TEXT, byg, edited, worked, write_pair
 
@@ -149,10 +149,10 @@ def test_mistakes_are_found_before_a_model_is_loaded(
     monkeypatch.setattr(opening, "load_backbone", refuse)
     monkeypatch.chdir(tmp_path)
     Image.new("RGB", (8, 8)).save(tmp_path / "p.png")
-    whole = films.write(tmp_path / "whole.mp4", drawn(40, (160, 120)), codec="mpeg4")
+    whole = clip_files.write(tmp_path / "whole.mp4", drawn(40, (160, 120)), codec="mpeg4")
     data = bytearray(whole.read_bytes())
     (tmp_path / "cut.mp4").write_bytes(data[: len(data) // 2])
-    films.write(tmp_path / "one.mp4", drawn(1))
+    clip_files.write(tmp_path / "one.mp4", drawn(1))
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "x").touch()
     alone = tmp_path / "alone_high_noise.safetensors"

@@ -7,35 +7,35 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
-import films
+import clip_files
 import lanes
 import numpy as np
 import pytest
-from films import drawn, heard, pictures
+from clip_files import drawn, heard, pictures
 from PIL import Image
 from wan_edits import byg, worked
 
 Make = Callable[[Path], Path]
 BROUGHT: dict[str, tuple[Make, tuple[int, ...], Fraction]] = {
     "30 fps": (
-        lambda d: films.write(d / "a.mp4", drawn(9), 30), (9, 48, 64), Fraction(30)),
+        lambda d: clip_files.write(d / "a.mp4", drawn(9), 30), (9, 48, 64), Fraction(30)),
     "NTSC": (
-        lambda d: films.write(d / "a.mkv", drawn(6), Fraction(24000, 1001)),
+        lambda d: clip_files.write(d / "a.mkv", drawn(6), Fraction(24000, 1001)),
         (6, 48, 64), Fraction(24000, 1001)),
     "a telephone, upright": (
-        lambda d: films.write(d / "a.mov", drawn(6), turned=90), (6, 64, 48), Fraction(16)),
+        lambda d: clip_files.write(d / "a.mov", drawn(6), turned=90), (6, 64, 48), Fraction(16)),
     "odd": (
-        lambda d: films.write(d / "a.mkv", drawn(6, (63, 47)), codec="ffv1", pixels="bgr0"),
+        lambda d: clip_files.write(d / "a.mkv", drawn(6, (63, 47)), codec="ffv1", pixels="bgr0"),
         (6, 47, 63), Fraction(16)),
     "webm": (
-        lambda d: films.write(d / "a.webm", drawn(6), codec="libvpx-vp9"), (6, 48, 64),
+        lambda d: clip_files.write(d / "a.webm", drawn(6), codec="libvpx-vp9"), (6, 48, 64),
         Fraction(16)),
     "HDR": (
-        lambda d: films.write(
+        lambda d: clip_files.write(
             d / "a.mkv", drawn(6), codec="libx264", pixels="yuv420p10le", hdr=True),
         (6, 48, 64), Fraction(16)),
     "two frames": (
-        lambda d: films.write(d / "a.mp4", drawn(2)), (2, 48, 64), Fraction(16)),
+        lambda d: clip_files.write(d / "a.mp4", drawn(2)), (2, 48, 64), Fraction(16)),
 }  # fmt: skip
 
 
@@ -54,7 +54,7 @@ def test_size_frames_and_rate_are_the_sources(wan_lora: Path, name: str, tmp_pat
 
 def test_a_variable_rate(wan_lora: Path, tmp_path: Path) -> None:
     times = [0, 20, 40, 60, 90, 200, 220, 400]
-    clip = films.write(tmp_path / "a.mkv", drawn(8), times=times)
+    clip = clip_files.write(tmp_path / "a.mkv", drawn(8), times=times)
     result = worked(byg(wan_lora, clip, tmp_path / "o.mp4", "--steps", 1, "--cfg", 1))
     assert "variable frame rate" in result.stderr
     with av.open(str(tmp_path / "o.mp4")) as film:
@@ -69,7 +69,7 @@ def test_the_sound_is_the_sources(wan_lora: Path, short_clip: Path, tmp_path: Pa
 
 
 def test_a_part_of_a_clip(wan_lora: Path, tmp_path: Path) -> None:
-    clip = films.write(tmp_path / "a.mp4", drawn(96), 16, sound="aac")
+    clip = clip_files.write(tmp_path / "a.mp4", drawn(96), 16, sound="aac")
     result = byg(wan_lora, clip, tmp_path / "o.mp4")
     assert result.exit_code == 2
     for words in ("6.00 s long", "81 frames at 16 a second", "--start 0 --seconds 5"):

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import av
-import films
+import clip_files
 import pytest
 import tiny_wan
 import torch
@@ -79,7 +79,7 @@ def run(tmp_path: Path) -> Path:
     save_checkpoint(folder / "checkpoints" / "step-000009", {"lora": state}, {})
     for step in (5, 9, 12):
         Image.new("RGB", (8, 8), (step, 0, 0)).save(folder / "samples" / f"step-{step:06d}.png")
-        films.write(folder / "samples" / f"step-{step:06d}.mp4", films.drawn(step))
+        clip_files.write(folder / "samples" / f"step-{step:06d}.mp4", clip_files.drawn(step))
     return folder
 
 

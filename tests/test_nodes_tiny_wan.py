@@ -7,8 +7,8 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import clip_files
 import comfy_host
-import films
 import graphs_tiny_wan
 import numpy as np
 import pytest
@@ -98,7 +98,7 @@ def test_edit_draws_the_same_clip(trained: str, folder: str, tmp_path: Path) -> 
 
     Of a pair with one trained expert the other has no LoRA, on both sides.
     """
-    drawn, clip = films.drawn(5), tmp_path / "clip"
+    drawn, clip = clip_files.drawn(5), tmp_path / "clip"
     clip.mkdir()
     for i, frame in enumerate(drawn):
         Image.fromarray(frame).save(clip / f"{i}.png")

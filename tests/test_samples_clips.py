@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import av
-import films
+import clip_files
 import numpy as np
 import pytest
 import tiny_wan
@@ -172,7 +172,7 @@ def test_a_report_is_saved_as_film_and_picture(tmp_path: Path) -> None:
     with av.open(str(tmp_path / "samples" / "step-000500.mp4")) as film:
         stream = film.streams.video[0]
         assert (stream.frames, stream.average_rate) == (FRAMES, 12)
-    shown = films.pictures(tmp_path / "samples" / "step-000500.mp4")
+    shown = clip_files.pictures(tmp_path / "samples" / "step-000500.mp4")
     wanted = np.stack(list(found.clips.frames()))
     assert shown.shape == wanted.shape
     assert np.abs(shown.astype(int) - wanted).mean() < 4

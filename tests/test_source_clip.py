@@ -5,10 +5,10 @@ from __future__ import annotations
 from fractions import Fraction
 from pathlib import Path
 
-import films
+import clip_files
 import numpy as np
 import pytest
-from films import drawn, numbers
+from clip_files import drawn, numbers
 from PIL import Image
 
 from byg_train.config import ConfigError
@@ -31,7 +31,7 @@ def opened(path: Path, fps: float | None = None) -> SourceClip:
     ],
 )
 def test_a_clips_size_rate_and_frames(tmp_path: Path, name: str, rate: Fraction) -> None:
-    clip = films.write(tmp_path / name, drawn(20), rate, sound="aac")
+    clip = clip_files.write(tmp_path / name, drawn(20), rate, sound="aac")
     source = opened(clip)
     assert (source.size, source.fps, source.count) == ((64, 48), rate, 20)
     assert source.sound is not None and source.notes == ()
@@ -40,7 +40,7 @@ def test_a_clips_size_rate_and_frames(tmp_path: Path, name: str, rate: Fraction)
 
 @pytest.mark.parametrize("turned", [90, 180, 270])
 def test_a_telephones_clip_is_upright(tmp_path: Path, turned: int) -> None:
-    clip = films.write(tmp_path / "a.mp4", drawn(3), turned=turned)
+    clip = clip_files.write(tmp_path / "a.mp4", drawn(3), turned=turned)
     source = opened(clip)
     assert source.size == ((48, 64) if turned != 180 else (64, 48))
     first = next(source.frames())
@@ -54,7 +54,7 @@ def test_a_telephones_clip_is_upright(tmp_path: Path, turned: int) -> None:
 def test_a_variable_rate_becomes_its_average(tmp_path: Path) -> None:
     """As many frames over the same time; each is the one that is nearest to its time."""
     times = [0, 20, 40, 60, 400, 420, 800, 820, 1200, 1250]
-    clip = films.write(tmp_path / "a.mkv", drawn(10), times=times)
+    clip = clip_files.write(tmp_path / "a.mkv", drawn(10), times=times)
     source = opened(clip)
     assert source.count == 10 and "variable frame rate" in source.notes[0]
     assert source.seconds == pytest.approx(1.3, abs=0.1)
@@ -64,7 +64,7 @@ def test_a_variable_rate_becomes_its_average(tmp_path: Path) -> None:
 
 
 def test_a_part(tmp_path: Path) -> None:
-    clip = films.write(tmp_path / "a.mp4", drawn(24), 8, sound="aac")
+    clip = clip_files.write(tmp_path / "a.mp4", drawn(24), 8, sound="aac")
     part = opened(clip).part(0.5, 1.0)
     assert (part.count, part.fps) == (8, 8)
     assert numbers(part.frames()) == list(range(4, 12))
@@ -93,9 +93,9 @@ def test_a_folder_of_frames(tmp_path: Path) -> None:
 
 
 def test_what_a_person_may_not_expect_is_told(tmp_path: Path) -> None:
-    hdr = films.write(tmp_path / "h.mkv", drawn(3), pixels="yuv420p10le", hdr=True)
+    hdr = clip_files.write(tmp_path / "h.mkv", drawn(3), pixels="yuv420p10le", hdr=True)
     assert opened(hdr).notes == ("is HDR (PQ): the edit is in SDR",)
-    deep = films.write(tmp_path / "d.mkv", drawn(3), pixels="yuv420p10le")
+    deep = clip_files.write(tmp_path / "d.mkv", drawn(3), pixels="yuv420p10le")
     assert opened(deep).notes == ("has 10 bits per channel: the edit has 8",)
     assert numbers(opened(deep).frames()) == [0, 1, 2]
 
@@ -109,10 +109,10 @@ def test_what_cannot_be_used_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "text.mp4").write_text("no film")
     refused(tmp_path / "text.mp4", "cannot be used")
     refused(tmp_path / "gone.mp4", "no such file")
-    whole = films.write(tmp_path / "whole.mp4", drawn(60, (160, 120)), 16, codec="mpeg4")
+    whole = clip_files.write(tmp_path / "whole.mp4", drawn(60, (160, 120)), 16, codec="mpeg4")
     (tmp_path / "cut.mp4").write_bytes(whole.read_bytes()[:3000])
     refused(tmp_path / "cut.mp4", "cannot be used")
-    refused(films.write(tmp_path / "one.mp4", drawn(1)), "1 frame")
+    refused(clip_files.write(tmp_path / "one.mp4", drawn(1)), "1 frame")
     refused(whole, "only a folder of frames", 16.0)
     (tmp_path / "empty").mkdir()
     refused(tmp_path / "empty", "holds no pictures")

@@ -8,10 +8,10 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
-import films
+import clip_files
 import numpy as np
 import pytest
-from films import HERTZ, drawn, heard, pictures, tone
+from clip_files import HERTZ, drawn, heard, pictures, tone
 from PIL import Image
 
 from byg_train.media.clip_grid import frame_strip, side_by_side
@@ -80,7 +80,7 @@ def test_a_failed_film_leaves_the_old_one(tmp_path: Path) -> None:
 )
 def test_sound_is_copied_bit_by_bit(tmp_path: Path, name: str, codec: str) -> None:
     """Packets and their times behind the first frame, whatever the file's clock began with."""
-    source = films.write(tmp_path / name, drawn(24), 24, sound=codec)
+    source = clip_files.write(tmp_path / name, drawn(24), 24, sound=codec)
     write_clip(tmp_path / "out.mp4", drawn(24), Fraction(24), Sound(source))
     with av.open(str(source)) as clip:
         film = clip.streams.video[0]
@@ -96,7 +96,7 @@ def test_sound_is_copied_bit_by_bit(tmp_path: Path, name: str, codec: str) -> No
 
 @pytest.mark.parametrize(("name", "codec"), [("a.mov", "pcm_s16le"), ("a.mkv", "mp2")])
 def test_sound_that_mp4s_lack_becomes_aac(tmp_path: Path, name: str, codec: str) -> None:
-    source = films.write(tmp_path / name, drawn(24), 24, sound=codec)
+    source = clip_files.write(tmp_path / name, drawn(24), 24, sound=codec)
     write_clip(tmp_path / "out.mp4", drawn(24), Fraction(24), Sound(source))
     with av.open(str(tmp_path / "out.mp4")) as clip:
         assert clip.streams.audio[0].codec_context.name == "aac"
@@ -111,7 +111,7 @@ def test_sound_that_mp4s_lack_becomes_aac(tmp_path: Path, name: str, codec: str)
 
 def test_the_sound_of_a_part(tmp_path: Path) -> None:
     """The packets that are heard in it, at their times behind its first frame."""
-    source = films.write(tmp_path / "a.mp4", drawn(48), 24, sound="aac")
+    source = clip_files.write(tmp_path / "a.mp4", drawn(48), 24, sound="aac")
     start, end = Fraction(1, 2), Fraction(5, 4)
     write_clip(tmp_path / "out.mp4", drawn(18), Fraction(24), Sound(source, start, end))
     found, whole = heard(tmp_path / "out.mp4"), heard(source)
@@ -124,7 +124,7 @@ def test_the_sound_of_a_part(tmp_path: Path) -> None:
 
 def test_a_part_without_sound(tmp_path: Path) -> None:
     """Behind the end of a sound that is shorter than its film: no empty track."""
-    source = films.write(tmp_path / "a.mp4", drawn(8), 8, sound="aac")
+    source = clip_files.write(tmp_path / "a.mp4", drawn(8), 8, sound="aac")
     sound = Sound(source, Fraction(60), Fraction(61))
     write_clip(tmp_path / "out.mp4", drawn(8), Fraction(8), sound)
     with av.open(str(tmp_path / "out.mp4")) as clip:

@@ -226,25 +226,27 @@ def _picture(
     model: EditModel, path: Path, targets: list[Path], part: dict[str, float | None]
 ) -> Callable[[], PictureToEdit]:
     """What opens a picture that can be edited; ConfigError says why it cannot be."""
-    from PIL import Image
-
     from ..editing.picture import PictureToEdit
     from ..media import MediaError
     from ..media.formats import PICTURES
-    from ..media.pictures import picture_size
+    from ..media.opener import moves
+    from ..media.pictures import opened_whole
+    from ..media.profiles import note
 
     for name, value in part.items():
         if value is not None:
             raise ConfigError(f"--{name} is for clips, and {model.path} edits pictures")
-    if path.is_dir() or path.suffix.lower() not in PICTURES.suffixes:
+    if path.is_dir() or not PICTURES.holds(path):
         others = f"for clips take a LoRA of {titles(lambda family: family.is_video)}"
         raise ConfigError(f"--input {path} is no picture, which this LoRA edits; {others}")
     try:
-        picture_size(path)
+        image = opened_whole(path)
     except MediaError as error:
         raise ConfigError(f"--input {path} cannot be used: {error}") from None
-    image = Image.open(path)
     check_picture_output(path, targets, transparent=image.has_transparency_data)
+    first = "is a picture that moves: its first frame is edited" if moves(image) else None
+    for said in filter(None, (first, note(image))):
+        typer.echo(f"note: {path} {said}", err=True)
     return partial(PictureToEdit, image, model.info)
 
 
@@ -256,9 +258,9 @@ def _clip(
 ) -> Callable[[], ClipToEdit]:
     """What decodes a clip that can be edited; ConfigError says why it cannot be."""
     from ..editing.clip import ClipToEdit, ClipTooLongError, open_clip, seen_by_model
-    from ..media.formats import PICTURES
+    from ..media.formats import look
 
-    if path.is_file() and path.suffix.lower() in PICTURES.suffixes:
+    if path.is_file() and look(path).sort == "picture":
         wanted = "wanted a video, or a folder of frames"
         raise ConfigError(f"--input {path} is a picture, and this LoRA edits clips; {wanted}")
     clip = open_clip(path, model.info, part["fps"]).part(part["start"], part["seconds"])

@@ -78,7 +78,9 @@ def edit(
         _expect_method(method, base)
         made |= {"lora": lora and hashlib.sha256(lora.read_bytes()).hexdigest()[:16]}
         made |= {"model": model, "seed": seed, "steps": steps, "resolution": resolution}
-    targets = {task.name: _target(output, task, copied=copied) for task in tasks}
+    made_as = ".mp4" if base and family_of(base.info.family).is_video else ".png"
+    endings = {task.name: task.source.suffix if copied else made_as for task in tasks}
+    targets = {name: output / f"{name}{ending}" for name, ending in endings.items()}
     left = [task for task in tasks if not targets[task.name].exists()]
     _expect_same(output / ABOUT, made, texts, {task.name for task in left})
     if base and left:
@@ -168,12 +170,6 @@ def _expect_same(
     with atomic(about) as temporary:
         content = json.dumps({"made": made, "asked": texts}, indent=1, ensure_ascii=False)
         temporary.write_text(content, encoding="utf-8")
-
-
-def _target(output: Path, task: Task, *, copied: bool) -> Path:
-    """PNG or MP4, so that little is lost; a copy keeps its kind."""
-    kind = ".mp4" if CLIPS.holds(task.source) else ".png"
-    return output / f"{task.name}{task.source.suffix if copied else kind}"
 
 
 def _edit_all(

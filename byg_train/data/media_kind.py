@@ -27,9 +27,9 @@ class MediaKind(NamedTuple):
         """The plural of `one`."""
         return f"{self.one}s"
 
-    def holds(self, name: str | Path) -> bool:
-        """Whether a file is of this kind, judged by its name."""
-        return self.formats.holds(name)
+    def holds(self, path: Path) -> bool:
+        """Whether a file is of this kind, by its content."""
+        return self.formats.holds(path)
 
     def names(self, root: Path) -> list[str]:
         """Names of all such files under a folder, relative to it, without hidden ones."""

@@ -48,7 +48,7 @@ LAYOUTS = """\
 
 def layouts(root: Path | str, kind: MediaKind) -> str:
     """Describe the layouts that a data folder may have."""
-    ending, start = kind.formats.suffixes[0], kind.one.capitalize()
+    ending, start = kind.formats.ending, kind.one.capitalize()
     return LAYOUTS.format(
         root=root,
         one=kind.one,
@@ -99,10 +99,10 @@ def styled_rows(
 
 
 def _contents(root: Path, folders: list[Path], kind: MediaKind) -> str:
-    names = [path.name for path in root.iterdir() if not path.name.startswith(".")]
-    if not names:
+    files = [path for path in root.iterdir() if not path.name.startswith(".")]
+    if not files:
         return "it is empty"
-    loose = sum(map(kind.holds, names))
+    loose = sum(path.is_file() and kind.holds(path) for path in files)
     styles = f": {folders[0].name}" if folders else ""
     return (
         f"found {counted(len(folders), 'folder')} with {kind.many}{styles}, "
@@ -176,7 +176,7 @@ def _check_path(
         found = f"file_name {name!r} leads out of the data folder"
         return complain(found, "a path inside it", OUTSIDE)
     path = root / (base / name).relative_to(base)
-    if path.suffix.lower() not in kind.formats.suffixes:
+    if not (kind.holds(path) if path.is_file() else kind.formats.may_name(path)):
         return complain(f"file type {path.suffix!r} of {name}", kind.formats.words, FILE_TYPE)
     if not path.is_file():
         return complain(f"no file {name}", f"a {kind.one} of that name", NO_FILE)

@@ -16,7 +16,9 @@ from ..config import ConfigError
 from ..family import family_of
 from ..media.clip_grid import side_by_side
 from ..media.fit import FRAME_GROUP, Fit, Frames
+from ..media.opener import open_picture
 from ..media.pixels import to_frames, to_pixels
+from ..media.rgb import upright
 from ..media.source_clip import SourceClip, open_source_clip
 from ..media.writer import write_clip, write_frames
 from ..models.lora_file import LoraInfo
@@ -98,8 +100,8 @@ class ClipToEdit:
 
 
 def _like(frame: Image.Image, source: Path) -> Image.Image:
-    with Image.open(source) as picture:
-        return finished(frame, picture)
+    with open_picture(source) as picture:
+        return finished(frame, upright(picture))
 
 
 def open_clip(path: Path, info: LoraInfo, fps: float | None = None) -> SourceClip:

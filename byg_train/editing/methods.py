@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from PIL import Image
 from torch import Tensor
 
+from ..config import ConfigError
 from ..family import family_of
+from ..media import MediaError
+from ..media.pictures import opened_whole
 from .clip import ClipToEdit, open_clip
 from .editor import Editor
 from .flowedit import FlowEditSettings, edit_by_flowedit
@@ -28,8 +30,10 @@ def open_source(path: Path, model: EditModel) -> PictureToEdit | ClipToEdit:
     """A picture or clip as the model sees it."""
     if family_of(model.info.family).is_video:
         return ClipToEdit(open_clip(path, model.info), model.info)
-    with Image.open(path) as image:
-        return PictureToEdit(image, model.info)
+    try:
+        return PictureToEdit(opened_whole(path), model.info)
+    except MediaError as error:
+        raise ConfigError(f"{path} cannot be used: {error}") from None
 
 
 def edit_by(

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
 from ..media.fit import Fit
 from ..media.grid import labelled_grid
 from ..media.pixels import to_picture, to_pixels
-from ..media.rgb import to_rgb
+from ..media.profiles import with_profile
+from ..media.rgb import to_rgb, upright
 from ..media.writer import write_picture
 from ..models.lora_file import LoraInfo
 
@@ -24,8 +25,8 @@ class PictureToEdit:
     """A picture of any mode and size; its edits have exactly the upright picture's size."""
 
     def __init__(self, image: Image.Image, info: LoraInfo) -> None:
-        """`info` says at what size a picture goes through the model."""
-        self.image = ImageOps.exif_transpose(image)
+        """`info` says at what size it goes through the model; of several frames the first does."""
+        self.image = upright(image)
         self.fit = fitted(info, *self.image.size)
         self.pixels = self.fit.apply(to_pixels(np.asarray(to_rgb(self.image))[None])[None])
 
@@ -35,13 +36,14 @@ class PictureToEdit:
 
     def save(self, path: Path, result: Image.Image) -> None:
         """Write a result, in the format that the name's ending says."""
-        write_picture(path, result)
+        # A BMP holds no profile, without which these would be other colours.
+        write_picture(path, to_rgb(result) if path.suffix.lower() == ".bmp" else result)
 
     def save_comparison(
         self, path: Path, results: Sequence[Image.Image], names: Sequence[str]
     ) -> None:
         """Write the source and its results, under their names, beside each other."""
-        rows = [[self.image, *results]]
+        rows = [[to_rgb(picture) for picture in (self.image, *results)]]
         write_picture(path, labelled_grid(rows, ["source", *names], None, cell(*self.image.size)))
 
 
@@ -56,12 +58,8 @@ def cell(width: int, height: int) -> int:
 
 
 def finished(result: Image.Image, source: Image.Image) -> Image.Image:
-    """With what a picture has besides colours: the source's transparency and colour profile.
-
-    The profile of a grey or CMYK source says nothing about the result, which is RGB.
-    """
+    """With what the source has: its colour profile, if that is one of RGB, and transparency."""
+    result = with_profile(result, source)
     if source.has_transparency_data:
         result.putalpha(source.convert("RGBA").getchannel("A"))
-    if "icc_profile" in source.info and source.mode in ("RGB", "RGBA", "P"):
-        result.info["icc_profile"] = source.info["icc_profile"]
     return result

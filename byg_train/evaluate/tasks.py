@@ -8,13 +8,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
-from typing import Any
+from typing import Any, Protocol
 
 from ..data import DataError, Problem, Row
 from ..data.manifest import find_manifest, manifest_rows
 from ..media import MediaError
-from ..media.formats import Formats
 from ..media.reader import DecodedClip, read_media
+
+
+class Files(Protocol):
+    """What counts as a picture or clip; MEDIA, or what a browser shows."""
+
+    @property
+    def words(self) -> str:
+        """What messages call them."""
+
+    def holds(self, path: Path) -> bool:
+        """Whether a file is one."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +41,7 @@ class Task:
 
 
 def read_tasks(
-    root: Path, formats: Formats, instruction: str | None, problems: list[Problem]
+    root: Path, formats: Files, instruction: str | None, problems: list[Problem]
 ) -> dict[str, Task]:
     """Read the tasks by the names of their results; errors are appended to `problems`.
 
@@ -67,7 +77,7 @@ def read_tasks(
     return tasks
 
 
-def named_files(root: Path, formats: Formats, problems: list[Problem]) -> dict[str, Path]:
+def named_files(root: Path, formats: Files, problems: list[Problem]) -> dict[str, Path]:
     """Map names without suffix to files of these formats, ignoring hidden ones."""
     if not root.is_dir():
         raise DataError(f"{root} is not a folder")
@@ -75,7 +85,7 @@ def named_files(root: Path, formats: Formats, problems: list[Problem]) -> dict[s
     for path in sorted(root.rglob("*")):
         relative = path.relative_to(root)
         hidden = any(part.startswith(".") for part in relative.parts)
-        if hidden or path.suffix.lower() not in formats.suffixes or not path.is_file():
+        if hidden or not path.is_file() or not formats.holds(path):
             continue
         name = relative.with_suffix("").as_posix()
         if name in files:
@@ -93,7 +103,7 @@ def read_clip(path: Path) -> DecodedClip:
         raise DataError(f"{path} cannot be read: {error}") from None
 
 
-def _task(row: Row, root: Path, formats: Formats, problems: list[Problem]) -> Task | None:
+def _task(row: Row, root: Path, formats: Files, problems: list[Problem]) -> Task | None:
     file, instruction = _text(row.fields, "file_name"), _text(row.fields, "instruction")
     name = _text(row.fields, "result") or Path(file).with_suffix("").as_posix() if file else ""
     if not file or not instruction:
@@ -102,7 +112,7 @@ def _task(row: Row, root: Path, formats: Formats, problems: list[Problem]) -> Ta
         field = "file_name" if bad == file else "result"
         found = f"{field} {bad!r} leads out of the folder"
         problems.append(Problem(row.where, found, "a path inside it"))
-    elif Path(file).suffix.lower() not in formats.suffixes or not (root / file).is_file():
+    elif not (root / file).is_file() or not formats.holds(root / file):
         problems.append(Problem(row.where, f"no file {file} that can be shown", formats.words))
     else:
         return Task(

@@ -1,32 +1,162 @@
-"""The files that count as pictures and as clips, by their endings, and what messages call them."""
+"""What a file holds: a picture, a picture that moves, a clip, or nothing that can be trained on.
+
+Its content decides, whatever its name: everything that Pillow or FFmpeg opens is used. The ending
+only says what a file was meant to be that nothing opens, so that it is reported as broken.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Collection
+from functools import cache, lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from stat import S_ISREG
+from typing import Literal, NamedTuple
+
+from PIL import Image, ImageFile
+
+from . import MediaError, url
+from .opener import HEIC, RAW, is_heic, moves, open_picture
+
+Sort = Literal["picture", "animation", "clip", "none"]
+# Clips by their names; FFmpeg's own list holds too much that is none.
+CLIP_ENDINGS = (
+    ".mp4", ".webm", ".mov", ".mkv", ".avi", ".m4v", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts",
+    ".wmv", ".flv", ".ogv", ".3gp", ".3g2", ".mxf", ".vob", ".asf", ".m2v", ".m1v", ".mpv", ".qt",
+    ".f4v", ".divx", ".dv", ".rm", ".rmvb", ".mjpeg", ".y4m", ".nut", ".ivf", ".m2p", ".tod",
+)  # fmt: skip
+# Many JPEGs in one file, of which Pillow would see the first.
+MOVING_JPEGS = (".mjpeg", ".mjpg")
+# Containers of FFmpeg that are texts, or name other files.
+NO_CLIPS = ("tty", "bin", "concat", "hls", "dash", "sdp")
+# What is never looked into: texts, tables, tensors, archives and documents beside the media.
+OTHERS = {
+    "a text": ".txt .caption .json .jsonl .csv .tsv .toml .yaml .yml .md .rst .log .xml .html .htm "
+    ".css .js .py .sh .bat .ini .cfg .srt .vtt .ass .rtf .bak .xmp .url .lnk .m3u .m3u8 .pls .cue",
+    "tensors or a table": ".safetensors .npz .npy .pt .pth .ckpt .bin .parquet .arrow .db .sqlite "
+    ".h5 .hdf .hdf5 .grib .bufr",
+    "an archive": ".zip .rar .7z .tar .gz .bz2 .xz .zst",
+    "a document": ".pdf .doc .docx .odt .pages .ppt .pptx .key .xls .xlsx .ai",
+    "a vector graphic, which has no pixels": ".svg .svgz .emf .wmf",
+}
+UNSEEN = {ending: what for what, endings in OTHERS.items() for ending in endings.split()}
+# Bytes of a file's beginning that tell the most frequent formats.
+HEAD = 16
+
+
+class Look(NamedTuple):
+    """What a file holds."""
+
+    sort: Sort
+    why: str = ""  # it is none, as one would say of it: `a text`
 
 
 class Formats(NamedTuple):
-    """Files of one sort."""
+    """Files of some sorts."""
 
-    suffixes: Collection[str]  # lower case, with the dot
+    sorts: Collection[Sort]
     words: str  # png, jpg or mp4
+    ending: str  # of the files that examples show
 
-    def holds(self, name: str | Path) -> bool:
-        """Whether a file is of this sort, as far as its name tells; hidden ones never are."""
-        path = Path(name)
-        return path.suffix.lower() in self.suffixes and not path.name.startswith(".")
+    def holds(self, path: Path) -> bool:
+        """Whether a file is of these sorts, by its content; hidden ones never are."""
+        return not path.name.startswith(".") and look(path).sort in self.sorts
+
+    def may_name(self, path: Path) -> bool:
+        """Whether a file that is not there may have been one of these, as far as its name tells."""
+        meant = _meant(path)
+        return meant is None or meant.sort in self.sorts
 
 
+# A picture that moves is a picture (its first frame) among pictures, and a clip among clips.
 PICTURES = Formats(
-    (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"), "png, jpg, webp, bmp or tif"
+    ("picture", "animation"), "png, jpg, webp, avif, tif, gif or another picture", ".png"
 )
-CLIPS = Formats(
-    (
-        ".mp4", ".webm", ".mov", ".mkv", ".avi", ".m4v", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts",
-        ".wmv", ".flv", ".ogv", ".3gp", ".mxf", ".gif",
-    ),
-    "mp4, webm, mov, mkv, avi, gif or another video",
-)  # fmt: skip
-MEDIA = Formats((*PICTURES.suffixes, *CLIPS.suffixes), f"{PICTURES.words}; {CLIPS.words}")
+CLIPS = Formats(("clip", "animation"), "mp4, webm, mov, mkv, avi, gif or another video", ".mp4")
+MEDIA = Formats(("picture", "animation", "clip"), f"{PICTURES.words}; {CLIPS.words}", ".png")
+
+
+def look(path: Path) -> Look:
+    """What a file holds; a look is kept as long as the file stays as it is."""
+    if what := UNSEEN.get(path.suffix.lower()):
+        return Look("none", what)
+    try:
+        stat = path.stat()
+        if not S_ISREG(stat.st_mode):
+            return Look("none", "a folder" if path.is_dir() else "no file")
+        return _look(path, stat.st_mtime_ns, stat.st_size)
+    except FileNotFoundError:
+        return Look("none", "a link that leads nowhere" if path.is_symlink() else "not there")
+    except OSError as error:
+        return _meant(path) or Look("none", f"not readable ({error.strerror})")
+
+
+@lru_cache(maxsize=200_000)
+def _look(path: Path, changed: int, size: int) -> Look:
+    with path.open("rb") as file:
+        head = file.read(HEAD)
+    if not head:
+        return _meant(path) or Look("none", "empty")
+    if path.suffix.lower() in MOVING_JPEGS:
+        return Look("clip")
+    if head.startswith(b"\xff\xd8\xff") or path.suffix.lower() in RAW:
+        return Look("picture")
+    heic = Look("picture") if is_heic(head) else None
+    return (
+        _picture(path) or heic or _clip(path) or _meant(path) or Look("none", "no picture, no clip")
+    )
+
+
+def _picture(path: Path) -> Look | None:
+    """What Pillow says."""
+    try:
+        with open_picture(path) as picture:
+            # Of some formats Pillow knows the beginning, and decodes nothing.
+            if picture.format == "MPEG" or isinstance(picture, ImageFile.StubImageFile):
+                return None
+            if not _sure(picture, path):
+                picture.load()
+            return Look("animation" if moves(picture) else "picture")
+    except (MediaError, OSError, ValueError, SyntaxError):  # of `load`, on what is not theirs
+        return None
+
+
+def _sure(picture: Image.Image, path: Path) -> bool:
+    """Whether the format shows by its first bytes, or by the ending; of others anything may be."""
+    Image.init()
+    _, accept = Image.OPEN[picture.format]
+    return accept is not None or Image.EXTENSION.get(path.suffix.lower()) == picture.format
+
+
+def _clip(path: Path) -> Look | None:
+    """What FFmpeg says."""
+    import av
+
+    from .video import is_cover, is_still
+
+    try:
+        with av.open(url(path)) as container:
+            if container.format.name in NO_CLIPS:
+                return Look("none", "a text")
+            shown = [s for s in container.streams.video if not is_cover(s) and s.width]
+            if not shown:
+                return Look("none", "sound alone") if container.streams.audio else None
+            return Look("picture" if is_still(container) else "clip")
+    except (av.FFmpegError, EOFError, ValueError):
+        return None
+
+
+def _meant(path: Path) -> Look | None:
+    """What a file's ending says that it was to be."""
+    ending = path.suffix.lower()
+    if ending in CLIP_ENDINGS:
+        return Look("clip")
+    if ending == ".gif":
+        return Look("animation")
+    return Look("picture") if ending in _picture_endings() else None
+
+
+@cache
+def _picture_endings() -> frozenset[str]:
+    Image.init()
+    known = {ending for ending, name in Image.EXTENSION.items() if name in Image.OPEN}
+    return frozenset(known.union(HEIC, RAW, (".jxl", ".exr", ".dpx")))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from io import BytesIO
 from pathlib import Path
 
 from PIL import ExifTags, Image
 
-from . import MediaError
+from .clips import still
 from .fit import Size
+from .opener import UnknownPictureError, broken, open_picture
 from .rgb import to_rgb
 
 # Orientations of EXIF that change width for height; Pillow ignores values above 8, as we do.
@@ -21,23 +21,33 @@ def read_picture(file: Path | bytes, at_least: Size | None = None) -> Image.Imag
     """A picture in RGB, by its path or its content; raises MediaError.
 
     Args:
-        file: of any format that Pillow opens.
+        file: of any format that Pillow opens, or FFmpeg; of a picture that moves the first frame.
         at_least: a JPEG that is larger may come smaller by a whole factor, but never smaller than
             this: much less work.
     """
     try:
-        with Image.open(BytesIO(file) if isinstance(file, bytes) else file) as picture:
+        with _opened(file) as picture:
             if at_least is not None:
                 picture.draft("RGB", at_least)
             return to_rgb(picture)
     except Exception as error:  # decoders raise whatever they like on broken bytes
-        raise _broken(error) from error
+        raise broken(error) from error
+
+
+def opened_whole(path: Path) -> Image.Image:
+    """An open picture that is known to be whole, as the file has it; raises MediaError."""
+    try:
+        picture = _opened(path)
+        to_rgb(picture)
+    except Exception as error:  # likewise
+        raise broken(error) from error
+    return picture
 
 
 def picture_size(path: Path) -> Size:
     """The size of the upright picture, decoded to prove that it is whole; raises MediaError."""
     try:
-        with Image.open(path) as picture:
+        with _opened(path) as picture:
             full = picture.size
             # Of a JPEG an eighth of the resolution: cheap, and a missing end still shows.
             picture.draft(None, (1, 1))
@@ -47,7 +57,7 @@ def picture_size(path: Path) -> Size:
                 lying = picture.getexif().get(ExifTags.Base.Orientation) in LYING
                 size = full[::-1] if lying else full
     except Exception as error:  # likewise
-        raise _broken(error) from error
+        raise broken(error) from error
     return Size(*size)
 
 
@@ -60,9 +70,11 @@ def averaged_down(picture: Image.Image, size: Size) -> Image.Image:
     return picture.reduce(factor) if factor > 1 else picture
 
 
-def _broken(error: Exception) -> MediaError:
-    if isinstance(error, Image.UnidentifiedImageError):
-        return MediaError("not a picture")
-    if isinstance(error, Image.DecompressionBombError):
-        return MediaError(f"more than {2 * (Image.MAX_IMAGE_PIXELS or 0)} pixels")
-    return MediaError(str(error).removesuffix(".") or type(error).__name__)
+def _opened(file: Path | bytes) -> Image.Image:
+    """Open, and not decoded, where Pillow knows the format; else what FFmpeg makes of it."""
+    try:
+        return open_picture(file)
+    except UnknownPictureError:
+        if isinstance(file, bytes):
+            raise
+    return Image.fromarray(still(file))

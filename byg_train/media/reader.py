@@ -16,6 +16,7 @@ from PIL import Image
 
 from . import clips
 from .clips import ClipFacts
+from .formats import look
 from .pictures import read_picture
 from .pixels import Frames
 
@@ -45,16 +46,8 @@ class DecodedClip(NamedTuple):
 
 
 def is_clip(path: Path) -> bool:
-    """Whether a file holds a clip; by its content, whatever it is called.
-
-    What Pillow opens is a picture, also of several pages or layers, but a GIF that moves.
-    """
-    try:
-        with Image.open(path) as picture:
-            # Pillow knows videos of MPEG by their head, and decodes none.
-            return picture.format == "MPEG" or (picture.format == "GIF" and picture.n_frames > 1)
-    except Exception:  # no picture, or a broken one: FFmpeg's decoders say what it is
-        return True
+    """Whether a file holds a clip; by its content. A picture that moves is one."""
+    return look(path).sort != "picture"  # what is neither, FFmpeg's decoders say
 
 
 def read_media(path: Path) -> DecodedClip:

@@ -5,6 +5,8 @@ Training, captioning, editing and evaluation see pixels of here and of nowhere e
 
 from __future__ import annotations
 
+import struct
+import threading
 from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
 
@@ -12,6 +14,8 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from . import MediaError
+from .orientation import orientation_of
+from .profiles import as_srgb, profile_of
 
 if TYPE_CHECKING:
     from av import VideoFrame, VideoStream
@@ -22,26 +26,46 @@ Transfer = Literal["sdr", "pq", "hlg"]
 HDR: dict[int, Transfer] = {16: "pq", 18: "hlg"}
 # Compresses what is brighter than paper white, where clipping would burn it out.
 TO_SDR = "out_primaries=bt709:out_transfer=bt709:intent=perceptual"
+FLOAT = "a floating-point picture: export it with 8 or 16 bits per channel"
 # What is seen through transparent pixels, in pictures and in clips.
 GROUND = 255
+# H.273: no matrix is named. Players take BT.709 for clips that are larger, BT.601 for others.
+UNTOLD, WIDE, HIGH = 2, 1280, 576
+# The last graph that brought HDR to SDR, of each thread: to set one up takes more than a second.
+_KEPT = threading.local()
 
 
 # ---------------------------------------------------------------- pictures
 
 
 def to_rgb(picture: Image.Image) -> Image.Image:
-    """Upright (EXIF), 16 bits brought to 8, transparency on GROUND, any colour model as RGB."""
-    picture = ImageOps.exif_transpose(picture)
+    """Upright (EXIF), 16 bits brought to 8, any colour model as sRGB, transparency on GROUND.
+
+    Colours are those of the embedded profile (`profiles`); without one they are taken as sRGB.
+    """
+    profile, picture = profile_of(picture), upright(picture)
     if picture.mode == "F":
-        raise MediaError("a floating-point picture: export it with 8 or 16 bits per channel")
+        raise MediaError(FLOAT)
     if picture.mode.startswith("I"):
         levels = np.asarray(picture).astype(np.float64) / 257  # 65535 / 255
         picture = Image.fromarray(levels.round().clip(0, 255).astype(np.uint8))
+    alpha = None
     if picture.has_transparency_data:
-        layer = picture.convert("RGBA")
-        ground = Image.new("RGBA", layer.size, (GROUND, GROUND, GROUND, 255))
-        picture = Image.alpha_composite(ground, layer)
-    return picture.convert("RGB")
+        picture = picture.convert("RGBA")
+        alpha = picture.getchannel("A")
+    colours = as_srgb(picture, profile) if profile else picture.convert("RGB")
+    if alpha is None:
+        return colours
+    return Image.composite(colours, Image.new("RGB", colours.size, (GROUND,) * 3), alpha)
+
+
+def upright(picture: Image.Image) -> Image.Image:
+    """As EXIF says; as stored, where EXIF cannot be read or says none of the eight orientations."""
+    try:
+        return ImageOps.exif_transpose(picture)
+    except (OSError, ValueError, TypeError, KeyError, SyntaxError, struct.error):
+        picture.load()  # what is wrong with the picture itself is raised
+        return picture.copy()
 
 
 # ---------------------------------------------------------------- frames of clips
@@ -61,8 +85,7 @@ def expect_tone_mapping() -> None:
 
 def upright_size(frame: VideoFrame, stream: VideoStream) -> tuple[int, int]:
     """(width, height) in square pixels."""
-    size = _square(frame, stream)
-    return size[::-1] if _quarter_turns(frame) % 2 else size
+    return orientation_of(frame).size(*_square(frame, stream))
 
 
 def _square(frame: VideoFrame, stream: VideoStream) -> tuple[int, int]:
@@ -71,35 +94,46 @@ def _square(frame: VideoFrame, stream: VideoStream) -> tuple[int, int]:
     return max(1, round(frame.width * aspect)), frame.height
 
 
-def _quarter_turns(frame: VideoFrame) -> int:
-    """Anticlockwise: telephones film upright and store it lying, with the angle back."""
-    return round(frame.rotation / 90) % 4
-
-
 class FrameConverter:
     """Decoded frames of one clip -> upright RGB (H, W, 3)."""
 
     def __init__(self, stream: VideoStream) -> None:
         self.stream = stream
         self.hdr = transfer_of(stream) != "sdr"
-        self._graph: Graph | None = None
 
     def __call__(self, frame: VideoFrame) -> np.ndarray:
         """(H, W, 3), uint8."""
-        turns = _quarter_turns(frame)
-        width, height = _square(frame, self.stream)
-        alpha = any(component.is_alpha for component in frame.format.components)
-        if self.hdr:
-            frame = self._sdr(frame)
-        array = frame.to_ndarray(width=width, height=height, format="rgba" if alpha else "rgb24")
-        array = np.rot90(_on_ground(array) if alpha else array, turns)
-        return np.ascontiguousarray(array)
+        orientation, size = orientation_of(frame), _square(frame, self.stream)
+        components = frame.format.components
+        if components[0].bits > 16:
+            raise MediaError(FLOAT)
+        alpha = any(component.is_alpha for component in components)
+        if alpha:
+            array = _array(frame, size, "rgba")
+            if self.hdr:
+                array[..., :3] = _array(self._sdr(frame), size, "rgb24")
+            array = _on_ground(array)
+        else:
+            array = _array(self._sdr(frame) if self.hdr else frame, size, "rgb24")
+        return np.ascontiguousarray(orientation.apply(array))
 
     def _sdr(self, frame: VideoFrame) -> VideoFrame:
-        if self._graph is None:
-            self._graph = _sdr_graph(self.stream, frame)
-        self._graph.push(frame)
-        return self._graph.pull()
+        colours = frame.colorspace, frame.color_range, frame.color_trc, frame.color_primaries
+        key = frame.width, frame.height, frame.format.name, colours
+        # Taken out: one that failed half-way holds a frame, and is not used again.
+        graph = _KEPT.__dict__.pop("graphs", {}).get(key) or _sdr_graph(self.stream, frame)
+        graph.push(frame)
+        shown = graph.pull()
+        _KEPT.graphs = {key: graph}
+        return shown
+
+
+def _array(frame: VideoFrame, size: tuple[int, int], pixels: str) -> np.ndarray:
+    """Of a size, in RGB by the matrix that the clip names."""
+    width, height = size
+    untold = frame.colorspace == UNTOLD and (frame.width >= WIDE or frame.height > HIGH)
+    matrix = {"src_colorspace": "ITU709"} if untold else {}
+    return frame.to_ndarray(width=width, height=height, format=pixels, **matrix)
 
 
 def _on_ground(array: np.ndarray) -> np.ndarray:

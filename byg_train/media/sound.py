@@ -8,6 +8,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from . import url
+
 if TYPE_CHECKING:
     from av import AudioFrame, AudioStream, Packet
     from av.container import InputContainer, OutputContainer
@@ -21,11 +23,15 @@ BITS, RATE = 128_000, 48_000
 
 
 class Sound(NamedTuple):
-    """The sound of a clip, or of a part of it; seconds behind the clip's first frame."""
+    """The sound of a clip, or of a part of it; in seconds behind the beginning of its picture."""
 
     path: Path
     start: Fraction = Fraction(0)
     end: Fraction | None = None  # None: all there is, also behind the last frame
+
+    def part(self, start: Fraction, end: Fraction | None) -> Sound:
+        """A part of it, in seconds behind its own start."""
+        return Sound(self.path, self.start + start, None if end is None else self.start + end)
 
 
 class _Part(NamedTuple):
@@ -52,7 +58,7 @@ def sound_packets(out: OutputContainer, sound: Sound, opened: ExitStack) -> list
     import av
 
     try:
-        source = opened.enter_context(av.open(str(sound.path)))
+        source = opened.enter_context(av.open(url(sound.path)))
         heard, shown = source.streams.audio[0], source.streams.video[0]
         zero = (shown.start_time or 0) * shown.time_base
         part = _Part(

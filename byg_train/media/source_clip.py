@@ -50,7 +50,7 @@ class SourceClip:
             yield from (_pixels(path, self.size) for path in self.pictures)
             return
         try:
-            yield from frames(self.path, self.fps, self.start, self.count)
+            yield from frames(self.path, self.fps, self.start, self.count, whole=False)
         except MediaError as error:
             raise ConfigError(f"{self.path} cannot be used: {error}") from None
 
@@ -79,7 +79,7 @@ class SourceClip:
         wanted = left if seconds is None else max(1, floor(Fraction(seconds) * self.fps + HALF))
         count = min(left, wanted)
         ends = None if count == left else Fraction(first + count) / self.fps
-        sound = self.sound and self.sound._replace(start=Fraction(first) / self.fps, end=ends)
+        sound = self.sound and self.sound.part(Fraction(first) / self.fps, ends)
         pictures = self.pictures[first : first + count]
         return replace(self, start=first, count=count, pictures=pictures, sound=sound)
 
@@ -96,7 +96,7 @@ def open_source_clip(path: Path, fps: float | None, usual: float) -> SourceClip:
     if path.is_dir():
         return _folder(path, _typed(fps or usual))
     try:
-        facts = probe(path)
+        facts = probe(path, whole=False)
     except MediaError as error:
         raise ConfigError(f"{path} cannot be used: {error}") from None
     return SourceClip(
@@ -104,12 +104,19 @@ def open_source_clip(path: Path, fps: float | None, usual: float) -> SourceClip:
         Size(facts.width, facts.height),
         _rate(facts),
         facts.frames,
-        sound=Sound(path) if facts.audio else None,
+        sound=Sound(path, facts.lead) if facts.audio else None,
         notes=tuple(_notes(facts)),
     )
 
 
 def _notes(facts: ClipFacts) -> Iterator[str]:
+    if facts.lost_start:
+        yield (
+            f"was cut off a key frame: its first {facts.lost_start} frames cannot be decoded, and "
+            "the edit begins behind them"
+        )
+    if facts.lost_end:
+        yield f"lost its end: the edit has the {facts.frames} frames that can be decoded"
     if facts.variable:
         yield f"has a variable frame rate: the result has its average, {facts.fps:.2f} a second"
     if facts.transfer != "sdr":

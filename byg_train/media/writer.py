@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from ..files import atomic
+from . import url
 from .sound import Sound, sound_packets
 
 if TYPE_CHECKING:
@@ -54,9 +55,9 @@ PREVIEW = Codec(
 
 
 def write_picture(path: Path, picture: Image.Image) -> None:
-    """Write a picture; the suffix tells the format."""
+    """Write a picture with its colour profile; the suffix tells the format."""
     with atomic(path) as temporary:
-        picture.save(temporary)
+        picture.save(temporary, icc_profile=picture.info.get("icc_profile"))
 
 
 def write_clip(
@@ -75,7 +76,7 @@ def write_clip(
     is kept among the file's metadata.
     """
     with atomic(path) as temporary:
-        _encode(str(temporary), frames, fps, codec, sound, comment)
+        _encode(url(temporary), frames, fps, codec, sound, comment)
 
 
 def clip_bytes(frames: Iterable[np.ndarray], fps: Fraction, codec: Codec = PREVIEW) -> bytes:
@@ -142,4 +143,4 @@ def write_frames(folder: Path, frames: Iterable[Image.Image], names: Iterable[st
     with atomic(folder) as temporary:
         temporary.mkdir()
         for name, frame in zip(names, frames, strict=True):
-            frame.save(temporary / name)
+            frame.save(temporary / name, icc_profile=frame.info.get("icc_profile"))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..data import DataError, Problem
 from ..evaluate.tasks import named_files, read_tasks
-from ..media.formats import Formats
+from ..media import url
 
 # Formats that browsers show, with the type they are served as. A .mov is served as an .mp4.
 PICTURES = {
@@ -22,7 +22,19 @@ VIDEOS = {".mp4": "video/mp4", ".m4v": "video/mp4", ".mov": "video/mp4", ".webm"
 TYPES = PICTURES | VIDEOS
 # Pixel formats of MP4 that every browser decodes: 8 bits, 4:2:0; the second has full range.
 PLAYS = ("yuv420p", "yuvj420p")
-SHOWN = Formats(TYPES, "png, jpg, webp, gif, mp4, mov or webm")
+
+
+class Shown:
+    """Files that browsers show, by the ending under which they are served."""
+
+    words = "png, jpg, webp, gif, mp4, mov or webm"
+
+    def holds(self, path: Path) -> bool:
+        """Whether a file is one."""
+        return path.suffix.lower() in TYPES
+
+
+SHOWN = Shown()
 
 
 @dataclass(frozen=True)
@@ -85,7 +97,7 @@ def may_not_play(items: list[Item]) -> dict[Path, str]:
         if TYPES[path.suffix.lower()] != "video/mp4":
             continue
         try:
-            with av.open(str(path)) as clip:
+            with av.open(url(path)) as clip:
                 pixels = clip.streams.video[0].pix_fmt
         except (av.FFmpegError, IndexError):
             pixels = "nothing that can be read"

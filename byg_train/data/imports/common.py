@@ -38,7 +38,9 @@ def captioned(
     Takes pictures or clips, whichever are more: clips may have a preview picture each.
     """
     seen = sorted(name for name in names if not any(part.startswith(".") for part in name.parts))
-    pictures, clips = ([name for name in seen if sort.holds(name)] for sort in (PICTURES, CLIPS))
+    pictures, clips = (
+        [name for name in seen if sort.holds(folder / name)] for sort in (PICTURES, CLIPS)
+    )
     if not pictures and not clips:
         raise DataError(f"{folder} holds no pictures and no clips; wanted {MEDIA.words} files")
     for name in pictures if len(pictures) > len(clips) else clips:
@@ -83,8 +85,8 @@ def relative(path: Path, base: Path) -> str:
 
 def present(found: Found) -> Found | Problem:
     """Pass a file on if it can be trained on and has a caption."""
-    if found.content.suffix.lower() not in MEDIA.suffixes:
-        return Problem(found.where, f"file type {found.content.suffix!r}", MEDIA.words)
     if not found.content.is_file():
         return Problem(found.where, f"no file {found.content}", "a file of that name")
+    if not MEDIA.holds(found.content):
+        return Problem(found.where, f"file type {found.content.suffix!r}", MEDIA.words)
     return described(found)

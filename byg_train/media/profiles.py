@@ -1,0 +1,124 @@
+"""Colour profiles: pictures to sRGB by the profile that they embed, and results back into it."""
+
+from __future__ import annotations
+
+import logging
+from functools import lru_cache
+from io import BytesIO
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, ImageCms
+
+log = logging.getLogger("byg_train")
+
+# Colour model of a profile -> Pillow's mode of what it describes.
+MODES = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}
+# A profile that changes no colour of a grid by more levels than this is sRGB by another name.
+SAME = 1
+# Profiles whose transforms are kept; those of CMYK take megabytes.
+KEPT = 16
+SRGB = ImageCms.createProfile("sRGB")
+
+
+class Profile(NamedTuple):
+    """What an embedded profile does."""
+
+    name: str
+    mode: str  # of the pictures that it describes
+    to_srgb: ImageCms.ImageCmsTransform | None  # None: it is sRGB
+    from_srgb: ImageCms.ImageCmsTransform | None  # None: it is sRGB, or describes no RGB
+
+
+class ProfileError(ValueError):
+    """A profile that cannot be used; why."""
+
+
+def profile_of(picture: Image.Image) -> Profile | None:
+    """The picture's own profile; None, and a warning, where it has none that can be used.
+
+    A grey picture may have a profile of RGB. LAB says by itself what its numbers mean.
+    """
+    data = picture.info.get("icc_profile")
+    if not data or picture.mode == "LAB":
+        return None
+    try:
+        profile = _profile(data)
+        if profile.mode not in _described(picture):
+            raise ProfileError(f"it is of {profile.mode} pictures")
+    except ProfileError as error:
+        _warn(str(getattr(picture, "filename", "") or "a picture"), str(error))
+        return None
+    return profile
+
+
+def as_srgb(picture: Image.Image, profile: Profile) -> Image.Image:
+    """Colours (no alpha) by a profile of theirs -> RGB in sRGB."""
+    if profile.to_srgb is None:
+        return picture.convert("RGB")
+    return ImageCms.applyTransform(picture.convert(profile.mode), profile.to_srgb)
+
+
+def with_profile(result: Image.Image, source: Image.Image) -> Image.Image:
+    """A result in sRGB (RGB) in the colours of its source's profile, which it embeds then.
+
+    Only a profile of RGB can describe it; beside any other it stays as it is.
+    """
+    profile = profile_of(source)
+    if profile is None or profile.mode != "RGB":
+        return result
+    if profile.from_srgb is not None:
+        result = ImageCms.applyTransform(result, profile.from_srgb)
+    result.info["icc_profile"] = source.info["icc_profile"]
+    return result
+
+
+def note(source: Image.Image) -> str | None:
+    """What becomes of the colours in an edit, where a person may not expect it."""
+    if (profile := profile_of(source)) is None:
+        if source.mode == "CMYK":
+            return "is CMYK without a profile that can be used: its colours are guessed"
+        broken = "icc_profile" in source.info and source.mode != "LAB"
+        return "has a colour profile that cannot be used: taken as sRGB" if broken else None
+    if profile.mode != "RGB":
+        return f"has the profile {profile.name!r} of {profile.mode} pictures: the edit is in sRGB"
+    if profile.to_srgb is None:
+        return None
+    return f"has the profile {profile.name!r}: it is edited in sRGB, and brought back into it"
+
+
+def _described(picture: Image.Image) -> tuple[str, ...]:
+    """The modes of profiles that may describe a picture."""
+    if picture.mode == "CMYK":
+        return ("CMYK",)
+    return ("L", "RGB") if picture.mode in ("1", "L", "LA", "I", "I;16") else ("RGB",)
+
+
+@lru_cache(KEPT)
+def _profile(data: bytes) -> Profile:
+    try:
+        found = ImageCms.ImageCmsProfile(BytesIO(data))
+        mode = MODES.get(found.profile.xcolor_space.strip())
+        if mode is None:
+            raise ProfileError(f"it is of {found.profile.xcolor_space.strip()} pictures")
+        to_srgb = ImageCms.buildTransform(found, SRGB, mode, "RGB")
+        same = mode == "RGB" and _changes_nothing(to_srgb)
+        back = mode == "RGB" and not same
+        from_srgb = ImageCms.buildTransform(SRGB, found, "RGB", "RGB") if back else None
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError) as error:
+        raise error if isinstance(error, ProfileError) else ProfileError(str(error)) from None
+    name = (found.profile.profile_description or "").strip() or "without a name"
+    return Profile(name, mode, None if same else to_srgb, from_srgb)
+
+
+def _changes_nothing(transform: ImageCms.ImageCmsTransform) -> bool:
+    steps = np.linspace(0, 255, 9).round().astype(np.uint8)
+    grid = np.stack(np.meshgrid(steps, steps, steps), -1).reshape(-1, 9, 3)
+    shown = np.asarray(ImageCms.applyTransform(Image.fromarray(grid), transform))
+    return int(np.abs(shown.astype(int) - grid).max()) <= SAME
+
+
+@lru_cache(1000)
+def _warn(name: str, why: str) -> None:
+    """Once for each file."""
+    log.warning("%s has a colour profile that cannot be used (%s): taken as sRGB", name, why)

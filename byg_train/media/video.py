@@ -1,0 +1,226 @@
+"""The video of a clip's file, by FFmpeg: when its frames are shown, and the frames themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fractions import Fraction
+from itertools import chain
+from math import floor
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from . import MediaError
+from .rgb import FrameConverter, Transfer, transfer_of, upright_size
+
+if TYPE_CHECKING:
+    from av import CodecContext, Packet, VideoFrame, VideoStream
+    from av.container import InputContainer
+
+# Decoders keep a frame or two for each of their threads.
+THREADS = 4
+# Codecs whose transparency is a second picture in each packet, which other decoders leave aside.
+TRANSPARENT = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
+
+
+class Timed(NamedTuple):
+    """A decoded frame, when it is shown and for how long, in seconds."""
+
+    frame: Any  # what `convert` of the same file takes
+    when: Fraction
+    lasts: Fraction  # 0: unknown
+
+
+class Times(NamedTuple):
+    """When every frame is shown, in ascending seconds, and for how long the last one is."""
+
+    shown: list[Fraction]
+    tail: Fraction
+    start: Fraction = Fraction(0)  # where the file begins, with what cannot be decoded
+    undecodable: int = 0  # frames before the first key frame
+    missing: int = 0  # at the end; only where they were not asked to be there
+
+
+class _Mark(NamedTuple):
+    """What a packet tells without being decoded."""
+
+    when: Fraction | None
+    lasts: Fraction
+    key: bool
+    discarded: bool
+    corrupt: bool
+
+
+class Look(NamedTuple):
+    """What a decoded frame, and the file around it, tell."""
+
+    size: tuple[int, int]  # upright
+    depth: int
+    transfer: Transfer
+    interlaced: bool
+    declared: Fraction | None  # the rate that the file names
+    audio: bool
+
+
+class Video:
+    """The first video stream of an open file."""
+
+    def __init__(self, container: InputContainer, *, whole: bool) -> None:
+        """`whole`: MediaError for a file that lost its end; or else it ends where it was lost."""
+        self._container, self._whole = container, whole
+        shown = [s for s in container.streams.video if not is_cover(s)]
+        if not shown:
+            raise MediaError("it has no video stream")
+        self._stream = shown[0]
+        self._stream.thread_type, self._stream.codec_context.thread_count = "AUTO", THREADS
+        self._coder = _transparent(self._stream)
+        self.convert = FrameConverter(self._stream)
+
+    def look(self, frame: VideoFrame) -> Look:
+        """What one of its frames tells."""
+        stream, container = self._stream, self._container
+        return Look(
+            upright_size(frame, stream),
+            max(component.bits for component in frame.format.components),
+            transfer_of(stream),
+            bool(frame.interlaced_frame),
+            stream.average_rate and Fraction(stream.average_rate),
+            bool(container.streams.audio),
+        )
+
+    def times(self) -> Times:
+        """When every frame is shown; nothing is decoded.
+
+        Packets that have no time of their own count at the stream's rate. What a decoder cannot
+        begin with, before the first key frame, is only counted.
+        """
+        marks = [
+            self._mark(packet) for packet in self._container.demux(self._stream) if packet.size
+        ]
+        first = next((i for i, mark in enumerate(marks) if mark.key), 0)
+        shown = [mark for mark in marks[first:] if not mark.discarded]
+        bad = next((i for i, mark in enumerate(shown) if mark.corrupt), len(shown))
+        if bad < len(shown) and self._whole:
+            raise MediaError(f"it is damaged or ends early, at frame {bad + 1}")
+        missing = max(len(shown), (self._stream.frames or 0) - first) - bad if shown[bad:] else 0
+        if not (shown := shown[:bad]):
+            raise MediaError("it has no frames")
+        times = [
+            number / self._rate if mark.when is None else mark.when
+            for number, mark in enumerate(shown)
+        ]
+        _, tail = max(zip(times, (mark.lasts for mark in shown), strict=True))
+        times = sorted(set(times))
+        if not tail:
+            rest = len(times) - 1
+            tail = (times[-1] - times[0]) / rest if rest else 1 / self._rate
+        undecodable = sum(not mark.discarded for mark in marks[:first])
+        start = min((m.when for m in marks if m.when is not None), default=times[0])
+        return Times(times, tail, start, undecodable, missing)
+
+    def decoded(self) -> Iterator[Timed]:
+        """Frames of one size in the order of their times, each time once."""
+        before = size = None
+        for number, frame in enumerate(self._frames()):
+            if frame.is_corrupt:
+                if before is None:
+                    continue
+                if not self._whole:
+                    return
+                raise MediaError(f"frame {number + 1} is damaged")
+            size = size or (frame.width, frame.height)
+            if size != (frame.width, frame.height):
+                was, now = (" x ".join(map(str, s)) for s in (size, (frame.width, frame.height)))
+                raise MediaError(f"its size changes from {was} to {now} pixels")
+            base = frame.time_base or self._stream.time_base
+            when = number / self._rate if frame.pts is None else frame.pts * base
+            if before is None or when > before:
+                yield Timed(frame, when, (frame.duration or 0) * base)
+                before = when
+
+    def sought(self, when: Fraction) -> Iterator[Timed]:
+        """Frames from one at or before `when`; after a seek that missed, those from the start."""
+        for target in (when, Fraction(0)):
+            base = self._stream.time_base
+            self._container.seek(floor(target / base), stream=self._stream, backward=True)
+            if self._coder:
+                self._coder.flush_buffers()
+            decoded = self.decoded()
+            found = next(decoded, None)
+            if found is not None and (found.when <= when or target == 0):
+                return chain([found], decoded)
+        raise MediaError(f"it cannot be read from {float(when):.1f} s on")
+
+    def _mark(self, packet: Packet) -> _Mark:
+        when, base = packet.dts if packet.pts is None else packet.pts, self._stream.time_base
+        return _Mark(
+            None if when is None else when * base,
+            (packet.duration or 0) * base,
+            packet.is_keyframe,
+            packet.is_discard,
+            packet.is_corrupt,
+        )
+
+    @property
+    def _rate(self) -> Fraction:
+        return Fraction(self._stream.average_rate or self._stream.base_rate or 25)
+
+    def _frames(self) -> Iterator[VideoFrame]:
+        """What the decoder gives, from the first key frame on.
+
+        Of a clip that was cut off a key frame, the frames that are shown before that one and are
+        told by what is no longer there are left out too.
+        """
+        import av
+
+        begins, given = None, False
+        for packet, cut in self._packets():
+            if cut and begins is None:
+                begins = packet.pts
+            try:
+                frames = self._decode(packet)
+            except av.FFmpegError:
+                if self._whole or not given:
+                    raise
+                return
+            for frame in frames:
+                if begins is None or frame.pts is None or frame.pts >= begins:
+                    given = True
+                    yield frame
+
+    def _decode(self, packet: Packet) -> list[VideoFrame]:
+        if self._coder is None:
+            return packet.decode()
+        return self._coder.decode(packet if packet.size else None)
+
+    def _packets(self) -> Iterator[tuple[Packet, bool]]:
+        """From the first key frame on, if there is one, and whether something was before it."""
+        packets, waiting = self._container.demux(self._stream), []
+        for packet in packets:
+            if packet.is_keyframe:
+                cut = any(p.size and not p.is_discard for p in waiting)
+                yield from ((p, cut) for p in chain([packet], packets))
+                return
+            waiting.append(packet)
+        yield from ((packet, False) for packet in waiting)
+
+
+def is_still(container: InputContainer) -> bool:
+    """Whether a file holds a single picture, of a format that FFmpeg reads."""
+    return container.format.name == "image2" or container.format.name.endswith("_pipe")
+
+
+def is_cover(stream: VideoStream) -> bool:
+    """The picture of a record, which players keep as a video of one frame."""
+    return bool(stream.disposition & type(stream.disposition).attached_pic)
+
+
+def _transparent(stream: VideoStream) -> CodecContext | None:
+    """A decoder that also gives the transparency, where the stream has it beside its pictures."""
+    import av
+
+    name = TRANSPARENT.get(stream.codec_context.name)
+    if name is None or stream.metadata.get("alpha_mode") != "1":
+        return None
+    try:
+        return av.CodecContext.create(name, "r")
+    except av.codec.codec.UnknownCodecError:
+        raise MediaError(f"it is transparent, for which this FFmpeg lacks {name}") from None
