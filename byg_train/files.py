@@ -9,6 +9,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
+def temporary_of(path: Path) -> Path:
+    """What a file or folder is called while it is written, beside `path`."""
+    return path.with_name(f".{path.name}.{os.getpid()}.tmp{path.suffix}")
+
+
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
     """Yield a temporary file or folder name beside `path`; on success it takes path's place.
@@ -17,7 +22,7 @@ def atomic(path: Path) -> Iterator[Path]:
     only a folder that does not exist yet (checkpoints are never overwritten).
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp{path.suffix}")
+    temporary = temporary_of(path)
     try:
         yield temporary
         for part in [*temporary.rglob("*"), temporary]:

@@ -230,16 +230,16 @@ def several(root: Path, number: int) -> None:
 
 
 def test_whole_pictures_are_held_out_by_name(tmp_path: Path) -> None:
-    several(tmp_path, 6)
+    several(tmp_path, 12)
     data = load(tmp_path, holdout=3)
     held_out = {item.path for item in data.test}
     assert len(data.test) == 4
-    order = sorted(range(6), key=lambda i: hashlib.sha256(f"{i}.png".encode()).digest())
+    order = sorted(range(12), key=lambda i: hashlib.sha256(f"{i}.png".encode()).digest())
     assert {path.name for path in held_out} == {f"{i}.png" for i in order[-2:]}
     assert not held_out & {item.path for item in data.train}
     assert {item.split for item in data.test} == {"test"}
     # Neither other contents nor the order nor another picture change what is held out.
-    for i in range(6):
+    for i in range(12):
         save(tmp_path / f"{i}.png", seed=99)
     (tmp_path / "metadata.jsonl").write_text(
         "\n".join(reversed((tmp_path / "metadata.jsonl").read_text().splitlines()))
@@ -253,7 +253,7 @@ def test_whole_pictures_are_held_out_by_name(tmp_path: Path) -> None:
 def test_training_is_never_left_empty(tmp_path: Path) -> None:
     several(tmp_path, 3)
     data = load(tmp_path, holdout=100)
-    assert len(data.train) == 2 and len(data.test) == 4
+    assert len(data.train) == 4 and len(data.test) == 2
     manifest(tmp_path, [row("0.png", split="test")])
     with pytest.raises(DataError, match="no item to train on"):
         load(tmp_path)

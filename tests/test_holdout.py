@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import pytest
@@ -40,7 +41,7 @@ def test_every_style_keeps_a_picture_to_train_on(tmp_path: Path, small: int, hol
     }  # fmt: skip
     held_out = {item.path for item in data.test}
     assert not held_out & {item.path for item in data.train}
-    most = 4 + 10 * (small - 1)  # pictures that may go, ten items each
+    most = min(4 + 10 * (small - 1), (5 + 10 * small) // 5)  # pictures that may go, ten items each
     assert len(held_out) == min(-(-holdout // 10), most)
 
 
@@ -57,3 +58,18 @@ def test_a_style_that_lost_all_its_pictures_is_named(tmp_path: Path) -> None:
     style(tmp_path, "torn", 2, broken=True)
     with pytest.raises(DataError, match="no picture to train on in torn; put usable ones there"):
         load(tmp_path, holdout=1, on_bad_item="drop")
+
+
+@pytest.mark.parametrize("pictures", [1, 2, 3, 6, 12, 50])
+def test_training_keeps_most_pictures(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, pictures: int
+) -> None:
+    """The issue's case: holdout 4 of 6 left 2 to train on."""
+    style(tmp_path, "ink", pictures)
+    style(tmp_path, "photo", pictures)
+    with caplog.at_level(logging.WARNING, "byg_train"):
+        data = load(tmp_path, holdout=4)
+    held_out = len({item.path for item in data.test})
+    assert held_out == (0 if pictures == 1 else min(4, max(1, 2 * pictures // 5)))
+    told = "more than a fifth of the" in caplog.text
+    assert told == (1 < pictures < 10)

@@ -123,7 +123,7 @@ def test_pictures_that_move_are_clips_on_white(tmp_path: Path, name: str) -> Non
         blue = (frame[1, :, 2].astype(int) - frame[1, :, 0] > 100).sum()
         assert abs(int(blue) - 8 * i) <= 1
     assert len(list(frames(path, 25))) == facts.frames_at(25) == 12
-    assert len(read_media(path).frames) == 6
+    assert len(read_media(path).frames) == (6 if name == "a.gif" else 1)
 
 
 def test_an_animation_without_times_lasts_as_browsers_show_it(tmp_path: Path) -> None:

@@ -14,15 +14,11 @@ from ..config import DataConfig
 from ..data import SHOWN
 from ..data.items import Dataset, load_items
 from ..data.media_kind import CLIPS, kind_of
-from ..media.fit import Size, buckets, nearest_bucket
+from ..media.fit import Coverage, Size, buckets, nearest_bucket
 from ..progress import CONSOLE, Progress
 
 if TYPE_CHECKING:
     from ..media.reader import Facts
-
-
-# A note mentions enlargement from this factor on, and cropping below this share of the area.
-ENLARGED, WHOLE = 1.05, 0.9
 
 
 class Like(NamedTuple):
@@ -98,15 +94,15 @@ def _used(
 def _notes(facts: Facts, like: Like, config: DataConfig) -> list[str]:
     """Notes on how a clip will be changed, or should be changed first."""
     clip = facts.clip
-    scales = like.bucket.width / facts.width, like.bucket.height / facts.height
-    scale, seen = max(scales), min(scales) / max(scales)
+    covered = Coverage.of(facts.width, facts.height, like.bucket)
     notes = {
         "variable rate, by its timestamps": clip.variable,
         f"HDR ({clip.transfer.upper()}), brought to SDR": clip.transfer != "sdr",
         "interlaced: comb-like edges; deinterlace it before": clip.interlaced,
         f"slower than {config.fps:g} fps: frames repeat": clip.fps < 0.9 * config.fps,
-        f"enlarged {scale:.1f} times": scale >= ENLARGED,
-        f"cropped to {seen:.0%}": seen < WHOLE,
+        f"enlarged {covered.scale:.1f} times": covered.enlarged,
+        f"cropped to {covered.seen:.0%}": covered.cropped,
+        "cut off a key frame: begins behind what cannot be decoded": clip.lost_start > 0,
     }
     return [note for note, holds in notes.items() if holds]
 

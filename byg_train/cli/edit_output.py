@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 
 from ..config import ConfigError
+from ..files import temporary_of
 
 TRANSPARENT, OPAQUE = (".png", ".webp", ".tif", ".tiff"), (".jpg", ".jpeg", ".bmp")
 KNOWN = ", ".join((*TRANSPARENT, *OPAQUE))
@@ -21,38 +22,51 @@ def targets_of(output: Path, n: int) -> list[Path]:
 def check_picture_output(source: Path, targets: list[Path], *, transparent: bool) -> None:
     """ConfigError where pictures cannot be written; `transparent`: the source has alpha."""
     path, suffix = targets[-1], targets[-1].suffix.lower()
-    if path.is_dir() or suffix not in (*TRANSPARENT, *OPAQUE):
+    _check_writable(targets)
+    if suffix not in (*TRANSPARENT, *OPAQUE):
         raise ConfigError(f"--output {path}: wanted a picture file ending in one of {KNOWN}")
+    if folder := next((target for target in targets if target.is_dir()), None):
+        raise ConfigError(f"--output {folder} is a folder; wanted a picture NAME.png")
     if transparent and suffix in OPAQUE:
         raise ConfigError(
             f"--output {path}: {suffix} holds no transparency, which {source} has; "
             f"wanted one of {', '.join(TRANSPARENT)}"
         )
-    if source.resolve() in {p.resolve() for p in targets}:
-        raise ConfigError(f"--output {path} would overwrite --input; choose another name")
-    _check_writable(path)
+    _keep_input(source, targets)
 
 
 def check_clip_output(source: Path, targets: list[Path]) -> None:
     """ConfigError where a video, or a folder of frames, cannot be written."""
     path = targets[-1]
+    _check_writable(targets)
     if path.suffix.lower() not in ("", VIDEO):
         raise ConfigError(f"--output {path}: wanted a video NAME{VIDEO}, or a folder for frames")
+    _keep_input(source, targets)
     for target in targets:
-        if target.resolve() == source.resolve():
-            raise ConfigError(f"--output {path} would overwrite --input; choose another name")
         if path.suffix and target.is_dir():
             raise ConfigError(f"--output {target} is a folder; wanted a video NAME{VIDEO}")
-        if not path.suffix and target.exists() and (target.is_file() or any(target.iterdir())):
+        if not path.suffix and target.exists() and (not target.is_dir() or any(target.iterdir())):
             raise ConfigError(f"--output {target}: wanted a new or an empty folder for the frames")
-    _check_writable(path)
 
 
-def _check_writable(path: Path) -> None:
-    """Write a file beside `path`, or in the folder that would hold its own."""
-    parents = path.absolute().parents
+def _keep_input(source: Path, targets: list[Path]) -> None:
+    if any(target.exists() and target.samefile(source) for target in targets):
+        raise ConfigError(f"--output {targets[-1]} would overwrite --input; choose another name")
+
+
+def _check_writable(targets: list[Path]) -> None:
+    """Write files of these names, and of those they have while they are written, in new folders."""
+    path = targets[-1]
+    if path.name.lower() in (VIDEO, *TRANSPARENT, *OPAQUE):
+        raise ConfigError(f"--output {path}: wanted a name in front of {path.name}")
     try:
-        with tempfile.TemporaryFile(dir=next(p for p in parents if p.exists())):
-            pass
-    except OSError as error:
-        raise ConfigError(f"--output {path} cannot be written: {error.strerror}") from None
+        there = next(parent for parent in path.absolute().parents if parent.exists())
+        with tempfile.TemporaryDirectory(dir=there, prefix=".") as trial:
+            for target in targets:
+                place = Path(trial) / target.absolute().relative_to(there)
+                place.parent.mkdir(parents=True, exist_ok=True)
+                for name in (place, temporary_of(place)):
+                    name.touch()
+    except (OSError, ValueError) as error:  # ValueError: a name that no system takes
+        why = getattr(error, "strerror", None) or error
+        raise ConfigError(f"--output {path} cannot be written: {why}") from None

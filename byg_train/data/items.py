@@ -34,6 +34,8 @@ log = logging.getLogger("byg_train")
 
 # Each thread decodes one file at a time, so this also bounds the memory.
 WORKERS = min(8, os.cpu_count() or 1)
+# Of so many files one may be held out, but at least one.
+ONE_IN = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,8 +122,9 @@ def split(
 ) -> tuple[list[Item], list[Item]]:
     """Return (train, test): as marked, else whole files are held out to fill `holdout` items.
 
-    The choice depends on file names alone, so adding or changing one file moves no other. At least
-    one file stays for training, in every style folder if the folders are styles.
+    The choice depends on file names alone, so adding or changing one file moves no other. At most
+    one file in ONE_IN is held out, and at least one stays for training, in every style
+    folder if the folders are styles.
     """
     test = {item.path for item in items if item.split == "test"}
     if test:
@@ -132,13 +135,17 @@ def split(
         count[item.path] = count.get(item.path, 0) + 1
     order = sorted(count, key=lambda path: hashlib.sha256(_name(path, root).encode()).hexdigest())
     left = Counter(path.parent if styled else root for path in order)
-    while order and sum(count[path] for path in test) < holdout:
+    most = max(1, len(order) // ONE_IN)
+    while order and len(test) < most and sum(count[path] for path in test) < holdout:
         path = order.pop()
         group = path.parent if styled else root
         if left[group] > 1:
             left[group] -= 1
             test.add(path)
     held_out = [replace(item, split="test") for item in items if item.path in test]
+    if len(held_out) < holdout and len(test) == most and order:
+        asked = f"holdout {holdout} would take more than a fifth of {counted(len(count), 'file')}"
+        log.warning("%s away from training: held out is %s", asked, len(test))
     return [item for item in items if item.path not in test], held_out
 
 

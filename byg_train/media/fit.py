@@ -14,6 +14,8 @@ from torch import Tensor
 
 # A bucket's area may differ from resolution squared by this share (the square one by any).
 AREA_TOLERANCE = 0.2
+# It is said that a picture is enlarged from this factor on, and cropped below this share.
+ENLARGED, WHOLE = 1.05, 0.9
 
 
 class Size(NamedTuple):
@@ -48,6 +50,29 @@ def nearest_bucket(width: int, height: int, buckets: list[Size]) -> Size:
     """The bucket with the nearest aspect ratio, so that cropping to it loses the least."""
     aspect = math.log(width / height)
     return min(buckets, key=lambda b: abs(math.log(b[0] / b[1]) - aspect))
+
+
+class Coverage(NamedTuple):
+    """What becomes of a picture that is scaled to cover a bucket and cropped to it."""
+
+    scale: float  # above 1: enlarged
+    seen: float  # the share of its area that is left
+
+    @classmethod
+    def of(cls, width: int, height: int, bucket: Size) -> Coverage:
+        """Of a width x height picture."""
+        scales = bucket.width / width, bucket.height / height
+        return cls(max(scales), min(scales) / max(scales))
+
+    @property
+    def enlarged(self) -> bool:
+        """Whether it is worth a word that it is enlarged."""
+        return self.scale >= ENLARGED
+
+    @property
+    def cropped(self) -> bool:
+        """Whether it is worth a word what the crop takes away."""
+        return self.seen < WHOLE
 
 
 def cover(pixels: Tensor, width: int, height: int) -> Tensor:

@@ -62,14 +62,16 @@ def as_srgb(picture: Image.Image, profile: Profile) -> Image.Image:
 def with_profile(result: Image.Image, source: Image.Image) -> Image.Image:
     """A result in sRGB (RGB) in the colours of its source's profile, which it embeds then.
 
-    Only a profile of RGB can describe it; beside any other it stays as it is.
+    Only a profile of RGB can describe it; beside any other it stays as it is. One of an RGB source
+    that cannot be used comes back unused: programs show the result as they show the source.
     """
     profile = profile_of(source)
-    if profile is None or profile.mode != "RGB":
+    if profile.mode != "RGB" if profile else source.mode not in ("RGB", "RGBA", "P"):
         return result
-    if profile.from_srgb is not None:
+    if profile and profile.from_srgb is not None:
         result = ImageCms.applyTransform(result, profile.from_srgb)
-    result.info["icc_profile"] = source.info["icc_profile"]
+    if "icc_profile" in source.info:
+        result.info["icc_profile"] = source.info["icc_profile"]
     return result
 
 

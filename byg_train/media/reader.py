@@ -14,9 +14,9 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from . import clips
+from . import MediaError, clips
 from .clips import ClipFacts
-from .formats import look
+from .opener import UnknownPictureError, moves, open_picture
 from .pictures import read_picture
 from .pixels import Frames
 
@@ -46,8 +46,18 @@ class DecodedClip(NamedTuple):
 
 
 def is_clip(path: Path) -> bool:
-    """Whether a file holds a clip; by its content. A picture that moves is one."""
-    return look(path).sort != "picture"  # what is neither, FFmpeg's decoders say
+    """Whether a file holds a clip; by its content, whatever it is called.
+
+    What Pillow opens is a picture, also of several frames, pages or layers, but a GIF that moves.
+    """
+    try:
+        with open_picture(path) as picture:
+            # Pillow knows videos of MPEG by their head, and decodes none.
+            return picture.format == "MPEG" or (picture.format == "GIF" and moves(picture))
+    except UnknownPictureError:  # FFmpeg's decoders say what it is
+        return True
+    except MediaError:  # a picture that cannot be read, and why
+        return False
 
 
 def read_media(path: Path) -> DecodedClip:
