@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
 from cli_runs import byg
-from data_sets import manifest, row, save
+from data_sets import manifest, row
+from data_sets import save as save_any
 from PIL import Image, ImageFilter
 
 from byg_train.config import DataConfig
@@ -19,6 +21,9 @@ from byg_train.data.media_kind import PICTURES
 from byg_train.data.near_duplicates import near_duplicates, signature
 from byg_train.data.rows import read_rows
 from byg_train.world.demo import DEMOS
+
+# As large as training wants them.
+save = partial(save_any, size=512)
 
 
 def report(root: Path, tokens: int = 256) -> Report:
@@ -124,7 +129,7 @@ def test_a_base_counts_with_its_own_tokenizer(tmp_path: Path, tiny_base: Path) -
 
 
 def test_copies_are_found_and_recoloured_pictures_are_not(tmp_path: Path) -> None:
-    first = save(tmp_path / "first.png", 1, 200)
+    first = save_any(tmp_path / "first.png", 1, 200)
     picture = Image.open(first)
     variants = {
         "small.png": picture.resize((90, 90), Image.Resampling.LANCZOS),
@@ -133,7 +138,7 @@ def test_copies_are_found_and_recoloured_pictures_are_not(tmp_path: Path) -> Non
     }
     for name, variant in variants.items():
         variant.save(tmp_path / name, quality=60)
-    save(tmp_path / "other.png", 2, 200)
+    save_any(tmp_path / "other.png", 2, 200)
     red, green, blue = picture.split()
     Image.merge("RGB", (blue, green, red)).save(tmp_path / "recoloured.png")
     signatures = {path: signature(path) for path in sorted(tmp_path.iterdir())}
@@ -142,7 +147,7 @@ def test_copies_are_found_and_recoloured_pictures_are_not(tmp_path: Path) -> Non
 
 
 def test_many_unlike_pictures_have_no_copies(tmp_path: Path) -> None:
-    paths = [save(tmp_path / f"{i}.png", i) for i in range(60)]
+    paths = [save_any(tmp_path / f"{i}.png", i) for i in range(60)]
     paths += [tmp_path / f"flat{i}.png" for i in range(4)]
     for i, path in enumerate(paths[60:]):  # their hashes are all equal
         Image.new("RGB", (32, 32), (60 * i, 0, 0)).save(path)

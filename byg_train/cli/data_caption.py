@@ -157,6 +157,8 @@ def _short(number: float) -> str:
 def _summary(
     captioning: Captioning, folder: Path, outcome: Outcome, prices: Prices
 ) -> Iterator[str]:
+    from ..data.unused import by_reason, told
+
     journal = captioning.journal
     yield f"{folder / 'metadata.jsonl'}: {counted(outcome.total, 'tuple')}"
     types = Counter(row["edit_type"] for rows in outcome.new.values() for row in rows)
@@ -175,6 +177,8 @@ def _summary(
         if len(failed) > LISTED:
             yield f"  ... and {len(failed) - LISTED} more"
     yield from (f"left out: {problem}" for problem in captioning.folder.problems[:LISTED])
+    for why, names in by_reason(captioning.folder.unused).items():
+        yield f"not used: {told(names)}, {why}"
 
 
 def _explain_stop(reason: Exception | KeyboardInterrupt) -> None:

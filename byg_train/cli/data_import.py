@@ -33,9 +33,10 @@ def import_(
     force: Force = False,
 ) -> None:
     """Import another trainer's data set."""
-    from ..data.imports import READERS, Options
+    from ..data.imports import READERS, Found, Options
     from ..data.imports.destination import Destination
     from ..data.manifest import write_manifest
+    from ..data.unused import by_reason, told
     from ..progress import Progress
 
     if kind not in READERS:
@@ -52,7 +53,7 @@ def import_(
         _expect_free(root, force)
     options = Options(caption_key, image_key, base)
     destination = Destination(root, copies=output is not None, style=style)
-    number, problems = destination.survey(READERS[kind](source, options))
+    number, problems, unused = destination.survey(READERS[kind](source, options))
     if problems and not drop:
         raise DataError(f"{len(problems)} of {source} cannot be used ({_hint(problems)})", problems)
     if not number:
@@ -60,13 +61,15 @@ def import_(
     without, rows = {problem.where for problem in problems}, []
     with Progress(number, "importing") as progress:
         for found in READERS[kind](source, options):
-            if not isinstance(found, Problem) and found.where not in without:
+            if isinstance(found, Found) and found.where not in without:
                 rows.append(destination.put(found))
                 progress.advance()
     if not style:
         write_manifest(root, rows)  # last: it says that everything is there
     for problem in problems:
         typer.echo(f"left out: {problem}", err=True)
+    for why, names in by_reason(unused).items():
+        typer.echo(f"not used: {told(names)}, {why}", err=True)
     typer.echo(_next_steps(root, style, rows))
 
 

@@ -55,11 +55,11 @@ def styles(
         raise DataError(f"{number} in {root} ({_hint(problems, kind)})", problems)
     train, test = split(items, holdout, root, styled=True)
     expect_every_style(train, root, kind, problems)
-    repeats = Counter(id(item) for item in balanced(train))
+    repeats = Counter(id(item) for item in balanced(train, root))
     write_manifest(root, [_fields(item, root, repeats[id(item)]) for item in (*train, *test)])
     for problem in problems:
         typer.echo(f"left out: {problem}", err=True)
-    Console().print(_table(train, repeats, kind))
+    Console().print(_table(train, repeats, root, kind))
     typer.echo(
         f"{counted(len(train), 'tuple')} to train on and {len(test)} held out, in {root / NAMES[0]}"
         + (f"; {excluded} excluded" if excluded else "")
@@ -88,13 +88,15 @@ def _fields(item: Item, root: Path, repeats: int) -> dict:
     }
 
 
-def _table(train: list[Item], repeats: Counter[int], kind: MediaKind) -> Table:
+def _table(train: list[Item], repeats: Counter[int], root: Path, kind: MediaKind) -> Table:
     """For each direction, the number of files and of tuples per epoch."""
+    from ..data.media_kind import style_folder
+
     table = Table("from", "instruction", kind.many, "per epoch")
     files: Counter[tuple[str, str]] = Counter()
     per_epoch: Counter[tuple[str, str]] = Counter()
     for item in train:
-        direction = item.path.parent.name, item.instruction
+        direction = style_folder(item.path, root).name, item.instruction
         files[direction] += 1
         per_epoch[direction] += repeats[id(item)]
     for direction, number in sorted(files.items()):

@@ -55,4 +55,5 @@ def limits(root: Path, preset: str | None, model: str | None) -> Limits:
 def _usual(kind: MediaKind) -> Limits:
     family = usual_family(is_video=kind is CLIPS)
     usual, longest = family.usual, family.usual.text_len - family.chat_tokens
-    return Limits(estimated(longest), usual.multiple, DataConfig(frames=usual.frames))
+    data = merge_settings(usual.style_preset).data
+    return Limits(estimated(longest), usual.multiple, data)

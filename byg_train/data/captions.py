@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
 from ..text_files import TextFileError, is_blank, read_text
 from . import DataError
+from .names import folded
 from .rule_codes import EMPTY_TEXT, ENCODING, NO_CAPTION, NO_TEXT
 
 # Endings of caption files, in any letter case; of several files the first ending counts.
@@ -35,7 +35,7 @@ class Captions:
         """The caption file of `cat.png`: `cat.txt`, `cat.TXT` or `cat.png.txt`, and so on."""
         names = self._names(media.parent)
         wanted = [stem + e for stem in (media.stem, media.name) for e in self.endings]
-        found = next((names[key] for name in wanted if (key := _folded(name)) in names), None)
+        found = next((names[key] for name in wanted if (key := folded(name)) in names), None)
         exact = next((name for name in wanted if (media.parent / name).is_file()), found)
         return media.parent / exact if exact else None
 
@@ -57,13 +57,8 @@ class Captions:
     def _names(self, folder: Path) -> dict[str, str]:
         if folder not in self._listed:
             names = sorted((path.name for path in folder.iterdir()), reverse=True)
-            self._listed[folder] = {_folded(name): name for name in names}
+            self._listed[folder] = {folded(name): name for name in names}
         return self._listed[folder]
-
-
-def _folded(name: str) -> str:
-    """The same for names that differ in letter case, or in how accents are composed."""
-    return unicodedata.normalize("NFC", name).casefold()
 
 
 def _field(text: str, name: str) -> str:

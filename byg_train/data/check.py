@@ -11,46 +11,23 @@ from typing import Any, NamedTuple
 
 from ..config import DataConfig
 from ..media.reader import Facts
-from . import Problem, Row, counted
+from . import Problem, Row
 from .captions import CaptionError, Captions
-from .excluded import file_key, read_excluded, row_entry
+from .excluded import row_entry
+from .file_findings import changes, duplicates, left_over
+from .finding import SET, Finding
 from .items import check_files
-from .manifest import find_manifest
 from .media_kind import MediaKind, kind_of
-from .near_duplicates import near_duplicates, signature
 from .rows import TEXTS, check_rows
 from .rule_codes import EQUAL_CAPTIONS, NO_CAPTION
 from .text_rules import ERROR, WARNING, violations
 
-# The `where` of findings about the data set as a whole.
-SET = "the set"
 # Rule codes of warnings that only the linter gives.
-DUPLICATE, TOO_LONG, UNUSED, BALANCE = "duplicate", "too long", "unused", "balance"
+TOO_LONG, BALANCE = "too long", "balance"
 # An edit type is reported as rare below this fraction of an even share.
 RARE = 1 / 3
 # What counts as a token in an estimate: up to four letters, or a punctuation mark.
 PIECE = re.compile(r"\w{1,4}|[^\w\s]")
-
-
-class Finding(NamedTuple):
-    """Something that is wrong with a tuple, or with the data set as a whole."""
-
-    where: str
-    rule: str
-    level: str  # error: training refuses it or learns the wrong thing; warning: worth improving
-    found: str
-    wanted: str
-    file_name: str = ""
-    instruction: str = ""
-    field: str = ""  # the text that the finding is about
-    start: int = 0  # position of the found words in that text
-    length: int = 0  # length of the found words; 0 if the finding is not about words
-    other: str = ""  # for duplicates: the file that came first
-
-    def at(self, row: Row) -> Finding:
-        """The same finding, located at a row."""
-        file_name, instruction = (str(row.fields.get(n) or "") for n in ("file_name", TEXTS[2]))
-        return self._replace(where=row.where, file_name=file_name, instruction=instruction)
 
 
 class Tokens(NamedTuple):
@@ -119,9 +96,10 @@ def check(
     findings = [
         *_training_errors([*problems, *text_problems, *broken], rows),
         *_text_findings(rows, tokens),
-        *_duplicates(root, pairs, facts, kind),
+        *duplicates(root, pairs, facts, kind),
         *_imbalance(edit_types),
-        *_unused_files(root, rows, kind),
+        *changes(pairs, facts, multiple, data),
+        *left_over(root, rows, kind, problems),
     ]
     order = {row.where: i for i, row in enumerate(rows)}
     findings.sort(key=lambda f: order.get(f.where, -1 if f.where == SET else len(order)))
@@ -137,7 +115,7 @@ def check_loose(
     rows = [_loose_row(root, name, captions, unread) for name in kind.names(root)]
     pairs = [(row, root / row.fields["file_name"]) for row in rows]
     facts, broken = check_files(pairs, kind, multiple, data, lambda done, of: on_file())
-    findings = [*_training_errors([*unread, *broken], rows), *_duplicates(root, pairs, facts, kind)]
+    findings = [*_training_errors([*unread, *broken], rows), *duplicates(root, pairs, facts, kind)]
     return Report(root, rows, findings, Counter(), _by_name(facts, root), kind)
 
 
@@ -211,48 +189,6 @@ def _length(texts: dict[str, str], tokens: Tokens) -> Iterator[Finding]:
         found = f"captions that differ only beyond token {tokens.limit}{about}"
         wanted = "the difference early in the captions"
         yield Finding("", EQUAL_CAPTIONS, ERROR, found, wanted, field=TEXTS[1])
-
-
-# ---------------------------------------------------------------- files
-
-
-def _duplicates(
-    root: Path, pairs: list[tuple[Row, Path]], facts: dict[Path, Facts], kind: MediaKind
-) -> Iterator[Finding]:
-    """Report equal files and near-duplicates, at the first tuple of the later file."""
-    first_row: dict[Path, Row] = {}
-    for row, path in pairs:
-        first_row.setdefault(path, row)
-    by_digest: dict[str, Path] = {}
-    equal = []
-    for path, fact in facts.items():
-        first = by_digest.setdefault(fact.digest, path)
-        if first != path:
-            equal.append((path, first))
-    described = {path: signature(path, facts[path].clip) for path in by_digest.values()}
-    similar = near_duplicates({path: known for path, known in described.items() if known})
-    wanted = f"each {kind.one} once, its tuples under one name"
-    for relation, pairs in (("same file as", equal), ("looks like", similar)):
-        for path, first in pairs:
-            other = first.relative_to(root).as_posix()
-            found = f"{relation} {other}"
-            splits = {first_row[p].fields.get("split") or "train" for p in (path, first)}
-            if len(splits) > 1:
-                found += ", which is in the other split"
-            finding = Finding("", DUPLICATE, WARNING, found, wanted, other=other)
-            yield finding.at(first_row[path])
-
-
-def _unused_files(root: Path, rows: list[Row], kind: MediaKind) -> Iterator[Finding]:
-    """Report files beside a manifest that neither a tuple nor excluded.txt mentions."""
-    if find_manifest(root) is None:
-        return
-    used = {entry[0] for row in rows if (entry := row_entry(row, root))}
-    used |= {name for name, _ in read_excluded(root)}
-    unused = [name for name in kind.names(root) if file_key(name, root) not in used]
-    if unused:
-        found = f"{counted(len(unused), kind.one)} in no tuple, such as {unused[0]}"
-        yield Finding(SET, UNUSED, WARNING, found, "a tuple for each, or the files elsewhere")
 
 
 # ---------------------------------------------------------------- the set

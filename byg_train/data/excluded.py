@@ -29,7 +29,9 @@ Entry = tuple[str, str | None]
 def file_key(name: str, root: Path) -> str:
     """The canonical spelling of a file name: relative to the data folder, with forward slashes."""
     base = root.resolve()
-    path = base / name.strip()
+    path = base / name
+    if not path.exists():
+        path = base / name.strip()
     return (path.relative_to(base) if path.is_relative_to(base) else PurePath(name)).as_posix()
 
 

@@ -24,11 +24,12 @@ from ..media.reader import Facts
 from . import DataError, Problem, Row, counted
 from .excluded import EXCLUDED, drop_excluded
 from .manifest import find_manifest
-from .media_kind import MediaKind, expect_kind, kind_of
+from .media_kind import MediaKind, expect_kind, kind_of, style_folder
 from .rows import TEXTS, check_rows, data_folder, optional, read_rows
 from .rule_codes import TOO_SHORT, TOO_SMALL, UNREADABLE
 from .segments import PICTURE, Segment, inspect_file, trained_segments
 from .styles import style_folders
+from .unused import Unused, by_reason, told, unused_files
 
 log = logging.getLogger("byg_train")
 
@@ -78,6 +79,7 @@ class Dataset:
     fingerprint: str  # of all files, texts and splits
     excluded: int = 0  # tuples that excluded.txt leaves out
     facts: dict[Path, Facts] = field(default_factory=dict)  # of the files of all items
+    unused: list[Unused] = field(default_factory=list)  # files that nothing is made of
 
 
 def load_items(
@@ -96,6 +98,9 @@ def load_items(
     rows, problems, excluded = drop_excluded(rows, problems, root)
     if excluded:
         log.info("%s leaves out %s of %s tuples", root / EXCLUDED, excluded, excluded + len(rows))
+    unused = unused_files(root, rows, kind, problems)
+    for why, names in by_reason(unused).items():
+        log.warning("not used: %s, %s", told(names), why)
     checked = check_items(rows, root, kind, multiple, config, on_file)
     problems = [*problems, *checked.problems]
     if problems and config.on_bad_item == "stop":
@@ -110,11 +115,11 @@ def load_items(
         expect_every_style(train, root, kind, problems)
     # Where folders say their repeats, as kohya's do, these are meant.
     if styled and all(item.repeats == 1 for item in train):
-        train = balanced(train)
+        train = balanced(train, root)
     else:
         train = [item for item in train for _ in range(item.repeats)]
     fingerprint = _fingerprint([*train, *test], root)
-    return Dataset(train, test, problems, fingerprint, excluded, checked.facts)
+    return Dataset(train, test, problems, fingerprint, excluded, checked.facts, unused)
 
 
 def split(
@@ -134,11 +139,12 @@ def split(
     for item in items:
         count[item.path] = count.get(item.path, 0) + 1
     order = sorted(count, key=lambda path: hashlib.sha256(_name(path, root).encode()).hexdigest())
-    left = Counter(path.parent if styled else root for path in order)
+    group_of = {path: style_folder(path, root) if styled else root for path in order}
+    left = Counter(group_of.values())
     most = max(1, len(order) // ONE_IN)
     while order and len(test) < most and sum(count[path] for path in test) < holdout:
         path = order.pop()
-        group = path.parent if styled else root
+        group = group_of[path]
         if left[group] > 1:
             left[group] -= 1
             test.add(path)
@@ -149,11 +155,12 @@ def split(
     return [item for item in items if item.path not in test], held_out
 
 
-def balanced(items: list[Item]) -> list[Item]:
+def balanced(items: list[Item], root: Path) -> list[Item]:
     """Repeat the items of rarer directions evenly until all directions are equally frequent."""
     directions: dict[tuple[Path, str], list[Item]] = {}
     for item in items:
-        directions.setdefault((item.path.parent, item.instruction), []).append(item)
+        direction = style_folder(item.path, root), item.instruction
+        directions.setdefault(direction, []).append(item)
     most = max(map(len, directions.values()), default=0)
     return [own[i % len(own)] for own in directions.values() for i in range(most)]
 
@@ -162,7 +169,7 @@ def expect_every_style(
     train: list[Item], root: Path, kind: MediaKind, problems: list[Problem]
 ) -> None:
     """Raise DataError if a style has no training item: it could only be learned as a target."""
-    left = {item.path.parent for item in train}
+    left = {style_folder(item.path, root) for item in train}
     if bare := [folder.name for folder in style_folders(root, kind)[0] if folder not in left]:
         raise DataError(
             f"{root} leaves no {kind.one} to train on in {', '.join(bare)}; "
@@ -234,7 +241,7 @@ def check_files(
     """
     first_use: dict[Path, str] = {}
     for row, path in rows:
-        name = row.fields["file_name"].strip()
+        name = row.fields["file_name"]
         first_use.setdefault(path, row.where if row.where == name else f"{row.where} ({name})")
     facts, problems = {}, []
 

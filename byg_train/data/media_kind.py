@@ -43,8 +43,17 @@ CLIPS = MediaKind("clip", formats.CLIPS, HERE / "styles_clips.toml")
 
 
 def visible_files(root: Path) -> Iterator[Path]:
-    """Yield files at any depth in order of their names, without hidden and foreign ones."""
-    for folder, folders, files in os.walk(root):
+    """Yield files at any depth in order of their names, without hidden and foreign ones.
+
+    Folders that are links are walked too, each folder once.
+    """
+    walked = set()
+    for folder, folders, files in os.walk(root, followlinks=True):
+        place = os.path.realpath(folder)
+        if place in walked:
+            folders.clear()
+            continue
+        walked.add(place)
         folders[:] = sorted(name for name in folders if not foreign_folder(Path(folder, name)))
         yield from (Path(folder, name) for name in sorted(files) if not foreign_file(name))
 
@@ -75,5 +84,10 @@ def expect_kind(root: Path, data: DataConfig) -> None:
 
 
 def style_files(folder: Path, kind: MediaKind) -> Iterator[Path]:
-    """Yield the files of a style folder in order of their names, without hidden ones."""
-    return (path for path in sorted(folder.iterdir()) if kind.holds(path))
+    """Yield the files of a style folder, at any depth, in order of their names."""
+    return (path for path in visible_files(folder) if kind.holds(path))
+
+
+def style_folder(path: Path, root: Path) -> Path:
+    """The style folder that a file lies in, at whatever depth."""
+    return root / path.relative_to(root).parts[0]

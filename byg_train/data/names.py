@@ -7,10 +7,12 @@ macOS keeps accents in two letters (NFD) where texts have one (NFC), Windows and
 from __future__ import annotations
 
 import unicodedata
+from difflib import get_close_matches
 from pathlib import Path
 from typing import NamedTuple
 
-from ..config import nearest
+# How alike two names are, from 0 to 1, of which one may be meant by the other.
+NEAR = 0.65
 
 
 class Named(NamedTuple):
@@ -79,7 +81,9 @@ class FileNames:
         stem = folded(Path(part).stem)
         if same := [name for name in known if folded(Path(name).stem) == stem]:
             return f"; there is {(folder / same[0]).as_posix()}"
-        return nearest(part, known)
+        close = get_close_matches(stem, [folded(Path(name).stem) for name in known], 1, NEAR)
+        meant = next((n for n in known if close and folded(Path(n).stem) == close[0]), None)
+        return f"; there is {(folder / meant).as_posix()}" if meant else ""
 
 
 def folded(name: str) -> str:

@@ -11,6 +11,7 @@ from . import DataError, Problem, Row, counted
 from .foreign import note_foreign
 from .manifest import find_manifest, manifest_rows
 from .media_kind import MediaKind
+from .names import FileNames
 from .rule_codes import (
     CONTROL,
     EMPTY_TEXT,
@@ -76,7 +77,22 @@ def read_rows(
     """Read the rows of either layout, excluded ones too, and report what could not be read."""
     note_foreign(root)
     manifest = find_manifest(root)
-    return manifest_rows(manifest) if manifest else styled_rows(root, templates, kind)
+    if manifest is None:
+        return styled_rows(root, templates, kind)
+    rows, problems = manifest_rows(manifest)
+    return on_disk(rows, root), problems
+
+
+def on_disk(rows: Iterable[Row], root: Path) -> list[Row]:
+    """Rows with their files' names as these are spelled on disk."""
+    files = FileNames(root)
+    return [row._replace(fields={**row.fields, **_spelled(row, files)}) for row in rows]
+
+
+def _spelled(row: Row, files: FileNames) -> dict[str, str]:
+    names = {field: row.fields.get(field) for field in ("file_name", "target_file_name")}
+    found = {field: files.find(n).name for field, n in names.items() if isinstance(n, str)}
+    return {field: name for field, name in found.items() if name}
 
 
 def styled_rows(
@@ -120,8 +136,9 @@ def check_rows(
     good: list[tuple[Row, Path]] = []
     problems: list[Problem] = []
     seen: dict[tuple[Path, str], str] = {}
+    files = FileNames(root)
     for row in rows:
-        path, found = _check_fields(row, root, kind)
+        path, found = _check_fields(row, files, kind)
         if path and not found:
             key = (path, row.fields["instruction"].strip())
             if key in seen:
@@ -134,7 +151,7 @@ def check_rows(
     return good, problems
 
 
-def _check_fields(row: Row, root: Path, kind: MediaKind) -> tuple[Path | None, list[Problem]]:
+def _check_fields(row: Row, files: FileNames, kind: MediaKind) -> tuple[Path | None, list[Problem]]:
     """Return the file's path if it exists, and what is wrong with names and texts."""
     problems: list[Problem] = []
 
@@ -163,23 +180,24 @@ def _check_fields(row: Row, root: Path, kind: MediaKind) -> tuple[Path | None, l
     times = row.fields.get("repeats")
     if times is not None and (type(times) is not int or times < 1):
         complain(f"repeats {times!r}", "a whole number from 1", REPEATS)
-    name = texts.get("file_name")
-    return (_check_path(name, root, kind, complain) if name else None), problems
+    name = fields["file_name"] if texts.get("file_name") else None
+    return (_check_path(name, files, kind, complain) if name else None), problems
 
 
 def _check_path(
-    name: str, root: Path, kind: MediaKind, complain: Callable[[str, str, str], None]
+    name: str, files: FileNames, kind: MediaKind, complain: Callable[[str, str, str], None]
 ) -> Path | None:
-    base = root.resolve()
+    base = files.root.resolve()
     parts = {*Path(name).parts, *PureWindowsPath(name).parts}
     if ".." in parts or not (base / name).is_relative_to(base):
         found = f"file_name {name!r} leads out of the data folder"
         return complain(found, "a path inside it", OUTSIDE)
-    path = root / (base / name).relative_to(base)
+    path = files.root / (base / name).relative_to(base)
     if not (kind.holds(path) if path.is_file() else kind.formats.may_name(path)):
         return complain(f"file type {path.suffix!r} of {name}", kind.formats.words, FILE_TYPE)
     if not path.is_file():
-        return complain(f"no file {name}", f"a {kind.one} of that name", NO_FILE)
+        instead = files.find(name).instead
+        return complain(f"no file {name}{instead}", f"a {kind.one} of that name", NO_FILE)
     return path
 
 

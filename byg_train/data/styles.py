@@ -13,7 +13,7 @@ from ..config import nearest, read_toml
 from . import DataError, Problem, Row
 from .captions import CaptionError, Captions
 from .foreign import foreign_folder, holds_foreign_alone
-from .media_kind import MediaKind, style_files
+from .media_kind import MediaKind, style_files, visible_files
 from .rule_codes import NO_FILES, REPEATS
 
 log = logging.getLogger("byg_train")
@@ -58,7 +58,7 @@ def style_folders(root: Path, kind: MediaKind) -> tuple[list[Path], list[Problem
         if next(style_files(folder, kind), None):
             folders.append(folder)
             continue
-        kinds = Counter(p.suffix.lower() or "unnamed" for p in folder.iterdir() if p.is_file())
+        kinds = Counter(path.suffix.lower() or "unnamed" for path in visible_files(folder))
         files = ", ".join(f"{number} {ending}" for ending, number in sorted(kinds.items()))
         found = f"no {kind.many} (only {files} files)" if files else f"no {kind.many}"
         problems.append(

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from ..data import DataError, Problem, Row
 from ..data.manifest import find_manifest, manifest_rows
+from ..data.rows import on_disk
 from ..media import MediaError
 from ..media.reader import DecodedClip, read_media
 
@@ -66,6 +67,7 @@ def read_tasks(
         )
     rows, broken = manifest_rows(manifest)
     problems += broken
+    rows = on_disk(rows, root)
     tasks: dict[str, Task] = {}
     for row in rows:
         task = _task(row, root, formats, problems)

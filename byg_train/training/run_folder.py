@@ -63,10 +63,11 @@ def write_config(run: Path, config: TrainConfig) -> None:
 
 
 def write_dropped(run: Path, data: Dataset) -> None:
-    """List the items that the run trains without."""
-    if data.problems:
+    """List the items that the run trains without, and the files that are not used."""
+    lines = [*map(str, data.problems), *(f"{name}: not used, {why}" for name, why in data.unused)]
+    if lines:
         with atomic(run / "dropped.txt") as temporary:
-            temporary.write_text("".join(f"{p}\n" for p in data.problems), encoding="utf-8")
+            temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
 
 class HoldsRunError(ConfigError):

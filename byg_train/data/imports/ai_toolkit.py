@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import DataError, Problem
+from ..unused import Unused
 from .common import Found, Options, captioned
 
 YAML = (".yaml", ".yml")
@@ -14,10 +15,10 @@ YAML = (".yaml", ".yml")
 TRIGGER = "[trigger]"
 
 
-def ai_toolkit(source: Path, options: Options) -> Iterator[Found | Problem]:
+def ai_toolkit(source: Path, options: Options) -> Iterator[Found | Problem | Unused]:
     """Read a folder, each file with a .txt of the same name, or a .yaml that names such folders."""
     if source.is_dir():
-        yield from captioned(source, _names(source), ".txt", "")
+        yield from captioned(source, ".txt", "")
         return
     if source.suffix.lower() not in YAML:
         raise DataError(
@@ -29,12 +30,6 @@ def ai_toolkit(source: Path, options: Options) -> Iterator[Found | Problem]:
         # Several data sets may hold files of the same name.
         prefix = f"{number}/" if len(tables) > 1 else ""
         yield from _set(source, table, f"{source.name} datasets {number}", prefix, trigger)
-
-
-def _names(folder: Path) -> list[Path]:
-    """List all files, in subfolders too, except the control maps that ai-toolkit creates."""
-    names = (path.relative_to(folder) for path in folder.rglob("*"))
-    return [name for name in names if name.parent.name != "_controls"]
 
 
 def _datasets(source: Path) -> Iterator[tuple[dict[str, Any], str]]:
@@ -56,7 +51,7 @@ def _datasets(source: Path) -> Iterator[tuple[dict[str, Any], str]]:
 
 def _set(
     source: Path, table: dict[str, Any], where: str, prefix: str, trigger: str
-) -> Iterator[Found | Problem]:
+) -> Iterator[Found | Problem | Unused]:
     if control := next((k for k in table if k.startswith("control_path") and table[k]), None):
         yield Problem(where, f"{control}: pairs, whose captions are instructions", "files alone")
         return
@@ -68,7 +63,7 @@ def _set(
     repeats = {"repeats": n} if (n := table.get("num_repeats", 1)) != 1 else {}
     usual = str(table["default_caption"]) if table.get("default_caption") else None
     extension = str(table.get("caption_ext") or ".txt")
-    for found in captioned(folder, _names(folder), extension, prefix, usual):
+    for found in captioned(folder, extension, prefix, usual):
         if isinstance(found, Found):
             caption = found.fields["src_caption"].replace(TRIGGER, trigger)
             found.fields.update(src_caption=" ".join(caption.split()), **repeats)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path, PureWindowsPath
 from typing import Any, NamedTuple
 
-from ...media.formats import CLIPS, MEDIA, PICTURES
+from ...media.formats import MEDIA
 from .. import DataError, Problem
+from ..captions import CaptionError, Captions
+from ..media_kind import found_kind
+from ..names import FileNames
+from ..rule_codes import EMPTY_TEXT, NO_CAPTION
+from ..unused import Unused, unused_beside
 
 # Rule code: a path leads out of the folder that a data set may refer to.
 OUTSIDE = "outside of the folder"
@@ -31,32 +36,34 @@ class Options(NamedTuple):
 
 
 def captioned(
-    folder: Path, names: Iterable[Path], extension: str, prefix: str, usual: str | None = None
-) -> Iterator[Found | Problem]:
+    folder: Path, extension: str, prefix: str, usual: str | None = None, *, deep: bool = True
+) -> Iterator[Found | Problem | Unused]:
     """Yield the files of a folder with the captions beside them, or else the `usual` caption.
 
-    Takes pictures or clips, whichever are more: clips may have a preview picture each.
+    Takes pictures or clips, whichever are more: clips may have a preview picture each. `deep`: in
+    subfolders too. Files of which nothing comes are told.
     """
-    seen = sorted(name for name in names if not any(part.startswith(".") for part in name.parts))
-    pictures, clips = (
-        [name for name in seen if sort.holds(folder / name)] for sort in (PICTURES, CLIPS)
-    )
-    if not pictures and not clips:
+    kind = found_kind(folder)
+    if not (found := kind.names(folder)):
         raise DataError(f"{folder} holds no pictures and no clips; wanted {MEDIA.words} files")
-    for name in pictures if len(pictures) > len(clips) else clips:
-        path, where = folder / name, f"{prefix}{name.as_posix()}"
-        beside = path.with_suffix(f".{extension.lstrip('.')}")
+    names = [name for name in found if deep or "/" not in name]
+    captions = Captions((f".{extension.lstrip('.')}",))
+    for name in names:
+        path, where = folder / name, f"{prefix}{name}"
         try:
-            caption = " ".join(beside.read_text(encoding="utf-8-sig").split())
-        except FileNotFoundError:
+            caption = captions.read(path)
+        except CaptionError as error:
+            if usual is None or error.rule != NO_CAPTION:
+                beside = path.with_suffix(captions.endings[0]).name
+                told = f"no caption ({error.found})" if error.rule == EMPTY_TEXT else error.found
+                yield Problem(where, told, f"a caption in {beside} beside it", error.rule)
+                continue
             caption = usual
-        except UnicodeDecodeError:
-            yield Problem(where, f"{beside.name} is not UTF-8", "a caption in UTF-8")
-            continue
-        if caption is None:
-            yield Problem(where, "no caption", f"a caption in {beside.name} beside it")
-            continue
         yield described(Found(where, path, where, {"src_caption": caption}))
+    for name in sorted(set(found) - set(names)):
+        yield Unused(f"{prefix}{name}", "in a subfolder, which the other trainer does not read")
+    for name, why in unused_beside(folder, found, kind):
+        yield Unused(f"{prefix}{name}", why)
 
 
 def described(found: Found) -> Found | Problem:
@@ -67,11 +74,12 @@ def described(found: Found) -> Found | Problem:
     return found
 
 
-def inside(base: Path, name: Any) -> Path | None:
-    """Resolve a name inside a folder; None if it leads out of it."""
+def inside(files: FileNames, name: Any) -> Path | None:
+    """Resolve a name inside a folder, as it is spelled there; None if it leads out of it."""
     if not isinstance(name, str) or not name.strip():
         return None
-    name = name.strip()
+    base = files.root
+    name = files.find(name).name or name.strip()
     if ".." in {*Path(name).parts, *PureWindowsPath(name).parts}:
         return None
     path = base / Path(name).expanduser()

@@ -11,6 +11,7 @@ from typing import Any
 
 from ...files import atomic
 from .. import DataError, Problem
+from ..unused import Unused
 from .common import Found
 
 # Rule code: the file can only be used if it is copied.
@@ -31,16 +32,21 @@ class Destination:
     copies: bool
     style: str | None = None
 
-    def survey(self, found: Iterable[Found | Problem]) -> tuple[int, list[Problem]]:
-        """Count the usable files, and list what is wrong with the others."""
-        number, problems, taken = 0, [], {}
+    def survey(
+        self, found: Iterable[Found | Problem | Unused]
+    ) -> tuple[int, list[Problem], list[Unused]]:
+        """Count the usable files, list what is wrong with others, and what no files of data are."""
+        number, problems, unused, taken = 0, [], [], {}
         for each in found:
+            if isinstance(each, Unused):
+                unused.append(each)
+                continue
             problem = each if isinstance(each, Problem) else self._problem(each, taken)
             if problem:
                 problems.append(problem)
             else:
                 number += 1
-        return number, problems
+        return number, problems, unused
 
     def put(self, found: Found) -> dict[str, Any]:
         """Bring a file to its place; returns its row of the manifest."""

@@ -12,7 +12,9 @@ from PIL import Image
 from .. import DataError, Problem
 from ..manifest import FIELDS, find_manifest, manifest_rows
 from ..media_kind import PICTURES
+from ..names import FileNames
 from ..repair import SPLIT_NAMES
+from ..unused import Unused
 from .common import Found, Options, described, inside, present, relative
 
 CAPTIONS = ("src_caption", "caption", "text")
@@ -21,7 +23,7 @@ WRITTEN_AS = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "BMP": ".bmp", "TI
 ROWS = 16
 
 
-def huggingface(source: Path, options: Options) -> Iterator[Found | Problem]:
+def huggingface(source: Path, options: Options) -> Iterator[Found | Problem | Unused]:
     """Read a folder with metadata.jsonl, .csv or .parquet, or parquet files with the pictures."""
     if not source.is_dir():
         raise DataError(f"{source} is no folder; wanted a data set folder in Hugging Face's layout")
@@ -43,14 +45,15 @@ def huggingface(source: Path, options: Options) -> Iterator[Found | Problem]:
 
 def _hub_rows(
     source: Path, folder: Path, manifest: Path, options: Options
-) -> Iterator[Found | Problem]:
+) -> Iterator[Found | Problem | Unused]:
     rows, problems = manifest_rows(manifest)
     prefix = "" if folder == source else f"{folder.name}/"
     yield from (problem._replace(where=f"{prefix}{problem.where}") for problem in problems)
     base = folder.resolve()
+    files = FileNames(base)
     for row in rows:
         where, name = f"{prefix}{row.where}", row.fields.get("file_name")
-        path = inside(base, name)
+        path = inside(files, name)
         if path is None:
             yield Problem(where, f"file_name {name!r}", f"a path inside {folder}")
             continue
@@ -62,7 +65,9 @@ def _embeds(manifest: Path) -> bool:
     return "file_name" not in _parquet(manifest).schema_arrow.names
 
 
-def _hub_pictures(source: Path, shard: Path, options: Options) -> Iterator[Found | Problem]:
+def _hub_pictures(
+    source: Path, shard: Path, options: Options
+) -> Iterator[Found | Problem | Unused]:
     """Yield the pictures inside a parquet file, named by shard and row."""
     table = _parquet(shard)
     if options.image_key not in (names := table.schema_arrow.names):

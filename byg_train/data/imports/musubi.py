@@ -9,10 +9,12 @@ from typing import Any
 from ...config import read_toml
 from .. import DataError, Problem
 from ..manifest import manifest_rows
+from ..names import FileNames
+from ..unused import Unused
 from .common import OUTSIDE, Found, Options, captioned, inside, present, relative
 
 
-def musubi(source: Path, options: Options) -> Iterator[Found | Problem]:
+def musubi(source: Path, options: Options) -> Iterator[Found | Problem | Unused]:
     """Read a data set's .toml with every folder and .jsonl that it names, or one such .jsonl."""
     source = _config_of(source)
     if source.suffix == ".jsonl":
@@ -44,7 +46,7 @@ def _config_of(source: Path) -> Path:
 
 def _musubi_set(
     source: Path, table: dict[str, Any], where: str, prefix: str, options: Options
-) -> Iterator[Found | Problem]:
+) -> Iterator[Found | Problem | Unused]:
     if control := next((key for key in table if key.startswith("control_")), None):
         yield Problem(
             where, f"{control}: pairs, whose captions are instructions", "pictures or clips alone"
@@ -63,8 +65,7 @@ def _musubi_set(
     if not folder:
         yield from _musubi_lines(path, repeats, prefix, options)
         return
-    names = [Path(inside.name) for inside in path.iterdir()]
-    for found in captioned(path, names, table.get("caption_extension", ".txt"), prefix):
+    for found in captioned(path, table.get("caption_extension", ".txt"), prefix, deep=False):
         if isinstance(found, Found):
             found.fields.update(repeats)
         yield found
@@ -72,8 +73,9 @@ def _musubi_set(
 
 def _musubi_lines(
     source: Path, repeats: dict[str, int], prefix: str, options: Options
-) -> Iterator[Found | Problem]:
+) -> Iterator[Found | Problem | Unused]:
     base = (options.root or source.parent).resolve()
+    files = FileNames(base)
     rows, problems = manifest_rows(source)
     yield from problems
     for row in rows:
@@ -82,7 +84,7 @@ def _musubi_lines(
             yield Problem(where, f"{control}: a pair", "pictures or clips alone")
             continue
         name = _first(row.fields, "path")
-        path = inside(base, name)
+        path = inside(files, name)
         if path is None:
             found = f"image_path or video_path {name!r}"
             yield Problem(where, found, f"a path inside {base}", OUTSIDE)

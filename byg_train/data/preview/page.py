@@ -14,8 +14,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ..check import DUPLICATE, Finding, Report
+from ..check import Finding, Report
 from ..excluded import HEAD, Entry, file_key
+from ..file_findings import DUPLICATE
 from ..media_kind import CLIPS
 from ..rows import TEXTS
 from ..rule_codes import UNREADABLE

@@ -7,14 +7,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ...media.formats import MEDIA
+from ...media.formats import MEDIA, look
 from .. import DataError, Problem, Row, counted
 from ..captions import CaptionError, Captions
 from ..manifest import find_manifest, manifest_line, manifest_rows, write_manifest
-from ..media_kind import CLIPS, visible_files
-from ..rows import TEXTS, data_folder
+from ..media_kind import CLIPS, found_kind, visible_files
+from ..rows import TEXTS, data_folder, on_disk
 from ..rule_codes import EMPTY_TEXT, NO_CAPTION, NO_TEXT
 from ..styles import restyled, style_words
+from ..unused import unused_beside
 from .edit_types import is_photo
 from .journal import Journal
 
@@ -35,11 +36,7 @@ class Source(NamedTuple):
     size: int  # bytes
     caption: str  # "" if unknown
     style: str  # "" if unknown
-
-    @property
-    def is_clip(self) -> bool:
-        """Whether it is a clip."""
-        return CLIPS.holds(self.path)
+    is_clip: bool = False
 
 
 class Folder:
@@ -59,6 +56,8 @@ class Folder:
         self._described = {name for name, fields in given.items() if _is_tuple(fields)}
         self.problems: list[Problem] = []
         self.sources = list(self._find(given, style_folders))
+        names = [source.name for source in self.sources]
+        self.unused = unused_beside(root, names, CLIPS)
         if not self.sources:
             nothing = f"{root} holds no pictures and no clips ({MEDIA.words})"
             raise DataError(nothing, self.problems)
@@ -95,6 +94,8 @@ class Folder:
 
     def _find(self, given: dict[str, dict[str, Any]], style_folders: bool) -> Iterator[Source]:
         captions, unread = Captions(), []
+        # A picture that moves is what the files around it are.
+        moving = ("clip", "animation") if found_kind(self.root) is CLIPS else ("clip",)
         for path in _files(self.root):
             name = path.relative_to(self.root).as_posix()
             if not name.isprintable():
@@ -118,6 +119,7 @@ class Folder:
                 path.stat().st_size,
                 caption,
                 str(fields.get("style") or folder).strip(),
+                look(path).sort in moving,
             )
         if unread:  # before a question is paid for
             number = counted(len(unread), "caption")
@@ -166,11 +168,11 @@ def _rows(root: Path) -> list[Row]:
     rows, problems = manifest_rows(manifest)
     if problems:
         raise DataError(f"{manifest} has lines that cannot be read; repair them first", problems)
-    return rows
+    return on_disk(rows, root)
 
 
 def _file_name(fields: dict[str, Any]) -> str:
-    return str(fields.get("file_name", "")).strip()
+    return str(fields.get("file_name", ""))
 
 
 def _holds(fields: dict[str, Any], part: Tuple) -> bool:
