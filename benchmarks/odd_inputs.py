@@ -23,6 +23,9 @@ from benchmarks.odd.case import Case, verdict
 KINDS = {
     "text_files": "text files: encodings, marks, blanks, endings",
     "manifests": "manifests: metadata.jsonl and .csv",
+    "pictures": "pictures: formats, names, colours, turns",
+    "clips": "clips: codecs, names, turns, matrices, transparency, cuts",
+    "names": "names, sizes, files that nothing is made of",
     "folders": "foreign folders, kohya's names, runs inside the data",
 }
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from odd_media import ADOBE_RGB, DISPLAY_P3, cmyk_profile, gray_profile, rgb_profile
 from PIL import Image, ImageCms
 
+from benchmarks.odd.media import ADOBE_RGB, DISPLAY_P3, cmyk_profile, gray_profile, rgb_profile
 from byg_train.data.near_duplicates import signature
 from byg_train.data.vlm.jpegs import picture_jpeg
 from byg_train.media.pictures import picture_size, read_picture

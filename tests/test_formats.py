@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from clip_files import clip, drawn, write
-from odd_media import transparent_picture
 from PIL import Image
 
+from benchmarks.odd.media import transparent_picture
 from byg_train.media import MediaError, opener
 from byg_train.media.formats import CLIPS, MEDIA, PICTURES, look
 from byg_train.media.pictures import picture_size, read_picture

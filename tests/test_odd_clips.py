@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from clip_files import clip, cut_short, number, picture
-from odd_media import coloured, cut, show_by, transparent, transparent_picture
 from PIL import Image
 
+from benchmarks.odd.media import coloured, cut, show_by, transparent, transparent_picture
 from byg_train.media import MediaError
 from byg_train.media.clips import frames, moments, probe, verify
 from byg_train.media.orientation import Orientation, from_matrix

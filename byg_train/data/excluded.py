@@ -12,6 +12,7 @@ from pathlib import Path, PurePath
 
 from ..files import atomic
 from . import Problem, Row
+from .names import is_file
 
 log = logging.getLogger("byg_train")
 EXCLUDED = "excluded.txt"
@@ -29,9 +30,7 @@ Entry = tuple[str, str | None]
 def file_key(name: str, root: Path) -> str:
     """The canonical spelling of a file name: relative to the data folder, with forward slashes."""
     base = root.resolve()
-    path = base / name
-    if not path.exists():
-        path = base / name.strip()
+    path = base / (name if is_file(base / name) else name.strip())
     return (path.relative_to(base) if path.is_relative_to(base) else PurePath(name)).as_posix()
 
 

@@ -33,7 +33,7 @@ class FileNames:
         """The file of a relative name: as it is spelled, or else of the one that reads alike."""
         spellings = [name, name.strip(), name.strip().replace("\\", "/")]
         inside = [path for path in map(self._inside, spellings) if path]
-        if there := next(filter(self._is_file, inside), None):
+        if there := next((path for path in inside if is_file(self.root / path)), None):
             return Named(there.as_posix())
         if not inside:
             return Named(None)
@@ -57,12 +57,6 @@ class FileNames:
             return None
         return path.relative_to(self._base)
 
-    def _is_file(self, path: Path) -> bool:
-        try:
-            return (self.root / path).is_file()
-        except (OSError, ValueError):  # too long, or with a NUL
-            return False
-
     def _alike(self, folder: Path, part: str) -> list[str]:
         if folder not in self._listed:
             alike: dict[str, list[str]] = {}
@@ -84,6 +78,14 @@ class FileNames:
         close = get_close_matches(stem, [folded(Path(name).stem) for name in known], 1, NEAR)
         meant = next((n for n in known if close and folded(Path(n).stem) == close[0]), None)
         return f"; there is {(folder / meant).as_posix()}" if meant else ""
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is such a file; also of names that no system takes."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # too long, or with a NUL
+        return False
 
 
 def folded(name: str) -> str:

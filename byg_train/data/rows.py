@@ -192,11 +192,11 @@ def _check_path(
     if ".." in parts or not (base / name).is_relative_to(base):
         found = f"file_name {name!r} leads out of the data folder"
         return complain(found, "a path inside it", OUTSIDE)
-    path = files.root / (base / name).relative_to(base)
-    if not (kind.holds(path) if path.is_file() else kind.formats.may_name(path)):
+    there, instead = files.find(name)
+    path = files.root / (there or name)
+    if not (kind.holds(path) if there else kind.formats.may_name(path)):
         return complain(f"file type {path.suffix!r} of {name}", kind.formats.words, FILE_TYPE)
-    if not path.is_file():
-        instead = files.find(name).instead
+    if not there:
         return complain(f"no file {name}{instead}", f"a {kind.one} of that name", NO_FILE)
     return path
 

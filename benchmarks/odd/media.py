@@ -95,6 +95,33 @@ def show_by(path: Path, matrix: tuple[int, int, int, int]) -> Path:
     return path
 
 
+def moving(
+    path: Path,
+    codec: str = "libx264",
+    form: str | None = None,
+    *,
+    pixels: str = "yuv420p",
+    frames: int = 24,
+    size: tuple[int, int] = (64, 48),
+    options: dict[str, str] | None = None,
+) -> Path:
+    """A clip of two seconds: a red square that moves over a ground that grows brighter.
+
+    A key frame every eight; `form` is the container, where the name does not tell.
+    """
+    width, height = size
+    with av.open(str(path), "w", format=form) as out:
+        stream = out.add_stream(codec, rate=12, options=options or {})
+        stream.width, stream.height, stream.pix_fmt = width, height, pixels
+        stream.gop_size = 8
+        for i in range(frames):
+            array = np.full((height, width, 3), 40 + 8 * (i % 24), np.uint8)
+            array[: height // 4, i % width : i % width + width // 4] = (200, 30, 30)
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(array, "rgb24")))
+        out.mux(stream.encode())
+    return path
+
+
 def transparent(path: Path, codec: str, pixels: str, frames: int = 6) -> Path:
     """A clip that is red on the left, half of it at half strength, and clear on the right."""
     with av.open(str(path), "w") as out:
@@ -132,6 +159,7 @@ def coloured(
     full: bool = False,
     size: tuple[int, int] = (64, 48),
     rgb: tuple[int, int, int] = (200, 30, 30),
+    frames: int = 3,
 ) -> Path:
     """A clip of one colour, coded by an H.273 matrix (1: BT.709, 5: BT.601, 9: BT.2020).
 
@@ -149,7 +177,7 @@ def coloured(
         (stream.width, stream.height), stream.pix_fmt = size, "yuv420p"
         coder = stream.codec_context
         coder.colorspace, coder.color_range = named or matrix, 2 if full else 1
-        for _ in range(3):
+        for _ in range(frames):
             frame = av.VideoFrame(*size, "yuv420p")
             for plane, level in zip(frame.planes, levels, strict=True):
                 plane.update(bytes([round(level)]) * plane.buffer_size)
@@ -159,12 +187,12 @@ def coloured(
 
 
 def cut(source: Path, path: Path, packets: int) -> Path:
-    """A copy without the first packets, as a player's scissors leave it; nothing is encoded."""
+    """A copy without the first packets, cut off a key frame; nothing is encoded."""
     with av.open(str(source)) as clip, av.open(str(path), "w") as out:
         streams = {s.index: out.add_stream_from_template(s) for s in clip.streams}
         begins: Fraction | None = None
         for number, packet in enumerate(p for p in clip.demux(video=0) if p.size):
-            if number >= packets:
+            if number >= packets and (begins is not None or not packet.is_keyframe):
                 begins = begins if begins is not None else packet.dts * packet.time_base
                 packet.stream = streams[0]
                 out.mux(packet)
