@@ -42,21 +42,26 @@ def drawn(seed: int) -> np.ndarray:
     return np.asarray(Image.fromarray(blobs).resize((64, 48), Image.Resampling.BICUBIC))
 
 
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    """Two styles, two clips of 6 s in each, all different."""
+def two_styles(folder: Path, size: tuple[int, int] = (64, 48)) -> Path:
+    """Two clips of 6 s in each, all different."""
     for i, style in enumerate(("cartoon", "photo-realistic")):
         for k in range(2):
-            scene = drawn(2 * i + k)
-            path = tmp_path / "data" / style / f"{k}.mp4"
+            scene = np.asarray(Image.fromarray(drawn(2 * i + k)).resize(size))
+            path = folder / style / f"{k}.mp4"
             told(clip(path, 144, draw=lambda n, size, scene=scene: np.roll(scene, n, 1)))
-    return tmp_path / "data"
+    return folder
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return two_styles(tmp_path / "data")
 
 
 # ---------------------------------------------------------------- check
 
 
-def test_a_good_folder_of_clips_has_no_findings(root: Path) -> None:
+def test_a_good_folder_of_clips_has_no_findings(tmp_path: Path) -> None:
+    root = two_styles(tmp_path / "data", (496, 368))  # as large as they are trained
     result = byg("data", "check", root, "--strict")
     assert result.exit_code == 0, result.output
     assert "4 tuples of 4 clips: 0 errors, 0 warnings. Texts may have 512 tokens" in " ".join(
@@ -72,12 +77,16 @@ def test_what_is_wrong_with_clips_is_found(root: Path) -> None:
     told(first.with_name("copy.mp4")).with_suffix(".mp4").write_bytes(first.read_bytes())
     with av.open(str(first)) as source:  # the same at another quality
         seen = [frame.to_ndarray(format="rgb24") for frame in source.decode(video=0)]
-    again = {"draw": lambda n, size: seen[n], "codec": "libx264", "crf": "30"}
+    again = {"draw": lambda n, size: seen[n], "codec": "libx264", "encoder": {"crf": "30"}}
     told(clip(first.with_name("like.mp4"), 144, **again), "a cartoon fox runs")
     result = byg("data", "check", root, "--json")
     assert result.exit_code == 1
     found = json.loads(result.stdout)["findings"]
     told_of = {(f["file_name"].split("/")[1], f["rule"]): f["found"] for f in found}
+    enlarged = {key for key in told_of if key[1] == "enlarged"}
+    assert {told_of.pop(key) for key in enlarged} == {
+        "64 x 48 pixels, enlarged 7.8 times to 496 x 368"
+    }
     assert told_of == {
         ("short.mp4", "too short"): "1.00 s, which is 16 frames at 16 fps",
         ("broken.webm", "unreadable"): "a broken clip (it cannot be read: Invalid data found when "

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ..text_files import TextFileError, read_text
-from .excluded import file_key
 from .manifest import manifest_line, write_lines
+from .names import FileNames
 from .rows import TEXTS
 
 # Names that other tools give the two splits.
@@ -28,13 +28,13 @@ def repair(manifest: Path) -> Counter[str]:
     done: Counter[str] = Counter()
     lines: list[str] = []
     seen: set[tuple] = set()
-    text = _text(manifest)
+    text, files = _text(manifest), FileNames(manifest.parent)
     for line in filter(str.strip, text.split("\n")):
         fields = _parsed(line)
         if fields is None:
             lines.append(line)
             continue
-        better = _repaired(fields, manifest.parent, done)
+        better = _repaired(fields, files, done)
         key = tuple(str(better.get(name)) for name in ("file_name", *TEXTS))
         if key in seen:
             done["removed: the same tuple again"] += 1
@@ -62,7 +62,7 @@ def _parsed(line: str) -> dict[str, Any] | None:
     return fields if isinstance(fields, dict) else None
 
 
-def _repaired(fields: dict[str, Any], root: Path, done: Counter[str]) -> dict[str, Any]:
+def _repaired(fields: dict[str, Any], files: FileNames, done: Counter[str]) -> dict[str, Any]:
     better = dict(fields)
 
     def put(name: str, value: Any, what: str) -> None:
@@ -75,19 +75,10 @@ def _repaired(fields: dict[str, Any], root: Path, done: Counter[str]) -> dict[st
         put(name, " ".join(text.split()), "tidied: blanks and accents of a text")
     if isinstance(better.get("edit_type"), str):
         put("edit_type", better["edit_type"].strip().lower(), "tidied: an edit type")
-    if isinstance(better.get("file_name"), str):
-        put("file_name", _name(better["file_name"], root), "tidied: a file name")
+    if isinstance(name := better.get("file_name"), str):
+        put("file_name", files.find(name).name or name, "tidied: a file name")
     if isinstance(part := better.get("split"), str):
         put("split", SPLIT_NAMES.get(part.strip().lower(), part), "renamed: a split")
     if isinstance(times := better.get("repeats"), str) and times.strip().isdecimal():
         put("repeats", int(times), "made a number: repeats")
     return better
-
-
-def _name(name: str, root: Path) -> str:
-    """The name relative to the folder, with forward slashes, if such a file exists."""
-    for spelling in (name, name.replace("\\", "/")):
-        key = file_key(spelling, root)
-        if ".." not in Path(key).parts and (root / key).is_file():
-            return key
-    return name

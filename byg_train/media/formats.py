@@ -148,10 +148,8 @@ def _clip(path: Path) -> Look | None:
 def _meant(path: Path) -> Look | None:
     """What a file's ending says that it was to be."""
     ending = path.suffix.lower()
-    if ending in CLIP_ENDINGS:
+    if ending in (*CLIP_ENDINGS, ".gif"):
         return Look("clip")
-    if ending == ".gif":
-        return Look("animation")
     return Look("picture") if ending in _picture_endings() else None
 
 

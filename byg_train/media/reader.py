@@ -16,6 +16,7 @@ from PIL import Image
 
 from . import MediaError, clips
 from .clips import ClipFacts
+from .formats import look
 from .opener import UnknownPictureError, moves, open_picture
 from .pictures import read_picture
 from .pixels import Frames
@@ -50,10 +51,11 @@ def is_clip(path: Path) -> bool:
 
     What Pillow opens is a picture, also of several frames, pages or layers, but a GIF that moves.
     """
+    if look(path).sort == "clip":
+        return True
     try:
         with open_picture(path) as picture:
-            # Pillow knows videos of MPEG by their head, and decodes none.
-            return picture.format == "MPEG" or (picture.format == "GIF" and moves(picture))
+            return picture.format == "GIF" and moves(picture)
     except UnknownPictureError:  # FFmpeg's decoders say what it is
         return True
     except MediaError:  # a picture that cannot be read, and why
