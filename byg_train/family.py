@@ -215,6 +215,11 @@ def titles(which: Callable[[Family], bool]) -> str:
     return ", ".join(family.title for family in registry().values() if which(family))
 
 
+def demos() -> set[str]:
+    """The presets that train on what the embedded world draws."""
+    return {family.embedded.preset for family in registry().values() if family.embedded}
+
+
 def is_embedded(base: str | None) -> bool:
     """Whether a base is one of the small ones that ship with ByG."""
     return base == EMBEDDED

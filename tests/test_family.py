@@ -15,8 +15,8 @@ from toy_family import TOY, write_base
 from typer.testing import CliRunner, Result
 
 from byg_train.cli.app import app
-from byg_train.config import ConfigError, build_config
-from byg_train.family import EMBEDDED, family_of, register, registry
+from byg_train.config import PRESETS, ConfigError, build_config
+from byg_train.family import EMBEDDED, demos, family_of, register, registry
 from byg_train.models.backbone import load_backbone
 from byg_train.models.lora_file import LoraInfo, read_lora
 
@@ -181,6 +181,12 @@ def test_every_function_of_a_record_is_there(name: str) -> None:
     assert family.embedded.folder.is_dir() and family.embedded.example.is_file()
     stem = family.embedded.warmup.stem
     assert [*family.embedded.folder.parent.glob(f"{stem}*.safetensors")]
+
+
+def test_every_demo_of_a_record_draws_its_data() -> None:
+    from byg_train.world.demo import DEMOS
+
+    assert DEMOS.keys() == demos() <= PRESETS.keys()
 
 
 # ---------------------------------------------------------------- nobody asks for a name

@@ -145,6 +145,17 @@ def test_info_round_trip_through_a_file(tmp_path: Path, shift: float | str) -> N
     assert "lora_adapter_metadata" not in metadata
 
 
+@pytest.mark.parametrize(
+    ("base", "name"),
+    [("Wan-AI/Wan2.1-T2V-1.3B-Diffusers", "wan2.1"), ("Wan-AI/Wan2.2-TI2V-5B", "wan2.2")],
+)
+def test_managers_hear_of_the_generation(base: str, name: str) -> None:
+    info = dataclasses.replace(INFO, family="wan", reference_mode="shared", base=base)
+    metadata = info.to_metadata()
+    assert metadata["modelspec.architecture"] == f"{name}/lora"
+    assert metadata["ss_base_model_version"] == name
+
+
 def test_what_is_younger_than_the_first_files_may_be_absent() -> None:
     young = {"components": "/parts", "revision": "refs/pr/1", "expert": "low", "boundary": 0.875}
     young |= {"frames": 81, "fps": 16.0}

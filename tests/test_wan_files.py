@@ -9,13 +9,32 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny_wan import HIGH, LOW, PARTS, WEIGHTS, base, config, load, original, velocity
+from tiny_wan import (
+    HIGH,
+    LOW,
+    PARTS,
+    WEIGHTS,
+    base,
+    config,
+    latents,
+    load,
+    original,
+    text,
+    velocity,
+)
 from torch import Tensor
 
 from byg_train.config import ConfigError, ModelConfig, build_config
 from byg_train.models.backbone import load_backbone
+from byg_train.models.networks import network
 from byg_train.models.wan.backbone import WanBackbone
-from byg_train.models.wan.files import expert_files, pixel_multiple, resolve_base, token_counts
+from byg_train.models.wan.files import (
+    boundary,
+    expert_files,
+    pixel_multiple,
+    resolve_base,
+    token_counts,
+)
 
 NAMES = {
     "high": "wan2.2_t2v_high_noise_14B.safetensors",
@@ -60,6 +79,25 @@ def test_a_pair_of_single_files_is_the_folder(tmp_path: Path, layout: str, named
         assert torch.equal(velocity(pair, t), velocity(whole, t))
     assert pair.boundary == whole.boundary == 0.875
     assert pair.fingerprint == whole.fingerprint
+
+
+@pytest.mark.parametrize("layout", ["folder", "wan2.1_t2v_1.3B_fp16"])
+def test_the_small_wan_of_2_1(tmp_path: Path, layout: str) -> None:
+    """One network for all times, with the VAE of the large pair: 8 pixels to a latent."""
+    chosen = config(base("small"))
+    if layout != "folder":
+        weights = original(load_file(base("small") / "transformer" / WEIGHTS))
+        save_file({n: w.half() for n, w in weights.items()}, tmp_path / f"{layout}.safetensors")
+        chosen = config(tmp_path / f"{layout}.safetensors", components=str(base("small")))
+    backbone = load_backbone(chosen, "cpu")
+    assert list(backbone.experts) == ["transformer"] and boundary(chosen) is None
+    assert pixel_multiple(chosen) == backbone.multiple == 16
+    assert backbone.spans == {"transformer": (0.0, 1.0)}
+    assert (network(chosen).networks, network(chosen).width) == (1, 24)
+    whole = load_backbone(config(base("small")), "cpu")
+    for t in (HIGH, LOW):  # on either side of where a pair would change places
+        v, wanted = (one.velocity(latents(1), t, text(2), latents(7)) for one in (backbone, whole))
+        torch.testing.assert_close(v, wanted, atol=2e-2, rtol=0)
 
 
 def test_a_single_file_of_one_network(tmp_path: Path) -> None:

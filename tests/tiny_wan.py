@@ -1,4 +1,4 @@
-"""Tiny random Wan pipelines in diffusers layout: one of two experts like A14B, one like TI2V-5B."""
+"""Tiny random Wan pipelines in diffusers layout: like A14B with its pair, TI2V-5B, Wan 2.1."""
 
 from __future__ import annotations
 
@@ -74,10 +74,15 @@ def vae(like_5b: bool) -> AutoencoderKLWan:
 
 @cache
 def base(kind: str = "pair") -> Path:
-    """The folder of a "pair" of experts or of "one" like TI2V-5B; built once, never changed."""
+    """The folder of a "pair" of experts, of "one" like TI2V-5B, or of a "small" one like 1.3B.
+
+    The last is one network with the pair's VAE, and its files are as old as Wan 2.1's. Built once,
+    never changed.
+    """
     torch.manual_seed(0)
     pieces = tokenizer()
     one = kind == "one"
+    alone = kind != "pair"
     umt5 = UMT5Config(
         vocab_size=len(pieces), d_model=24, d_ff=32, d_kv=8, num_heads=2, num_layers=1,
         dropout_rate=0.0, feed_forward_proj="gated-gelu",
@@ -89,10 +94,21 @@ def base(kind: str = "pair") -> Path:
         vae=vae(like_5b=one),
         scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
         transformer=transformer(4),
-        transformer_2=None if one else transformer(4),
-        boundary_ratio=None if one else BOUNDARY,
+        transformer_2=None if alone else transformer(4),
+        boundary_ratio=None if alone else BOUNDARY,
         expand_timesteps=one,
     ).save_pretrained(folder, safe_serialization=True)
+    if kind == "small":
+        younger = ("transformer_2", "boundary_ratio", "expand_timesteps", "scale_factor_spatial")
+        for file in (folder / "model_index.json", folder / "vae" / "config.json"):
+            younger = (
+                "transformer_2",
+                "boundary_ratio",
+                "expand_timesteps",
+                "scale_factor_spatial",
+            )
+            said = json.loads(file.read_text())
+            file.write_text(json.dumps({k: v for k, v in said.items() if k not in younger}))
     return folder
 
 

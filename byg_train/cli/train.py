@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..config import PRESETS, ConfigError, TrainConfig, merge_settings
+from ..family import demos, family_of, is_embedded
 from ..progress import CONSOLE
 from ..training.stopping import NOTHING_LOST, stops_at_once
 from .errors import full_disk_explained, interruption_explained, out_of_memory_explained
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from ..training.forecast import Forecast
     from ..world.demo import Demo
 
-# Presets that draw their data themselves (world/demo.py).
-DEMOS = ("demo", "demo_video")
 LOWER = (
     "start anew with a lower train.batch_size, data.resolution, data.frames (of clips) or "
     "lora.rank, or with model.gradient_checkpointing=true or optimizer.name=adamw8bit"
@@ -68,7 +67,7 @@ def train(
         preset, profile=profile, file=config, data=data, model=model, steps=steps, seed=seed,
         assignments=assignments or (),
     )  # fmt: skip
-    demo = settings.preset in DEMOS and settings.data.path is None
+    demo = settings.preset in demos() and settings.data.path is None
     if print_config:
         from ..training.run_folder import to_toml
 
@@ -164,7 +163,6 @@ def _forecast(config: TrainConfig, data: Dataset, demo: bool) -> Forecast:
 
 def _farewell(config: TrainConfig, files: list[Path], output: Path) -> str:
     """What there is now, and what may be typed next."""
-    from ..family import family_of
     from ..training.run_folder import newest_samples
 
     here = output.relative_to(Path.cwd()) if output.is_relative_to(Path.cwd()) else output
@@ -202,7 +200,6 @@ def _render_world(config: TrainConfig) -> None:
 
 def _planned_dtype(config: TrainConfig, device: str) -> str:
     """What a plan counts in: this device's type, but a GPU's where a large base has no GPU here."""
-    from ..family import is_embedded
     from ..machine import resolve_dtype
 
     found = resolve_device(device)
@@ -231,7 +228,6 @@ def _explain_needs(config: TrainConfig) -> None:
     """What a preset without --data wants, its plan, and what runs now."""
     from ..data.media_kind import kind_of
     from ..data.rows import layouts
-    from ..family import family_of
     from ..models.backbone import pixel_multiple
     from ..training.plan import plan
 

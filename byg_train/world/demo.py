@@ -17,6 +17,7 @@ from PIL import Image
 
 from ..config import read_settings
 from ..data.manifest import write_manifest
+from ..family import usual_family
 from ..files import atomic
 from ..media.writer import LOSSLESS, write_clip
 from ..progress import Progress
@@ -158,7 +159,7 @@ DEMOS = {
 def demo_of(run: Path) -> Demo:
     """The demo that a run is one of, by what it was trained on."""
     moving = read_settings(run / "config.toml")["data"]["frames"] > 1
-    return DEMOS["demo_video" if moving else "demo"]
+    return DEMOS[usual_family(is_video=moving).embedded.preset]
 
 
 def main() -> None:
