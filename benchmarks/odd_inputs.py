@@ -27,6 +27,7 @@ KINDS = {
     "clips": "clips: codecs, names, turns, matrices, transparency, cuts",
     "names": "names, sizes, files that nothing is made of",
     "folders": "foreign folders, kohya's names, runs inside the data",
+    "servers": "answers of servers: parts, thoughts, error pages",
 }
 
 

@@ -153,7 +153,7 @@ class Loader(io.ComfyNode):
                 patched_low, more = _patched(model_low, low, *setup)
                 lines += more
             alone = model_low is not None and None in (high, low)
-            report = to_text([*lines, *_facts(info, alone)])
+            report = to_text([*lines, *_facts(info, (high or low).file.ranks, alone)])
         show_text(report)
         return io.NodeOutput(patched, patched_low, info, report, ui=ui.PreviewText(report))
 
@@ -214,14 +214,14 @@ def _shift(info: LoraInfo) -> float:
     return family_of(info.sample_shift).size_shift((info.resolution // info.multiple) ** 2)
 
 
-def _facts(info: LoraInfo, alone: bool) -> list[str]:
+def _facts(info: LoraInfo, ranks: str, alone: bool) -> list[str]:
     """What an artist sets elsewhere, and what the LoRA was taught."""
     sampler = COMFY_SAMPLERS[info.sampler]
     how = f"sample with {info.sample_steps} steps, {sampler}, simple, {_cfg(info)}"
     if info.guidance_sample is not None:
         how += f", guidance {info.guidance_sample:g} (set by ByG Image Edit)"
     lines = [
-        f"base {info.base}, {info.steps} training steps at {info.resolution} px, rank {info.rank}",
+        f"base {info.base}, {info.steps} training steps at {info.resolution} px, rank {ranks}",
         f"{how}; source positions: {info.reference_mode}",
     ]
     if info.negative:

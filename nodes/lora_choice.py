@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from ..byg_train.family import family_of, is_embedded
 from ..byg_train.models.lora_file import LoraFile, LoraInfo, read_lora
+from ..byg_train.models.lora_tensors import BrokenLoraError
 from .host import lora as host
 from .host.families import family, host_of
 
@@ -67,6 +68,8 @@ def _load(name: str) -> Loaded:
     try:
         file = read_lora(host.lora_path(name))
         return Loaded(name, file, LoraInfo.from_metadata(file.metadata))
+    except BrokenLoraError:
+        raise
     except ValueError as error:
         raise ValueError(
             f"{error}. A LoRA that byg_train did not write goes into Load LoRA"

@@ -67,6 +67,7 @@ SHARED = {
     "media.grid",
     "media.pixels",
     "models.lora_file",
+    "models.lora_tensors",
 }
 # Third-party package -> the parts that may import it; nothing else is restricted.
 HEAVY = {
@@ -91,6 +92,7 @@ PURE = {
     "media.grid": {"PIL"},
     "media.pixels": {"torch", "numpy", "PIL"},
     "models.lora_file": {"torch", "safetensors"},
+    "models.lora_tensors": {"torch"},
     "config": {"pydantic", "tomli"},
     "config.sections": {"pydantic"},
     "config.methods": {"pydantic"},

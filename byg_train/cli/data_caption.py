@@ -171,7 +171,8 @@ def _summary(
         files = len(captioning.folder.sources)
         yield (
             f"{len(failed)} of {files} files have no tuple; the same command asks again. After "
-            "unusable answers raise --tries or take another model, after timeouts raise --timeout:"
+            "unusable answers raise --tries or take another model, after timeouts raise --timeout, "
+            "where it thought until its budget ended raise --max-tokens:"
         )
         yield from (f"  {name}: {why}" for name, why in sorted(failed.items())[:LISTED])
         if len(failed) > LISTED:

@@ -14,6 +14,7 @@ from ..models.configured_info import configured_info
 from ..models.locate import told_family
 from ..models.lora import LoraBank
 from ..models.lora_file import LoraFile, LoraInfo, expert_path, read_lora
+from ..models.lora_tensors import ranks_of
 from ..models.networks import network
 from .editor import Editor
 from .overrides import SamplingOverrides
@@ -158,7 +159,9 @@ def attach(model: EditModel, backbone: Backbone, strength: float) -> LoraBank:
         backbone.blind = bare
     names = {name for tensors in files.values() for name in tensors}
     modules = sorted({name.rsplit(".lora_", 1)[0] for name in names})
-    settings = LoraSettings(rank=model.info.rank, targets=modules)
+    # The rank of the tensors, not that of the metadata: other tools resize files, module by module.
+    rank = max((ranks_of(tensors)[-1] for tensors in files.values()), default=1)
+    settings = LoraSettings(rank=max(1, rank), targets=modules)
     try:
         experts = nn.ModuleDict({expert: backbone.experts[expert] for expert in files})
         bank = LoraBank(experts, settings, None, 0)

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from ..data.vlm.answer_log import AnswerLog
-from ..data.vlm.client import ModelError, NoAnswerError
+from ..data.vlm.client import ModelError
+from ..data.vlm.replies import NoAnswerError
 
 if TYPE_CHECKING:
     from ..data.vlm.client import Model
@@ -37,7 +38,7 @@ class Judge:
         """Load the answers that `file` holds; new ones are appended to it."""
         self.model = model
         self.silent = self.cut = 0  # questions without an answer, and truncated answers
-        self._in_a_row = 0
+        self._in_a_row, self._heard = 0, False
         self._answers: dict[str, str] = {}
         self._log = AnswerLog(file)
         self._log.read(self._store)
@@ -51,10 +52,12 @@ class Judge:
         if key not in self._answers:
             try:
                 reply = await self.model.ask(question, [_png(picture) for picture in pictures])
-            except NoAnswerError as error:
+            except (NoAnswerError, ModelError) as error:
+                if isinstance(error, ModelError) and not self._heard:
+                    raise
                 self._count_failure(error)
                 return None
-            self._in_a_row = 0
+            self._in_a_row, self._heard = 0, True
             if reply.cut:  # half an answer may hold numbers that are no marks
                 self.cut += 1
                 return None
@@ -63,7 +66,7 @@ class Judge:
             self._store(entry)
         return self._answers[key]
 
-    def _count_failure(self, error: NoAnswerError) -> None:
+    def _count_failure(self, error: Exception) -> None:
         self.silent += 1
         self._in_a_row += 1
         if self._in_a_row >= FAILURES:

@@ -105,7 +105,7 @@ def read_marks(answer: str) -> tuple[float, float] | None:
     """
     answer = spoken(answer)
     if match := re.search(r"\{.*\}", answer, re.DOTALL):
-        with suppress(ValueError):
+        with suppress(ValueError, RecursionError):
             return _two(json.loads(match.group()).get("score"))
     match = re.search(r"score\W*\[([^\]]*)\]", answer) or re.search(r"\[([^\]]*)\]", answer)
     return _two(match.group(1).split(",")) if match else None
@@ -128,7 +128,7 @@ def _two(found: object) -> tuple[float, float] | None:
         return None
     try:
         first, second = (float(mark) for mark in found)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     return (first, second) if 0 <= first <= 10 and 0 <= second <= 10 else None
 

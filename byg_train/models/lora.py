@@ -158,10 +158,27 @@ class LoraBank:
         return {k: w.detach() for k, w in self._expert_weights(expert, adapter).items()}
 
     def load_tensors(self, expert: str, tensors: dict[str, Tensor]) -> None:
-        """Start from a LoRA file's tensors (`read_lora`: the scale is baked into B), ema too."""
+        """Start from a LoRA file's tensors (`read_lora`: the scale is baked into B), ema too.
+
+        A module of a lower rank gets rows of A as they were drawn, and zeros in B: the same update.
+        """
         plain = {k: v.float() / (self.scale if "lora_B" in k else 1) for k, v in tensors.items()}
-        _copy(plain, self._expert_weights(expert, "edit"))
+        weights = self._expert_weights(expert, "edit")
+        _copy({k: _grown(k, v, weights.get(k)) for k, v in plain.items()}, weights)
         self.copy_to_ema()
+
+
+def _grown(name: str, tensor: Tensor, own: nn.Parameter | None) -> Tensor:
+    """A tensor of a lower rank brought to that of the bank: A with its own rows, B with zeros."""
+    axis = 1 if "lora_B" in name else 0
+    if own is None or tensor.shape[axis] >= own.shape[axis]:
+        return tensor
+    grown = torch.zeros_like(own) if axis else own.detach().clone()
+    part = grown.narrow(axis, 0, tensor.shape[axis])
+    if part.shape != tensor.shape:
+        return tensor  # of another width: told where it is copied
+    part.copy_(tensor)
+    return grown
 
 
 def _target_names(expert: nn.Module, targets: list[str] | None) -> list[str]:

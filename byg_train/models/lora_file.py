@@ -22,8 +22,8 @@ from torch import Tensor
 
 from ..family import family_of, registry
 from ..files import atomic
+from .lora_tensors import A, B, as_ours, check_tensors, partner, ranks_of
 
-A, B = ".lora_A.weight", ".lora_B.weight"
 # A block, the module in it (or outside of any), which of its tensors.
 NAME = re.compile(r"(blocks\.\d+\.|)(.+)(\.lora_[AB]\.weight)")
 VERSION = 1
@@ -42,6 +42,12 @@ class LoraFile(NamedTuple):
         """The tensors as diffusers names the modules, for a network that it has loaded."""
         names = _names_of(self.prefix, self.metadata.get("byg.family"))
         return _renamed(self.tensors, {ours: theirs for theirs, ours in names.items()})
+
+    @property
+    def ranks(self) -> str:
+        """The rank of its modules, or the least and the largest of them: `64`, or `4 to 64`."""
+        found = ranks_of(self.tensors)
+        return str(found[0]) if len(found) == 1 else f"{found[0]} to {found[-1]}"
 
 
 def expert_path(path: Path, expert: str) -> Path:
@@ -93,17 +99,19 @@ def read_lora(path: Path) -> LoraFile:
             f"{path} is no readable safetensors file ({error}); "
             f"choose a .safetensors LoRA, or copy it again if the copy was cut short"
         ) from None
-    strange = [
-        name for name in tensors if not name.endswith((A, B)) or _partner(name) not in tensors
-    ]
+    tensors = as_ours(tensors, path)
     prefixes = [family.lora.prefix for family in registry().values()]
     prefix = next((p for p in prefixes if all(name.startswith(p) for name in tensors)), None)
+    strange = [
+        name for name in tensors if not name.endswith((A, B)) or partner(name) not in tensors
+    ]
     if strange or prefix is None or not tensors:
         first = strange[0] if strange else next(iter(tensors), "no tensors at all")
         raise ValueError(
             f"{path} is no LoRA in the form that byg_train writes: found {first!r}, "
             f"wanted pairs such as '{prefixes[0]}<module>{A}' and '...{B}'"
         )
+    check_tensors(tensors, path)
     return LoraFile({k.removeprefix(prefix): v for k, v in tensors.items()}, metadata, prefix)
 
 
@@ -124,10 +132,6 @@ def _renamed(tensors: dict[str, Tensor], names: Mapping[str, str]) -> dict[str, 
         return block + names.get(module, module) + end
 
     return {renamed(name): tensor for name, tensor in tensors.items()}
-
-
-def _partner(name: str) -> str:
-    return name.removesuffix(A) + B if name.endswith(A) else name.removesuffix(B) + A
 
 
 def _now() -> str:

@@ -11,6 +11,7 @@ from ..family import is_embedded
 from ..machine import resolve_dtype
 from ..models.backbone import pixel_multiple, resolve_base
 from ..models.lora_file import read_lora
+from ..models.lora_tensors import ranks_of
 from ..models.storage import require, require_storage
 from .cost import trained_experts
 from .plan import all_items, check_disk, disk_need, shapes
@@ -69,10 +70,8 @@ def _check_warmup(config: TrainConfig) -> None:
             file = read_lora(path)
         except ValueError as error:
             raise ConfigError(f"warmup.lora {name!r}: {error}") from None
-        ranks = {len(a) for key, a in file.tensors.items() if key.endswith(".lora_A.weight")}
         why = wrong_width(file, config.model)
-        if not why and ranks != {config.lora.rank}:
-            found = ", ".join(map(str, sorted(ranks)))
-            why = f"its rank is {found}, lora.rank is {config.lora.rank}"
+        if not why and (rank := ranks_of(file.tensors)[-1]) > config.lora.rank:
+            why = f"its rank is {file.ranks}, lora.rank is {config.lora.rank}: set lora.rank={rank}"
         if why:
             raise ConfigError(f"warmup.lora {name!r} does not fit this run ({why}); {instead}")

@@ -6,32 +6,16 @@ import base64
 import importlib.util
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from .. import DataError
+from .replies import NoAnswerError, RefusedError, Reply, read_reply, server_words, shortened
 
 if TYPE_CHECKING:
     import openai
 
 # Seconds to wait for a connection.
 CONNECT_TIMEOUT = 10
-
-
-class Reply(NamedTuple):
-    """A model's answer, unparsed."""
-
-    text: str
-    cut: bool  # truncated by the token limit
-    asked: int  # tokens of the question, pictures included; 0 if the server does not say
-    answered: int  # tokens of the answer, thoughts included
-
-
-class NoAnswerError(Exception):
-    """One question got no answer; others may still get theirs."""
-
-
-class RefusedError(NoAnswerError):
-    """The server will not answer this question, however often it is asked."""
 
 
 class ModelError(DataError):
@@ -121,8 +105,8 @@ class Endpoint:
             why = error.__cause__ or error
             message = f"{self._url} cannot be reached ({why}); is the server running?"
             raise ModelError(message) from None
-        except (openai.OpenAIError, ValueError):
-            pass  # not every server can list its models
+        except Exception:  # not every server can list its models
+            pass
 
     async def ask(self, prompt: str, pictures: Sequence[bytes]) -> Reply:
         """Send one request; options that this server refuses are changed for good."""
@@ -141,14 +125,14 @@ class Endpoint:
                 if accepted is None:
                     raise self._refusal(error) from None
                 self._options = options = accepted
-            except (openai.OpenAIError, ValueError) as error:
+            except Exception as error:  # the library meets answers of any shape
                 raise self._failure(error) from None
             else:
-                return _reply(completion)
+                return read_reply(completion)
 
     def _refusal(self, error: openai.APIStatusError) -> Exception:
         """What an answer with an error status means for this question and the next ones."""
-        message = _words(error)
+        message = server_words(error)
         if error.status_code in (401, 403):
             return ModelError(f"{self._url} refuses the key: {message}")
         if error.status_code == 404:
@@ -168,7 +152,7 @@ class Endpoint:
             return NoAnswerError(f"no answer within {self._timeout:g} s")
         if isinstance(error, openai.APIConnectionError):
             return NoAnswerError(f"the connection broke ({error.__cause__ or error})")
-        return NoAnswerError(f"no chat completion came back: {error}")
+        return NoAnswerError(f"no chat completion came back: {shortened(str(error))}")
 
     async def close(self) -> None:
         """Close the connections."""
@@ -184,30 +168,13 @@ def _accepted(options: dict[str, Any], error: openai.APIStatusError) -> dict[str
     """
     if error.status_code not in (400, 422):
         return None
-    if "max_tokens" in options and "max_completion_tokens" in str(error):
+    said = f"{error} {error.body}"
+    if "max_tokens" in options and "max_completion_tokens" in said:
         new_name = {"max_tokens": "max_completion_tokens"}
         return {new_name.get(name, name): value for name, value in options.items()}
-    if "temperature" in options and "temperature" in str(error):
+    if "temperature" in options and "temperature" in said:
         return {name: value for name, value in options.items() if name != "temperature"}
     return None
-
-
-def _reply(completion: object) -> Reply:
-    """Read the first choice of a completion, any part of which a server may leave out."""
-    choices = getattr(completion, "choices", None)
-    if not choices or choices[0].message is None:
-        raise NoAnswerError(f"no chat completion came back: {str(completion)[:200]!r}")
-    usage, choice = getattr(completion, "usage", None), choices[0]
-    return Reply(
-        choice.message.content or getattr(choice.message, "refusal", None) or "",
-        choice.finish_reason == "length",
-        getattr(usage, "prompt_tokens", None) or 0,
-        getattr(usage, "completion_tokens", None) or 0,
-    )
-
-
-def _words(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]
 
 
 def _data_url(picture: bytes) -> str:

@@ -11,7 +11,8 @@ from PIL import Image
 
 from ...machine import preferred_dtype
 from .. import DataError
-from .client import Reply, need
+from .client import need
+from .replies import NoAnswerError, Reply, shortened
 
 if TYPE_CHECKING:
     from transformers import ProcessorMixin
@@ -56,7 +57,10 @@ class LocalModel:
 
     async def ask(self, prompt: str, pictures: Sequence[bytes]) -> Reply:
         """Generate in a thread, so that the progress bar and Ctrl-C keep working."""
-        return await asyncio.to_thread(self._generate, prompt, pictures)
+        try:
+            return await asyncio.to_thread(self._generate, prompt, pictures)
+        except (RuntimeError, ValueError) as error:  # a picture too many for the memory, say
+            raise NoAnswerError(shortened(str(error))) from None
 
     async def close(self) -> None:
         """Nothing to close."""

@@ -12,12 +12,13 @@ from typing import Any, NamedTuple
 
 from ...media import MediaError
 from .answers import AnswerError, read_clip, read_edit
-from .client import Model, ModelError, NoAnswerError, RefusedError, Reply
+from .client import Model, ModelError
 from .edit_types import Balance, Offer
 from .folder import ClipStyles, Source, Tuple
 from .journal import Journal, Known
 from .jpegs import clip_jpegs, picture_jpeg
 from .prompts import again, clean_prompt, clip_prompt, edit_prompt
+from .replies import NoAnswerError, RefusedError, Reply
 
 # Answers about one window of pictures influence the offers of the window after the next. So more
 # than a window of questions is always ready, and no offer depends on which answer came first.
@@ -25,6 +26,8 @@ WINDOW = 64
 # Unanswered questions in a row after which the server counts as broken; and refused questions,
 # before any answer, after which it counts as the wrong server.
 FAILURES, REFUSALS = 5, 20
+# What is wrong with an answer without a word whose tokens are used up.
+THOUGHT = "the model thought until its budget of tokens ended, and gave no answer"
 # The steps: D.1 for a picture; for a clip its caption, and D.2's cleaning of it.
 EDIT, CAPTION, CLEAN = "edit", "caption", "clean"
 NO_OFFER = Offer((), ())  # clips only change style
@@ -53,6 +56,7 @@ class Captioner:
     failed: dict[str, str] = field(default_factory=dict)  # file name -> why it has no tuple
     _silent: int = 0  # unanswered questions in a row
     _refused: int = 0  # refused questions
+    _heard: bool = False  # whether any question was answered: then one refusal is about one file
     _fault: Exception | None = None  # the error that ends the run
 
     async def run(self, sources: Sequence[Source]) -> None:
@@ -109,11 +113,13 @@ class Captioner:
                 if pictures is None:
                     pictures = await asyncio.to_thread(question.pictures, source.path)
                 reply = await self.model.ask(prompt, pictures)
-            except (MediaError, NoAnswerError) as error:
+            except (MediaError, NoAnswerError, ModelError) as error:
+                if isinstance(error, ModelError) and not self._heard:
+                    raise
                 self.failed[source.name] = str(error)
                 self._count_failure(error)
                 return False
-            self._silent = 0
+            self._silent, self._heard = 0, True
             if self._keep(source, question, reply):
                 return True
         number = known.tries[key]
@@ -123,6 +129,8 @@ class Captioner:
     def _keep(self, source: Source, question: Question, reply: Reply) -> bool:
         """Store an answer in the journal; returns whether it is usable."""
         try:
+            if reply.cut and not reply.text.strip():
+                raise AnswerError(THOUGHT)
             verdict: dict[str, Any] = {"result": question.read(reply.text, reply.cut)}
         except AnswerError as error:
             verdict = {"problem": str(error)}
@@ -143,7 +151,7 @@ class Captioner:
         """Raise ModelError once the errors are unlikely to be about single files."""
         if isinstance(error, RefusedError):
             self._refused += 1
-        elif isinstance(error, NoAnswerError):
+        elif not isinstance(error, MediaError):
             self._silent += 1
         never = not self.journal.answers and self._refused >= REFUSALS
         if never or self._silent >= FAILURES:
