@@ -27,7 +27,11 @@ KINDS = {
     "clips": "clips: codecs, names, turns, matrices, transparency, cuts",
     "names": "names, sizes, files that nothing is made of",
     "folders": "foreign folders, kohya's names, runs inside the data",
+    "imports": "data sets of ai-toolkit, musubi-tuner, Hugging Face",
+    "moved": "runs whose data or base were moved, or are others now",
+    "loras": "LoRA files: ranks and alphas per module, NaN, broken pairs",
     "servers": "answers of servers: parts, thoughts, error pages",
+    "early": "settings that look like others, and places that cannot be written",
 }
 
 

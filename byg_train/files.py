@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -30,9 +31,24 @@ def atomic(path: Path) -> Iterator[Path]:
                 with part.open("r+b") as file:  # Windows syncs only what may be written
                     os.fsync(file.fileno())
         temporary.replace(path)
+    except OSError as error:
+        if error.filename in (None, str(temporary)):  # of a full disk nobody says which file
+            error.filename = str(path)
+        raise
     finally:
         if temporary.is_dir():
             shutil.rmtree(temporary)
         else:
             with suppress(FileNotFoundError):
                 temporary.unlink()
+
+
+def why_not_writable(folder: Path) -> str | None:
+    """Why no file can be written in a folder, which need not exist yet; None if one can."""
+    there = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
+    try:
+        with tempfile.NamedTemporaryFile(dir=there) as file:
+            file.write(b"0")
+    except OSError as error:
+        return error.strerror or str(error)
+    return None

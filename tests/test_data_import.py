@@ -282,3 +282,25 @@ def test_unknown_kinds_and_empty_sources(tmp_path: Path) -> None:
     refused(byg("data", "import", tmp_path / "in", *words), "--style needs --output")
     words = ["--from", "ai-toolkit", "--style", "../x", "--output", tmp_path / "o"]
     refused(byg("data", "import", tmp_path / "in", *words), "name of a folder")
+
+
+def test_a_relative_folder_is_looked_for_where_the_trainers_look(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """musubi-tuner and ai-toolkit count from the working directory; most people from the file."""
+    save(tmp_path / "here" / "pics" / "a.png", "a ball")
+    (tmp_path / "sets").mkdir()
+    (tmp_path / "sets" / "d.toml").write_text('[[datasets]]\nimage_directory = "pics"\n')
+    job = {"config": {"process": [{"datasets": [{"folder_path": "pics"}]}]}}
+    (tmp_path / "sets" / "job_config.json").write_text(json.dumps(job))
+    monkeypatch.chdir(tmp_path / "here")
+    caplog.set_level("INFO", "byg_train")
+    for kind, name in (("musubi", "d.toml"), ("ai-toolkit", "job_config.json")):
+        source, output = tmp_path / "sets" / name, tmp_path / f"out {kind}"
+        assert byg("data", "import", source, "--from", kind, "--output", output).exit_code == 0
+        assert [row["src_caption"] for row in rows(output)] == ["a ball"]
+        assert f"pics is {tmp_path / 'here' / 'pics'} (and not" in caplog.text
+    monkeypatch.chdir(tmp_path)
+    refused(
+        byg("data", "import", source, "--from", "ai-toolkit"), "folder_path 'pics'", str(tmp_path)
+    )

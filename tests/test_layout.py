@@ -34,7 +34,7 @@ ROOMS = {
     "config": {"family", "text_files"},
     "objectives": {"config", "core"},
     "media": {"config", "files"},
-    "models": {"config", "core", "family", "files", "machine"},
+    "models": {"config", "core", "family", "files", "machine", "text_files"},
     "data": {
         "config",
         "core",

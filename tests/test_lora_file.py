@@ -113,7 +113,7 @@ def test_what_is_no_lora_is_said(tmp_path: Path) -> None:
     contents = {
         "half": (a, r"a\.lora_A"),
         "kohya": ({"lora_unet_a.lora_down.weight": torch.zeros(4, 6)}, "lora_down"),
-        "alpha": ({**pair, "transformer.a.alpha": torch.tensor(1.0)}, r"a\.alpha"),
+        "alpha": ({**pair, "transformer.b.alpha": torch.tensor(1.0)}, r"b\.alpha"),
         "bare": ({k.removeprefix("transformer."): v for k, v in pair.items()}, "wanted pairs"),
         "empty": ({}, "no tensors"),
     }

@@ -82,7 +82,7 @@ def caption(
     from ..data.vlm.captioning import Captioning
     from ..data.vlm.client import Endpoint
     from ..data.vlm.local import LocalModel
-    from .errors import full_disk_explained
+    from .errors import expect_writable, full_disk_explained
     from .options import resolve_device
 
     captioning = Captioning(
@@ -97,6 +97,7 @@ def caption(
         return
     if bool(endpoint) == bool(vlm) or bool(endpoint) != bool(model):
         raise ConfigError("wanted either --endpoint URL with --model NAME, or --vlm HUB_ID")
+    expect_writable(folder)
     answerer: Model
     limits = {"max_tokens": max_tokens, "temperature": temperature}
     if vlm:

@@ -10,7 +10,7 @@ import typer
 
 from ..config import ConfigError, TrainConfig
 from ..progress import Progress
-from .errors import full_disk_explained, out_of_memory_explained
+from .errors import expect_writable, full_disk_explained, out_of_memory_explained
 from .options import Assignments, BaseModel, DataFolder, Device, Preset, Templates, resolve_device
 
 if TYPE_CHECKING:
@@ -113,6 +113,8 @@ def _draw(
     from ..editing.drawing import draw
     from ..models.backbone import resolve_base
 
+    expect_writable(folder)
+    expect_writable(cache)
     resolve_base(config.model)
     advice = "close other programs that use it, or choose a smaller --size"
     with (

@@ -10,6 +10,7 @@ from pathlib import Path
 import typer
 
 from ..config import ConfigError
+from ..files import why_not_writable
 from ..training.stopping import Interrupted
 
 
@@ -33,6 +34,12 @@ def interruption_explained() -> Iterator[None]:
     except Interrupted as stop:
         typer.echo(str(stop), err=True)
         raise typer.Exit(stop.code) from None
+
+
+def expect_writable(folder: Path) -> None:
+    """ConfigError where nothing can be written; asked before anything is loaded."""
+    if why := why_not_writable(folder):
+        raise ConfigError(f"{folder} cannot be written ({why}); free it, or choose another folder")
 
 
 @contextmanager

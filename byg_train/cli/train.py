@@ -110,7 +110,8 @@ def _start(config: TrainConfig, output: Path, device: str, resume: bool, demo: b
             if demo:
                 resolve_base(config.model)
                 config = _with_data(config, output / "data")
-                check_output(output, config, resume=resume)
+                # The data are its own, and lie where the run does.
+                check_output(output, config, resume=resume, unmoved={"data.path"})
                 _render_world(config)
             multiple = pixel_multiple(config.model)
             data = for_objective(load_shown(config.data, multiple), config, multiple)
@@ -125,10 +126,12 @@ def _train(
     config: TrainConfig, data: Dataset, output: Path, device: str, resume: bool, demo: bool
 ) -> None:
     with stops_at_once(NOTHING_LOST):
+        from ..training.origin import write_origin
         from ..training.run_folder import write_config, write_dropped
         from ..training.trainer import TrainingError, train  # takes seconds
 
         write_config(output, config)
+        write_origin(output, config, data)
         write_dropped(output, data)
     try:
         with full_disk_explained(output, "with --resume"), out_of_memory_explained(LOWER):

@@ -222,11 +222,22 @@ def build_config(tables: dict[str, Any]) -> TrainConfig:
         raise ConfigError("; ".join(_explain(e, tables) for e in error.errors())) from None
 
 
+def _quotes(error: dict[str, Any], where: str) -> str:
+    """How a text is written that looks like something else, such as a commit of digits."""
+    value = error["input"]
+    if error["type"] not in ("string_type", "path_type") or isinstance(value, (dict, list)):
+        return ""
+    text = value if type(value) is int else "TEXT"
+    return (
+        f"; a text that looks like a number, a date or true stands in quotes: '{where}=\"{text}\"'"
+    )
+
+
 def _explain(error: dict[str, Any], tables: dict[str, Any]) -> str:
     where = ".".join(str(part) for part in error["loc"])
     if error["type"] != "extra_forbidden":
         found = "" if isinstance(error["input"], dict) else f" (found {error['input']!r})"
-        return f"{where}: {error['msg']}{found}".removeprefix(": ")
+        return f"{where}: {error['msg']}{found}{_quotes(error, where)}".removeprefix(": ")
     model: Any = TrainConfig
     for part in error["loc"][:-1]:
         method = part == "method"

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path, PurePath
 
 from ..files import atomic
+from ..text_files import read_text
 from . import Problem, Row
 from .names import is_file
 
@@ -51,7 +52,7 @@ def read_excluded(root: Path) -> set[Entry]:
             return set()
         log.warning("%s is read as %s, which is its name now: rename it", path, EXCLUDED)
     entries: set[Entry] = set()
-    for line in path.read_text(encoding="utf-8-sig", errors="replace").split("\n"):
+    for line in read_text(path).split("\n"):
         name, tab, instruction = line.partition("\t")
         if name.strip() and not name.startswith("#"):
             entries.add((file_key(name, root), _flat(instruction) if tab else None))

@@ -14,6 +14,8 @@ from typing import NamedTuple
 
 from ..config import ConfigError, nearest
 from ..text_files import TextFileError, is_blank, read_text
+from .captions import ENDINGS
+from .foreign import foreign_file
 
 BRACES = re.compile(r"\{([^{}]*)\}")
 
@@ -88,10 +90,11 @@ def read_list(assignment: str) -> tuple[str, list[str]]:
 def read_lines(file: Path) -> list[str]:
     """Read the lines of a text file, without empty lines and comments, which begin with #.
 
-    A folder gives a line for each .txt file, such as the captions beside a style's pictures.
+    A folder gives a line for each caption file, such as those beside a style's pictures.
     """
     if file.is_dir():
-        lines = [" ".join(_text(path).split()) for path in sorted(file.glob("*.txt"))]
+        texts = (p for p in sorted(file.iterdir()) if p.suffix.lower() in ENDINGS)
+        lines = [" ".join(_text(p).split()) for p in texts if not foreign_file(p.name)]
     elif file.is_file():
         lines = [line.strip() for line in _text(file).splitlines()]
     else:

@@ -6,12 +6,12 @@ Everything here happens before anything is loaded, so that a wrong name costs a 
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from pathlib import Path
 
 from ..config import ConfigError, ModelConfig
 from ..family import EMBEDDED, family_of, is_embedded, registry
+from .description import Description
 
 # Which files of a part are wanted: never pickles, never the hub's own single-file copies.
 SMALL = (".json", ".txt", ".model")
@@ -53,7 +53,7 @@ def told_family(model: ModelConfig) -> str:
     folder = described(model)
     if folder is None or not (index := folder / "model_index.json").is_file():
         return model.family
-    _, kind = json.loads(index.read_text(encoding="utf-8")).get("transformer", (None, None))
+    _, kind = Description(index).get("transformer", (None, None))
     known = {family.lora.transformer: family.name for family in registry().values()}
     return known.get(kind, model.family)
 
@@ -134,6 +134,28 @@ def fingerprint(folder: Path, parts: Parts, *settings: object) -> str:
     return digest.hexdigest()[:16]
 
 
+def content(model: ModelConfig) -> dict[str, str]:
+    """Name -> hash of every file of a base, wherever it lies; nothing of one on the hub.
+
+    The hub's cache may hold a part of it now and the rest later; its name and revision say enough.
+    """
+    files: dict[str, Path] = {}
+    for what, name in (("", model.path), ("components/", model.components)):
+        path = Path(name).expanduser() if name else None
+        if path and path.is_file():
+            files[f"{what}weights"] = path
+        elif name and not (HUB_ID.fullmatch(name) and not path.exists()):
+            folder = local_folder(model, name) or path
+            inside = (p for p in folder.glob("*/*") if p.suffix in (*SMALL, ".safetensors"))
+            files |= {f"{what}{p.relative_to(folder).as_posix()}": p for p in inside}
+        elif name:
+            return {}
+    return {
+        name: hashlib.sha256(f"{path.stat().st_size}".encode() + _ends(path)).hexdigest()[:12]
+        for name, path in sorted(files.items())
+    }
+
+
 def _ends(path: Path, small: int = 4 << 20, end: int = 1 << 16) -> bytes:
     if path.stat().st_size <= small:
         return path.read_bytes()
@@ -152,7 +174,7 @@ def _lacking(folder: Path, parts: Parts) -> list[str]:
             lacking.append(f"{part}/{config}")
         elif weights:
             index = next((folder / part).glob("*.safetensors.index.json"), None)
-            shards = set(json.loads(index.read_text())["weight_map"].values()) if index else ()
+            shards = set(Description(index)["weight_map"].values()) if index else ()
             lacking += [f"{part}/{s}" for s in shards if not (folder / part / s).is_file()]
             if not index and not any((folder / part).glob("*.safetensors")):
                 lacking.append(f"{part}/*.safetensors")

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from ..family import family_of, registry
 from ..files import atomic
-from .lora_tensors import A, B, as_ours, check_tensors, partner, ranks_of
+from .lora_tensors import A, B, as_ours, check_tensors, our_name, partner, ranks_of
 
 # A block, the module in it (or outside of any), which of its tensors.
 NAME = re.compile(r"(blocks\.\d+\.|)(.+)(\.lora_[AB]\.weight)")
@@ -99,6 +99,7 @@ def read_lora(path: Path) -> LoraFile:
             f"{path} is no readable safetensors file ({error}); "
             f"choose a .safetensors LoRA, or copy it again if the copy was cut short"
         ) from None
+    theirs = {our_name(name): name for name in tensors}
     tensors = as_ours(tensors, path)
     prefixes = [family.lora.prefix for family in registry().values()]
     prefix = next((p for p in prefixes if all(name.startswith(p) for name in tensors)), None)
@@ -107,8 +108,9 @@ def read_lora(path: Path) -> LoraFile:
     ]
     if strange or prefix is None or not tensors:
         first = strange[0] if strange else next(iter(tensors), "no tensors at all")
+        found = theirs.get(first, first)
         raise ValueError(
-            f"{path} is no LoRA in the form that byg_train writes: found {first!r}, "
+            f"{path} is no LoRA in the form that byg_train writes: found {found!r}, "
             f"wanted pairs such as '{prefixes[0]}<module>{A}' and '...{B}'"
         )
     check_tensors(tensors, path)

@@ -23,19 +23,23 @@ def partner(name: str) -> str:
 
 def as_ours(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
     """The tensors under our names, without alphas: alpha / rank of a module goes into its B."""
-    named = {_ours(name): tensor for name, tensor in tensors.items()}
-    baked = {name: tensor for name, tensor in named.items() if not name.endswith(ALPHA)}
-    for name in named.keys() - baked.keys():
+    named = {our_name(name): tensor for name, tensor in tensors.items()}
+    baked = dict(named)
+    for name in [name for name in named if name.endswith(ALPHA)]:
         alpha, up = named[name].float(), name.removesuffix(ALPHA) + B
+        if up not in named:
+            continue  # an alpha of nothing: told as any other strange tensor
+        del baked[name]
         if alpha.numel() != 1 or not alpha.isfinite().all():
             raise BrokenLoraError(f"{path}: the tensor {name} is no finite number")
-        rank = baked[up].shape[-1] if up in baked else 0
+        rank = baked[up].shape[-1] if baked[up].ndim else 0
         if rank and alpha.item() != rank:
             baked[up] = baked[up].float() * (alpha.item() / rank)
     return baked
 
 
-def _ours(name: str) -> str:
+def our_name(name: str) -> str:
+    """The name that we would give a tensor."""
     for theirs, ours in OTHERS.items():
         if name.endswith(theirs):
             return name.removesuffix(theirs) + ours

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, Protocol
 
 from ..config import ModelConfig
 from ..family import family_of
+from .description import Description
 from .locate import described
 
 # Bytes of what a base for pictures has beside transformer and large text encoder.
@@ -58,7 +58,7 @@ def transformer_sizes(model: ModelConfig) -> tuple[Path, dict[str, Any]] | None:
     folder = described(model)
     if folder is None or not (file := folder / "transformer" / "config.json").is_file():
         return None
-    return folder, json.loads(file.read_text(encoding="utf-8"))
+    return folder, Description(file)
 
 
 def network(model: ModelConfig) -> Network:
@@ -71,7 +71,7 @@ def t5_parameters(folder: Path, default: int) -> int:
     file = folder / "config.json"
     if not file.is_file():
         return default
-    c = json.loads(file.read_text(encoding="utf-8"))
+    c = Description(file)
     layer = c["d_model"] * (4 * c["num_heads"] * c["d_kv"] + 3 * c["d_ff"])
     return c["vocab_size"] * c["d_model"] + c["num_layers"] * layer
 

@@ -5,11 +5,11 @@ For families of one transformer and FLUX's kind of VAE; what is asked here loads
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..config import ConfigError, ModelConfig
+from .description import Description
 from .locate import Parts, described, download, locate, single_file
 
 VAE_FACTOR = 8  # pixels per latent of FLUX.1's VAE
@@ -63,7 +63,7 @@ def pixel_multiple(config: ModelConfig) -> int:
     folder = described(config)
     if folder is None or not (file := folder / "vae" / "config.json").is_file():
         return VAE_FACTOR * PATCH
-    return vae_factor(json.loads(file.read_text())["block_out_channels"]) * PATCH
+    return vae_factor(Description(file)["block_out_channels"]) * PATCH
 
 
 def token_counts(config: ModelConfig, width: int, height: int, frames: int = 1) -> tuple[int, int]:

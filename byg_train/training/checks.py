@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING
 
 from ..config import ConfigError, TrainConfig
 from ..family import is_embedded
+from ..files import why_not_writable
 from ..machine import resolve_dtype
 from ..models.backbone import pixel_multiple, resolve_base
 from ..models.lora_file import read_lora
 from ..models.lora_tensors import ranks_of
 from ..models.storage import require, require_storage
 from .cost import trained_experts
+from .origin import unmoved
 from .plan import all_items, check_disk, disk_need, shapes
-from .run_folder import check_output
+from .run_folder import check_output, holds_weights
 
 if TYPE_CHECKING:
     from ..data.items import Dataset
@@ -24,13 +26,26 @@ if TYPE_CHECKING:
 def check_start(
     config: TrainConfig, data: Dataset, output: Path, device: str, *, resume: bool
 ) -> None:
-    """Output folder, disk, base, warm-up, in this order; ConfigError says what to change."""
-    check_output(output, config, resume=resume)
+    """Output folder, cache, disk, base, warm-up, in this order; ConfigError says what to change."""
+    known = unmoved(output, config, data) if resume and holds_weights(output) else ()
+    check_output(output, config, resume=resume, unmoved=known)
+    _check_writable(config, output)
     here = config.with_dtype(resolve_dtype(config.model.dtype, device))
     multiple = pixel_multiple(config.model)
     check_disk(config, disk_need(here, shapes(config, multiple, data), all_items(data)), output)
     resolve_base(config.model)
     _check_warmup(config)
+
+
+def _check_writable(config: TrainConfig, output: Path) -> None:
+    """Where a run writes, tried before the base is loaded."""
+    cache = config.data.cache or Path(config.data.path) / ".byg_cache"
+    for folder, what, advice in (
+        (output, "the output folder", "choose another"),
+        (cache, "the cache of latents", "name another folder: data.cache=DIR"),
+    ):
+        if why := why_not_writable(folder):
+            raise ConfigError(f"{what} {folder} cannot be written ({why}); {advice}")
 
 
 def check_machine(config: TrainConfig) -> None:

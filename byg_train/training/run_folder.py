@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections import Counter, defaultdict
+from collections.abc import Collection
 from dataclasses import replace
 from itertools import zip_longest
 from pathlib import Path
@@ -74,11 +75,14 @@ class HoldsRunError(ConfigError):
     """The folder holds a run, and it was not said that this one resumes it."""
 
 
-def check_output(run: Path, config: TrainConfig, *, resume: bool) -> None:
+def check_output(
+    run: Path, config: TrainConfig, *, resume: bool, unmoved: Collection[str] = ()
+) -> None:
     """Refuse a folder in which this run would mix with something else.
 
     New and empty folders are fine, hidden files aside. `data` alone is what a demo leaves that was
     stopped before it began to train; settings without any weights are what a failed start leaves.
+    `unmoved` are settings that name another place with the same content (`origin.unmoved`).
     """
     if run.exists() and not run.is_dir():
         raise ConfigError(f"{run} is a file; wanted a new or empty folder")
@@ -88,14 +92,14 @@ def check_output(run: Path, config: TrainConfig, *, resume: bool) -> None:
         return
     if CONFIG not in inside:
         raise ConfigError(f"{run} is not empty and holds no run (no {CONFIG}); choose a new folder")
-    if not _holds_weights(run):
+    if not holds_weights(run):
         return
     if not resume:
         raise HoldsRunError(f"{run} already holds a run; resume it, or choose another folder")
     before, own = read_config(run), own_dtype(run)
     if own:  # "auto" goes on in the run's own type; any other word must be that type
         before = before.with_dtype("auto" if config.model.dtype == "auto" else own)
-    changed = differences(before, config)
+    changed = differences(before, config, unmoved)
     if changed:
         raise ConfigError(
             f"{run} holds a run with other settings: {'; '.join(changed)}. "
@@ -112,7 +116,7 @@ def own_dtype(run: Path) -> str | None:
     return read_about(saved[-1]).get("dtype") if saved else None
 
 
-def _holds_weights(run: Path) -> bool:
+def holds_weights(run: Path) -> bool:
     """Whether a run has saved anything to go on with; half-written files are hidden."""
     saved = [*run.glob("*.safetensors"), *(run / "checkpoints").glob("*")]
     return any(not path.name.startswith(".") for path in saved)
@@ -135,13 +139,13 @@ def newest_samples(run: Path) -> Path | None:
     return max((run / "samples").glob("step-*.png"), default=None)
 
 
-def differences(run: TrainConfig, asked: TrainConfig) -> list[str]:
+def differences(run: TrainConfig, asked: TrainConfig, unmoved: Collection[str] = ()) -> list[str]:
     """`section.key: A in the run, B now` for settings that a resumed run may not change."""
     before, now = _flat(run), _flat(asked)
     return [
         f"{key}: {before[key]!r} in the run, {now[key]!r} now"
         for key in before
-        if before[key] != now[key] and key not in MAY_CHANGE
+        if before[key] != now[key] and key not in {*MAY_CHANGE, *unmoved}
     ]
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path, PureWindowsPath
 from typing import Any, NamedTuple
 
@@ -11,11 +13,10 @@ from .. import DataError, Problem
 from ..captions import CaptionError, Captions
 from ..media_kind import found_kind
 from ..names import FileNames
-from ..rule_codes import EMPTY_TEXT, NO_CAPTION
+from ..rule_codes import EMPTY_TEXT, FILE_TYPE, NO_CAPTION, NO_FILE, REPEATS
 from ..unused import Unused, unused_beside
 
-# Rule code: a path leads out of the folder that a data set may refer to.
-OUTSIDE = "outside of the folder"
+log = logging.getLogger("byg_train")
 
 
 class Found(NamedTuple):
@@ -70,7 +71,7 @@ def described(found: Found) -> Found | Problem:
     """Pass a file on if it has a caption."""
     caption = found.fields.get("src_caption")
     if not isinstance(caption, str) or not caption.strip():
-        return Problem(found.where, "no caption", "a text that describes it")
+        return Problem(found.where, "no caption", "a text that describes it", NO_CAPTION)
     return found
 
 
@@ -86,6 +87,36 @@ def inside(files: FileNames, name: Any) -> Path | None:
     return path if path.is_relative_to(base) else None
 
 
+def place(name: str, source: Path) -> Path:
+    """The folder or file that a data set's configuration names; the other trainers try one place.
+
+    A relative name counts from the configuration, or else from the working directory.
+    """
+    spelled = Path(name).expanduser()
+    if "\\" in name and not spelled.exists():
+        spelled = Path(name.replace("\\", "/")).expanduser()
+    beside, here = source.parent / spelled, Path.cwd() / spelled
+    if spelled.is_absolute() or not here.exists() or here.resolve() == beside.resolve():
+        return beside
+    taken, other = (beside, here) if beside.exists() else (here, beside)
+    _tell(f"{source.name}: {name} is {taken} (and not {other})")
+    return taken
+
+
+@cache
+def _tell(sentence: str) -> None:
+    """A notice, once: a data set is read twice."""
+    log.info(sentence)
+
+
+def repeated(table: dict[str, Any], where: str) -> dict[str, int] | Problem:
+    """The repeats of a data set, as a field of its rows."""
+    number = table.get("num_repeats", 1)
+    if type(number) is not int or number < 1:
+        return Problem(where, f"num_repeats {number!r}", "a whole number from 1", REPEATS)
+    return {"repeats": number} if number > 1 else {}
+
+
 def relative(path: Path, base: Path) -> str:
     """The name of a file relative to a folder, with forward slashes."""
     return path.relative_to(base).as_posix()
@@ -94,7 +125,7 @@ def relative(path: Path, base: Path) -> str:
 def present(found: Found) -> Found | Problem:
     """Pass a file on if it can be trained on and has a caption."""
     if not found.content.is_file():
-        return Problem(found.where, f"no file {found.content}", "a file of that name")
+        return Problem(found.where, f"no file {found.content}", "a file of that name", NO_FILE)
     if not MEDIA.holds(found.content):
-        return Problem(found.where, f"file type {found.content.suffix!r}", MEDIA.words)
+        return Problem(found.where, f"file type {found.content.suffix!r}", MEDIA.words, FILE_TYPE)
     return described(found)

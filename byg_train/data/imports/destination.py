@@ -11,11 +11,9 @@ from typing import Any
 
 from ...files import atomic
 from .. import DataError, Problem
+from ..rule_codes import NEEDS_COPY, SAME_NAME
 from ..unused import Unused
 from .common import Found
-
-# Rule code: the file can only be used if it is copied.
-NEEDS_COPY = "needs a copy"
 
 
 @dataclass(frozen=True)
@@ -79,7 +77,7 @@ class Destination:
             places[name.with_suffix(".txt")] = found.fields["src_caption"]
         for place, content in places.items():
             if taken.setdefault(place, content) != content:
-                return Problem(found.where, f"a second {place}", "another file name")
+                return Problem(found.where, f"a second {place}", "another file name", SAME_NAME)
         return None
 
     def _name(self, found: Found) -> Path:

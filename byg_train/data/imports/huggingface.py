@@ -14,11 +14,13 @@ from ..manifest import FIELDS, find_manifest, manifest_rows
 from ..media_kind import PICTURES
 from ..names import FileNames
 from ..repair import SPLIT_NAMES
+from ..rule_codes import OUTSIDE, UNREADABLE
 from ..unused import Unused
 from .common import Found, Options, described, inside, present, relative
 
 CAPTIONS = ("src_caption", "caption", "text")
-WRITTEN_AS = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "BMP": ".bmp", "TIFF": ".tif"}
+# A phone's JPEG of several pictures is an MPO to Pillow; JPEG's readers show its first picture.
+WRITTEN_AS = {"JPEG": ".jpg", "MPO": ".jpg", "TIFF": ".tif", "JPEG2000": ".jp2", "PPM": ".ppm"}
 # Rows of a parquet file that are in memory at once; each may hold a picture.
 ROWS = 16
 
@@ -55,7 +57,7 @@ def _hub_rows(
         where, name = f"{prefix}{row.where}", row.fields.get("file_name")
         path = inside(files, name)
         if path is None:
-            yield Problem(where, f"file_name {name!r}", f"a path inside {folder}")
+            yield Problem(where, f"file_name {name!r}", f"a path inside {folder}", OUTSIDE)
             continue
         fields = _ours(row.fields, options, SPLIT_NAMES.get(folder.name))
         yield present(Found(where, path, f"{prefix}{relative(path, base)}", fields))
@@ -84,7 +86,8 @@ def _hub_pictures(
             data = cell.get("bytes") if isinstance(cell, dict) else cell
             suffix = _suffix(data)
             if suffix is None:
-                yield Problem(where, f"no picture in {options.image_key!r}", PICTURES.formats.words)
+                found = f"no picture in {options.image_key!r}"
+                yield Problem(where, found, PICTURES.formats.words, UNREADABLE)
                 continue
             name = f"{shard.stem}-{number:06d}{suffix}"
             yield described(Found(where, data, name, _ours(fields, options, split)))
@@ -106,7 +109,8 @@ def _suffix(data: Any) -> str | None:
     """The file suffix for the bytes of a picture; None if they are no picture."""
     try:
         with Image.open(BytesIO(data)) as picture:
-            return WRITTEN_AS.get(picture.format or "")
+            kind = picture.format or ""
+            return WRITTEN_AS.get(kind, f".{kind.lower()}")
     except Exception:  # decoders raise whatever they like on broken bytes
         return None
 

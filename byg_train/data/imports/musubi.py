@@ -10,8 +10,9 @@ from ...config import read_toml
 from .. import DataError, Problem
 from ..manifest import manifest_rows
 from ..names import FileNames
+from ..rule_codes import NO_FILES, OUTSIDE, PAIRS
 from ..unused import Unused
-from .common import OUTSIDE, Found, Options, captioned, inside, present, relative
+from .common import Found, Options, captioned, inside, place, present, relative, repeated
 
 
 def musubi(source: Path, options: Options) -> Iterator[Found | Problem | Unused]:
@@ -22,7 +23,8 @@ def musubi(source: Path, options: Options) -> Iterator[Found | Problem | Unused]
         return
     tables = read_toml(source)
     general, datasets = tables.get("general", {}), tables.get("datasets")
-    if not isinstance(datasets, list) or not datasets or not isinstance(general, dict):
+    tabled = isinstance(datasets, list) and all(isinstance(own, dict) for own in datasets)
+    if not tabled or not datasets or not isinstance(general, dict):
         raise DataError(f"{source} has no [[datasets]]; wanted a musubi-tuner data set config")
     for number, own in enumerate(datasets, 1):
         where = f"{source.name} [[datasets]] {number}"
@@ -48,19 +50,21 @@ def _musubi_set(
     source: Path, table: dict[str, Any], where: str, prefix: str, options: Options
 ) -> Iterator[Found | Problem | Unused]:
     if control := next((key for key in table if key.startswith("control_")), None):
-        yield Problem(
-            where, f"{control}: pairs, whose captions are instructions", "pictures or clips alone"
-        )
+        found = f"{control}: pairs, whose captions are instructions"
+        yield Problem(where, found, "pictures or clips alone", PAIRS)
         return
     folder, lines = _first(table, "directory"), _first(table, "jsonl_file")
     if not isinstance(folder or lines, str):
         wanted = "image_directory, video_directory, image_jsonl_file or video_jsonl_file"
-        yield Problem(where, "no files", wanted)
+        yield Problem(where, "no files", wanted, NO_FILES)
         return
-    repeats = {"repeats": n} if (n := table.get("num_repeats", 1)) != 1 else {}
-    path = source.parent / Path(folder or lines).expanduser()
-    if not path.exists():
-        yield Problem(where, f"{path}, which does not exist", "a folder or file that does")
+    repeats, path = repeated(table, where), place(folder or lines, source)
+    if isinstance(repeats, Problem):
+        yield repeats
+        return
+    if not (path.is_dir() if folder else path.is_file()):
+        wanted = f"a {'folder' if folder else 'file'} beside {source.name} or in {Path.cwd()}"
+        yield Problem(where, f"{path}, which does not exist", wanted, NO_FILES)
         return
     if not folder:
         yield from _musubi_lines(path, repeats, prefix, options)
@@ -81,7 +85,7 @@ def _musubi_lines(
     for row in rows:
         where = f"{prefix}{row.where}"
         if control := next((key for key in row.fields if key.startswith("control_")), None):
-            yield Problem(where, f"{control}: a pair", "pictures or clips alone")
+            yield Problem(where, f"{control}: a pair", "pictures or clips alone", PAIRS)
             continue
         name = _first(row.fields, "path")
         path = inside(files, name)

@@ -7,12 +7,12 @@ folder, or for single files in `model.components`.
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Any
 
 from ...config import ConfigError, ModelConfig
+from ..description import Description
 from ..locate import Parts, described, local_folder, locate, single_file
 from .known import MULTIPLE, MULTIPLE_5B, is_5b
 
@@ -44,7 +44,7 @@ def pixel_multiple(config: ModelConfig) -> int:
     folder = described(config)
     if folder is not None and (file := folder / "vae" / "config.json").is_file():
         # Configurations of Wan 2.1's VAE are older than the key.
-        return json.loads(file.read_text()).get("scale_factor_spatial", 8) * PATCH
+        return Description(file).get("scale_factor_spatial", 8) * PATCH
     return MULTIPLE_5B if is_5b(config) else MULTIPLE
 
 
@@ -116,7 +116,7 @@ def _index(folder: Path) -> dict[str, Any]:
             f"{folder} has no model_index.json, which says how many experts there are and where "
             f"they meet; wanted a whole diffusers folder of a Wan text-to-video model"
         )
-    return json.loads(file.read_text(encoding="utf-8"))
+    return Description(file)
 
 
 def experts_of(folder: Path) -> dict[str, str]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from ...config import ModelConfig
+from ..description import Description
 from ..networks import SMALL_PARTS, PictureNetwork, transformer_sizes
 from .layout import BLOCK, padded
 
@@ -81,7 +81,7 @@ def _qwen_parameters(file: Path) -> int:
     """Weights of a Qwen3: embedding, and per layer four attention and three MLP matrices."""
     if not file.is_file():
         return ZImageNetwork.encoder
-    c = json.loads(file.read_text(encoding="utf-8"))
+    c = Description(file)
     heads = 2 * (c["num_attention_heads"] + c["num_key_value_heads"]) * c["head_dim"]
     layer = c["hidden_size"] * (heads + 3 * c["intermediate_size"])
     return c["vocab_size"] * c["hidden_size"] + c["num_hidden_layers"] * layer
