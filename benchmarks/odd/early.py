@@ -64,7 +64,9 @@ def _base(text: str, root: Path) -> list[object]:
     path = root / "base" / "transformer" / "config.json"
     path.parent.mkdir(parents=True)
     path.write_text(text)
-    return ["--preset", "flux_edit", "--model", root / "base", "--data", root, "--dry-run"]
+    picture(root / "data" / "a.png")
+    data = manifest(root / "data", row())
+    return ["--preset", "flux_edit", "--model", root / "base", "--data", data, "--dry-run"]
 
 
 def cases() -> Iterator[Case]:
