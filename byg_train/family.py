@@ -149,6 +149,8 @@ class Family:
     publishing: Publishing
     chat_tokens: int = 0
     """Tokens that its chat template puts around a text."""
+    pads_texts: bool = True
+    """Whether every text has `text_len` tokens; else as many as its words, and that at most."""
     experts: tuple[str, ...] = ("transformer",)
     """The names of its networks, where it can have several, from noise to data."""
     has_guidance: bool = False

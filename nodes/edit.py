@@ -7,6 +7,7 @@ from typing import Any
 from comfy_api.v0_0_2 import io, ui
 from torch import Tensor
 
+from ..byg_train.family import family_of
 from ..byg_train.media.fit import Fit, Size
 from ..byg_train.models.lora_file import LoraInfo
 from .host import sampling as host
@@ -86,11 +87,24 @@ def both_with_source(
 
 def text_note(positive: Conditioning, info: LoraInfo | None) -> list[str]:
     tokens = text_tokens(positive)
-    if info is None or tokens >= info.text_len:
+    if info is None:
+        return []
+    if not family_of(info.family).pads_texts:
+        return _too_long(tokens, info.text_len)
+    if tokens >= info.text_len:
         return []
     return [
         f"the text has {tokens} tokens, the LoRA was trained with {info.text_len}: use the text "
         f"encoders of {info.base}, and no node that sets a token length"
+    ]
+
+
+def _too_long(tokens: int, most: int) -> list[str]:
+    if tokens <= most:
+        return []
+    return [
+        f"the text has {tokens} tokens, and the LoRA was trained with {most} at most, longer ones "
+        f"cut; say it in fewer words"
     ]
 
 

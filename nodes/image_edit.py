@@ -40,11 +40,14 @@ class ImageEdit(io.ComfyNode):
             node_id="ByG_ImageEdit",
             display_name=NAME,
             category="ByG/image",
-            description="Gives a FLUX model the picture to edit. Nothing is cut off: the picture "
-            "is scaled, and its border repeated up to whole tokens. ByG Finish takes that back.",
+            description="Gives FLUX or Z-Image the picture to edit. Nothing is cut off: the "
+            "picture is scaled, and its border repeated up to whole tokens. ByG Finish takes that "
+            "back.",
             inputs=[
                 POSITIVE,
-                io.Vae.Input("vae", tooltip="The VAE of the base model (FLUX.1: ae.safetensors)."),
+                io.Vae.Input(
+                    "vae", tooltip="The VAE of the base model (FLUX.1 and Z-Image: ae.safetensors)."
+                ),
                 io.Image.Input(
                     "image", tooltip="The picture to edit. Of a batch each is edited on its own."
                 ),

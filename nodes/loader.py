@@ -38,8 +38,9 @@ class Loader(io.ComfyNode):
             inputs=[
                 io.Model.Input(
                     "model",
-                    tooltip="The base model, from any loader: FLUX.1-dev, or Wan 2.2 (5B, or of a "
-                    "14B T2V pair the high-noise model). Other LoRAs may come before or after.",
+                    tooltip="The base model, from any loader: FLUX.1-dev, Z-Image, or Wan 2.2 "
+                    "(5B, or of a 14B T2V pair the high-noise model). Other LoRAs may come before "
+                    "or after.",
                 ),
                 io.Combo.Input(
                     "lora_name",

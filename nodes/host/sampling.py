@@ -64,8 +64,8 @@ def checked_vae(vae: VAE | None, frames: bool) -> VAE:
     """Raise ValueError unless this is a VAE for pictures, or for frames."""
     if vae is None or getattr(vae, "first_stage_model", None) is None:
         raise ValueError(
-            "vae: there is none; connect Load VAE with the base model's own (FLUX.1: "
-            "ae.safetensors, Wan 2.2 14B: wan_2.1_vae.safetensors)"
+            "vae: there is none; connect Load VAE with the base model's own (FLUX.1 "
+            "and Z-Image: ae.safetensors, Wan 2.2 14B: wan_2.1_vae.safetensors)"
         )
     if frames != (vae.latent_dim == 3):
         kind, other = ("pictures", "Image") if frames else ("videos", "Video")
@@ -76,7 +76,7 @@ def checked_vae(vae: VAE | None, frames: bool) -> VAE:
 
 
 def pixel_multiple(vae: VAE) -> int:
-    """Pixels per token side: the VAE's factor times the patch of FLUX and Wan."""
+    """Pixels per token side: the VAE's factor times the patch, 2 in all families."""
     return int(vae.spacial_compression_encode()) * 2
 
 

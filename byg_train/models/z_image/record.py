@@ -16,6 +16,7 @@ FAMILY = Family(
     text_encoder="Qwen3",
     tokenizer="tokenizer",
     chat_tokens=8,
+    pads_texts=False,
     flowedit=(
         50,
         33,
