@@ -1,4 +1,4 @@
-"""Custom nodes of the tests' server: small Wans, like those of ByG Tiny World."""
+"""Custom nodes of the tests' server: small models, like those of ByG Tiny World."""
 
 from __future__ import annotations
 
@@ -49,6 +49,17 @@ class TestTinyWan5B(TestTinyWan):
         return _model_5b(path), pack("host.tiny_wan").load_clip(path), _vae_5b(), None, None
 
 
+class TestTinyZImage(TestTinyWan):
+    """The same of Z-Image, of its own folder."""
+
+    def load(self, folder: str) -> tuple:
+        return (
+            *pack("host.families").host_named("z_image").open_embedded(Path(folder))[:3],
+            None,
+            None,
+        )
+
+
 def _model_5b(folder: Path) -> Any:
     import comfy.model_management as management
     import comfy.supported_models
@@ -95,4 +106,4 @@ def _randomise(network: Any) -> None:
             torch.nn.init.normal_(weight, std=max(1, weight[0].numel()) ** -0.5)
 
 
-NODE_CLASS_MAPPINGS = {"TestTinyWan": TestTinyWan, "TestTinyWan5B": TestTinyWan5B}
+NODE_CLASS_MAPPINGS = {kind.__name__: kind for kind in (TestTinyWan, TestTinyWan5B, TestTinyZImage)}

@@ -6,8 +6,9 @@ from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
 from .canvas import OURS, PROJECT, Canvas, Placed, Socket
-from .clip_graphs import NEGATIVE, SAMPLER
+from .clip_graphs import SAMPLER
 from .kits import FLUX_KIT, WAN_KIT, Kit
+from .parts import NEGATIVE
 
 INPUT, OUTPUT = -10, -20  # the frontend's ids of a subgraph's two ends
 Entry = tuple[str, Placed, str]  # label, node and input that it goes to

@@ -20,7 +20,16 @@ import byg_train
 from . import clip_graphs, notes, picture_graphs
 from .blueprints import BOXES
 from .canvas import Canvas, Info, widgets_of
-from .kits import FLUX_KIT, TINY_CLIP_KIT, TINY_KIT, WAN_5B_KIT, WAN_KIT, Kit
+from .kits import (
+    FLUX_KIT,
+    TINY_CLIP_KIT,
+    TINY_KIT,
+    WAN_5B_KIT,
+    WAN_KIT,
+    Z_IMAGE_KIT,
+    Z_TURBO_KIT,
+    Kit,
+)
 from .parts import Note
 
 ROOT = Path(__file__).parents[1]
@@ -53,6 +62,13 @@ WORKFLOWS = {
     "byg_flux_folder_style": Workflow(picture_graphs.folder_style, FLUX_KIT, notes.FOLDER, 440),
     "byg_flux_cycle_check": Workflow(picture_graphs.cycle_check, FLUX_KIT, notes.CYCLE, 490),
     "byg_flux_debug": Workflow(picture_graphs.debug, FLUX_KIT, notes.DEBUG, 480),
+    "byg_z_image_edit": Workflow(picture_graphs.image_edit, Z_IMAGE_KIT, notes.Z_IMAGE, 490),
+    "byg_z_image_mask_edit": Workflow(picture_graphs.mask_edit, Z_IMAGE_KIT, notes.Z_MASK, 430),
+    "byg_z_image_folder_style": Workflow(
+        picture_graphs.folder_style, Z_IMAGE_KIT, notes.Z_FOLDER, 440
+    ),
+    "byg_z_image_debug": Workflow(picture_graphs.debug, Z_IMAGE_KIT, notes.Z_DEBUG, 480),
+    "byg_z_image_turbo_edit": Workflow(picture_graphs.image_edit, Z_TURBO_KIT, notes.Z_TURBO, 420),
     "byg_wan22_video_edit": Workflow(clip_graphs.video_edit, WAN_KIT, notes.VIDEO, 500),
     "byg_wan22_5b_video_edit": Workflow(clip_graphs.video_edit_5b, WAN_5B_KIT, notes.VIDEO_5B, 470),
     "byg_wan22_debug": Workflow(clip_graphs.video_debug, WAN_KIT, notes.VIDEO_DEBUG, 480),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from .canvas import Canvas, Placed, Socket
 from .kits import Base, Kit
 from .parts import (
+    NEGATIVE,
     REPORT,
     SEED,
     Note,
@@ -18,7 +19,6 @@ from .parts import (
 )
 
 SAMPLER = {"sampler_name": "uni_pc", "scheduler": "simple"}
-NEGATIVE = "Negative (for cfg above 1)"
 
 
 def _clip(c: Canvas, base: Base) -> dict[str, Socket]:

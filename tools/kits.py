@@ -1,9 +1,10 @@
-"""What a graph edits with: FLUX.1-dev, Wan 2.2 14B or 5B, or the tiny world: no download."""
+"""What a graph edits with: FLUX.1-dev, Z-Image, Wan 2.2, or the tiny world: no download."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 from .canvas import Canvas, Model, Socket
 
@@ -22,6 +23,20 @@ FLUX_VAE = Model(
     "ae.safetensors",
     f"{HUB}/Comfy-Org/Lumina_Image_2.0_Repackaged/resolve/main/split_files/vae/ae.safetensors",
     "vae",
+)
+
+# ComfyUI's own templates take text encoder and VAE from Turbo's repository for both.
+Z_IMAGE_FILES = f"{HUB}/Comfy-Org/z_image_turbo/resolve/main/split_files"
+QWEN_NAME, Z_TURBO_NAME = "qwen_3_4b.safetensors", "z_image_turbo_bf16.safetensors"
+QWEN = Model(QWEN_NAME, f"{Z_IMAGE_FILES}/text_encoders/{QWEN_NAME}", "text_encoders")
+Z_IMAGE_VAE = Model("ae.safetensors", f"{Z_IMAGE_FILES}/vae/ae.safetensors", "vae")
+Z_IMAGE = Model(
+    "z_image_bf16.safetensors",
+    f"{HUB}/Comfy-Org/z_image/resolve/main/split_files/diffusion_models/z_image_bf16.safetensors",
+    "diffusion_models",
+)
+Z_TURBO = Model(
+    Z_TURBO_NAME, f"{Z_IMAGE_FILES}/diffusion_models/{Z_TURBO_NAME}", "diffusion_models"
 )
 
 # Wan 2.2's own, which ComfyUI's templates have too.
@@ -73,7 +88,7 @@ class Kit:
     prefix: str  # of saved files
     yours: str  # what the artist brings
     steps: int = 20
-    cfg: tuple[float, float] = (1.0, 1.0)  # of clips; of a pair at high noise and at low
+    cfg: tuple[float, float] = (1.0, 1.0)  # of a pair at high noise and at low
     fps: float = 16.0  # of clips, as the model works
     small: bool = False  # pictures of the tiny world's size
     negative: str = ""  # what cfg leads away from
@@ -86,6 +101,15 @@ def _flux(c: Canvas) -> Base:
         names = {"clip_name1": CLIP_L.name, "clip_name2": T5.name, "type": "flux"}
         clip = c.add("DualCLIPLoader", names, models=(CLIP_L, T5))
         vae = c.add("VAELoader", {"vae_name": FLUX_VAE.name}, models=(FLUX_VAE,))
+    return Base(model["MODEL"], clip["CLIP"], vae["VAE"])
+
+
+def _z_image(transformer: Model, c: Canvas) -> Base:
+    with c.stage("1  Models", 340):
+        name = {"unet_name": transformer.name, "weight_dtype": "default"}
+        model = c.add("UNETLoader", name, models=(transformer,))
+        clip = c.add("CLIPLoader", {"clip_name": QWEN.name, "type": "lumina2"}, models=(QWEN,))
+        vae = c.add("VAELoader", {"vae_name": Z_IMAGE_VAE.name}, models=(Z_IMAGE_VAE,))
     return Base(model["MODEL"], clip["CLIP"], vae["VAE"])
 
 
@@ -132,6 +156,19 @@ FLUX_KIT = Kit(
     captions=("a photo of two rabbits in a meadow", "a 3d cartoon of two rabbits in a meadow"),
     prefix="ByG/edit",
     yours="Your LoRA and picture",
+)
+Z_IMAGE_KIT = replace(
+    FLUX_KIT,
+    load=partial(_z_image, Z_IMAGE),
+    files=(Z_IMAGE, QWEN, Z_IMAGE_VAE),
+    steps=25,
+    cfg=(4.0, 4.0),  # both of ComfyUI's template
+)
+Z_TURBO_KIT = replace(
+    FLUX_KIT,
+    load=partial(_z_image, Z_TURBO),
+    files=(Z_TURBO, QWEN, Z_IMAGE_VAE),
+    steps=8,
 )
 WAN_KIT = Kit(
     load=_wan_pair,

@@ -16,6 +16,10 @@ SAY_OF_CLIPS = SAY.replace("Turn the picture into", "Turn the video to")
 KNOBS = """**Too weak?** `strength` 1.1 to 1.3, or another seed.
 **Source lost?** `strength` 0.8.
 `cfg` stays 1, `denoise` stays 1: guidance, size and schedule come from the LoRA."""
+Z_KNOBS = """**Too weak?** `strength` 1.1 to 1.3, or another seed.
+**Source lost?** `strength` 0.8.
+`steps` and `cfg`: what the report under *ByG Loader* says. `denoise` stays 1.
+**Another shift?** *ModelSamplingAuraFlow* behind *ByG Loader*, never *ModelSamplingSD3*."""
 WAN_KNOBS = """**Too weak?** `strength` 1.1 to 1.3, or another seed.
 **Out of memory?** A smaller `length` first, then a smaller size: the source doubles the work.
 **Longer than 81 frames?** *Wan Context Windows* behind every model."""
@@ -84,6 +88,32 @@ HAS NO EFFECT**: it is not on this model. *no alarm* is no proof of quality: loo
 
 Captions and base model cost two evaluations more for each level. Delete their links to save \
 them."""
+
+Z_IMAGE = f"""# Edit a picture with Z-Image
+
+Z-Image takes a picture to edit from **ComfyUI 0.11.0** on; *ByG Loader* says so in an older one.
+
+1. **Models**: choose the files; links are below. *Load CLIP* has the type `lumina2`.
+2. **LoRA**: {LORA_STEP}
+3. **Picture**: of any size. Nothing is cropped, and the result has exactly its size.
+4. **Instruction**: {SAY}
+5. **Run.**
+
+{Z_KNOBS}"""
+
+Z_MASK = MASK.replace("byg_flux_image_edit", "byg_z_image_edit").replace(KNOBS, Z_KNOBS)
+Z_FOLDER = FOLDER.replace("byg_flux_image_edit", "byg_z_image_edit")
+Z_DEBUG = DEBUG.replace("byg_flux_image_edit", "byg_z_image_edit")
+
+Z_TURBO = """# Edit with Z-Image-Turbo: an experiment
+
+A LoRA of Z-Image on its distilled sibling: 8 steps at cfg 1 in place of 25 at 4. **Nobody has \
+measured how well it edits**; *byg_z_image_edit* is what the LoRA was trained for.
+
+1. **Models**: Z-Image-Turbo; links are below.
+2. **LoRA**, **picture**, **instruction** as in *byg_z_image_edit*. A LoRA of the base fits: both \
+networks have the same layers.
+3. **Run.** Is the edit weak? `strength` 1.3. Does the picture fall apart? Take the base."""
 
 VIDEO = f"""# Edit a clip with Wan 2.2 14B
 

@@ -10,6 +10,7 @@ from .kits import Base, Kit
 NOTE_WIDTH = 420
 REPORT = 120  # pixels in which a node shows what it says, after a run
 SEED = 7
+NEGATIVE = "Negative (for cfg above 1)"  # title of its text
 
 
 class Note(NamedTuple):

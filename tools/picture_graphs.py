@@ -5,6 +5,7 @@ from __future__ import annotations
 from .canvas import Canvas, Placed, Socket
 from .kits import Base, Kit
 from .parts import (
+    NEGATIVE,
     REPORT,
     SEED,
     Note,
@@ -28,10 +29,15 @@ def _picture(c: Canvas, base: Base) -> tuple[Socket, Socket | None]:
     return load["IMAGE"], load["MASK"]
 
 
-def _edit(c: Canvas, base: Base, loader: Placed, text: str, image: Socket) -> Placed:
-    words = add_text(c, base, text)
-    given = {"positive": words, "vae": base.vae, "image": image, "info": loader["info"]}
-    return c.add("ByG_ImageEdit", given)
+def _edit(
+    c: Canvas, kit: Kit, base: Base, loader: Placed, image: Socket, text: str = "", **more: Socket
+) -> Placed:
+    """The kit's instruction, or another one, and what it is said of."""
+    given = {"positive": add_text(c, base, text or kit.instruction)}
+    if kit.cfg[0] > 1:
+        given["negative"] = add_text(c, base, kit.negative, NEGATIVE)
+    given |= {"vae": base.vae, "image": image, "info": loader["info"]}
+    return c.add("ByG_ImageEdit", {**given, **more})
 
 
 def _sampled(c: Canvas, kit: Kit, base: Base, model: Socket, edit: Placed) -> Socket:
@@ -42,11 +48,19 @@ def _sampled(c: Canvas, kit: Kit, base: Base, model: Socket, edit: Placed) -> So
         "latent_image": edit["latent"],
         "seed": SEED,
         "steps": kit.steps,
-        "cfg": 1.0,
+        "cfg": kit.cfg[0],
         **SAMPLER,
     }
     latent = c.add("KSampler", given)["LATENT"]
     return add_finish(c, base, latent, edit)["images"]
+
+
+def _guider(c: Canvas, kit: Kit, model: Socket, edit: Placed) -> Socket:
+    if kit.cfg[0] == 1:
+        given = {"model": model, "conditioning": edit["positive"]}
+        return c.add("BasicGuider", given)["GUIDER"]
+    texts = {name: edit[name] for name in ("positive", "negative")}
+    return c.add("CFGGuider", {"model": model, **texts, "cfg": kit.cfg[0]})["GUIDER"]
 
 
 def _save(c: Canvas, images: Socket, prefix: str, height: int = 340) -> None:
@@ -66,7 +80,7 @@ def _asked(c: Canvas, kit: Kit, note: Note) -> tuple[Base, Placed, Socket, Place
         loader = add_loader(c, kit, base)
         image, _ = _picture(c, base)
     with c.stage("3  What to change", 380, to_set=True):
-        edit = _edit(c, base, loader, kit.instruction, image)
+        edit = _edit(c, kit, base, loader, image)
     return base, loader, image, edit
 
 
@@ -92,9 +106,7 @@ def mask_edit(c: Canvas, kit: Kit, note: Note) -> None:
         loader = add_loader(c, kit, base)
         image, mask = _picture(c, base)
     with c.stage("3  What to change", 380, to_set=True):
-        words = add_text(c, base, kit.instruction)
-        given = {"positive": words, "vae": base.vae, "image": image, "info": loader["info"]}
-        edit = c.add("ByG_ImageEdit", {**given, "mask": mask})
+        edit = _edit(c, kit, base, loader, image, mask=mask)
     with c.stage("4  Sample", 320):
         images = _sampled(c, kit, base, loader["model"], edit)
     with c.stage("5  Result", 440):
@@ -110,7 +122,7 @@ def folder_style(c: Canvas, kit: Kit, note: Note) -> None:
         loader = add_loader(c, kit, base)
         image = c.add("LoadImageDataSetFromFolder", {"folder": "my_pictures"})["images"]
     with c.stage("3  What to change", 380, to_set=True):
-        edit = _edit(c, base, loader, kit.instruction, image)
+        edit = _edit(c, kit, base, loader, image)
     with c.stage("4  Sample", 320):
         images = _sampled(c, kit, base, loader["model"], edit)
     with c.stage("5  Results", 440):
@@ -123,7 +135,7 @@ def cycle_check(c: Canvas, kit: Kit, note: Note) -> None:
     with c.stage("There", 320):
         there = _sampled(c, kit, base, loader["model"], edit)
     with c.stage("4  The way back", 380, to_set=True):
-        back = _edit(c, base, loader, kit.reverse, there)
+        back = _edit(c, kit, base, loader, there, kit.reverse)
     with c.stage("Back again", 320):
         again = _sampled(c, kit, base, loader["model"], back)
     with c.stage("5  Result", 440):
@@ -141,11 +153,10 @@ def debug(c: Canvas, kit: Kit, note: Note) -> None:
         loader = add_loader(c, kit, base)
         image, _ = _picture(c, base)
     with c.stage("3  What to change", 380, to_set=True):
-        edit = _edit(c, base, loader, kit.instruction, image)
+        edit = _edit(c, kit, base, loader, image)
         src, tgt = add_captions(c, kit, base)
     with c.stage("4  How to sample", 320):
-        given = {"model": loader["model"], "conditioning": edit["positive"]}
-        guider = c.add("BasicGuider", given)["GUIDER"]
+        guider = _guider(c, kit, loader["model"], edit)
         given = {"model": loader["model"], "scheduler": "simple", "steps": kit.steps}
         sigmas = c.add("BasicScheduler", given)["SIGMAS"]
         parts = {"guider": guider, "sigmas": sigmas, **add_noise_and_sampler(c, "euler")}

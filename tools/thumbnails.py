@@ -247,6 +247,12 @@ def draw(comfy: Comfy) -> dict[str, Image.Image]:
         "byg_flux_folder_style": _sheet([list(row) for row in zip(*folder, strict=True)]),
         "byg_flux_cycle_check": _sheet([_there_and_back(comfy, OWL[0])]),
         "byg_flux_debug": _looked_at(comfy, *OWL),
+        # The tiny world's pictures stand for Z-Image's as they do for FLUX.1's.
+        "byg_z_image_edit": _halves(_ink("fox"), _rendered(comfy, "fox", "orange")),
+        "byg_z_image_mask_edit": _sheet([_masked(comfy, "fox", "orange")]),
+        "byg_z_image_folder_style": _sheet([list(row) for row in zip(*folder[::-1], strict=True)]),
+        "byg_z_image_debug": _looked_at(comfy, "fox", "orange"),
+        "byg_z_image_turbo_edit": _halves(*folder[0]),
         "byg_tiny_image_edit": _halves(*folder[2]),
         "byg_tiny_debug": _looked_at(comfy, *PENGUIN),
         "byg_tiny_video_edit": _sheet(_film(comfy, "rabbit", "orange")),
