@@ -53,7 +53,8 @@ def load_model(folder: Path) -> ModelPatcher:
     sizes = {"hidden_size": TIMES, "output_size": min(c["dim"], MODULATION)}
     network.t_embedder = TimestepEmbedder(**sizes, operations=comfy.ops.disable_weight_init)
     table = comfy.utils.z_image_to_diffusers(shape)
-    fill(network, original(read_weights(folder, "transformer"), table))
+    weights = original(read_weights(folder, "transformer"), table)
+    fill(network, weights, spare=("norm_final.",))  # of earlier hosts, which do not use it
     return ModelPatcher(model, management.get_torch_device(), management.unet_offload_device())
 
 
