@@ -16,6 +16,8 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
+# The name of a network that has no others beside it.
+ALONE = "transformer"
 # `model.path` of the small bases that ship with ByG, and where they are.
 EMBEDDED = "world"
 WORLD = Path(__file__).parent / EMBEDDED
@@ -96,8 +98,6 @@ class Embedded:
     """The demo."""
     example: Path
     """The node pack's workflow for it, which is there wherever its nodes are."""
-    builder: str
-    """The module of `world/` that trained the base."""
 
 
 @dataclass(frozen=True)
@@ -151,8 +151,11 @@ class Family:
     """Tokens that its chat template puts around a text."""
     pads_texts: bool = True
     """Whether every text has `text_len` tokens; else as many as its words, and that at most."""
-    experts: tuple[str, ...] = ("transformer",)
-    """The names of its networks, where it can have several, from noise to data."""
+    experts: Mapping[str, str] = field(default_factory=lambda: {ALONE: ""})
+    """The names of its networks, where it can have several, from noise to data -> what the name of
+    their LoRA's file ends with."""
+    frame_group: int = 1
+    """Frames of a latent frame behind the first: clips have `frame_group * k + 1` frames."""
     has_guidance: bool = False
     """Whether its models may take guidance as an input (`guidance.*`)."""
     flowedit: tuple[int, int, float, float] | None = None
@@ -165,6 +168,11 @@ class Family:
     size_shift: Callable[[int], float] | None = None
     """(tokens of a picture) -> that shift."""
     embedded: Embedded | None = None
+
+    def partner_of(self, expert: str | None) -> str | None:
+        """The other expert of a pair; None where there is no pair."""
+        others = [name for name in self.experts if name != expert]
+        return others[0] if expert in self.experts and others else None
 
 
 @dataclass(frozen=True)
@@ -210,6 +218,15 @@ def family_of(name: str) -> Family:
 def usual_family(*, is_video: bool) -> Family:
     """The one that is meant by pictures, or clips, alone."""
     return next(family for family in registry().values() if family.is_video == is_video)
+
+
+def file_endings() -> dict[str, str]:
+    """Every expert of every family -> what the name of its LoRA's file ends with."""
+    return {
+        expert: ending
+        for family in registry().values()
+        for expert, ending in family.experts.items()
+    }
 
 
 def titles(which: Callable[[Family], bool]) -> str:

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+from pkgutil import iter_modules
+
 from comfy_api.v0_0_2 import ComfyExtension, io
 
-from . import compare, debug, experts, finish, image_edit, loader, video_edit, world
 
-NODES = [
-    *loader.NODES,
-    *image_edit.NODES,
-    *video_edit.NODES,
-    *finish.NODES,
-    *experts.NODES,
-    *compare.NODES,
-    *debug.NODES,
-    *world.NODES,
-]
+def found() -> list[type[io.ComfyNode]]:
+    """The node of every file beside this one that has one."""
+    files = [file for file in iter_modules(__path__) if not file.ispkg]
+    modules = [import_module(f".{file.name}", __package__) for file in files]
+    return [module.NODE for module in modules if hasattr(module, "NODE")]
 
 
 class ByG(ComfyExtension):
     """The extension that ComfyUI loads."""
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        return NODES
+        return found()
 
 
 async def comfy_entrypoint() -> ComfyExtension:

@@ -10,7 +10,7 @@ from torch import Tensor
 from ..byg_train.media.grid import labelled_grid
 from .pictures import to_image, to_picture
 from .pixels import checked_images, even_sized
-from .sockets import found_by, named
+from .sockets import named, schema
 
 NAME = "ByG Compare"
 SIDE, WIPE, DIFFERENCE = "side by side", "wipe", "difference x4"
@@ -25,32 +25,19 @@ class Compare(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        schema = io.Schema(
-            node_id="ByG_Compare",
-            display_name=NAME,
-            category="ByG/util",
-            description="Source and result in one picture or clip: beside each other, as a wipe, "
-            "or only what changed. Videos are compared frame by frame.",
+        return schema(
+            "ByG_Compare",
+            "ByG/util",
             inputs=[
-                io.Image.Input("a", tooltip="Pictures or frames, for example the source."),
-                io.Image.Input("b", tooltip="Pictures or frames, for example the result."),
-                io.Combo.Input(
-                    "mode",
-                    options=[SIDE, WIPE, DIFFERENCE],
-                    default=SIDE,
-                    tooltip="Wipe: an edge runs across, a on its left, b on its right; of a still "
-                    "it makes a short clip. Difference x4: black is unchanged.",
-                ),
-                io.String.Input(
-                    "label_a", default="source", tooltip="Written above a, side by side."
-                ),
-                io.String.Input(
-                    "label_b", default="edit", tooltip="Written above b, side by side."
-                ),
+                io.Image.Input("a"),
+                io.Image.Input("b"),
+                io.Combo.Input("mode", options=[SIDE, WIPE, DIFFERENCE], default=SIDE),
+                io.String.Input("label_a", default="source"),
+                io.String.Input("label_b", default="edit"),
             ],
-            outputs=[io.Image.Output("image", display_name="image")],
+            outputs=[io.Image.Output("image")],
+            found_by=["before after", "side by side", "wipe", "difference", "diff"],
         )
-        return found_by(schema, "before after", "side by side", "wipe", "difference", "diff")
 
     @classmethod
     def execute(cls, a: Tensor, b: Tensor, mode: str, label_a: str, label_b: str) -> io.NodeOutput:
@@ -99,4 +86,4 @@ def _wipe(a: Tensor, b: Tensor) -> Tensor:
     return torch.where((x - edges).abs() < max(1.0, LINE * width / 512), 1.0, wiped)
 
 
-NODES = [Compare]
+NODE = Compare

@@ -11,7 +11,7 @@ from torch import Tensor
 from .debug_report import LAYOUTS, DebugReport, Row, View
 from .host import sampling as host
 from .pixels import checked_images
-from .sockets import advanced, found_by, named
+from .sockets import advanced, named, schema
 
 NAME = "ByG Debug"
 
@@ -21,101 +21,42 @@ class Debug(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        schema = io.Schema(
-            node_id="ByG_Debug",
-            display_name=NAME,
-            category="ByG/debug",
-            description="In place of SamplerCustomAdvanced: the same result, and a picture of how "
-            "it came about. At some noise levels: the noisy state, what the model makes of it in "
-            "one step, and what many steps make of it (Figure 7 of the paper).",
+        return schema(
+            "ByG_Debug",
+            "ByG/debug",
             inputs=[
-                io.Noise.Input("noise", tooltip="From Random Noise."),
-                io.Guider.Input(
-                    "guider", tooltip="From Basic Guider or CFG Guider; of a Wan pair the high one."
-                ),
-                io.Sampler.Input("sampler", tooltip="From KSampler Select; for both experts."),
-                io.Sigmas.Input(
-                    "sigmas", tooltip="From a scheduler; of a pair high_sigmas of ByG Expert Split."
-                ),
-                io.Latent.Input("latent_image", tooltip="From ByG Image Edit or ByG Video Edit."),
-                io.Vae.Input("vae", tooltip="Decodes the pictures of the grid."),
-                io.Guider.Input(
-                    "guider_low",
-                    optional=True,
-                    tooltip="Guider of Wan's low-noise model; goes on where the first stops.",
-                ),
-                io.Sigmas.Input(
-                    "low_sigmas", optional=True, tooltip="low_sigmas of ByG Expert Split."
-                ),
-                io.Image.Input(
-                    "source",
-                    optional=True,
-                    tooltip="Source to show and compare with; empty: the one of the guider.",
-                ),
-                io.Model.Input(
-                    "base_model",
-                    optional=True,
-                    tooltip="The model without LoRA: how much the LoRA changes, and with captions "
-                    "the edit direction. One to three more evaluations for each level.",
-                ),
-                io.Model.Input(
-                    "base_model_low", optional=True, tooltip="The same for the low-noise model."
-                ),
-                io.Conditioning.Input(
-                    "src_caption",
-                    optional=True,
-                    tooltip="The source in words ('a photo of a cat'), encoded.",
-                ),
-                io.Conditioning.Input(
-                    "tgt_caption",
-                    optional=True,
-                    tooltip="The wanted result in words ('a comic of a cat'), encoded.",
-                ),
-                io.String.Input(
-                    "at",
-                    default="0.95, 0.8, 0.6, 0.4, 0.2",
-                    tooltip="Noise levels to show, 1 = pure noise. Each shows the evaluation "
-                    "nearest to it.",
-                ),
-                io.Combo.Input(
-                    "layout",
-                    options=list(LAYOUTS),
-                    default="all",
-                    tooltip="The columns of the grid. Heat maps: black is equal.",
-                ),
-                io.Int.Input(
-                    "frame",
-                    default=-1,
-                    min=-1,
-                    max=8192,
-                    tooltip="Which frame of a clip (-1: the middle), or picture of a batch (-1: "
-                    "the first).",
-                ),
-                advanced(
-                    io.Int.Input(
-                        "cell_size",
-                        default=384,
-                        min=64,
-                        max=1024,
-                        step=32,
-                        tooltip="Pixels of a cell of the grid.",
-                    )
-                ),
+                io.Noise.Input("noise"),
+                io.Guider.Input("guider"),
+                io.Sampler.Input("sampler"),
+                io.Sigmas.Input("sigmas"),
+                io.Latent.Input("latent_image"),
+                io.Vae.Input("vae"),
+                io.Guider.Input("guider_low", optional=True),
+                io.Sigmas.Input("low_sigmas", optional=True),
+                io.Image.Input("source", optional=True),
+                io.Model.Input("base_model", optional=True),
+                io.Model.Input("base_model_low", optional=True),
+                io.Conditioning.Input("src_caption", optional=True),
+                io.Conditioning.Input("tgt_caption", optional=True),
+                io.String.Input("at", default="0.95, 0.8, 0.6, 0.4, 0.2"),
+                io.Combo.Input("layout", options=list(LAYOUTS), default="all"),
+                io.Int.Input("frame", default=-1, min=-1, max=8192),
+                advanced(io.Int.Input("cell_size", default=384, min=64, max=1024, step=32)),
             ],
             outputs=[
-                io.Latent.Output("output", display_name="output"),
-                io.Latent.Output("denoised_output", display_name="denoised_output"),
-                io.Image.Output("grid", display_name="grid", tooltip="For Save or Preview Image."),
-                io.Image.Output(
-                    "one_step",
-                    display_name="one_step",
-                    tooltip="The one-step predictions, a picture for each level.",
-                ),
-                io.String.Output("report", display_name="report"),
+                io.Latent.Output("output"),
+                io.Latent.Output("denoised_output"),
+                io.Image.Output("grid"),
+                io.Image.Output("one_step"),
+                io.String.Output("report"),
             ],
-        )
-        return found_by(
-            schema, "one step", "multi step", "xy plot", "inspect lora", "sampler custom advanced"
+            found_by=[
+                "one step",
+                "multi step",
+                "xy plot",
+                "inspect lora",
+                "sampler custom advanced",
+            ],
         )
 
     @classmethod
@@ -212,4 +153,4 @@ def _rows(recorder: host.Recorder) -> list[Row]:
     return list(rows.values())
 
 
-NODES = [Debug]
+NODE = Debug

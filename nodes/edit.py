@@ -1,10 +1,10 @@
-"""Inputs and steps that ByG Image Edit and ByG Video Edit share."""
+"""Steps that ByG Image Edit and ByG Video Edit share."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from comfy_api.v0_0_2 import io, ui
+from comfy_api.v0_0_2 import ui
 from torch import Tensor
 
 from ..byg_train.family import family_of
@@ -13,38 +13,9 @@ from ..byg_train.models.lora_file import LoraInfo
 from .host import sampling as host
 from .host.source import Conditioning, text_tokens, with_source, zeroed
 from .pixels import planned
-from .sockets import INFO
 
 # Size modes.
 TRAINED, EXACT = "as trained", "exact size"
-
-POSITIVE = io.Conditioning.Input(
-    "positive",
-    tooltip="The encoded INSTRUCTION ('turn the photo into a comic'), not a description of the "
-    "result.",
-)
-NEGATIVE = io.Conditioning.Input(
-    "negative",
-    optional=True,
-    tooltip="Matters only where cfg is above 1; it gets the same source. Empty: no words.",
-)
-INFO_IN = INFO.Input(
-    "info",
-    optional=True,
-    tooltip="From ByG Loader: size and guidance of the training. Without it you set them yourself.",
-)
-
-
-def width_input(default: int) -> io.WidgetInput:
-    return io.Int.Input(
-        "width", default=default, min=16, max=8192, step=8, tooltip="Pixels, for 'exact size'."
-    )
-
-
-def height_input(default: int) -> io.WidgetInput:
-    return io.Int.Input(
-        "height", default=default, min=16, max=8192, step=8, tooltip="Pixels, for 'exact size'."
-    )
 
 
 def multiple_of(vae: Any, info: LoraInfo | None) -> int:

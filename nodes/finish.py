@@ -19,7 +19,7 @@ from .pixels import (
     fitted_mask,
     restored,
 )
-from .sockets import FIT, Restore, advanced, found_by, named
+from .sockets import FIT, Restore, advanced, named, schema
 
 NAME = "ByG Finish"
 OFF, MEAN_STD = "off", "mean/std"
@@ -30,67 +30,22 @@ class Finish(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        schema = io.Schema(
-            node_id="ByG_Finish",
-            display_name=NAME,
-            category="ByG/util",
-            description="Takes back what ByG Image Edit or ByG Video Edit did to fit the source "
-            "into the model: exact size, length, frame rate and sound. Pixels outside of a mask "
-            "become the source's own.",
+        return schema(
+            "ByG_Finish",
+            "ByG/util",
             inputs=[
-                io.Image.Input("images", tooltip="From VAE Decode."),
-                FIT.Input("fit", tooltip="From ByG Image Edit or ByG Video Edit."),
-                io.Mask.Input(
-                    "mask",
-                    optional=True,
-                    tooltip="White takes the edit, black stays the source. In place of the mask of "
-                    "the Edit node.",
-                ),
-                io.Boolean.Input(
-                    "match_size",
-                    default=True,
-                    tooltip="Exactly the source's size. Off: the size that the model worked at.",
-                ),
-                io.Boolean.Input(
-                    "match_length",
-                    default=True,
-                    tooltip="Exactly the clip's frames and rate. Off: the frames and rate that the "
-                    "model worked at, without padding. No effect on pictures.",
-                ),
-                io.Boolean.Input(
-                    "keep_outside_mask",
-                    default=True,
-                    tooltip="Paste the source where the mask is black: those pixels have not been "
-                    "through the VAE.",
-                ),
-                io.Int.Input(
-                    "feather",
-                    default=8,
-                    min=0,
-                    max=256,
-                    tooltip="Softness of the mask's edge in pixels, inwards: black stays black.",
-                ),
-                advanced(
-                    io.Combo.Input(
-                        "color_match",
-                        options=[OFF, MEAN_STD],
-                        default=OFF,
-                        tooltip="Give each picture its source's mean and spread of colours: "
-                        "against drift, but it also undoes an edit of colours.",
-                    )
-                ),
+                io.Image.Input("images"),
+                FIT.Input("fit"),
+                io.Mask.Input("mask", optional=True),
+                io.Boolean.Input("match_size", default=True),
+                io.Boolean.Input("match_length", default=True),
+                io.Boolean.Input("keep_outside_mask", default=True),
+                io.Int.Input("feather", default=8, min=0, max=256),
+                advanced(io.Combo.Input("color_match", options=[OFF, MEAN_STD], default=OFF)),
             ],
-            outputs=[
-                io.Image.Output("finished", display_name="images"),
-                io.Video.Output(
-                    "video",
-                    display_name="video",
-                    tooltip="The clip with its sound; for clips. An odd width or height gets one "
-                    "pixel more, as Save Video wants it.",
-                ),
-            ],
+            outputs=[io.Image.Output("finished"), io.Video.Output("video")],
+            found_by=["restore size", "uncrop", "composite", "undo padding", "audio back"],
         )
-        return found_by(schema, "restore size", "uncrop", "composite", "undo padding", "audio back")
 
     @classmethod
     def execute(
@@ -158,4 +113,4 @@ def _video(images: Tensor, fit: Restore, match_length: bool) -> Any | None:
     return InputImpl.VideoFromComponents(parts)
 
 
-NODES = [Finish]
+NODE = Finish

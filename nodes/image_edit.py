@@ -12,21 +12,16 @@ from ..byg_train.media.fit import Size
 from ..byg_train.models.lora_file import LoraInfo
 from .edit import (
     EXACT,
-    INFO_IN,
-    NEGATIVE,
-    POSITIVE,
     TRAINED,
     both_with_source,
-    height_input,
     shown,
     text_note,
-    width_input,
     working_fit,
 )
 from .host import sampling as host
 from .host.source import Conditioning
 from .pixels import checked_images, checked_mask, fitted, fitted_mask
-from .sockets import FIT, Restore, found_by, named
+from .sockets import FIT, INFO, Restore, named, schema
 
 NAME, AREA = "ByG Image Edit", "megapixels"
 
@@ -36,67 +31,36 @@ class ImageEdit(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        schema = io.Schema(
-            node_id="ByG_ImageEdit",
-            display_name=NAME,
-            category="ByG/image",
-            description="Gives FLUX or Z-Image the picture to edit. Nothing is cut off: the "
-            "picture is scaled, and its border repeated up to whole tokens. ByG Finish takes that "
-            "back.",
+        return schema(
+            "ByG_ImageEdit",
+            "ByG/image",
             inputs=[
-                POSITIVE,
-                io.Vae.Input(
-                    "vae", tooltip="The VAE of the base model (FLUX.1 and Z-Image: ae.safetensors)."
-                ),
-                io.Image.Input(
-                    "image", tooltip="The picture to edit. Of a batch each is edited on its own."
-                ),
-                NEGATIVE,
-                io.Mask.Input(
-                    "mask",
-                    optional=True,
-                    tooltip="White may change, black is kept. One mask, or one for each picture.",
-                ),
-                INFO_IN,
-                io.Combo.Input(
-                    "size_mode",
-                    options=[TRAINED, AREA, EXACT],
-                    default=TRAINED,
-                    tooltip="The size to work at. As trained: about the area the LoRA was trained "
-                    "on (needs info, else megapixels). The result gets its own size in ByG Finish.",
-                ),
-                io.Float.Input(
-                    "megapixels",
-                    default=1.0,
-                    min=0.01,
-                    max=8.0,
-                    step=0.01,
-                    tooltip="Working area in units of 1024 x 1024 pixels, for 'megapixels'.",
-                ),
-                width_input(1024),
-                height_input(1024),
-                io.Int.Input(
-                    "batch_size",
-                    default=1,
-                    min=1,
-                    max=64,
-                    tooltip="Variations of every picture.",
-                ),
+                io.Conditioning.Input("positive"),
+                io.Vae.Input("vae"),
+                io.Image.Input("image"),
+                io.Conditioning.Input("negative", optional=True),
+                io.Mask.Input("mask", optional=True),
+                INFO.Input("info", optional=True),
+                io.Combo.Input("size_mode", options=[TRAINED, AREA, EXACT], default=TRAINED),
+                io.Float.Input("megapixels", default=1.0, min=0.01, max=8.0, step=0.01),
+                io.Int.Input("width", default=1024, min=16, max=8192, step=8),
+                io.Int.Input("height", default=1024, min=16, max=8192, step=8),
+                io.Int.Input("batch_size", default=1, min=1, max=64),
             ],
             outputs=[
-                io.Conditioning.Output("edit_positive", display_name="positive"),
-                io.Conditioning.Output("edit_negative", display_name="negative"),
-                io.Latent.Output(
-                    "latent",
-                    display_name="latent",
-                    tooltip="The source, with the mask: for latent_image of the sampler.",
-                ),
-                io.Image.Output("seen", display_name="image", tooltip="What the model sees."),
-                FIT.Output("fit", display_name="fit", tooltip="For ByG Finish."),
+                io.Conditioning.Output("edit_positive"),
+                io.Conditioning.Output("edit_negative"),
+                io.Latent.Output("latent"),
+                io.Image.Output("seen"),
+                FIT.Output("fit"),
             ],
-        )
-        return found_by(
-            schema, "edit conditioning", "reference latent", "kontext", "instruct", "image to image"
+            found_by=[
+                "edit conditioning",
+                "reference latent",
+                "kontext",
+                "instruct",
+                "image to image",
+            ],
         )
 
     @classmethod
@@ -134,4 +98,4 @@ class ImageEdit(io.ComfyNode):
         return io.NodeOutput(*both, latent, seen, restore, ui=shown(NAME, notes))
 
 
-NODES = [ImageEdit]
+NODE = ImageEdit

@@ -13,7 +13,7 @@ from .host import lora as host
 from .host.sampling import set_shift, show_text
 from .host.source import leave_out_source, place_source
 from .lora_choice import ALONE, PAIR, SAME, Loaded, base_name, chosen, partner
-from .sockets import INFO, advanced, found_by, named, to_text
+from .sockets import INFO, advanced, named, schema, to_text
 
 NAME = "ByG Loader"
 ERROR, WARN = "error", "warn"
@@ -29,88 +29,33 @@ class Loader(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         names = host.lora_names()
-        schema = io.Schema(
-            node_id="ByG_Loader",
-            display_name=NAME,
-            category="ByG/loaders",
-            description="Loads an editing LoRA that byg_train trained. Stops when it does not fit "
-            "the model, instead of silently doing nothing, and sets the model up as in training.",
+        return schema(
+            "ByG_Loader",
+            "ByG/loaders",
             inputs=[
-                io.Model.Input(
-                    "model",
-                    tooltip="The base model, from any loader: FLUX.1-dev, Z-Image, or Wan 2.2 "
-                    "(5B, or of a 14B T2V pair the high-noise model). Other LoRAs may come before "
-                    "or after.",
-                ),
-                io.Combo.Input(
-                    "lora_name",
-                    options=names,
-                    tooltip="A LoRA that byg_train wrote. Other LoRAs go into Load LoRA.",
-                ),
-                io.Float.Input(
-                    "strength",
-                    default=1.0,
-                    min=-100.0,
-                    max=100.0,
-                    step=0.01,
-                    tooltip="How strongly it edits: 1 as trained, 0 not at all. The same scale as "
-                    "in Load LoRA.",
-                ),
-                io.Model.Input(
-                    "model_low",
-                    optional=True,
-                    tooltip="The low-noise model of a Wan 2.2 14B pair. Leave it empty otherwise.",
-                ),
+                io.Model.Input("model"),
+                io.Combo.Input("lora_name", options=names),
+                io.Float.Input("strength", default=1.0, min=-100.0, max=100.0, step=0.01),
+                io.Model.Input("model_low", optional=True),
                 advanced(
                     io.Combo.Input(
-                        "lora_low_name",
-                        options=[PAIR, SAME, ALONE, *names],
-                        default=PAIR,
-                        tooltip="The LoRA of model_low. Auto pair swaps _high_noise for _low_noise "
-                        "in the file's name; a name without either serves both models. Single "
-                        "expert: only one was trained; its file is lora_name, the other has none.",
+                        "lora_low_name", options=[PAIR, SAME, ALONE, *names], default=PAIR
                     )
                 ),
+                advanced(io.Combo.Input("on_mismatch", options=[ERROR, WARN], default=ERROR)),
                 advanced(
-                    io.Combo.Input(
-                        "on_mismatch",
-                        options=[ERROR, WARN],
-                        default=ERROR,
-                        tooltip="What to do when a part of the LoRA finds no place in the model: "
-                        "stop, or leave it out and say so in the report.",
-                    )
+                    io.Combo.Input("source_positions", options=list(POSITIONS), default="auto")
                 ),
-                advanced(
-                    io.Combo.Input(
-                        "source_positions",
-                        options=list(POSITIONS),
-                        default="auto",
-                        tooltip="Where the source stands beside the result. Auto follows the LoRA; "
-                        "anything else is an experiment.",
-                    )
-                ),
-                advanced(
-                    io.Combo.Input(
-                        "schedule",
-                        options=[TRAINED, AS_IS],
-                        default=TRAINED,
-                        tooltip="Whether schedulers follow the shift that the LoRA was trained "
-                        "for. A ModelSampling node behind this one has the last word.",
-                    )
-                ),
+                advanced(io.Combo.Input("schedule", options=[TRAINED, AS_IS], default=TRAINED)),
             ],
             outputs=[
-                io.Model.Output("patched", display_name="model", tooltip="For the sampler."),
-                io.Model.Output(
-                    "patched_low", display_name="model_low", tooltip="For the second sampler."
-                ),
-                INFO.Output("info", display_name="info", tooltip="For ByG Image or Video Edit."),
-                io.String.Output(
-                    "report", display_name="report", tooltip="What was loaded, and how to sample."
-                ),
+                io.Model.Output("patched"),
+                io.Model.Output("patched_low"),
+                INFO.Output("info"),
+                io.String.Output("report"),
             ],
+            found_by=["edit lora", "load byg", "unpaired edit", "lora loader"],
         )
-        return found_by(schema, "edit lora", "load byg", "unpaired edit", "lora loader")
 
     @classmethod
     def fingerprint_inputs(
@@ -242,4 +187,4 @@ def _cfg(info: LoraInfo) -> str:
     return f"cfg {high:g}" if high == low else f"cfg {high:g}, then {low:g} at low noise"
 
 
-NODES = [Loader]
+NODE = Loader

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 from comfy_api.v0_0_2 import io
@@ -46,10 +49,33 @@ def advanced(widget: io.WidgetInput) -> io.WidgetInput:
     return widget
 
 
-def found_by(schema: io.Schema, *words: str) -> io.Schema:
-    """Add search aliases to a node, on hosts that support them."""
-    schema.search_aliases = list(words)
-    return schema
+def schema(
+    node_id: str,
+    category: str,
+    inputs: list[io.Input],
+    outputs: list[io.Output],
+    found_by: list[str],
+) -> io.Schema:
+    """Build a node's schema; its name, description and tooltips are those of `locales/en`.
+
+    `found_by` are search aliases, on hosts that support them.
+    """
+    texts = _texts()[node_id]
+    for each in inputs:
+        each.tooltip = texts["inputs"][each.id].get("tooltip")
+    for i, each in enumerate(outputs):
+        said = texts["outputs"][str(i)]
+        each.display_name, each.tooltip = said["name"], said.get("tooltip")
+    name, about = texts["display_name"], texts["description"]
+    made = io.Schema(node_id, name, category, inputs, outputs, description=about)
+    made.search_aliases = found_by
+    return made
+
+
+@cache
+def _texts() -> dict[str, Any]:
+    file = Path(__file__).parents[1] / "locales" / "en" / "nodeDefs.json"
+    return json.loads(file.read_text(encoding="utf-8"))
 
 
 def to_text(lines: list[str]) -> str:

@@ -14,20 +14,15 @@ from ..byg_train.media.fit import FRAME_GROUP, Frames, Size
 from ..byg_train.models.lora_file import LoraInfo
 from .edit import (
     EXACT,
-    INFO_IN,
-    NEGATIVE,
-    POSITIVE,
     TRAINED,
     both_with_source,
-    height_input,
     shown,
-    width_input,
     working_fit,
 )
 from .host import sampling as host
 from .host.source import Conditioning
 from .pixels import checked_images, checked_mask, fitted, fitted_mask
-from .sockets import FIT, Clip, Restore, advanced, found_by, named
+from .sockets import FIT, INFO, Clip, Restore, advanced, named, schema
 
 NAME, SAME_AREA = "ByG Video Edit", "same area"
 
@@ -37,111 +32,39 @@ class VideoEdit(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        schema = io.Schema(
-            node_id="ByG_VideoEdit",
-            display_name=NAME,
-            category="ByG/video",
-            description="Gives a Wan model the clip to edit; of a pair both samplers take the same "
-            "three outputs. Frames are padded to 4k + 1 and nothing is cut off; ByG Finish brings "
-            "back size, length, rate and sound.",
+        return schema(
+            "ByG_VideoEdit",
+            "ByG/video",
             inputs=[
-                POSITIVE,
-                io.Vae.Input("vae", tooltip="The VAE of the base model (wan_2.1_vae for 14B)."),
-                NEGATIVE,
-                io.Video.Input(
-                    "video", optional=True, tooltip="The clip, from Load Video. Or connect frames."
-                ),
-                io.Image.Input(
-                    "frames",
-                    optional=True,
-                    tooltip="The clip as pictures, from Video Helper Suite or a folder.",
-                ),
-                io.Audio.Input(
-                    "audio",
-                    optional=True,
-                    tooltip="Sound for `frames`; a video brings its own.",
-                ),
-                io.Mask.Input(
-                    "mask",
-                    optional=True,
-                    tooltip="White may change, black is kept. One frame, or one for each frame of "
-                    "the clip. Not for Wan 2.2 5B: connect it to ByG Finish there.",
-                ),
-                INFO_IN,
-                io.Combo.Input(
-                    "size_mode",
-                    options=[TRAINED, SAME_AREA, EXACT],
-                    default=TRAINED,
-                    tooltip="The size to work at. As trained: about the area the LoRA was trained "
-                    "on (needs info). Same area: as many pixels as width x height.",
-                ),
-                width_input(832),
-                height_input(480),
-                io.Int.Input(
-                    "length",
-                    default=81,
-                    min=0,
-                    max=8192,
-                    tooltip="Frames to edit, at the model's rate; 0 = all. Above 81 put Wan "
-                    "Context Windows behind the models.",
-                ),
-                io.Int.Input(
-                    "start_frame",
-                    default=0,
-                    min=0,
-                    max=1_000_000,
-                    tooltip="The first frame to edit, counted in the clip.",
-                ),
-                io.Float.Input(
-                    "fps",
-                    default=16.0,
-                    min=1.0,
-                    max=120.0,
-                    step=0.01,
-                    tooltip="Frames per second at which the model works (Wan 14B 16, 5B 24). With "
-                    "info the LoRA's own rate is taken.",
-                ),
-                io.Boolean.Input(
-                    "resample",
-                    default=True,
-                    tooltip="Show the model the clip at its own rate; ByG Finish returns the "
-                    "clip's. Off: frame by frame, whatever the clip's rate.",
-                ),
-                advanced(
-                    io.Float.Input(
-                        "source_fps",
-                        default=0.0,
-                        min=0.0,
-                        max=1000.0,
-                        step=0.01,
-                        tooltip="Rate of `frames`; 0 = the model's. A video knows its own.",
-                    )
-                ),
-                advanced(
-                    io.Boolean.Input(
-                        "tiled_vae",
-                        default=False,
-                        tooltip="Encode in tiles: less memory for long or large clips, slower.",
-                    )
-                ),
+                io.Conditioning.Input("positive"),
+                io.Vae.Input("vae"),
+                io.Conditioning.Input("negative", optional=True),
+                io.Video.Input("video", optional=True),
+                io.Image.Input("frames", optional=True),
+                io.Audio.Input("audio", optional=True),
+                io.Mask.Input("mask", optional=True),
+                INFO.Input("info", optional=True),
+                io.Combo.Input("size_mode", options=[TRAINED, SAME_AREA, EXACT], default=TRAINED),
+                io.Int.Input("width", default=832, min=16, max=8192, step=8),
+                io.Int.Input("height", default=480, min=16, max=8192, step=8),
+                io.Int.Input("length", default=81, min=0, max=8192),
+                io.Int.Input("start_frame", default=0, min=0, max=1000000),
+                io.Float.Input("fps", default=16.0, min=1.0, max=120.0, step=0.01),
+                io.Boolean.Input("resample", default=True),
+                advanced(io.Float.Input("source_fps", default=0.0, min=0.0, max=1000.0, step=0.01)),
+                advanced(io.Boolean.Input("tiled_vae", default=False)),
             ],
             outputs=[
-                io.Conditioning.Output("edit_positive", display_name="positive"),
-                io.Conditioning.Output("edit_negative", display_name="negative"),
-                io.Latent.Output(
-                    "latent", display_name="latent", tooltip="For latent_image of the sampler."
-                ),
-                io.Image.Output("seen", display_name="frames", tooltip="What the model sees."),
-                FIT.Output("fit", display_name="fit", tooltip="For ByG Finish."),
-                io.Float.Output(
-                    "out_fps", display_name="fps", tooltip="The rate of what ByG Finish returns."
-                ),
-                io.Audio.Output(
-                    "out_audio", display_name="audio", tooltip="The sound of the edited part."
-                ),
+                io.Conditioning.Output("edit_positive"),
+                io.Conditioning.Output("edit_negative"),
+                io.Latent.Output("latent"),
+                io.Image.Output("seen"),
+                FIT.Output("fit"),
+                io.Float.Output("out_fps"),
+                io.Audio.Output("out_audio"),
             ],
+            found_by=["video to video", "v2v", "restyle video", "edit video", "wan edit"],
         )
-        return found_by(schema, "video to video", "v2v", "restyle video", "edit video", "wan edit")
 
     @classmethod
     def execute(
@@ -268,4 +191,4 @@ def _frame_notes(plan: Frames) -> list[str]:
     ]
 
 
-NODES = [VideoEdit]
+NODE = VideoEdit

@@ -9,7 +9,7 @@ from ..byg_train.family import usual_family
 from ..byg_train.media.pixels import to_unit
 from ..byg_train.world import clips, names, scenes
 from .host.families import open_embedded
-from .sockets import found_by, named
+from .sockets import named, schema
 
 NAME = "ByG Tiny World"
 PICTURE, CLIP = "picture", "clip"
@@ -22,49 +22,25 @@ class TinyWorld(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        schema = io.Schema(
-            node_id="ByG_TinyWorld",
-            display_name=NAME,
-            category="ByG/examples",
-            description="The small FLUX model and the small Wan pair that ship with ByG, 48 pixels "
-            "wide and at home in small scenes of emoji. They run the example workflows on a CPU, "
-            "before you download a large model. Swap this node for the stock loaders.",
+        return schema(
+            "ByG_TinyWorld",
+            "ByG/examples",
             inputs=[
+                io.Combo.Input("media", options=[PICTURE, CLIP]),
+                io.Combo.Input("style", options=list(STYLES)),
                 io.Combo.Input(
-                    "media",
-                    options=[PICTURE, CLIP],
-                    tooltip="Picture: the FLUX model. Clip: the Wan pair, of high and low noise.",
-                ),
-                io.Combo.Input(
-                    "style",
-                    options=list(STYLES),
-                    tooltip="How the example is drawn: the three styles the models know.",
-                ),
-                io.Combo.Input(
-                    "subject",
-                    options=sorted({*names.KNOWN, *names.HELD_OUT}),
-                    default="fox",
-                    tooltip="Which emoji the example shows. The Wan pair knows a few of them, such "
-                    "as fox, penguin and rabbit.",
+                    "subject", options=sorted({*names.KNOWN, *names.HELD_OUT}), default="fox"
                 ),
             ],
             outputs=[
-                io.Model.Output("model", display_name="MODEL"),
-                io.Clip.Output("clip", display_name="CLIP"),
-                io.Vae.Output("vae", display_name="VAE"),
-                io.Image.Output(
-                    "image",
-                    display_name="image",
-                    tooltip="An example on a blue ground: a picture, or the frames of a clip.",
-                ),
-                io.Model.Output(
-                    "model_low",
-                    display_name="model_low",
-                    tooltip="The low-noise model of the Wan pair; empty for pictures.",
-                ),
+                io.Model.Output("model"),
+                io.Clip.Output("clip"),
+                io.Vae.Output("vae"),
+                io.Image.Output("image"),
+                io.Model.Output("model_low"),
             ],
+            found_by=["example", "demo", "emoji", "tiny model", "no download"],
         )
-        return found_by(schema, "example", "demo", "emoji", "tiny model", "no download")
 
     @classmethod
     def execute(cls, media: str, style: str, subject: str) -> io.NodeOutput:
@@ -83,4 +59,4 @@ def example(media: str, style: str, subject: str) -> torch.Tensor:
     return torch.from_numpy(to_unit(frames))
 
 
-NODES = [TinyWorld]
+NODE = TinyWorld

@@ -58,7 +58,7 @@ def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
 
-    from byg_train.world.words import build_tokenizers, corpus
+    from tools.world.words import build_tokenizers, corpus
 
     torch.manual_seed(0)
     clip, t5 = build_tokenizers(corpus(random.Random(0), 60))

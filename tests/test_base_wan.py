@@ -19,21 +19,22 @@ from byg_train.core.flow import noised
 from byg_train.core.losses import velocity_mse
 from byg_train.core.schedule import draw_t_within
 from byg_train.editing.opening import attach, open_lora
+from byg_train.family import WORLD
 from byg_train.media.pixels import to_batch
 from byg_train.models.wan.backbone import WanBackbone
 from byg_train.world.clips import KNOWN, Clip, caption, draw, random_clip, random_edit
 from byg_train.world.judge import CLIPS
 from byg_train.world.names import HELD_OUT
-from byg_train.world.show_wan import BASE, load, sample, shows_ground, shows_motion
-from byg_train.world.train_wan import BOUNDARY, SHIFT, SPANS
+from tools.world.show import open_editor, sample, shows_ground, shows_motion
+from tools.world.train_wan import BOUNDARY, SHIFT, SPANS
 
-WORLD = BASE.parent
+BASE = WORLD / "base_wan"
 WARMUP = WORLD / "warmup_wan_high_noise.safetensors"
 
 
 @pytest.fixture(scope="module")
 def pipeline() -> WanPipeline:
-    return load()
+    return WanPipeline.from_pretrained(BASE, torch_dtype=torch.float32)
 
 
 @pytest.fixture(scope="module")
@@ -87,14 +88,14 @@ def test_every_known_word_is_a_piece_and_no_held_out_name(pipeline: WanPipeline)
 # ---------------------------------------------------------------- what it can do
 
 
-def test_samples_show_the_asked_ground_and_motion(pipeline: WanPipeline) -> None:
+def test_samples_show_the_asked_ground_and_motion() -> None:
     asked = [Clip(KNOWN[6], "3d", "white", "left"), Clip(KNOWN[7], "flat", "pink", "right")]
-    outs = sample(pipeline, [caption(clip) for clip in asked], steps=8, cfg=1.0)
+    outs = sample(open_editor("demo_video", ["sample.steps=8"]), CLIPS, asked)
     for clip, out in zip(asked, outs, strict=True):
         assert out.shape == CLIPS.drawn(clip).shape
-        assert shows_ground(clip, out) and shows_motion(clip, out)
-        assert not shows_ground(replace(clip, ground="green"), out)
-        assert not shows_motion(replace(clip, motion="still"), out)
+        assert shows_ground(CLIPS, clip, out) and shows_motion(CLIPS, clip, out)
+        assert not shows_ground(CLIPS, replace(clip, ground="green"), out)
+        assert not shows_motion(CLIPS, replace(clip, motion="still"), out)
 
 
 def test_the_vae_keeps_what_held_out_clips_show(backbone: WanBackbone) -> None:

@@ -16,7 +16,7 @@ from safetensors.numpy import save_file
 
 from byg_train.cli.evaluate_score import _labels
 from byg_train.config import ConfigError
-from byg_train.evaluate.psnr import psnr
+from byg_train.evaluate.metrics.psnr import psnr
 from byg_train.media.writer import write_clip
 
 

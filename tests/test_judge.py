@@ -14,8 +14,8 @@ from chat_server import Answer, Asked, ChatServer
 from PIL import Image
 
 from byg_train.data.vlm.client import Endpoint, ModelError
-from byg_train.evaluate import imgedit
 from byg_train.evaluate.judge import FAILURES, SEED, TEMPERATURE, Judge
+from byg_train.evaluate.metrics import imgedit
 
 RED, BLUE = Image.new("RGB", (12, 8), "red"), Image.new("RGB", (12, 8), "blue")
 Questions = list[tuple[Sequence[Image.Image], str]]

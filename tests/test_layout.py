@@ -72,8 +72,8 @@ SHARED = {
 # Third-party package -> the parts that may import it; nothing else is restricted.
 HEAVY = {
     "accelerate": {"training"},
-    "diffusers": {"models", "world"},
-    "transformers": {"models", "data", "evaluate", "world"},
+    "diffusers": {"models"},
+    "transformers": {"models", "data", "evaluate"},
     "peft": {"models"},
     "typer": {"cli"},
 }

@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from byg_train.evaluate.dynamic_degree import dynamic_degree
-from byg_train.evaluate.motion_fidelity import motion_fidelity
+from byg_train.evaluate.metrics.dynamic_degree import dynamic_degree
+from byg_train.evaluate.metrics.motion_fidelity import motion_fidelity
 
 
 def rng(seed: int = 0) -> np.random.Generator:

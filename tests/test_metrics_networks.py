@@ -12,10 +12,9 @@ from PIL import Image
 from safetensors.torch import save_file
 from transformers import AutoTokenizer, CLIPModel, ViTModel
 
-from byg_train.evaluate import lpips as lpips_module
-from byg_train.evaluate.clip_direction import clip_direction
-from byg_train.evaluate.dino import dino_similarity
-from byg_train.evaluate.lpips import Vgg16, load_heads, load_vgg, lpips
+from byg_train.evaluate.metrics.clip_direction import clip_direction
+from byg_train.evaluate.metrics.dino import dino_similarity
+from byg_train.evaluate.metrics.lpips import Vgg16, load_heads, load_vgg, lpips
 from byg_train.evaluate.models import (
     CLIP_NORM,
     IMAGENET_NORM,
@@ -26,8 +25,9 @@ from byg_train.evaluate.models import (
     load_dino,
     normalised,
 )
+from byg_train.family import WORLD as EMBEDDED_WORLD
 
-WORLD = Path(lpips_module.__file__).parents[1] / "world" / "base"
+WORLD = EMBEDDED_WORLD / "base"
 CAPTIONS = ["a red thing", "a blue thing on the grass"]
 
 

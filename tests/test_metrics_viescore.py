@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 from byg_train.cli.evaluate_tables import missing_lines, tables
+from byg_train.evaluate.metrics.viescore import Marks, geometric, judge_edit, read_marks
 from byg_train.evaluate.scoring import Scores
 from byg_train.evaluate.tasks import Task
-from byg_train.evaluate.viescore import Marks, geometric, judge_edit, read_marks
 
 RED, BLUE = Image.new("RGB", (12, 8), "red"), Image.new("RGB", (24, 16), "blue")
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from edit_folders import evaluate
 
-from byg_train.evaluate.motion_fidelity import motion_fidelity
+from byg_train.evaluate.metrics.motion_fidelity import motion_fidelity
 from byg_train.evaluate.trackers import GRID, load_cotracker, load_raft
 from byg_train.media.writer import write_clip
 

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image, ImageFilter
 from rich.console import Console
 
-from byg_train.evaluate.retrieval import rank
+from byg_train.evaluate.metrics.retrieval import rank
 from byg_train.evaluate.true_pairs import (
     ColourMap,
     Score,

@@ -11,7 +11,7 @@ from dataclasses import asdict, replace
 import numpy as np
 import pytest
 
-from byg_train.world import names, train_wan_vae
+from byg_train.world import names
 from byg_train.world.clips import (
     EDIT_TYPES,
     EDITED,
@@ -37,6 +37,7 @@ from byg_train.world.clips import (
 )
 from byg_train.world.motion import ground_colour, motion_error, track
 from byg_train.world.names import COLOURS, HELD_OUT, STYLE_PHRASE, STYLES, SUBJECTS, TINTS
+from tools.world import train_wan_vae
 
 per_type = pytest.mark.parametrize("edit_type", EDIT_TYPES)
 per_motion = pytest.mark.parametrize("how", MOTIONS)

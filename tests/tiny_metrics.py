@@ -7,9 +7,9 @@ from pathlib import Path
 import torch
 from transformers import AutoTokenizer, CLIPConfig, CLIPModel, ViTConfig, ViTModel
 
-from byg_train.evaluate import lpips as lpips_module
+from byg_train.family import WORLD as EMBEDDED_WORLD
 
-WORLD = Path(lpips_module.__file__).parents[1] / "world" / "base"
+WORLD = EMBEDDED_WORLD / "base"
 
 
 def write_clip_model(folder: Path) -> Path:

@@ -19,7 +19,7 @@ from transformers import Qwen3Config, Qwen3Model
 from byg_train.config import ModelConfig
 from byg_train.core.roles import EditBatch
 from byg_train.models.z_image.backbone import ZImageBackbone
-from byg_train.world.words import build_qwen_tokenizer
+from tools.world.words import build_qwen_tokenizer
 
 TEXT_LEN, WORDS = 64, 24
 T = torch.tensor([0.9, 0.35])

@@ -89,8 +89,7 @@ def score(
     device: Device = "auto",
 ) -> None:
     """Score methods in one table: means, standard errors, and the number of missing values."""
-    from ..evaluate.motion_fidelity import Direction
-    from ..evaluate.networks import Networks
+    from ..evaluate.networks import Direction, Networks
     from ..evaluate.registry import METRICS, available_inputs, choose, measures
     from ..evaluate.scoring import Scores, find_results, to_json, write_json
     from .evaluate_judge import judge_all, judge_model, stopped_judge

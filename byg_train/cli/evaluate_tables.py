@@ -6,10 +6,10 @@ import math
 from collections.abc import Iterator, Sequence
 
 from ..evaluate.markdown import table
-from ..evaluate.registry import LOWER_IS_BETTER
+from ..evaluate.metrics.viescore import geometric
+from ..evaluate.registry import METRICS
 from ..evaluate.scoring import Scores
 from ..evaluate.summary import Summary, macro_mean
-from ..evaluate.viescore import geometric
 
 # The columns for which methods are compared by group, where there are several.
 HEADLINES = ("overall", "imgedit", "clip_dir", "dino")
@@ -62,7 +62,8 @@ def _groups_of_one(scores: Scores, columns: Sequence[str]) -> str:
 
 def _groups_of_all(methods: Sequence[Scores], column: str) -> str:
     """Table 3: groups by methods, of one column."""
-    better = "lower" if column in LOWER_IS_BETTER else "higher"
+    lower = {c for metric in METRICS.values() if metric.lower_is_better for c in metric.columns}
+    better = "lower" if column in lower else "higher"
     groups = [scores.groups(column) for scores in methods]
     rows = [[group, *(cell(own[group]) for own in groups)] for group in groups[0]]
     macro = [dict(_macro(scores, [column])) for scores in methods]

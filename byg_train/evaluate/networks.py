@@ -7,10 +7,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 from ..data import DataError
 from .models import CLIP, DINO, Clip, EmbedPictures, load_dino
-from .motion_fidelity import Direction
+
+# How motion fidelity pairs the tracks of source and result.
+Direction = Literal["edit_to_src", "symmetric_mean", "symmetric_sum"]
 
 
 class UnavailableError(DataError):

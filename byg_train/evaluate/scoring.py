@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -17,32 +17,17 @@ from ..data import DataError, Problem
 from ..files import atomic
 from ..media.formats import MEDIA
 from ..media.pixels import Frames
-from ..media.reader import DecodedClip
+from .metric import Case, JudgeMeasure, Measure, Values
+from .metrics.viescore import geometric
 from .summary import Summary, macro_mean, summarise
 from .tasks import Task, named_files, read_clip
-from .viescore import geometric
 
-# Column -> value; None and NaN are missing.
-Values = dict[str, float | None]
 # The source that GEdit-Bench's scripts put beside every result.
 SOURCE_COPY = "_SRCIMG"
 # Share by which two clips' rates differ; files round times (23.98 and 24 are one, 24 and 25 two).
 RATES_DIFFER = 0.02
 # What JSON calls the number that Table 2 prints: the root of the means' product.
 ROOT = "sqrt(SC*PQ)"
-
-
-class Case(NamedTuple):
-    """One edit with everything that can be compared, at the source's size."""
-
-    task: Task
-    source: DecodedClip
-    edited: Frames
-    truth: Frames | None
-
-
-Measure = Callable[[Case], Values]
-JudgeMeasure = Callable[[Case], Awaitable[Values]]
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,11 @@ import torch
 from numpy.typing import NDArray
 
 from ..media.pixels import Frames, to_pixels
-from .dynamic_degree import Flow
-from .motion_fidelity import Tracker
 
+# A clip (F, H, W, 3) -> tracks (N, F, 2) in pixels, of points on a grid in its first frame.
+Tracker = Callable[[Frames], NDArray]
+# Two frames (H, W, 3) -> the flow from the first to the second (H, W, 2), pixels.
+Flow = Callable[[NDArray[np.uint8], NDArray[np.uint8]], NDArray]
 COTRACKER = "facebookresearch/co-tracker"
 GRID = 55  # points along either side, in the first frame
 ITERATIONS = 20  # VBench's

@@ -12,7 +12,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from .retrieval import rank
+from .metrics.retrieval import rank
 
 Picture = NDArray[np.float32]
 

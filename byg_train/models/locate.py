@@ -89,7 +89,7 @@ def _not_installed(model: ModelConfig, name: str) -> str:
         return f"model {name!r}: family {model.family!r} has no embedded base; wanted another path"
     return (
         f"model {name!r}: the embedded base is not in {base.folder}; install byg_train "
-        f"completely, or build it: python -m byg_train.world.{base.builder} --output {base.folder}"
+        "again, completely"
     )
 
 

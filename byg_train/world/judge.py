@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..evaluate.flicker import temporal_flicker
-from ..evaluate.retrieval import rank
+from ..evaluate.metrics.flicker import temporal_flicker
+from ..evaluate.metrics.retrieval import rank
 from ..evaluate.true_pairs import (
     ColourMap,
     Score,

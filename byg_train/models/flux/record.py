@@ -50,6 +50,5 @@ FAMILY = Family(
         warmup=WORLD / "warmup.safetensors",
         preset="demo",
         example=EXAMPLES / "byg_tiny_image_edit.json",
-        builder="train_base",
     ),
 )

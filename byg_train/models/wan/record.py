@@ -29,7 +29,8 @@ FAMILY = Family(
     reference_modes={"shared": "the target's"},  # B.2
     text_encoder="T5",  # UMT5
     tokenizer="tokenizer",
-    experts=("high", "low"),
+    experts={"high": "_high_noise", "low": "_low_noise"},
+    frame_group=4,
     usual=Usual(
         preset="wan22_style",
         style_preset="wan22_style",
@@ -68,6 +69,5 @@ FAMILY = Family(
         warmup=WORLD / "warmup_wan.safetensors",
         preset="demo_video",
         example=EXAMPLES / "byg_tiny_video_edit.json",
-        builder="train_wan",
     ),
 )

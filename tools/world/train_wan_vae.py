@@ -12,9 +12,10 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKLWan
 from torch import Tensor, nn
 
-from ..media.pixels import to_batch
-from .clips import FRAMES, SIZE, draw, random_clip
-from .names import HELD_OUT, SUBJECTS
+from byg_train.media.pixels import to_batch
+from byg_train.world.clips import FRAMES, SIZE, draw, random_clip
+from byg_train.world.names import HELD_OUT, SUBJECTS
+
 from .train_vae import update_average
 
 LATENT_CHANNELS = 16  # as in Wan, whose hosts expect no other number

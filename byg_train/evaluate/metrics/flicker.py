@@ -9,7 +9,8 @@ import math
 
 import numpy as np
 
-from ..media.pixels import Frames
+from ...media.pixels import Frames
+from ..metric import Metric
 
 
 def temporal_flicker(frames: Frames) -> float:
@@ -22,3 +23,14 @@ def temporal_flicker(frames: Frames) -> float:
     pairs = zip(frames[:-1], frames[1:], strict=True)  # one at a time: a long clip is large
     steps = [np.abs(b.astype(np.float32) - a).mean(dtype=np.float64) for a, b in pairs]
     return float((255 - np.mean(steps)) / 255)
+
+
+METRIC = Metric(
+    "flicker",
+    ("flicker",),
+    "VBench's temporal flickering",
+    needs=frozenset({"clips"}),
+    build=lambda networks, truths: lambda case: {"flicker": temporal_flicker(case.edited)},
+    usual=True,
+    place=6,
+)

@@ -16,8 +16,9 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from ..data.vlm.answers import spoken
-from .judge import Ask
+from ...data.vlm.answers import spoken
+from ..judge import Ask
+from ..metric import Case, JudgeMeasure, Metric, Values
 
 _ANSWER = """
 Answer with one JSON object and nothing else; the reasoning in one or two sentences:
@@ -135,3 +136,24 @@ def _two(found: object) -> tuple[float, float] | None:
 
 def _least(a: float | None, b: float | None) -> float | None:
     return None if a is None or b is None else min(a, b)
+
+
+def _build(ask: Ask) -> JudgeMeasure:
+    async def measure(case: Case) -> Values:
+        edited = case.source._replace(frames=case.edited).picture
+        marks = await judge_edit(ask, case.source.picture, edited, case.task.instruction)
+        names = {"SC": "semantic", "PQ": "quality"}
+        return {column: getattr(marks, names.get(column, column)) for column in METRIC.columns}
+
+    return measure
+
+
+METRIC = Metric(
+    "viescore",
+    ("success", "kept", "SC", "PQ", "overall"),
+    "VIEScore: marks of a judge, 0 to 10",
+    needs=frozenset({"judge", "pictures"}),
+    build_judge=_build,
+    usual=True,
+    place=11,
+)

@@ -3,7 +3,7 @@
     npm pack @lobehub/fluent-emoji-3d@1.1.0 @lobehub/fluent-emoji-flat@1.1.0 \
              @iconify-json/fluent-emoji-high-contrast@1.2.6 emoji-datasource@16.0.0
     for f in *.tgz; do mkdir -p ${f%.tgz} && tar xzf $f -C ${f%.tgz}; done
-    python -m byg_train.world.build_pictures FOLDER
+    python -m tools.world.build_pictures FOLDER
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from pathlib import Path
 
 from PIL import Image, ImageChops, ImageDraw
 
-from .names import SHORT_NAME
+from byg_train.family import WORLD
+from byg_train.world.names import SHORT_NAME
 
 CELL = 48
-PICTURES = Path(__file__).parent / "pictures"
+PICTURES = WORLD / "pictures"
 
 
 def _square(picture: Image.Image) -> Image.Image:

@@ -7,15 +7,15 @@ RAFT-things with 20 iterations, and its threshold belongs to that flow.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..media.pixels import Frames
+from ...media.pixels import Frames
+from ..metric import Measure, Metric, Truths
+from ..networks import Networks, reachable, usable
+from ..trackers import Flow, load_raft
 
-# Two frames (H, W, 3) -> the flow from the first to the second (H, W, 2), pixels.
-Flow = Callable[[NDArray[np.uint8], NDArray[np.uint8]], NDArray]
 RATE = 8  # frames per second that are looked at
 TOP = 0.05  # share of the pixels, those that move most
 
@@ -43,3 +43,24 @@ def _magnitude(field: NDArray) -> float:
     """The mean of the largest 5 % of lengths."""
     lengths = np.sort(np.linalg.norm(field, axis=-1).ravel())
     return float(lengths[-max(1, int(TOP * len(lengths))) :].mean())
+
+
+def _build(networks: Networks, truths: Truths) -> Measure:
+    weights = "torchvision's raft_large"
+    with (
+        usable("raft", networks.raft, f"{weights} as safetensors")
+        if networks.raft
+        else reachable("raft", weights)
+    ):
+        flow = load_raft(networks.raft, networks.device)
+    return lambda case: {"dynamic": dynamic_degree(case.edited, case.source.fps, flow)}
+
+
+METRIC = Metric(
+    "dynamic",
+    ("dynamic",),
+    "VBench's dynamic degree",
+    needs=frozenset({"clips"}),
+    build=_build,
+    place=4,
+)

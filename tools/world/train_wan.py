@@ -1,6 +1,6 @@
 """Train the tiny Wan pipeline of `base_wan/` from scratch: tokenizer, VAE, UMT5, two experts.
 
-    python -m byg_train.world.train_wan --output byg_train/world/base_wan
+    python -m tools.world.train_wan --output byg_train/world/base_wan
 
 Flow matching with caption dropout: one network for all times, together with its text encoder, on
 the first pictures of clips and then on whole clips; then a copy of it for each expert goes on at
@@ -29,10 +29,11 @@ from diffusers import (
 from torch import Tensor, nn
 from transformers import T5TokenizerFast, UMT5Config, UMT5EncoderModel
 
-from ..core.flow import noised
-from ..core.schedule import Span, draw_t_within
-from ..media.pixels import to_batch
-from .clips import EDIT_TYPES, base_clip, caption, draw, random_edit
+from byg_train.core.flow import noised
+from byg_train.core.schedule import Span, draw_t_within
+from byg_train.media.pixels import to_batch
+from byg_train.world.clips import EDIT_TYPES, base_clip, caption, draw, random_edit
+
 from .train_vae import mixed_precision, update_average
 from .train_wan_vae import LATENT_CHANNELS, train_vae
 from .words import TEXT_LEN, build_tokenizers

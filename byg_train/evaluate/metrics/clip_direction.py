@@ -10,7 +10,9 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from .models import unit
+from ..metric import Case, Measure, Metric, Truths, Values
+from ..models import unit
+from ..networks import Networks
 
 
 def clip_direction(
@@ -33,3 +35,27 @@ def clip_direction(
     if not np.linalg.norm(caption_direction) > 1e-6:
         return math.nan
     return float(np.mean(unit(unit(edited) - unit(source)) @ unit(caption_direction)))
+
+
+def _build(networks: Networks, truths: Truths) -> Measure:
+    clip = networks.loaded_clip
+
+    def measure(case: Case) -> Values:
+        captions = case.task.src_caption, case.task.tgt_caption
+        if not all(captions):
+            return {"clip_dir": None}
+        frames = clip.pictures(case.source.frames), clip.pictures(case.edited)
+        return {"clip_dir": clip_direction(*frames, *clip.texts(captions))}
+
+    return measure
+
+
+METRIC = Metric(
+    "clip",
+    ("clip_dir",),
+    "CLIP directional similarity: edit success",
+    needs=frozenset({"captions"}),
+    build=_build,
+    usual=True,
+    place=1,
+)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from ..media.pixels import Frames
+from ...media.pixels import Frames
+from ..metric import Metric, against_truth
 
 WINDOW = 11
 
@@ -24,3 +25,14 @@ def ssim(edited: Frames, target: Frames) -> float:
         raise ValueError(f"{width} x {height} pixels; SSIM's window needs {WINDOW} on either side")
     a, b = (torch.from_numpy(x).permute(0, 3, 1, 2).double() / 255 for x in (edited, target))
     return float(structural_similarity_index_measure(a, b, data_range=1.0))
+
+
+METRIC = Metric(
+    "ssim",
+    ("ssim",),
+    "SSIM to the true target",
+    needs=frozenset({"truths"}),
+    build=lambda networks, truths: against_truth("ssim", ssim),
+    usual=True,
+    place=8,
+)

@@ -1,6 +1,6 @@
 """What the shipped warm-up LoRAs learned to copy: pictures of every name but the held-out ones.
 
-    python -m byg_train.world.warmup FOLDER             [--clips, for the pair of Wan]
+    python -m tools.world.warmup FOLDER             [--clips, for the pair of Wan]
 
 Copying asks nothing of the base, so it need not know the names; and who has seen more of them
 copies unknown ones better. The README has the training's command.
@@ -12,10 +12,10 @@ import argparse
 import random
 from pathlib import Path
 
-from ..data.manifest import write_manifest
-from ..files import atomic
-from .demo import DEMOS, Demo
-from .names import HELD_OUT, SUBJECTS
+from byg_train.data.manifest import write_manifest
+from byg_train.files import atomic
+from byg_train.world.demo import DEMOS, Demo
+from byg_train.world.names import HELD_OUT, SUBJECTS
 
 ITEMS, CLIPS = 6000, 1500
 SEEN = tuple(name for name in SUBJECTS if name not in HELD_OUT)

@@ -11,8 +11,9 @@ import re
 
 from PIL import Image
 
-from ..data.vlm.answers import spoken
-from .judge import Ask
+from ...data.vlm.answers import spoken
+from ..judge import Ask
+from ..metric import Case, JudgeMeasure, Metric, Values
 
 # Type -> what the first mark is given for, and what the edit may not touch.
 TYPES = {
@@ -95,3 +96,22 @@ def read_marks(answer: str) -> tuple[int, ...] | None:
     marks_of = r"^[^\w\n]*[A-Za-z][A-Za-z &]*[^\w\n]*:[^\w\n]*(\d+)(?: */ *5)?[^\w\n]*$"
     marks = tuple(int(mark) for mark in re.findall(marks_of, answer, re.MULTILINE)[-MARKS:])
     return marks if len(marks) == MARKS and all(1 <= mark <= 5 for mark in marks) else None
+
+
+def _build(ask: Ask) -> JudgeMeasure:
+    async def measure(case: Case) -> Values:
+        edited = case.source._replace(frames=case.edited).picture
+        words, kind = case.task.instruction, case.task.group
+        return {"imgedit": await judge_edit(ask, case.source.picture, edited, words, kind)}
+
+    return measure
+
+
+METRIC = Metric(
+    "imgedit",
+    ("imgedit",),
+    "ImgEdit-Bench's mark, 1 to 5",
+    needs=frozenset({"judge", "pictures", "groups"}),
+    build_judge=_build,
+    place=12,
+)

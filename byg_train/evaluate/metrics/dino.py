@@ -8,7 +8,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from .models import unit
+from ..metric import Measure, Metric, Truths
+from ..models import unit
+from ..networks import Networks
 
 
 def dino_similarity(source: NDArray, edited: NDArray) -> float:
@@ -21,3 +23,18 @@ def dino_similarity(source: NDArray, edited: NDArray) -> float:
     if source.shape != edited.shape:
         raise ValueError(f"source has features {source.shape}, the result {edited.shape}")
     return float(np.mean(np.sum(unit(source) * unit(edited), axis=-1)))
+
+
+def _build(networks: Networks, truths: Truths) -> Measure:
+    embed = networks.loaded_dino
+    return lambda case: {"dino": dino_similarity(embed(case.source.frames), embed(case.edited))}
+
+
+METRIC = Metric(
+    "dino",
+    ("dino",),
+    "DINO similarity to the source, frame by frame",
+    build=_build,
+    usual=True,
+    place=2,
+)

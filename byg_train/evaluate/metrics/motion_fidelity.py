@@ -8,17 +8,15 @@ are for non-commercial use, and are not loaded here).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..media.pixels import Frames
+from ..metric import Case, Measure, Metric, Truths, Values
+from ..networks import Direction, Networks, reachable
+from ..trackers import load_cotracker
 
-# A clip (F, H, W, 3) -> tracks (N, F, 2) in pixels, of points on a grid in its first frame.
-Tracker = Callable[[Frames], NDArray]
-Direction = Literal["edit_to_src", "symmetric_mean", "symmetric_sum"]
 # Pixels in one step under which a point stands still.
 STILL = 1e-3
 
@@ -78,3 +76,25 @@ def _directions(tracks: NDArray) -> NDArray:
     steps = np.diff(np.asarray(tracks, np.float64), axis=1)
     length = np.linalg.norm(steps, axis=-1, keepdims=True)
     return np.where(length > STILL, steps / np.maximum(length, STILL), 0).reshape(len(tracks), -1)
+
+
+def _build(networks: Networks, truths: Truths) -> Measure:
+    with reachable("cotracker", networks.cotracker):
+        track = load_cotracker(networks.cotracker, networks.device)
+
+    def measure(case: Case) -> Values:
+        tracks = track(case.source.frames), track(case.edited)
+        fidelity = motion_fidelity(*tracks, networks.motion)
+        return {"motion": fidelity.score, "still": fidelity.still_edited / len(tracks[1])}
+
+    return measure
+
+
+METRIC = Metric(
+    "motion",
+    ("motion", "still"),
+    "motion fidelity, share of points that stand still",
+    needs=frozenset({"clips", "cotracker"}),
+    build=_build,
+    place=3,
+)

@@ -12,7 +12,8 @@ from diffusers import AutoencoderKL
 from safetensors.torch import save_model
 from torch import Tensor, nn
 
-from .scenes import CANVASES, caption
+from byg_train.world.scenes import CANVASES, caption
+
 from .train_vae import Clock, learning_rate, mixed_precision, scene_batch, update_average
 
 # Normalised latents (B, C, h, w) and captions -> the loss.

@@ -1,6 +1,6 @@
 """Train the tiny FLUX pipeline of `base/` from scratch: tokenizers, VAE, encoders, transformer.
 
-    python -m byg_train.world.train_base --output byg_train/world/base
+    python -m tools.world.train_base --output byg_train/world/base
 
 Three phases: an AutoencoderKL on pictures; flow matching with caption dropout (guidance embedding
 held at 1); guidance distillation, in which one pass learns what classifier-free guidance needs two
@@ -28,12 +28,14 @@ from safetensors.torch import load_model
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
 
-from ..core.flow import noised
+from byg_train.core.flow import noised
+from byg_train.family import WORLD
+
 from .train_flow import Loss, Pool, descend, draw_t
 from .train_vae import LATENT_CHANNELS, train_vae
 from .words import CLIP_LEN, TEXT_LEN, build_tokenizers, corpus
 
-BASE = Path(__file__).parent / "base"
+BASE = WORLD / "base"
 # Captions -> ids for CLIP and T5.
 Tokenize = Callable[[list[str]], tuple[Tensor, Tensor]]
 

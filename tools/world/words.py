@@ -8,8 +8,8 @@ import random
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import CLIPTokenizer, Qwen2Tokenizer, T5TokenizerFast
 
-from .names import KNOWN
-from .scenes import EDIT_TYPES, caption, random_edit
+from byg_train.world.names import KNOWN
+from byg_train.world.scenes import EDIT_TYPES, caption, random_edit
 
 TEXT_LEN, CLIP_LEN = 24, 32
 

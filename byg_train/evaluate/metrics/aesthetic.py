@@ -11,7 +11,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .models import unit
+from ..metric import Measure, Metric, Truths
+from ..models import unit
+from ..networks import Networks, usable
 
 
 class Head(NamedTuple):
@@ -45,3 +47,21 @@ def aesthetic(features: NDArray, head: Head) -> float:
     if features.shape[-1] != len(head.weight):
         raise ValueError(f"{features.shape[-1]} features for a head of {len(head.weight)}")
     return float(np.mean(unit(features) @ head.weight + head.bias) / 10)
+
+
+def _build(networks: Networks, truths: Truths) -> Measure:
+    clip = networks.loaded_clip
+    with usable("aesthetic_head", networks.aesthetic_head, "LAION's head for this CLIP"):
+        head = read_head(networks.aesthetic_head)
+        aesthetic(np.zeros((1, clip.model.config.projection_dim)), head)  # checks the size
+    return lambda case: {"aesthetic": aesthetic(clip.pictures_vbench(case.edited), head)}
+
+
+METRIC = Metric(
+    "aesthetic",
+    ("aesthetic",),
+    "VBench's aesthetic quality",
+    needs=frozenset({"aesthetic_head"}),
+    build=_build,
+    place=5,
+)

@@ -14,8 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..media.pixels import Frames, to_pixels
-from .models import normalised
+from ...media.pixels import Frames, to_pixels
+from ..metric import Measure, Metric, Truths, against_truth
+from ..models import normalised
+from ..networks import Networks, reachable, usable
 
 VGG = "timm/vgg16.tv_in1k"
 # Convolutions of each of the five blocks; features are taken after each block, before its pooling.
@@ -98,3 +100,24 @@ def load_heads() -> list[Tensor]:
     folder = Path(torchmetrics.__file__).parent / "functional" / "image" / "lpips_models"
     tensors = torch.load(folder / "vgg.pth", map_location="cpu", weights_only=True)
     return [tensors[f"lin{i}.model.1.weight"].flatten() for i in range(len(BLOCKS))]
+
+
+def _build(networks: Networks, truths: Truths) -> Measure:
+    with (
+        usable("vgg", networks.vgg, f"model.safetensors of {VGG}")
+        if networks.vgg
+        else reachable("vgg", VGG)
+    ):
+        trunk, heads = load_vgg(networks.vgg), load_heads()
+    return against_truth("lpips", lambda edited, truth: lpips(edited, truth, trunk, heads))
+
+
+METRIC = Metric(
+    "lpips",
+    ("lpips",),
+    "LPIPS to the true target, lower is nearer",
+    needs=frozenset({"truths"}),
+    build=_build,
+    lower_is_better=True,
+    place=9,
+)

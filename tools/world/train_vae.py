@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
-from ..machine import preferred_dtype
-from ..media.pixels import to_batch
-from .scenes import CANVASES, base_scene, draw
+from byg_train.machine import preferred_dtype
+from byg_train.media.pixels import to_batch
+from byg_train.world.scenes import CANVASES, base_scene, draw
 
 LATENT_CHANNELS = 8
 Canvas = tuple[int, int]

@@ -1,6 +1,6 @@
 """What the frozen base can teach of each edit: how true the direction is in which captions pull it.
 
-python -m byg_train.world.teacher [--count 48]
+python -m tools.world.teacher [--count 48]
 
 From a noised source x_t the base goes v_src by the caption of the source and v_tgt by that of the
 target. What the edit asks for is the way from x to its true counterpart y. The cosine between
@@ -18,13 +18,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..core import flow
-from ..evaluate.markdown import table
-from ..models.backbone import Text
-from .ablation import WARMUP
-from .judge import PICTURE_LABELS, PICTURES, between_styles
-from .methods import Methods
-from .scenes import CANVASES, Edit, caption, training_edit
+from byg_train.core import flow
+from byg_train.evaluate.markdown import table
+from byg_train.models.backbone import Text
+from byg_train.world.ablation import WARMUP
+from byg_train.world.judge import PICTURE_LABELS, PICTURES, between_styles
+from byg_train.world.methods import Methods
+from byg_train.world.scenes import CANVASES, Edit, caption, training_edit
 
 TIMES = (0.95, 0.8, 0.6, 0.4)
 

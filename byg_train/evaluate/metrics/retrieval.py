@@ -9,7 +9,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from .models import unit
+from ..metric import Case, Measure, Metric, Truths, Values
+from ..models import unit
+from ..networks import Networks
+from ..tasks import read_clip
 
 
 def ranks(edited: NDArray, targets: NDArray) -> NDArray[np.int64]:
@@ -51,3 +54,30 @@ def recall(places: NDArray[np.int64], k: int) -> NDArray[np.float64]:
 def _before(own: NDArray, all_of_them: NDArray) -> NDArray[np.int64]:
     """Count targets that are at least as similar as the own one, so that ties count against it."""
     return (all_of_them >= own).sum(-1)
+
+
+def _build(networks: Networks, truths: Truths) -> Measure:
+    """Compare the mean of the frames' features with those of all true targets."""
+    embed, names = networks.loaded_dino, list(truths)
+    gallery = np.stack([embed(read_clip(truths[name]).frames).mean(0) for name in names])
+
+    def measure(case: Case) -> Values:
+        if case.truth is None:
+            return {}
+        own = names.index(case.task.name)
+        ordered = np.concatenate([gallery[own : own + 1], np.delete(gallery, own, 0)])
+        place = ranks(embed(case.edited).mean(0)[None], ordered)
+        return {f"recall@{k}": float(recall(place, k)[0]) for k in (1, 5)}
+
+    return measure
+
+
+METRIC = Metric(
+    "retrieval",
+    ("recall@1", "recall@5"),
+    "retrieval of the true target among all, by DINO",
+    needs=frozenset({"truths"}),
+    build=_build,
+    usual=True,
+    place=10,
+)

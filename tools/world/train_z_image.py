@@ -1,6 +1,6 @@
 """Train the tiny Z-Image pipeline of `base_z_image/`: tokenizer, Qwen3 and transformer.
 
-    python -m byg_train.world.train_z_image --output byg_train/world/base_z_image
+    python -m tools.world.train_z_image --output byg_train/world/base_z_image
 
 The VAE is the tiny FLUX's, and so are the lessons: at every x_t the network learns the velocity of
 the tiny FLUX at guidance 1, whose noise is less than that of eps - x. Scenes and captions are the
@@ -26,7 +26,8 @@ from safetensors.torch import load_model
 from torch import Tensor, nn
 from transformers import Qwen2Tokenizer, Qwen3Config, Qwen3Model
 
-from ..core.flow import noised
+from byg_train.core.flow import noised
+
 from .train_base import BASE, CLIP_LEN, TEXT_LEN, pack
 from .train_flow import Loss, Pool, descend, draw_t
 from .train_vae import LATENT_CHANNELS

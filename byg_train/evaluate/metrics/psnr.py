@@ -7,7 +7,8 @@ import math
 
 import numpy as np
 
-from ..media.pixels import Frames
+from ...media.pixels import Frames
+from ..metric import Metric, against_truth
 
 
 def psnr(edited: Frames, target: Frames) -> float:
@@ -19,3 +20,14 @@ def psnr(edited: Frames, target: Frames) -> float:
         raise ValueError(f"the result is {edited.shape}, the target {target.shape}")
     error = np.mean((edited.astype(np.float64) - target) ** 2)
     return 10 * math.log10(255**2 / error) if error else math.inf
+
+
+METRIC = Metric(
+    "psnr",
+    ("psnr",),
+    "PSNR to the true target, dB",
+    needs=frozenset({"truths"}),
+    build=lambda networks, truths: against_truth("psnr", psnr),
+    usual=True,
+    place=7,
+)
