@@ -48,7 +48,7 @@ class Bases:
 
 @dataclass(frozen=True)
 class LoraFormat:
-    """Where a family's LoRA sits, and how its file is written for ComfyUI."""
+    """The modules that a family's LoRA adapts, and how its file is written for ComfyUI."""
 
     transformer: str
     """The networks' class in diffusers."""
@@ -221,7 +221,7 @@ def usual_family(*, is_video: bool) -> Family:
 
 
 def file_endings() -> dict[str, str]:
-    """Every expert of every family -> what the name of its LoRA's file ends with."""
+    """Map every expert of every family to what the name of its LoRA's file ends with."""
     return {
         expert: ending
         for family in registry().values()

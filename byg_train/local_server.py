@@ -172,7 +172,7 @@ class LocalHandler(BaseHTTPRequestHandler):
 
 
 def _own_address() -> str:
-    """This machine's address in its network; looking up a route sends nothing."""
+    """Find this machine's address in its network; looking up a route sends nothing."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
             probe.connect(("192.0.2.1", 9))  # reserved for documentation

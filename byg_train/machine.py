@@ -83,7 +83,7 @@ def _of_cuda(device: str) -> Choice:
 
 
 def _cpu_instructions() -> str:
-    """One of BF16_INSTRUCTIONS if torch multiplies bfloat16 with it, else what torch uses."""
+    """Name the instructions that torch multiplies bfloat16 with, or those that it uses instead."""
     import torch
 
     # "AVX2" on a newer CPU too where ATEN_CPU_CAPABILITY says so.

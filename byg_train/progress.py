@@ -34,7 +34,7 @@ class Left(TimeRemainingColumn):
         super().__init__(elapsed_when_finished=True, table_column=Column(no_wrap=True))
 
     def render(self, task: Task) -> Text:
-        """One cell of the line."""
+        """Render one cell of the line."""
         return Text("took " if task.finished else "eta ") + super().render(task)
 
 
@@ -77,7 +77,7 @@ class Progress:
         self.bar.__exit__(kind, error, trace)
 
     def advance(self, done: int = 1, note: str | None = None) -> None:
-        """So many more are done; a note replaces the one at the end of the line."""
+        """Advance by a number of items; a note replaces the one at the end of the line."""
         fields = {} if note is None else {"note": note}
         self.bar.update(self.task, advance=done, **fields)
         task = self.bar.tasks[0]

@@ -1,4 +1,4 @@
-"""ByG Loader: a ByG LoRA onto a model, checked, and the source where it was in training."""
+"""ByG Loader: load a ByG LoRA onto a model, check it, and place the source as in training."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SHOWN = 3
 
 
 class Loader(io.ComfyNode):
-    """MODEL in, MODEL out."""
+    """Loads a LoRA onto a MODEL and checks that it fits."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -69,7 +69,7 @@ class Loader(io.ComfyNode):
         source_positions: str = "auto",
         schedule: str = TRAINED,
     ) -> list[tuple[str, int, int]]:
-        """A file that was trained further and kept its name is loaded again."""
+        """Load a file again that was trained further under the same name."""
         low = partner(lora_name) if lora_low_name == PAIR else lora_low_name
         names = [lora_name, *({low} - {lora_name, SAME, ALONE})]
         stats = [(n, host.lora_path(n).stat()) for n in names if n in host.lora_names()]
@@ -107,9 +107,9 @@ class Loader(io.ComfyNode):
 def _patched(
     model: Any, lora: Loaded | None, strength: float, mode: str, shift: float | None, mismatch: str
 ) -> tuple[Any, list[str]]:
-    """A clone with its LoRA, its source in place and its schedule, and what to report.
+    """Clone a model with its LoRA, its source's place and its schedule; also returns a report.
 
-    Without a LoRA it is the base, and no source is for it.
+    Without a LoRA it is the base, which is not shown the source.
     """
     if lora is None:
         clone, lines = model.clone(), []
@@ -123,7 +123,7 @@ def _patched(
 
 
 def _applied(model: Any, lora: Loaded, strength: float, mismatch: str) -> tuple[Any, list[str]]:
-    """A clone with the LoRA on it, and what to report."""
+    """Clone a model with the LoRA on it; also returns the report."""
     applied = host.apply_lora(model, lora.file, strength)
     matched = applied.total - len(applied.unknown) - len(applied.misfits)
     lines = [f"{lora.name}: {matched} of {applied.total} modules matched"]
@@ -154,14 +154,14 @@ def _some(names: list[str]) -> str:
 
 
 def _shift(info: LoraInfo) -> float:
-    """The schedule's shift; the one that follows the size, at the size of the training."""
+    """Return the schedule's shift; one that depends on the size is taken at the training's size."""
     if not isinstance(info.sample_shift, str):
         return float(info.sample_shift)
     return family_of(info.sample_shift).size_shift((info.resolution // info.multiple) ** 2)
 
 
 def _facts(info: LoraInfo, ranks: str, alone: bool) -> list[str]:
-    """What an artist sets elsewhere, and what the LoRA was taught."""
+    """List the settings for other nodes, and what the LoRA was trained on."""
     sampler = COMFY_SAMPLERS[info.sampler]
     how = f"sample with {info.sample_steps} steps, {sampler}, simple, {_cfg(info)}"
     if info.guidance_sample is not None:

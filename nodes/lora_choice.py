@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from ..byg_train.family import family_of, is_embedded
+from ..byg_train.family import family_of, is_embedded, registry
 from ..byg_train.models.lora_file import LoraFile, LoraInfo, read_lora
 from ..byg_train.models.lora_tensors import BrokenLoraError
 from .host import lora as host
@@ -12,7 +12,6 @@ from .host.families import family, host_of
 
 # Choices for the second model of a pair, beside the names of files.
 PAIR, SAME, ALONE = "auto pair", "same file", "single expert"
-HIGH, LOW = "_high_noise", "_low_noise"
 
 
 class Loaded(NamedTuple):
@@ -36,7 +35,8 @@ def chosen(name: str, choice: str, model: Any, model_low: Any) -> tuple[Loaded |
                 f"lora_low_name: {name} was not trained for one expert of a pair; choose {SAME!r} "
                 f"for both models, or disconnect model_low"
             )
-        return (lora, None) if lora.info.expert == "high" else (None, lora)
+        first = next(iter(family_of(lora.info.family).experts))
+        return (lora, None) if lora.info.expert == first else (None, lora)
     low = _load(_low_name(name, choice))
     _check_base(low, model_low)
     _check_experts(lora, low)
@@ -45,9 +45,10 @@ def chosen(name: str, choice: str, model: Any, model_low: Any) -> tuple[Loaded |
 
 def partner(name: str) -> str:
     """The other file of a pair; a name without an expert suffix is returned unchanged."""
-    for suffix, other in ((HIGH, LOW), (LOW, HIGH)):
-        if suffix in name:
-            return other.join(name.rsplit(suffix, 1))
+    for kind in registry().values():
+        for expert, ending in kind.experts.items():
+            if ending in name and (other := kind.partner_of(expert)):
+                return kind.experts[other].join(name.rsplit(ending, 1))
     return name
 
 
@@ -108,9 +109,10 @@ def base_name(info: LoraInfo) -> str:
 
 def _check_experts(high: Loaded, low: Loaded) -> None:
     """Check that each network of a pair gets the LoRA of its expert."""
-    for lora, slot, other in ((high, "lora_name", "low"), (low, "lora_low_name", "high")):
-        if lora.info.expert == other:
+    experts = list(family_of(high.info.family).experts)
+    for lora, slot, own in ((high, "lora_name", experts[0]), (low, "lora_low_name", experts[-1])):
+        if lora.info.expert not in (None, own):
             raise ValueError(
-                f"{slot}: {lora.name} was trained for the {other}-noise model; swap the two files, "
-                f"or the two models"
+                f"{slot}: {lora.name} was trained for the {lora.info.expert}-noise model; swap the "
+                f"two files, or the two models"
             )

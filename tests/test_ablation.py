@@ -17,7 +17,7 @@ from byg_train.config import merge_settings
 from byg_train.world import ablation
 from byg_train.world.ablation_plot import plot
 from byg_train.world.demo import Demo
-from byg_train.world.subprocesses import Children
+from byg_train.world.subprocesses import Subprocesses
 
 # What Table 4's rows leave out: section.key -> value.
 LEFT_OUT = {
@@ -190,7 +190,7 @@ def test_runs_on_another_base_do_not_mix(tmp_path: Path) -> None:
 
 
 def test_processes_are_asked_to_stop_and_waited_for(tmp_path: Path) -> None:
-    children = Children(threads=1)
+    children = Subprocesses(threads=1)
     ended: list[bool] = []
     thread = threading.Thread(
         target=lambda: ended.append(children.run(["http.server", "0"], tmp_path / "log"))

@@ -144,10 +144,10 @@ def test_presets_fit_by_the_plan(quick: None, memory: Machine) -> None:
     memory(80e9, gpu=True)
     whole = fitting.presets()
     assert all(word.startswith("fits") for word in whole.values())
-    assert "--set" not in whole["flux_edit"]
+    assert "with" not in whole["flux_edit"]
     memory(32e9, gpu=True)
     tight = fitting.presets()["flux_edit"]
-    assert tight.startswith("fits") and "--set optimizer.name=adamw8bit" in tight
+    assert tight.startswith("fits") and "with optimizer.name=adamw8bit" in tight
     memory(12e9, gpu=True)
     none = fitting.presets()
     assert none["flux_edit"].startswith("does not fit") and none["demo"].startswith("fits")

@@ -25,12 +25,13 @@ from wan_edits import INFO, NEGATIVE, TEXT, write_pair
 from byg_train.config import build_config
 from byg_train.editing.opening import open_lora
 from byg_train.export import run as export_module
-from byg_train.export.card import BOTH, card, has_workflow, workflow
+from byg_train.export.card import card, has_workflow, workflow
 from byg_train.models.lora_file import LoraInfo, read_lora
 from byg_train.training.checkpoint import save_checkpoint
 from byg_train.training.run_folder import write_config
 from tools.prompts import prompt_of
 
+BOTH = ("high", "low")
 TI2V = "Wan-AI/Wan2.2-TI2V-5B-Diffusers"
 A14B = "Wan-AI/Wan2.2-T2V-A14B-Diffusers"
 WAN = replace(

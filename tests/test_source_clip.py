@@ -11,7 +11,7 @@ import pytest
 from clip_files import drawn, numbers
 from PIL import Image
 
-from byg_train.config import ConfigError
+from byg_train.media import SourceError
 from byg_train.media.source_clip import SourceClip, open_source_clip
 
 
@@ -74,7 +74,7 @@ def test_a_part(tmp_path: Path) -> None:
     assert rest.count == 8 and rest.sound[1:] == (2, None)
     assert opened(clip).part(None, None) == opened(clip)
     assert opened(clip).part(None, 0.01).count == 1
-    with pytest.raises(ConfigError, match=r"a\.mp4 is 3\.00 s long, .* begin at 3\.0 s"):
+    with pytest.raises(SourceError, match=r"a\.mp4 is 3\.00 s long, .* begin at 3\.0 s"):
         opened(clip).part(3.0, None)
 
 
@@ -102,7 +102,7 @@ def test_what_a_person_may_not_expect_is_told(tmp_path: Path) -> None:
 
 def test_what_cannot_be_used_is_one_sentence(tmp_path: Path) -> None:
     def refused(path: Path, words: str, fps: float | None = None) -> None:
-        with pytest.raises(ConfigError, match=words) as error:
+        with pytest.raises(SourceError, match=words) as error:
             list(opened(path, fps).frames())
         assert path.name in str(error.value) and "\n" not in str(error.value)
 
@@ -122,12 +122,12 @@ def test_frames_that_do_not_go_together(tmp_path: Path) -> None:
     Image.new("RGB", (8, 8)).save(tmp_path / "1.png")
     Image.new("RGB", (8, 9)).save(tmp_path / "2.png")
     with pytest.raises(
-        ConfigError, match=r"2\.png is 8 x 9 pixels, .* 8 x 8; wanted frames of one"
+        SourceError, match=r"2\.png is 8 x 9 pixels, .* 8 x 8; wanted frames of one"
     ):
         list(opened(tmp_path).frames())
     (tmp_path / "2.png").write_bytes((tmp_path / "1.png").read_bytes()[:40])
-    with pytest.raises(ConfigError, match=r"2\.png cannot be used"):
+    with pytest.raises(SourceError, match=r"2\.png cannot be used"):
         list(opened(tmp_path).frames())
     Image.new("RGB", (8, 8)).save(tmp_path / "1.bmp")
-    with pytest.raises(ConfigError, match="holds '1' twice"):
+    with pytest.raises(SourceError, match="holds '1' twice"):
         opened(tmp_path)

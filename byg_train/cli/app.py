@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 from ..config import ConfigError
 from ..data import DataError
 from ..machine import settle_threads
+from ..media import SourceError
 from ..progress import CONSOLE
 from ..text_files import TextFileError
 from .ablate import ablate
@@ -39,7 +40,7 @@ class PlainGroup(TyperGroup):
             return super().invoke(context)
         except BrokenPipeError:
             raise
-        except (ConfigError, DataError, TextFileError, OSError) as error:
+        except (ConfigError, DataError, SourceError, TextFileError, OSError) as error:
             named = isinstance(error, OSError) and error.filename
             sentence = f"{error.filename}: {error.strerror}" if named else str(error)
             typer.echo(f"error: {sentence}", err=True)

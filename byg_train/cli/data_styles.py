@@ -89,7 +89,7 @@ def _fields(item: Item, root: Path, repeats: int) -> dict:
 
 
 def _table(train: list[Item], repeats: Counter[int], root: Path, kind: MediaKind) -> Table:
-    """For each direction, the number of files and of tuples per epoch."""
+    """Build a table of the files and the tuples per epoch of each direction."""
     from ..data.media_kind import style_folder
 
     table = Table("from", "instruction", kind.many, "per epoch")

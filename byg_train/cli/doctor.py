@@ -26,7 +26,8 @@ def _text(report: dict[str, dict[str, Any]]) -> str:
     lines = []
     for name, facts in report.items():
         lines += ["", name, *_lines(facts)]
-    return "\n".join(lines[1:])
+    how = "Settings, as of presets that fit with some, are given with --set."
+    return "\n".join([*lines[1:], "", how])
 
 
 def _lines(facts: dict[str, Any]) -> list[str]:

@@ -170,7 +170,7 @@ def _edit(
     device: str,
     strength: float,
 ) -> None:
-    """One result goes to the output; several to numbered files, and all beside each other to it."""
+    """Write one result to the output; several to numbered files, and a comparison to the output."""
     advice = "close other programs that use it, or pass --device cpu"
     steps = len(seeds) * model.info.sample_steps
     with out_of_memory_explained(advice), Progress(steps, "editing") as progress:

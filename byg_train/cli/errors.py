@@ -11,7 +11,7 @@ import typer
 
 from ..config import ConfigError
 from ..files import why_not_writable
-from ..training.stopping import Interrupted
+from ..training.stopping import Interrupted, SavedAndStopped
 
 
 @contextmanager
@@ -32,7 +32,9 @@ def interruption_explained() -> Iterator[None]:
     try:
         yield
     except Interrupted as stop:
-        typer.echo(str(stop), err=True)
+        saved = isinstance(stop, SavedAndStopped)
+        go_on = " Run the same command with --resume to go on." if saved else ""
+        typer.echo(f"{stop}{go_on}", err=True)
         raise typer.Exit(stop.code) from None
 
 

@@ -58,7 +58,7 @@ def judge_model(
 def judge_all(
     model: Model,
     names: list[str],
-    found: Mapping[Path, dict[str, Path]],
+    result_files: Mapping[Path, dict[str, Path]],
     methods: Sequence[Scores],
     concurrency: int,
 ) -> DataError | None:
@@ -71,7 +71,7 @@ def judge_all(
 
     async def run() -> None:
         try:
-            for (folder, files), scores in zip(found.items(), methods, strict=True):
+            for (folder, files), scores in zip(result_files.items(), methods, strict=True):
                 judge = Judge(model, folder / ANSWERS)
                 with Progress(len(scores.tasks), f"judging {scores.name}") as progress:
                     made = judge_measures(names, judge.ask)

@@ -113,36 +113,36 @@ def score(
         raise ConfigError(
             "no metric fits: give captions, --truths or --judge (`evaluate metrics` lists them all)"
         )
-    found = {folder: find_results(folder, tasks) for folder in results}
+    result_files = {folder: find_results(folder, tasks) for folder in results}
     labels = _labels(results)
     judged = [name for name in names if METRICS[name].build_judge]
     model = judge_model(judge, endpoint, vlm, key_variable, max_tokens, device) if judged else None
     with _hints():
         made = measures(names, networks, true_files)
-    methods = [Scores(labels[folder], list(tasks.values())) for folder in found]
-    _measure_all(methods, found, true_files, made)
+    methods = [Scores(labels[folder], list(tasks.values())) for folder in result_files]
+    _measure_all(methods, result_files, true_files, made)
     # A model in this process answers one question after the other.
     parallel = 1 if vlm else concurrency
-    stopped = judge_all(model, judged, found, methods, parallel) if model else None
+    stopped = judge_all(model, judged, result_files, methods, parallel) if model else None
     columns = [column for name in names for column in METRICS[name].columns]
     for text in (*tables(methods, columns), *missing_lines(methods, columns)):
         typer.echo(f"{text}\n")
     if output:
         write_json(output, to_json(methods, columns))
     if stopped:
-        raise stopped_judge(stopped, list(found), output)
+        raise stopped_judge(stopped, list(result_files), output)
 
 
 def _measure_all(
     methods: Sequence[Scores],
-    found: Mapping[Path, dict[str, Path]],
+    result_files: Mapping[Path, dict[str, Path]],
     truths: dict[str, Path],
     made: Sequence[Measure],
 ) -> None:
     from ..evaluate.scoring import measure
     from ..progress import Progress
 
-    for scores, files in zip(methods, found.values(), strict=True):
+    for scores, files in zip(methods, result_files.values(), strict=True):
         if made:
             with Progress(len(scores.tasks), f"measuring {scores.name}") as progress:
                 measure(scores, files, truths, made, progress.advance)

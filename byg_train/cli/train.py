@@ -205,10 +205,10 @@ def _planned_dtype(config: TrainConfig, device: str) -> str:
     """What a plan counts in: this device's type, but a GPU's where a large base has no GPU here."""
     from ..machine import resolve_dtype
 
-    found = resolve_device(device)
-    if device == "auto" and found == "cpu" and not is_embedded(config.model.path):
+    resolved = resolve_device(device)
+    if device == "auto" and resolved == "cpu" and not is_embedded(config.model.path):
         return config.model.dtype
-    return resolve_dtype(config.model.dtype, found)
+    return resolve_dtype(config.model.dtype, resolved)
 
 
 def _dry_run(config: TrainConfig, demo: bool) -> None:

@@ -42,7 +42,7 @@ class ConfigError(ValueError):
 
 
 class TrainConfig(Section):
-    """One run."""
+    """The settings of one run."""
 
     preset: str = "custom"
     """Name of the preset this came from."""
@@ -66,16 +66,25 @@ class TrainConfig(Section):
 
     @model_validator(mode="after")
     def _of_the_family(self) -> TrainConfig:
-        family = family_of(self.model.family)
+        family, frames, expert = family_of(self.model.family), self.data.frames, self.train.expert
         for name, found, only, is_free in (
-            ("train.expert", self.train.expert, "both", lambda f: len(f.experts) > 1),
-            ("data.frames", self.data.frames, 1, lambda f: f.is_video),
+            ("train.expert", expert, "both", lambda f: len(f.experts) > 1),
+            ("data.frames", frames, 1, lambda f: f.is_video),
         ):
             if found != only and not is_free(family):
                 raise ValueError(
                     f"{name} is {found!r}, which is for {titles(is_free)} alone: family "
                     f"{family.name!r} takes {only!r}"
                 )
+        if expert not in ("both", *family.experts):
+            known = ", ".join(map(repr, ("both", *family.experts)))
+            raise ValueError(f"train.expert is {expert!r}: family {family.name!r} takes {known}")
+        if beyond := (frames - 1) % (group := family.frame_group):
+            before = frames - beyond
+            raise ValueError(
+                f"data.frames is {frames}: family {family.name!r} takes {group}k + 1 frames, such "
+                f"as {before} or {before + group}"
+            )
         return self
 
     @model_validator(mode="after")
@@ -187,7 +196,7 @@ def merge_settings(
     seed: int | None = None,
     assignments: Iterable[str] = (),
 ) -> TrainConfig:
-    """One validated configuration: preset < profile < file < what is given here < assignments.
+    """Build a validated configuration: preset < profile < file < what is given here < assignments.
 
     Args:
         preset: name of a preset; None: the one that the file names, else the defaults.

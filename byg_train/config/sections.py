@@ -102,7 +102,7 @@ class DataConfig(Section):
     resolution: int = Field(512, ge=16)
     """Buckets have about resolution x resolution pixels."""
     frames: int = Field(1, ge=1)
-    """Frames of a training clip, 4k + 1; 1: pictures."""
+    """Frames of a training clip, 4k + 1 for Wan; 1: pictures."""
     fps: float = Field(16, gt=0)
     """Clips are resampled to so many frames a second: what the model was trained at."""
     extraction: Literal["head", "uniform", "chunk"] = "head"
@@ -125,14 +125,6 @@ class DataConfig(Section):
     """Folder of latents and embeddings; null: <data>/.byg_cache."""
     holdout: int = Field(4, ge=0)
     """Items kept out of training for samples and alarms when no item is marked split = test."""
-
-    @field_validator("frames")
-    @classmethod
-    def _as_the_vae_takes(cls, frames: int) -> int:
-        if frames % 4 != 1:
-            before = (frames - 1) // 4 * 4 + 1
-            raise ValueError(f"wanted 4k + 1 frames, such as {before} or {before + 4}")
-        return frames
 
 
 class RolloutConfig(Section):
@@ -217,8 +209,8 @@ class OptimizerConfig(Section):
 class TrainSection(Section):
     """How long, how much at once, how often things are written."""
 
-    expert: Literal["both", "high", "low"] = "both"
-    """Of a base with two experts: train both, or one, and leave the other as it is."""
+    expert: str = "both"
+    """Of a base with two experts: train both, or one (`high`, `low`) and leave the other alone."""
     steps: int = Field(30_000, ge=1)
     """Optimiser steps after the identity warm-up."""
     batch_size: int = Field(1, ge=1)

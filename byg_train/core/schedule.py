@@ -1,4 +1,4 @@
-"""When things happen: draws of t, the rollout's and the sampler's times, the shift. Torch only."""
+"""The times of training and sampling: draws of t, the grids of rollout and sampler, the shift."""
 
 from __future__ import annotations
 

@@ -37,14 +37,14 @@ class Batches:
         self.per_epoch = len(self._starts)
 
     def items(self, k: int) -> list[Item]:
-        """The items of batch k."""
+        """Return the items of batch k."""
         epoch, position = divmod(k, self.per_epoch)
         group, start = self._starts[self._order(epoch, "batches", self.per_epoch)[position]]
         own = self._groups[group]
         chosen = self._order(epoch, f"group {group}", len(own))[start : start + self._size]
         refill = epoch + 1
         while len(chosen) < self._size:
-            # The whole group goes in before any of it goes in twice.
+            # Every item of the group is taken before any is taken twice.
             rarest = min(map(chosen.count, range(len(own))))
             more = self._order(refill, f"group {group}", len(own))
             chosen += [i for i in more if chosen.count(i) == rarest][: self._size - len(chosen)]
@@ -52,18 +52,18 @@ class Batches:
         return [self._items[own[i]] for i in chosen]
 
     def __getitem__(self, k: int) -> EditBatch:
-        """Batch k, on the CPU."""
+        """Return batch k, on the CPU."""
         return collate(self.items(k), self._cache)
 
     def _order(self, epoch: int, what: str, number: int) -> list[int]:
-        """A permutation of range(number)."""
+        """Draw a permutation of range(number) from the seed, the epoch and a name."""
         key = hashlib.sha256(f"{self._seed} {epoch} {what}".encode()).digest()
         generator = torch.Generator().manual_seed(int.from_bytes(key[:7], "big"))
         return torch.randperm(number, generator=generator).tolist()
 
 
 def collate(items: Sequence[Item], cache: Cache) -> EditBatch:
-    """Items of one bucket as a batch: latents (B, C, F, h, w), texts batch first."""
+    """Stack items of one bucket to a batch: latents (B, C, F, h, w), texts batch first."""
 
     def texts(of: list[str]) -> Text:
         rows = [cache.text(text) for text in of]
@@ -80,7 +80,7 @@ def collate(items: Sequence[Item], cache: Cache) -> EditBatch:
 
 
 def to_device(batch: EditBatch, device: torch.device) -> EditBatch:
-    """The same batch where the networks are."""
+    """Move a batch to a device."""
 
     def moved(part: Tensor | Text | None) -> Tensor | Text | None:
         if part is None or isinstance(part, Tensor):

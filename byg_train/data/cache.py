@@ -1,9 +1,9 @@
 """Latents and text embeddings, encoded once and kept on disk.
 
-An entry's name is the hash of all that its content depends on: the file's bytes, the bucket and, of
-a clip, the segment; or the text; and the model's fingerprint. So entries never go stale, runs share
-them, and two runs may fill one cache at once. An entry appears under its name only when it is
-whole. No file is synced: one that a power cut has torn is noticed and made again.
+An entry's name is the hash of everything that its content depends on: the model's fingerprint, and
+either the text, or the file's bytes, the bucket and the segment. So entries never go stale, runs
+share them, and two runs may fill one cache at once. An entry gets its name only when it is
+complete. Files are not synced to disk: a truncated entry is detected and encoded again.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ from . import DataError
 from .items import WORKERS, Item
 from .segments import read_segment
 
-# Part of every name: raise it when the same file would give other pixels.
+# Part of every entry's name; raise it when the same file would be decoded to other pixels.
 VERSION = "1"
-# Encoded at once: at most so many items, and of all their frames so many pixels (but one item).
+# Limits of one encoding: the number of items, and the pixels of all their frames (or one item).
 AT_ONCE, PIXELS_AT_ONCE = 16, 1 << 20
-# Bytes of pixels that are decoded and wait, or will; more only if one turn alone has more.
+# Limit in bytes of the pixels that are decoded ahead; a single turn may exceed it.
 AHEAD = 256 << 20
-# Seconds after which a half-written file belongs to nobody any more.
+# Age in seconds from which on a temporary file counts as abandoned.
 STALE = 3600
-# Bytes of entries that are kept in memory once read.
+# Bytes of entries that stay in memory after they are read.
 KEPT = 256 << 20
 
 
@@ -91,7 +91,7 @@ class Cache:
         return nearest_bucket(item.width, item.height, self.buckets)
 
     def latents(self, item: Item) -> Tensor:
-        """(C, F, h, w), float32."""
+        """Return the latents of an item, (C, F, h, w), float32."""
         return self._read(self._latents_entry(item), str(item.path))["latents"]
 
     def text(self, text: str) -> Text:
@@ -101,7 +101,7 @@ class Cache:
     # ------------------------------------------------------------ filling
 
     def _chunks(self, items: Sequence[Item]) -> Iterator[list[Item]]:
-        """All items, bucket by bucket, as many as may be encoded at once."""
+        """Yield all items, bucket by bucket, as many as may be encoded at once."""
         groups: dict[Size, list[Item]] = {}
         for item in items:
             groups.setdefault(self.bucket(item), []).append(item)
@@ -115,7 +115,7 @@ class Cache:
     def _turns(
         self, items: Sequence[Item], whole: set[Path], pool: ThreadPoolExecutor
     ) -> Iterator[Turn]:
-        """All items; what comes next is decoded while a turn is encoded, within bounds."""
+        """Yield all items in turns; the next turns are decoded while one is encoded."""
         waiting: deque[Turn] = deque()
         for chunk in self._chunks(items):
             entries = {self._latents_entry(item): item for item in chunk}
@@ -131,7 +131,7 @@ class Cache:
         yield from waiting
 
     def _missing(self, entries: Iterable[Path], whole: set[Path]) -> set[Path]:
-        """Those that are neither known as whole nor found to be; `whole` takes in all."""
+        """Return the entries that are missing or damaged; afterwards `whole` holds all of them."""
         missing = {entry for entry in entries if entry not in whole and not _intact(entry)}
         whole.update(entries)
         return missing
@@ -157,7 +157,7 @@ class Cache:
             _write(entry, {"latents": z})
 
     def _pixels(self, item: Item) -> Tensor:
-        """(1, 3, F, H, W): float32 in [-1, 1] of a picture, uint8 of a clip."""
+        """Decode an item: (1, 3, F, H, W), float32 in [-1, 1] for a picture, uint8 for a clip."""
         try:
             return read_segment(item.path, item.digest, item.segment, self.bucket(item))
         except (OSError, MediaError) as error:
@@ -196,7 +196,7 @@ class Cache:
 
 
 def _in_range(pixels: Tensor) -> Tensor:
-    """Float32 in [-1, 1]."""
+    """Convert pixels to float32 in [-1, 1]."""
     return from_levels(pixels) if pixels.dtype == torch.uint8 else pixels
 
 
@@ -230,7 +230,7 @@ def _write(entry: Path, tensors: dict[str, Tensor]) -> None:
 
 
 def _remove_stale(folder: Path) -> None:
-    """Remove what writers left that were killed; a living one's file is younger."""
+    """Remove the temporary files of killed writers; those of running ones are younger."""
     for path in folder.glob("*/*/*.tmp"):
         if time.time() - path.stat().st_mtime > STALE:
             path.unlink(missing_ok=True)

@@ -12,10 +12,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..config import ConfigError
 from ..family import family_of
+from ..media import SourceError
 from ..media.clip_grid import side_by_side
-from ..media.fit import FRAME_GROUP, Fit, Frames
+from ..media.fit import Fit, Frames
 from ..media.opener import open_picture
 from ..media.pixels import to_frames, to_pixels
 from ..media.rgb import upright
@@ -25,7 +25,7 @@ from ..models.lora_file import LoraInfo
 from .picture import cell, finished, fitted
 
 
-class ClipTooLongError(ConfigError):
+class ClipTooLongError(SourceError):
     """A clip has more frames than a base was made for; whole `seconds` of one are not too many."""
 
     def __init__(self, message: str, seconds: int) -> None:
@@ -42,7 +42,7 @@ class EditedClip:
     plan: Frames
 
     def frames(self) -> Iterator[np.ndarray]:
-        """As many as the source has, of its size: (H, W, 3), uint8."""
+        """Yield the frames, as many as the source has and of its size: (H, W, 3), uint8."""
         shown, array = None, None
         for i in self.plan.back:
             if i != shown:
@@ -58,7 +58,7 @@ class ClipToEdit:
     """
 
     def __init__(self, clip: SourceClip, info: LoraInfo) -> None:
-        """Decode all of the clip; ConfigError for a broken frame, or where it is too long.
+        """Decode all of the clip; SourceError for a broken frame, or where it is too long.
 
         `info` says at what size and rate a clip goes through the model.
         """
@@ -105,7 +105,7 @@ def _like(frame: Image.Image, source: Path) -> Image.Image:
 
 
 def open_clip(path: Path, info: LoraInfo, fps: float | None = None) -> SourceClip:
-    """Look at a clip's file, or at a folder of frames; ConfigError says why it cannot be used.
+    """Look at a clip's file, or at a folder of frames; SourceError says why it cannot be used.
 
     Args:
         path: a file of any container and codec, or a folder of pictures.
@@ -118,7 +118,7 @@ def open_clip(path: Path, info: LoraInfo, fps: float | None = None) -> SourceCli
 def seen_by_model(clip: SourceClip, info: LoraInfo) -> Frames:
     """Which frames the model sees; ClipTooLongError where they are more than it was made for."""
     fps = model_fps(info)
-    plan = Frames.of(clip.count, float(clip.fps), fps)
+    plan = Frames.of(clip.count, float(clip.fps), fps, family_of(info.family).frame_group)
     limit = longest(info)
     if plan.count > limit:
         raise ClipTooLongError(
@@ -136,8 +136,9 @@ def model_fps(info: LoraInfo) -> float:
 
 def longest(info: LoraInfo) -> int:
     """Frames that the base can edit at once: as many as it was made for; more if trained so."""
-    seconds = family_of(info.family).usual.seconds
-    frames = floor(seconds * model_fps(info)) // FRAME_GROUP * FRAME_GROUP + 1
+    family = family_of(info.family)
+    group = family.frame_group
+    frames = floor(family.usual.seconds * model_fps(info)) // group * group + 1
     return max(frames, info.frames or 0)
 
 

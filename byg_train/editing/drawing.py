@@ -33,7 +33,7 @@ RECIPE = "byg_train"
 
 @dataclass(frozen=True)
 class Recipe:
-    """All that a file depends on; it is written into it. What is None says nothing."""
+    """Everything that a drawn file depends on, as it is written into it; None is left out."""
 
     prompt: str
     seed: int

@@ -97,18 +97,18 @@ class Editor:
         role: Role = "edit",
         each: Each = lambda done, of: None,
     ) -> Tensor:
-        """As `sample`, from noise eps (B, C, F, h, w) and the embeddings of B texts."""
+        """Sample as `sample` does, from noise eps (B, C, F, h, w) and the embeddings of B texts."""
         negative = None
         if self.sampling.guided:
             negative = self.embedded([self.sampling.negative] * len(eps), eps)
-        _, boundary = self.backbone.spans.get("low", (0.0, 0.0))
+        boundary = max((start for start, _ in self.backbone.spans.values()), default=0.0)
         velocity = self.in_turn(partial(self.backbone.velocity, guidance=self.sampling.guidance))
         field = self.sampling.guided_field(velocity, text, source, negative, boundary)
         with self.using(role):
             return self.sampling.solve(field, eps, each)
 
     def using(self, role: Role) -> AbstractContextManager[None]:
-        """Inside, the backbone's velocity is that of a role; a bare base is one in every role."""
+        """Switch the backbone to a role inside the context; a bare base has only one."""
         return nullcontext() if self.bank is None else self.bank.using(role)
 
     def in_turn(self, velocity: Velocity) -> Velocity:

@@ -32,7 +32,7 @@ class FlowEditSettings(NamedTuple):
 
     @classmethod
     def of_family(cls, name: str, steps: int | None = None) -> FlowEditSettings:
-        """A family's own; of other `steps` the same share counts."""
+        """Return a family's own settings; with other `steps` the same share of them counts."""
         own = cls(*family_of(name).flowedit or ())
         if steps is None:
             return own

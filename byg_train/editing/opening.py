@@ -8,7 +8,7 @@ from typing import NamedTuple
 from torch import nn
 
 from ..config import ConfigError, LoraSettings, ModelConfig, build_config, load_preset, merged
-from ..family import family_of, is_embedded
+from ..family import ALONE, family_of, file_endings, is_embedded
 from ..models.backbone import Backbone, load_backbone, pixel_multiple
 from ..models.configured_info import configured_info
 from ..models.locate import told_family
@@ -19,8 +19,6 @@ from ..models.networks import network
 from .editor import Editor
 from .overrides import SamplingOverrides
 
-OTHER = {"high": "low", "low": "high"}
-
 
 class NoPartnerError(ConfigError):
     """One expert of a pair has a LoRA, and the file of the other is not there."""
@@ -30,7 +28,7 @@ class EditModel(NamedTuple):
     """What an editor is loaded from: a LoRA, or none, and the base it is to run on."""
 
     path: Path  # the LoRA's file; without one, the base
-    files: dict[str, LoraFile]  # expert -> its file: "transformer", or "high" and "low"; or none
+    files: dict[str, LoraFile]  # expert -> its file; none of a bare base
     info: LoraInfo  # how it is sampled, and the sizes that it takes
     base: ModelConfig
 
@@ -60,17 +58,18 @@ def open_lora(
     """Read a LoRA and check it against its base; raises ConfigError where they do not fit.
 
     Args:
-        lora: the file; of two experts either one, or their common name without `_high_noise`.
+        lora: the file; of two experts either one, or their common name without the expert's ending.
         model: the base, and `components` of a single file; None: those that it was trained on.
         storage: how the base's weights are stored (`model.storage`).
         single_expert: the other expert has no LoRA, and runs without one and without the source.
     """
-    pair = expert_path(lora, "high")
-    path = pair if not lora.exists() and pair.exists() else lora
+    of_experts = (expert_path(lora, expert) for expert in file_endings())
+    path = lora if lora.exists() else next(filter(Path.exists, of_experts), lora)
     file, info = _read(path)
-    files = {info.expert or "transformer": file}
-    if info.expert in OTHER and not single_expert:
-        files[OTHER[info.expert]] = _partner(path, info)
+    files = {info.expert or ALONE: file}
+    other = family_of(info.family).partner_of(info.expert)
+    if other and not single_expert:
+        files[other] = _partner(path, info, other)
     tables = {
         "family": info.family,
         "path": model or info.base,
@@ -81,10 +80,10 @@ def open_lora(
         "text_len": info.text_len,
         "reference_mode": info.reference_mode,
     }
-    found = EditModel(path, files, info, build_config({"model": tables}).model)
-    if why := wrong_width(file, found.base):
-        raise _misfit(found, why)
-    return found
+    opened = EditModel(path, files, info, build_config({"model": tables}).model)
+    if why := wrong_width(file, opened.base):
+        raise _misfit(opened, why)
+    return opened
 
 
 def open_base(model: str, components: str | None = None) -> EditModel:
@@ -115,23 +114,23 @@ def _read(path: Path) -> tuple[LoraFile, LoraInfo]:
         raise ConfigError(f"{path}: {error}") from None
 
 
-def _partner(path: Path, info: LoraInfo) -> LoraFile:
+def _partner(path: Path, info: LoraInfo, other: str) -> LoraFile:
     """The other file of a pair, which lies beside the one that was named."""
-    mine, other = (f"_{expert}_noise" for expert in (info.expert, OTHER[info.expert]))
+    mine, its_ending = (file_endings()[expert] for expert in (info.expert, other))
     alone = f"{path} edits with the {info.expert}-noise expert alone"
     if mine not in path.stem:
         raise ConfigError(
             f"{alone}, and its name does not tell that of the other file: call the two "
-            f"NAME{mine}{path.suffix} and NAME{other}{path.suffix}, in one folder"
+            f"NAME{mine}{path.suffix} and NAME{its_ending}{path.suffix}, in one folder"
         )
-    partner = path.with_stem(other.join(path.stem.rsplit(mine, 1)))
+    partner = path.with_stem(its_ending.join(path.stem.rsplit(mine, 1)))
     if not partner.is_file():
         raise NoPartnerError(
             f"{alone}, and {partner.name} is not beside it: put both files of the pair into one "
             f"folder, or choose to edit with a single expert if only this one was trained"
         )
     file, its = _read(partner)
-    if (its.family, its.expert, its.base) != (info.family, OTHER[info.expert], info.base):
+    if (its.family, its.expert, its.base) != (info.family, other, info.base):
         raise ConfigError(
             f"{path} and {partner.name} are no pair: the one is for the {info.expert}-noise "
             f"expert of {info.base}, the other for {its.expert or 'the one network'} of {its.base}"

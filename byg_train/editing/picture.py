@@ -58,7 +58,7 @@ def cell(width: int, height: int) -> int:
 
 
 def finished(result: Image.Image, source: Image.Image) -> Image.Image:
-    """With what the source has: its colour profile, if that is one of RGB, and transparency."""
+    """Give a result the source's transparency, and its colour profile if that is one of RGB."""
     result = with_profile(result, source)
     if source.has_transparency_data:
         result.putalpha(source.convert("RGBA").getchannel("A"))

@@ -12,7 +12,7 @@ AT_ONCE = 16
 
 
 class Texts(Protocol):
-    """Where an editor has its embeddings from: `EncodedTexts`, or the cache of a run."""
+    """The source of an editor's embeddings: `EncodedTexts`, or the cache of a run."""
 
     def learn(self, texts: Iterable[str]) -> None:
         """Encode what is not there yet."""

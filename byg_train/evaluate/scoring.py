@@ -61,15 +61,15 @@ def find_results(folder: Path, tasks: Mapping[str, Task]) -> dict[str, Path]:
     """Find the results of tasks by name; DataError if there is none at all."""
     problems: list[Problem] = []
     files = named_files(folder, MEDIA, problems)
-    found = {name: path for name, path in files.items() if name in tasks}
-    if not found:
+    results = {name: path for name, path in files.items() if name in tasks}
+    if not results:
         other = [name for name in files if not name.endswith(SOURCE_COPY)]
         hint = f"it holds {other[0]} and the like" if other else "it holds nothing to compare"
         wanted = next(iter(tasks))
         raise DataError(f"{folder} has no result of any task ({hint}; wanted {wanted}, ...)")
     if twice := [problem for problem in problems if problem.where in tasks]:
         raise DataError(f"{folder} cannot be scored", twice)
-    return found
+    return results
 
 
 def measure(

@@ -10,21 +10,20 @@ from string import Template
 from typing import Any
 from urllib.parse import quote
 
-from ..family import EMBEDDED, Family, Graph, family_of, is_embedded
+from ..family import ALONE, EMBEDDED, Family, Graph, family_of, is_embedded
 from ..models.locate import public_name
 from ..models.lora_file import LoraInfo, expert_path
 from .graph import TEMPLATES, filled
 
 LOCAL = {EMBEDDED: f"`{EMBEDDED}`, the small base that ships with ByG"}
-ALONE, BOTH = ("transformer",), ("high", "low")
 
 
 def has_workflow(info: LoraInfo) -> bool:
     """Whether ComfyUI can load the base, and nodes put the source where training had it."""
-    return _graph(info, "", ALONE) is not None
+    return _graph(info, "", (ALONE,)) is not None
 
 
-def workflow(info: LoraInfo, name: str, experts: Collection[str] = ALONE) -> dict[str, Any]:
+def workflow(info: LoraInfo, name: str, experts: Collection[str] = (ALONE,)) -> dict[str, Any]:
     """The graph with this LoRA's file name, instruction and settings."""
     return filled(_graph(info, name, experts))
 
@@ -46,7 +45,7 @@ def card(
     *,
     has_preview: bool,
     has_video: bool = False,
-    experts: Collection[str] = ALONE,
+    experts: Collection[str] = (ALONE,),
 ) -> str:
     """The README of a model page, with front matter for the Hugging Face hub."""
     family, (base, hub) = family_of(info.family), public_name(info.base)
@@ -66,7 +65,7 @@ def card(
     }
     preview = f"\n![source, edit, edited back, one-step prediction]({quote(name)}.png)\n"
     preview += f"\n[The same as a video]({quote(name)}.mp4)\n" if has_video else ""
-    single = f" Only the {info.expert}-noise expert has a LoRA: add `--single-expert`."
+    single = Template((TEMPLATES / "single.md").read_text(encoding="utf-8")).substitute(vars(info))
     template = TEMPLATES / ("clip.md" if family.is_video else "picture.md")
     return Template(template.read_text(encoding="utf-8")).substitute(
         # JSON values are YAML values, whatever characters they hold.
@@ -79,7 +78,7 @@ def card(
         comfyui=_comfyui(info, name, experts),
         file=shlex.quote(files[0]),
         instruction=shlex.quote(info.instruction or "what to change"),
-        single=single if set(experts) < set(BOTH) else "",
+        single=single if set(experts) < set(family.experts) else "",
         pipeline=family.publishing.pipeline,
         settings="\n".join(f"| {name} | {value} |" for name, value in _settings(info, family)),
         licence=licence_words,
@@ -120,8 +119,8 @@ def _guidance(info: LoraInfo, family: Family) -> tuple[str, str]:
     cfg = 1.0 if info.cfg is None else info.cfg
     low = cfg if info.cfg_low is None else info.cfg_low
     if family.has_guidance:
-        found = info.guidance_sample
-        return "guidance", "none" if found is None else f"{found:g} (cfg {cfg:g})"
+        guidance = info.guidance_sample
+        return "guidance", "none" if guidance is None else f"{guidance:g} (cfg {cfg:g})"
     both = f"{cfg:g}" if low == cfg else f"{cfg:g} at high noise, {low:g} at low"
     against = f', against "{info.negative}"' if info.negative and max(cfg, low) > 1 else ""
     return "classifier-free guidance", both + against

@@ -13,19 +13,20 @@ from safetensors import SafetensorError, safe_open
 
 from ..config import ConfigError, TrainConfig
 from ..data.items import load_items
+from ..family import ALONE, file_endings
 from ..files import atomic
 from ..models.backbone import boundary, pixel_multiple
 from ..models.locate import public_name
 from ..models.lora_file import LoraInfo, expert_path, read_lora, write_lora
 from ..training.checkpoint import checkpoints, load_checkpoint
 from ..training.run_folder import CONFIG, lora_info, read_config
-from .card import ALONE, BOTH, card, has_workflow, workflow
+from .card import card, has_workflow, workflow
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-class Found(NamedTuple):
+class StoredWeights(NamedTuple):
     """A run's weights of one step: LoRA files by expert, or a checkpoint's folder."""
 
     step: int
@@ -55,11 +56,11 @@ def export_run(
         raise ConfigError(f"weights {weights!r}: wanted live or ema")
     name = _checked_name(name or run.name)
     output = _checked_output(run, (output or run / "export").resolve(), name)
-    found = _find(run, weights, step)
-    info = _published(_info(run, found, weights))
-    written = _write_weights(run, found, info, output / f"{name}.safetensors")
+    stored = _find(run, weights, step)
+    info = _published(_info(run, stored, weights))
+    written = _write_weights(run, stored, info, output / f"{name}.safetensors")
     experts = list(written)
-    previews = [_copy(p, output / f"{name}{p.suffix}") for p in _previews(run, found.step)]
+    previews = [_copy(p, output / f"{name}{p.suffix}") for p in _previews(run, stored.step)]
     others = list(previews)
     if has_workflow(info):
         graph = json.dumps(workflow(info, name, experts), indent=1, ensure_ascii=False)
@@ -80,30 +81,30 @@ def _checked_name(name: str) -> str:
 def _checked_output(run: Path, output: Path, name: str) -> Path:
     if output == run or (output.exists() and not output.is_dir()):
         raise ConfigError(f"{output}: wanted a folder of its own")
-    mine = [expert_path(output / f"{name}.safetensors", expert) for expert in (*ALONE, *BOTH)]
+    mine = [expert_path(output / f"{name}.safetensors", expert) for expert in file_endings()]
     if output.exists() and any(output.iterdir()) and not any(file.exists() for file in mine):
         raise ConfigError(f"{output} is not empty and holds no export of {name}")
     return output
 
 
-def _find(run: Path, weights: str, step: int | None) -> Found:
+def _find(run: Path, weights: str, step: int | None) -> StoredWeights:
     """The newest weights, or those of a step; a LoRA file before a checkpoint of the same step."""
     folders = checkpoints(run / "checkpoints")
-    found = [Found(int(p.name.removeprefix("step-")), {}, p) for p in folders]
+    candidates = [StoredWeights(int(p.name.removeprefix("step-")), {}, p) for p in folders]
     if weights == "live":
         by_step: defaultdict[int, dict[str, Path]] = defaultdict(dict)
         for path in sorted(run.glob("*.safetensors")):
             info = _stored_info(path)
             by_step[info.steps][info.expert or "transformer"] = path
-        found += [Found(step, files) for step, files in by_step.items()]
-    steps = sorted({f.step for f in found})
+        candidates += [StoredWeights(step, files) for step, files in by_step.items()]
+    steps = sorted({f.step for f in candidates})
     what = "EMA weights" if weights == "ema" else "weights"
-    if not found:
+    if not candidates:
         raise ConfigError(f"{run} holds no {what} yet")
     if step is not None and step not in steps:
         raise ConfigError(f"step {step}: {run} holds {what} of steps {', '.join(map(str, steps))}")
     wanted = steps[-1] if step is None else step
-    return [f for f in found if f.step == wanted][-1]
+    return [f for f in candidates if f.step == wanted][-1]
 
 
 def _stored_info(lora: Path) -> LoraInfo:
@@ -116,18 +117,18 @@ def _stored_info(lora: Path) -> LoraInfo:
         ) from None
 
 
-def _info(run: Path, found: Found, weights: str) -> LoraInfo:
+def _info(run: Path, chosen: StoredWeights, weights: str) -> LoraInfo:
     """The metadata of a LoRA file; of a checkpoint, what the run's files or its data say."""
-    if found.files:
-        return _stored_info(next(iter(found.files.values())))
+    if chosen.files:
+        return _stored_info(next(iter(chosen.files.values())))
     stored = sorted(run.glob("*.safetensors"))
     info = _stored_info(stored[0]) if stored else _info_from_data(read_config(run))
     kind = "ema" if weights == "ema" else "edit"
-    return replace(info, steps=found.step, weights=kind)
+    return replace(info, steps=chosen.step, weights=kind)
 
 
 def _published(info: LoraInfo) -> LoraInfo:
-    """Without the folders of this machine, which are nobody else's business."""
+    """Remove the paths of this machine from the metadata."""
     components = info.components and public_name(info.components)[0]
     return replace(info, base=public_name(info.base)[0], components=components)
 
@@ -138,18 +139,18 @@ def _info_from_data(config: TrainConfig) -> LoraInfo:
     return replace(info, boundary=boundary(config.model))
 
 
-def _write_weights(run: Path, found: Found, info: LoraInfo, lora: Path) -> dict[str, Path]:
+def _write_weights(run: Path, stored: StoredWeights, info: LoraInfo, lora: Path) -> dict[str, Path]:
     """Expert -> the file that was written."""
-    scale, tensors = 1.0, {e: read_lora(p).by_diffusers_names() for e, p in found.files.items()}
-    if found.checkpoint is not None:
+    scale, tensors = 1.0, {e: read_lora(p).by_diffusers_names() for e, p in stored.files.items()}
+    if stored.checkpoint is not None:
         settings = read_config(run).lora
         scale = 1.0 if settings.alpha is None else settings.alpha / settings.rank
-        tensors = _of_checkpoint(found.checkpoint, info.weights)
+        tensors = _of_checkpoint(stored.checkpoint, info.weights)
     if not tensors:
         raise ConfigError(f"{run} has no EMA weights (method.ema_decay was null); use live ones")
     written = {expert: expert_path(lora, expert) for expert in tensors}
     for expert, path in written.items():
-        own = replace(info, expert=expert if expert in BOTH else None)
+        own = replace(info, expert=None if expert == ALONE else expert)
         kind = {"family": info.family, "metadata": own.to_metadata()}
         write_lora(path, tensors[expert], scale=scale, **kind)
     return written
@@ -167,9 +168,9 @@ def _of_checkpoint(folder: Path, weights: str) -> dict[str, dict[str, Tensor]]:
 
 def _previews(run: Path, step: int) -> list[Path]:
     """The newest samples that are not newer than the weights: a picture, and of clips a video."""
-    found = [(int(p.stem.removeprefix("step-")), p) for p in (run / "samples").glob("step-*.*")]
-    newest = max((at for at, _ in found if at <= step), default=None)
-    return sorted((p for at, p in found if at == newest), key=lambda p: p.suffix, reverse=True)
+    samples = [(int(p.stem.removeprefix("step-")), p) for p in (run / "samples").glob("step-*.*")]
+    newest = max((at for at, _ in samples if at <= step), default=None)
+    return sorted((p for at, p in samples if at == newest), key=lambda p: p.suffix, reverse=True)
 
 
 def _copy(source: Path, target: Path) -> Path:

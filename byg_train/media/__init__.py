@@ -12,3 +12,7 @@ class MediaError(ValueError):
 def url(path: Path | str) -> str:
     """A file's name as FFmpeg wants it: `12:30.mp4` alone would be taken for a protocol."""
     return f"file:{path}"
+
+
+class SourceError(ValueError):
+    """A clip, or a folder of frames, that cannot be edited; the message names it."""

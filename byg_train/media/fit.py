@@ -116,7 +116,7 @@ class Fit:
 
     @property
     def _left_top(self) -> tuple[int, int]:
-        """Where the inner picture begins in the outer."""
+        """The left and top of the inner picture in the outer one."""
         return (
             (self.outer.width - self.inner.width) // 2,
             (self.outer.height - self.inner.height) // 2,
@@ -142,7 +142,7 @@ class Fit:
 
 # ---------------------------------------------------------------- clips: frames, and back
 
-# Frames of Wan come in groups of so many behind the first one.
+# Frames of the usual video model, Wan, come in groups of so many behind the first one.
 FRAME_GROUP = 4
 
 
@@ -161,15 +161,20 @@ class Frames:
     back: tuple[int, ...]
 
     @classmethod
-    def of(cls, length: int, fps: float = 1.0, model_fps: float = 1.0) -> Frames:
-        """Frames of a clip of `length` frames at `fps`, seen at `model_fps`; nearest in time."""
+    def of(
+        cls, length: int, fps: float = 1.0, model_fps: float = 1.0, group: int = FRAME_GROUP
+    ) -> Frames:
+        """Frames of a clip of `length` frames at `fps`, seen at `model_fps`; nearest in time.
+
+        The model takes `group` k + 1 frames.
+        """
         if length < 1 or fps <= 0 or model_fps <= 0:
             raise ValueError(f"{length} frames at {fps} fps, seen at {model_fps}: wanted above 0")
         step = fps / model_fps
         count = max(1, math.floor(length / step + 0.5))
         seen = [min(length - 1, math.floor(i * step + 0.5)) for i in range(count)]
         back = [min(count - 1, math.floor(i / step + 0.5)) for i in range(length)]
-        padding = -(count - 1) % FRAME_GROUP
+        padding = -(count - 1) % group
         return cls((*seen, *[seen[-1]] * padding), count, tuple(back))
 
 

@@ -63,14 +63,14 @@ def _check(
 
 
 def _place(sheet: Image.Image, picture: Image.Image, x: int, y: int) -> None:
-    """With a hairline around it, so that a white picture has an end too."""
+    """Paste a picture with a hairline around it, so that the edge of a white one is visible."""
     sheet.paste(picture, (x, y))
     edge = (x - 1, y - 1, x + picture.width, y + picture.height)
     ImageDraw.Draw(sheet).rectangle(edge, outline=EDGE)
 
 
 def _fitted(picture: Image.Image, cell: int) -> Image.Image:
-    """As large as the cell allows, aspect kept; tiny pictures in crisp pixels."""
+    """Scale a picture to the cell, its aspect kept; tiny ones are enlarged pixel by pixel."""
     scale = cell / max(picture.size)
     size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
     method = Image.Resampling.NEAREST if scale >= CRISP else Image.Resampling.LANCZOS

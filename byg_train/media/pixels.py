@@ -1,4 +1,4 @@
-"""Where 8-bit frames become the [-1, 1] of every network, and back. No more than ComfyUI has.
+"""Convert 8-bit frames to the [-1, 1] of every network, and back; needs no more than ComfyUI has.
 
 Frames are (F, H, W, 3), uint8, RGB: what files hold. Pixels are (3, F, H, W), float32 in [-1, 1]:
 what networks take, in batches (B, 3, F, H, W). A picture is one frame.

@@ -11,8 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..config import ConfigError
-from . import MediaError
+from . import MediaError, SourceError
 from .clips import ClipFacts, frames, probe
 from .fit import Size
 from .formats import PICTURES
@@ -45,14 +44,14 @@ class SourceClip:
     notes: tuple[str, ...] = ()  # what a person may not expect, behind the clip's name
 
     def frames(self) -> Iterator[np.ndarray]:
-        """Decode `count` frames (H, W, 3), uint8, upright; ConfigError for a broken one."""
+        """Decode `count` frames (H, W, 3), uint8, upright; SourceError for a broken one."""
         if self.pictures:
             yield from (_pixels(path, self.size) for path in self.pictures)
             return
         try:
             yield from frames(self.path, self.fps, self.start, self.count, whole=False)
         except MediaError as error:
-            raise ConfigError(f"{self.path} cannot be used: {error}") from None
+            raise SourceError(f"{self.path} cannot be used: {error}") from None
 
     @property
     def names(self) -> list[str]:
@@ -67,12 +66,12 @@ class SourceClip:
         return float(self.count / self.fps)
 
     def part(self, start: float | None, seconds: float | None) -> SourceClip:
-        """The frames from `start` on, for so many seconds; ConfigError where there are none."""
+        """The frames from `start` on, for so many seconds; SourceError where there are none."""
         if start is None and seconds is None:
             return self
         first = floor(Fraction(start or 0) * self.fps + HALF)
         if first >= self.count:
-            raise ConfigError(
+            raise SourceError(
                 f"{self.path} is {self.seconds:.2f} s long, the part would begin at {start} s"
             )
         left = self.count - first
@@ -85,20 +84,20 @@ class SourceClip:
 
 
 def open_source_clip(path: Path, fps: float | None, usual: float) -> SourceClip:
-    """Look at a clip's file, or at a folder of frames; ConfigError says why it cannot be used.
+    """Look at a clip's file, or at a folder of frames; SourceError says why it cannot be used.
 
     Args:
         path: a file of any container and codec, or a folder of pictures.
         fps: of a folder; None: `usual`. A file has a rate of its own.
     """
     if fps is not None and not path.is_dir():
-        raise ConfigError(f"{path} has a rate of its own; only a folder of frames is given one")
+        raise SourceError(f"{path} has a rate of its own; only a folder of frames is given one")
     if path.is_dir():
         return _folder(path, _typed(fps or usual))
     try:
         facts = probe(path, whole=False)
     except MediaError as error:
-        raise ConfigError(f"{path} cannot be used: {error}") from None
+        raise SourceError(f"{path} cannot be used: {error}") from None
     return SourceClip(
         path,
         Size(facts.width, facts.height),
@@ -152,11 +151,11 @@ def _folder(path: Path, fps: Fraction) -> SourceClip:
     """Pictures of one size, in the order of the numbers in their names."""
     files = [p for p in path.iterdir() if PICTURES.holds(p)]
     if not files:
-        raise ConfigError(f"{path} holds no pictures; wanted a clip, or a folder of frames")
+        raise SourceError(f"{path} holds no pictures; wanted a clip, or a folder of frames")
     pictures = sorted(files, key=_by_numbers)
     stems = [p.stem for p in pictures]
     if twice := next((s for s in stems if stems.count(s) > 1), None):
-        raise ConfigError(f"{path} holds {twice!r} twice; wanted one picture for each frame")
+        raise SourceError(f"{path} holds {twice!r} twice; wanted one picture for each frame")
     height, width, _ = _pixels(pictures[0], None).shape
     return SourceClip(path, Size(width, height), fps, len(pictures), pictures=tuple(pictures))
 
@@ -171,10 +170,10 @@ def _pixels(path: Path, size: Size | None) -> np.ndarray:
     try:
         frame = read_picture(path)
     except MediaError as error:
-        raise ConfigError(f"{path} cannot be used: {error}") from None
+        raise SourceError(f"{path} cannot be used: {error}") from None
     if size is not None and frame.size != size:
         wide, high = frame.size
-        raise ConfigError(
+        raise SourceError(
             f"{path} is {wide} x {high} pixels, the frames before it {size.width} x "
             f"{size.height}; wanted frames of one size"
         )

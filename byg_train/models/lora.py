@@ -153,7 +153,7 @@ class LoraBank:
         self.updates = dict(counts["updates"])
 
     def tensors(self, expert: str, weights: Literal["edit", "ema"]) -> dict[str, Tensor]:
-        """One expert's LoRA without its scale, for `lora_file.write_lora`."""
+        """Return one expert's LoRA without its scale, for `lora_file.write_lora`."""
         adapter = "edit" if self.decay is None else weights
         return {k: w.detach() for k, w in self._expert_weights(expert, adapter).items()}
 

@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from ..family import family_of, registry
+from ..family import family_of, file_endings, registry
 from ..files import atomic
 from .lora_tensors import A, B, as_ours, check_tensors, our_name, partner, ranks_of
 
@@ -51,14 +51,16 @@ class LoraFile(NamedTuple):
 
 
 def expert_path(path: Path, expert: str) -> Path:
-    """NAME_high_noise.safetensors of expert "high"; NAME.safetensors where there is one network."""
-    return path.with_stem(f"{path.stem}_{expert}_noise") if expert in ("high", "low") else path
+    """NAME_high_noise.safetensors of Wan's "high"; NAME.safetensors where there is one network."""
+    return path.with_stem(f"{path.stem}{file_endings().get(expert, '')}")
 
 
 def expert_paths(path: Path, experts: Collection[str]) -> dict[str, Path]:
     """Expert -> its file, whichever of the files, or their common name, `path` is."""
-    stem = path.stem.removesuffix("_high_noise").removesuffix("_low_noise")
-    pair = {"high", "low"} >= set(experts)
+    stem, endings = path.stem, file_endings()
+    for ending in endings.values():
+        stem = stem.removesuffix(ending)
+    pair = all(endings.get(expert) for expert in experts)
     return {e: expert_path(path.with_stem(stem) if pair else path, e) for e in experts}
 
 
@@ -142,7 +144,7 @@ def _now() -> str:
 
 @dataclass(frozen=True)
 class LoraInfo:
-    """All that `edit` and the nodes need to run a LoRA as it was trained; `byg.*` in the file."""
+    """What `edit` and the nodes need to run a LoRA as it was trained; `byg.*` in the file."""
 
     base: str  # hub id or path of the model it was trained on; "world" is the embedded one
     family: str  # its name, as in `model.family`
@@ -166,7 +168,7 @@ class LoraInfo:
     # Younger than the first files, in which they are absent.
     components: str | None = None  # of a single-file base: where its VAE and text encoders are
     revision: str | None = None  # of a base on the hub
-    expert: str | None = None  # "high" or "low": which of a pair of networks; None: there is one
+    expert: str | None = None  # which of a pair of networks it is for; None: there is one
     boundary: float | None = None  # of the pair: `high` runs at t >= boundary
     frames: int | None = None  # of a training clip
     fps: float | None = None  # that the model works at

@@ -41,7 +41,7 @@ class Sampling:
 
     @classmethod
     def of(cls, info: LoraInfo) -> Sampling:
-        """As a LoRA's metadata says."""
+        """Read the sampling settings from a LoRA's metadata."""
         return cls(
             steps=info.sample_steps,
             shift=info.sample_shift,

@@ -122,8 +122,8 @@ class VoteFile:
     def by(self, rater: str) -> dict[str, str]:
         """The votes of one rater: item -> "a" or "b", the latest last."""
         with self._open() as db:
-            found = db.execute("SELECT item, won FROM votes WHERE rater = ? ORDER BY id", (rater,))
-            return dict(found.fetchall())
+            rows = db.execute("SELECT item, won FROM votes WHERE rater = ? ORDER BY id", (rater,))
+            return dict(rows.fetchall())
 
     def counts(self) -> dict[str, int]:
         """The number of votes on each item."""
@@ -131,7 +131,7 @@ class VoteFile:
             return dict(db.execute("SELECT item, count(*) FROM votes GROUP BY item").fetchall())
 
     def all(self) -> list[Cast]:
-        """All votes in the order of voting."""
+        """Return all votes in the order of voting."""
         with self._open() as db:
             return [
                 Cast(*row)

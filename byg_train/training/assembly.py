@@ -1,4 +1,4 @@
-"""From a configuration to the parts of a run. What can be wrong in it shows before any encoding."""
+"""Build the parts of a run from its configuration; mistakes in it show before any encoding."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class TrainableModel(NamedTuple):
 
 
 class Parts(NamedTuple):
-    """All that a run needs before its first step."""
+    """Everything that a run needs before its first step."""
 
     accelerator: Accelerator
     backbone: Backbone
@@ -154,7 +154,7 @@ def live_editor(
 def build_validator(
     config: TrainConfig, data: Dataset, cache: Cache, editor: Editor, device: torch.device
 ) -> Validator:
-    """For the first held-out items of one bucket: a batch has one size."""
+    """Validate on the first held-out items of one bucket, since a batch has one size."""
     items = data.test or data.train
     bucket = cache.bucket(items[0])
     shown = [i for i in items if cache.bucket(i) == bucket][: config.sample.count]

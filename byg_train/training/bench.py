@@ -80,7 +80,7 @@ class Report:
         return _ratio(self.seconds["staged"], self.parts) - 1
 
     def times(self) -> list[Row]:
-        """Every work, and last the sum of the full step's parts."""
+        """Return a row for every work, and last the sum of the full step's parts."""
         counts = {name: getattr(self.calls, part) for part, (_, name) in PARTS.items()}
         count = " + ".join(f"{n:g} {name}" for name, n in counts.items() if n)
         named = [(WORK[work], seconds) for work, seconds in self.seconds.items()]

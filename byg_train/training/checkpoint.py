@@ -74,7 +74,7 @@ def save_run(
     generator: torch.Generator,
     about: dict[str, Any],
 ) -> None:
-    """All that an exact resume needs, and plain values about it."""
+    """Save everything that an exact resume needs, and plain values about it."""
     lora, counts = bank.state_dict()
     state = {
         "lora": lora,

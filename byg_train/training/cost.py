@@ -124,12 +124,12 @@ class Memory(NamedTuple):
 
     @property
     def step(self) -> float:
-        """While a step is taken."""
+        """Bytes in use while a step is taken."""
         return self.weights + self.adapter + self.ema + self.activations + self.working
 
     @property
     def validation(self) -> float:
-        """While samples are decoded; no graph is kept then."""
+        """Bytes in use while samples are decoded, when no graph is kept."""
         return self.weights + self.adapter + self.ema + self.decoding
 
     @property

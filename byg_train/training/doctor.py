@@ -33,7 +33,7 @@ THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", *WAITING, "ATEN_CPU_CAPABILITY"
 
 
 def examine(on_check: Callable[[str], None] = lambda name: None) -> dict[str, Facts]:
-    """All checks, each by itself: what fails is a fact of its own.
+    """Run all checks; one that fails is reported and stops no other.
 
     `on_check(name)` is called before each; measuring takes seconds.
     """
@@ -73,7 +73,7 @@ def machine() -> Facts:
 
 
 def _cpu_name() -> str:
-    """As its maker calls it."""
+    """Return the CPU's name as its maker gives it."""
     if platform.system() == "Darwin":
         command = ["sysctl", "-n", "machdep.cpu.brand_string"]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
@@ -84,27 +84,27 @@ def _cpu_name() -> str:
 
 
 def gpus() -> Facts:
-    """Those that torch can use."""
+    """The GPUs that torch can use."""
     import torch
 
-    found: Facts = {}
+    devices: Facts = {}
     for i in range(torch.cuda.device_count()):
         free, total = torch.cuda.mem_get_info(i)
         major, minor = torch.cuda.get_device_capability(i)
         name = f"{torch.cuda.get_device_name(i)} (sm{major}{minor})"
-        found[f"cuda:{i}"] = f"{name}, {total / GB:.1f} GB, {free / GB:.1f} GB free"
-    return found
+        devices[f"cuda:{i}"] = f"{name}, {total / GB:.1f} GB, {free / GB:.1f} GB free"
+    return devices
 
 
 def threads() -> Facts:
     """How many work at once, and why."""
     import torch
 
-    quota, told = (
+    quota, named = (
         cpu_quota(),
         [n for n in ("OMP_NUM_THREADS", "MKL_NUM_THREADS") if n in os.environ],
     )
-    why = f"as {told[0]} says" if told else "one for each core that the process may use"
+    why = f"as {named[0]} says" if named else "one for each core that the process may use"
     return {
         "used": f"{torch.get_num_threads()}, {why}",
         "CPUs": f"{os.cpu_count()}, {allowed_cpus()} of them allowed to this process",

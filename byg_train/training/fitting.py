@@ -20,7 +20,7 @@ SMALL_RANK = 16
 
 
 def presets() -> dict[str, Any]:
-    """For every preset whether its step fits here, and with which settings; and the run's time."""
+    """Say of every preset whether it fits here, with which settings, and how long it takes."""
     device = best_device()
     room = room_for_a_step(device)
     return {name: _words(name, device, room) for name in PRESETS}
@@ -33,8 +33,8 @@ def _words(name: str, device: str, room: float) -> str:
         if needed <= room:
             break
     fits = needed <= room
-    how = "".join(f" --set {setting}" for setting in settings)
-    memory = f"about {needed / GB:.1f} of {room / GB:.1f} GB{' with' if how else ''}{how}"
+    how = f" with {', '.join(settings)}" if settings else ""
+    memory = f"about {needed / GB:.1f} of {room / GB:.1f} GB{how}"
     if not fits:
         return f"does not fit: {memory}"
     seconds = run_cost(config, pixel_multiple(config.model), None).seconds(tflops(config, device))
@@ -66,7 +66,7 @@ def ladder(name: str, device: str) -> Iterator[tuple[str, ...]]:
 
 
 def with_settings(name: str, settings: tuple[str, ...], device: str) -> TrainConfig:
-    """A preset with `--set`, in the type of the device."""
+    """A preset with some settings, in the type of the device."""
     tables = load_preset(name)
     for setting in settings:
         tables = merged(tables, parse_set(setting))

@@ -45,15 +45,15 @@ def term_gradients(
     (prepared,) = objective.prepare(G, [(batch, draw)])
     checked = [term for term in objective.terms if term.stages and getattr(w, term.weight)]
     weights = {term.weight for term in objective.terms if term.weight}
-    found = {}
+    norms = {}
     for weight in dict.fromkeys(term.weight for term in checked):
         alone = w.model_copy(update={name: float(name == weight) for name in weights})
         seen = GradientNorms(parameters, backward)
         out = objective.step(G, batch, draw, alone, seen, prepared)
-        found |= {
+        norms |= {
             f"{term.name}/{stage}": seen.norms.get(stage, 0.0)
             for term in checked
             if term.weight == weight and term.name in out.terms
             for stage in term.stages
         }
-    return found
+    return norms

@@ -34,8 +34,8 @@ def versions() -> dict[str, str | None]:
     """Python's, this project's, and those of the packages that matter; None: not installed."""
     from .. import __version__
 
-    found = {"python": platform.python_version(), "byg_train": __version__}
-    return {**found, **{name: _version(name) for name in PACKAGES}}
+    own = {"python": platform.python_version(), "byg_train": __version__}
+    return {**own, **{name: _version(name) for name in PACKAGES}}
 
 
 def _version(name: str) -> str | None:
@@ -50,26 +50,26 @@ def _version(name: str) -> str | None:
 
 def missing() -> dict[str, Any]:
     """What some commands need and is not here -> why, and the command that brings it."""
-    found: dict[str, Any] = {}
+    needs: dict[str, Any] = {}
     for extra, lacking in _lacking_packages().items():
         what = f'".[{extra}]"' if PROJECT.is_file() else f'"{DISTRIBUTION}[{extra}]"'
-        found[f"packages of {extra}"] = {
+        needs[f"packages of {extra}"] = {
             "lacking": lacking,
             "command": f"pip install {'-e ' if PROJECT.is_file() else ''}{what}",
         }
     if _version("torch") and _gpu_without_cuda():
-        found["CUDA in PyTorch"] = {
+        needs["CUDA in PyTorch"] = {
             "why": "there is an NVIDIA driver, and this PyTorch was built for the CPU",
             "command": "pip install --force-reinstall torch --index-url "
             "https://download.pytorch.org/whl/cu128",
         }
     if _version("huggingface_hub") and not _logged_in() and (bases := _bases_elsewhere()):
-        found["Hugging Face login"] = {
+        needs["Hugging Face login"] = {
             "why": f"not here yet: {', '.join(bases)}; where one is behind a licence, accept it on "
             "its page at https://huggingface.co",
             "command": "hf auth login",
         }
-    return found
+    return needs
 
 
 def _bases_elsewhere() -> list[str]:
@@ -81,17 +81,17 @@ def _bases_elsewhere() -> list[str]:
 
 def _lacking_packages() -> dict[str, list[str]]:
     """Extra -> its packages that are absent or too old, as `av (wanted >=15, found 14.0)`."""
-    found: dict[str, list[str]] = {}
+    packages: dict[str, list[str]] = {}
     for extra, wanted in _requirements():
         if extra not in EXTRAS or wanted.name == DISTRIBUTION:
             continue
         have = _version(wanted.name)
         if have is None:
-            found.setdefault(extra, []).append(wanted.name)
+            packages.setdefault(extra, []).append(wanted.name)
         elif not wanted.specifier.contains(have, prereleases=True):
-            word = f"{wanted.name} (wanted {wanted.specifier}, found {have})"
-            found.setdefault(extra, []).append(word)
-    return found
+            word = f"{wanted.name} (wanted {wanted.specifier}, packages {have})"
+            packages.setdefault(extra, []).append(word)
+    return packages
 
 
 def _requirements() -> Iterator[tuple[str, Requirement]]:
@@ -164,5 +164,5 @@ def _comfyui_version(folder: Path) -> str | None:
         text = (folder / "comfyui_version.py").read_text(encoding="utf-8")
     except OSError:
         return None
-    found = re.search(r"__version__\s*=\s*[\"']([^\"']+)", text)
-    return found and found[1]
+    match = re.search(r"__version__\s*=\s*[\"']([^\"']+)", text)
+    return match and match[1]

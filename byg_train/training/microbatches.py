@@ -57,7 +57,7 @@ def _by_turns(work: list[MicroBatch], backbone: Backbone) -> list[int]:
 
 
 def means(outputs: list[StepOutput]) -> dict[str, float]:
-    """Every term's mean over all items."""
+    """Return the mean of every term over all items."""
     names = outputs[0].terms
     return {name: torch.cat([o.terms[name] for o in outputs]).mean().item() for name in names}
 
@@ -65,7 +65,7 @@ def means(outputs: list[StepOutput]) -> dict[str, float]:
 def by_expert(
     work: list[MicroBatch], outputs: list[StepOutput], experts: Collection[str]
 ) -> dict[str, float]:
-    """Where several experts are trained, the means over each one's items, as "term/expert"."""
+    """Return each expert's means as "term/expert"; nothing where one expert is trained."""
     if len(experts) == 1:
         return {}
     own = {e: [o for m, o in zip(work, outputs, strict=True) if m.expert == e] for e in experts}

@@ -20,7 +20,7 @@ class _Held:
 
 
 def peak_saved_bytes(work: Work, weights: Iterable[Tensor]) -> int:
-    """Most bytes that autograd held for backward at any moment of `work`, weights not counted.
+    """Measure the peak of bytes that autograd holds for backward during `work`, without weights.
 
     A storage counts once however many tensors share it. Under gradient checkpointing this counts
     the blocks' inputs, not what one block recomputes.
@@ -51,7 +51,7 @@ def peak_saved_bytes(work: Work, weights: Iterable[Tensor]) -> int:
 
 
 def peak_allocated_bytes(work: Work) -> int:
-    """Most CUDA bytes during `work` beyond what was there before it: weights, batch, optimiser."""
+    """Measure the peak of CUDA bytes during `work` beyond those allocated before it."""
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
     work()

@@ -209,7 +209,7 @@ def _times(config: TrainConfig, cost: Compute, memory_need: float) -> list[tuple
 
 
 def all_items(data: Dataset | None) -> list[Item]:
-    """All items of a data set, training and test."""
+    """Return all items of a data set, training and test."""
     return [*data.train, *data.test] if data else []
 
 

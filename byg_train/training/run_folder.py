@@ -48,7 +48,7 @@ MAY_CHANGE = {
 
 
 def to_toml(config: TrainConfig) -> str:
-    """Every setting, as TOML that `read_settings` reads back to the same configuration."""
+    """Write every setting as TOML that `read_settings` reads back to the same configuration."""
     return tomli_w.dumps(replaced(config.model_dump(mode="json"), None, NULL))
 
 
@@ -190,13 +190,13 @@ def write_loras(
 
 def of_expert(info: LoraInfo, expert: str, spans: dict[str, tuple[float, float]]) -> LoraInfo:
     """The metadata of one file of a pair, `spans` being the pair's; a lone network's is whole."""
-    if expert not in ("high", "low"):
+    if len(spans) < 2:
         return info
-    return replace(info, expert=expert, boundary=spans["high"][0])
+    return replace(info, expert=expert, boundary=max(start for start, _ in spans.values()))
 
 
 def _examples(kinds: list[str], texts: list[str]) -> list[str]:
-    """Of every kind of edit its most frequent text, then the second ones, and so on.
+    """List the most frequent text of every kind of edit, then the second ones, and so on.
 
     The kind that is trained most comes first: the first of these texts stands for the LoRA.
     """

@@ -24,7 +24,7 @@ DOUBTFUL = 0.9
 
 
 def best_device() -> str:
-    """The device that `--device auto` takes."""
+    """A GPU where there is one."""
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
@@ -93,6 +93,6 @@ def usual(steps: list[float]) -> float:
 
 
 def _wait(device: str) -> None:
-    """Until a GPU has done what it was given."""
+    """Wait until a GPU has finished its work."""
     if device != "cpu":
         torch.cuda.synchronize()

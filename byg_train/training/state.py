@@ -42,14 +42,14 @@ class State:
         return Phase(config.train.steps, "training", self.main_step)
 
     def check_is_due(self, every: int) -> bool:
-        """Once in `every` steps: where one is missed, at the next that asks."""
+        """Whether the check that is made once in `every` steps is due, or was missed."""
         return self.checked is None or self.main_step // every > self.checked // every
 
     def note_identity(self, expert: str, loss: float) -> None:
         """Take an expert's loss of a warm-up step into its running one."""
         self.identity[expert] = 0.9 * self.identity.get(expert, loss) + 0.1 * loss
 
-    def cold(self, config: TrainConfig, experts: Iterable[str]) -> list[str]:
+    def still_warming_up(self, config: TrainConfig, experts: Iterable[str]) -> list[str]:
         """The experts whose warm-up must go on; once it is measured, `identity` must have all."""
         w = config.warmup
         if self.step >= w.max_steps:

@@ -22,34 +22,38 @@ class Interrupted(Exception):  # noqa: N818  (no error: it was asked for)
         self.code = code
 
 
+class SavedAndStopped(Interrupted):
+    """The run was stopped between two steps and saved: it can be resumed."""
+
+
 @contextmanager
 def stops_at_once(message: str) -> Iterator[None]:
-    """Where nothing waits to be saved, SIGINT and SIGTERM end the work as `Interrupted`."""
-    asked: list[int] = []
+    """End the work as `Interrupted` on SIGINT and SIGTERM, while nothing waits to be saved."""
+    signals: list[int] = []
 
     def end(number: int, frame: object) -> None:
-        asked.append(number)
+        signals.append(number)
         raise KeyboardInterrupt  # what everybody cleans up after, and nobody swallows
 
     with _signals(end):
         try:
             yield
         except KeyboardInterrupt:
-            raise Interrupted(message, 128 + (asked or [signal.SIGINT])[0]) from None
+            raise Interrupted(message, 128 + (signals or [signal.SIGINT])[0]) from None
 
 
 @contextmanager
 def stop_requests() -> Iterator[list[int]]:
     """Collect SIGINT and SIGTERM; a second one of them acts as if nobody listened."""
-    asked: list[int] = []
+    signals: list[int] = []
 
     def note(number: int, frame: object) -> None:
-        asked.append(number)
+        signals.append(number)
         signal.signal(number, before[number])
         log.warning("stopping after this step; everything will be saved")
 
     with _signals(note) as before:
-        yield asked
+        yield signals
 
 
 @contextmanager

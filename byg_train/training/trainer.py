@@ -32,7 +32,7 @@ from .microbatches import MicroBatch, by_expert, gradients, label, means
 from .optimizer import learning_rate
 from .run_folder import lora_info, newest_samples, remove_half_written, write_loras
 from .state import State
-from .stopping import NOTHING_LOST, Interrupted, stop_requests, stops_at_once
+from .stopping import NOTHING_LOST, SavedAndStopped, stop_requests, stops_at_once
 
 if TYPE_CHECKING:
     from ..data.items import Dataset
@@ -72,7 +72,7 @@ def train(
                 CONSOLE.print(sentence, highlight=False)
             trainer.write_what_is_due()
             if stop:
-                raise Interrupted(trainer.stopped(), 128 + stop[0])
+                raise SavedAndStopped(trainer.stopped(), 128 + stop[0])
         trainer.save()
         files = trainer.write_lora(output / f"{output.name}.safetensors")
     done = f"the training is complete, but for its last samples; the LoRA is {listed(files)}"
@@ -109,9 +109,9 @@ class Trainer:
     # ------------------------------------------------------------ stepping
 
     def optimizer_step(self) -> dict:
-        """One optimiser step over `accumulation` micro-batches; returns what to log."""
+        """Take one optimiser step over `accumulation` micro-batches; returns what to log."""
         began = time.monotonic()
-        spans = self._cold() if self.state.warming_up else self.spans
+        spans = self._still_warming_up() if self.state.warming_up else self.spans
         if not spans:
             self._end_warmup()
             spans = self.spans
@@ -189,13 +189,15 @@ class Trainer:
             for expert in active:
                 self.state.note_identity(expert, record[label("identity", expert, self.spans)])
 
-    def _cold(self) -> dict[str, schedule.Span]:
+    def _still_warming_up(self) -> dict[str, schedule.Span]:
         """The experts whose warm-up must go on, and their times."""
         w, state = self.config.warmup, self.state
         if w.until is not None and w.min_steps <= state.step < w.max_steps:
             for expert in (e for e in self.spans if e not in state.identity):
                 state.identity[expert] = self.validator.identity(expert)
-        return {expert: self.spans[expert] for expert in state.cold(self.config, self.spans)}
+        return {
+            expert: self.spans[expert] for expert in state.still_warming_up(self.config, self.spans)
+        }
 
     def _end_warmup(self) -> None:
         w, step = self.config.warmup, self.state.step
@@ -203,7 +205,7 @@ class Trainer:
             log.warning("the warm-up ended at max_steps before the loss fell to warmup.until")
         self.state.warmup = step
         self.bank.copy_to_ema()
-        if step:  # a good start for other runs: --set warmup.lora=...
+        if step:  # a good start for other runs: warmup.lora
             self.write_lora(self.output / "checkpoints" / "warmup.safetensors")
 
     def _record(self, outputs: list[StepOutput], identity_only: bool) -> dict:
@@ -284,13 +286,13 @@ class Trainer:
         return write_loras(path, self.bank, self.config.model.family, info, self.backbone.spans)
 
     def stopped(self) -> str:
-        """Save everything in the middle of a run; says what there is now, and how to go on."""
-        said = f"stopped at step {self.state.step}; everything is saved in {self.save()}. "
+        """Save everything in the middle of a run; says what there is now."""
+        said = f"stopped at step {self.state.step}; everything is saved in {self.save()}."
         if not self.state.warming_up:
-            said += f"The LoRA so far is {listed(self.write_lora(self._numbered))}. "
+            said += f" The LoRA so far is {listed(self.write_lora(self._numbered))}."
         if samples := newest_samples(self.output):
-            said += f"The newest samples are {samples}. "
-        return f"{said}Run the same command with --resume to go on."
+            said += f" The newest samples are {samples}."
+        return said
 
     @property
     def _numbered(self) -> Path:

@@ -159,7 +159,7 @@ class Validator:
         return labelled_grid(rows, list(columns), self.captions)
 
     def _clips(self, columns: dict[str, Tensor]) -> ClipComparison:
-        """Likewise one by one; of each clip only small frames are kept."""
+        """Decode clips one by one and keep only small frames of each."""
         clips = [
             [_small(self.editor.decoded(z[i : i + 1])[0]) for z in columns.values()]
             for i in range(len(self.eps))

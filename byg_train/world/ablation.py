@@ -136,17 +136,17 @@ def score_run(file: Path, lora: Path | None, queries: int, seed: int, device: st
         for method in measured
     }
     with atomic(file) as temporary:
-        told = {**_what_was_scored(lora, queries), "scores": result}
-        temporary.write_text(json.dumps(told, indent=1, ensure_ascii=False), encoding="utf-8")
+        content = {**_what_was_scored(lora, queries), "scores": result}
+        temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
 
 
 def read_scores(file: Path, lora: Path | None, queries: int) -> dict | None:
     """What `score_run` wrote, if it scored this very LoRA, and as would be done now."""
     if not file.exists() or (lora and not lora.exists()):
         return None
-    told = json.loads(file.read_text(encoding="utf-8"))
-    scores = told.pop("scores")
-    return scores if told == _what_was_scored(lora, queries) else None
+    content = json.loads(file.read_text(encoding="utf-8"))
+    scores = content.pop("scores")
+    return scores if content == _what_was_scored(lora, queries) else None
 
 
 def _what_was_scored(lora: Path | None, queries: int) -> dict:
@@ -168,7 +168,7 @@ class Result(NamedTuple):
 
 
 def result(row: Variant, runs: Mapping[int, Mapping[str, Mapping[str, float]]]) -> Result:
-    """From the scores {label: {measure: value}} of every seed."""
+    """Summarise the scores {label: {measure: value}} of every seed."""
     labels = list(next(iter(runs.values())))
     seeds = {
         name: {
@@ -186,7 +186,7 @@ def result(row: Variant, runs: Mapping[int, Mapping[str, Mapping[str, float]]]) 
 
 
 def against(row: Result, full: Result) -> dict[str, Summary]:
-    """By how much a row differs from the full method, seed by seed: the same edits, the same noise.
+    """The difference of a row from the full method, seed by seed, with the same edits and noise.
 
     Much of what the seeds do is done to all rows alike, so this tells rows apart better than two
     means with their standard errors.

@@ -16,7 +16,7 @@ from ..machine import usable_cpus
 from ..training.run_folder import CONFIG, differences, read_config
 from . import ablation
 from .demo import DEMOS
-from .subprocesses import Children
+from .subprocesses import Subprocesses
 
 ABOUT, TABLE, PLOT = "ablation.json", "ablation.md", "ablation.png"
 SCORES, LOGS = "scores.json", "logs"
@@ -160,20 +160,20 @@ class Study:
             device: cpu or cuda.
             on_end: gets every job, and whether it went well.
         """
-        children = Children(max(1, usable_cpus() // at_once))
+        processes = Subprocesses(max(1, usable_cpus() // at_once))
         pool = ThreadPoolExecutor(at_once)
         try:
-            running = {pool.submit(self._one, job, device, children): job for job in self.left()}
+            running = {pool.submit(self._one, job, device, processes): job for job in self.left()}
             for future in as_completed(running):
                 on_end(running[future], future.result())
                 self.write()
         except BaseException:
-            children.stop()
+            processes.stop()
             raise
         finally:
             pool.shutdown(cancel_futures=True)
 
-    def _one(self, job: Job, device: str, children: Children) -> bool:
+    def _one(self, job: Job, device: str, processes: Subprocesses) -> bool:
         """Train, if that is left, and score; whether both went well."""
         log = self.log(job)
         scoring = [
@@ -183,10 +183,10 @@ class Study:
         if job.training and not job.lora.exists():
             resume = ["--resume"] if (job.folder / CONFIG).exists() else []
             training = ["byg_train", *job.training, "--output", str(job.folder)]
-            if not children.run([*training, "--device", device, *resume], log):
+            if not processes.run([*training, "--device", device, *resume], log):
                 return False
         lora = ["--lora", str(job.lora)] if job.training else []
-        return children.run([*scoring, *lora], log)
+        return processes.run([*scoring, *lora], log)
 
     # ---------------------------------------------------------------- the table
 

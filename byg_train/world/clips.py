@@ -44,7 +44,7 @@ EDIT_TYPES = tuple(EDITED)
 
 @dataclass(frozen=True)
 class Clip:
-    """All that determines a clip, and all of it is told; an ink drawing has no tint."""
+    """Everything that determines a clip; the caption says all of it. An ink drawing has no tint."""
 
     subject: str
     style: str
@@ -68,7 +68,7 @@ class ClipEdit:
 
 
 def path(motion: str) -> np.ndarray:
-    """Where the subject's middle is, (F, 2): x and y from the clip's, to the right and down."""
+    """The subject's middle in every frame, (F, 2): x to the right, y down, from the clip's."""
     way, none = STEP * (np.arange(FRAMES) - FRAMES // 2), np.zeros(FRAMES, int)
     x = {"left": -way, "right": way}.get(motion, none)
     y = {"up": -way, "down": way}.get(motion, none)
@@ -98,7 +98,7 @@ def draw(clip: Clip) -> np.ndarray:
 
 
 def object_mask(clip: Clip) -> np.ndarray:
-    """Where the subject covers the ground, float (F, H, W) in [0, 1]."""
+    """The mask of the subject on the ground, float (F, H, W) in [0, 1]."""
     masks = []
     for cell, at in _objects(clip):
         frame = Image.new("RGBA", (SIZE, SIZE))
@@ -111,7 +111,7 @@ def object_mask(clip: Clip) -> np.ndarray:
 
 
 def caption(clip: Clip, subject: str | None = None) -> str:
-    """All a clip shows, in a sentence; `subject` replaces the name (name dropout)."""
+    """Everything that a clip shows, in a sentence; `subject` replaces the name (name dropout)."""
     tint = clip.tint if clip.style != "ink" else None
     words = " ".join(w for w in (tint, subject or clip.subject) if w)
     return (

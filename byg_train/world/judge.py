@@ -86,7 +86,7 @@ class Example(NamedTuple):
 
 
 def tall(frames: NDArray) -> NDArray:
-    """All frames (F, H, W, ...) below each other: measures are of pictures."""
+    """Stack all frames (F, H, W, ...) below each other, since measures are of pictures."""
     return frames.reshape(-1, *frames.shape[2:])
 
 
@@ -128,7 +128,7 @@ class Judge:
         return drawn.reshape(-1, *drawn.shape[-3:])
 
     def drawn(self, scene: Any) -> Frames:
-        """The same in [0, 1]."""
+        """The frames of a scene in [0, 1]."""
         return to_unit(self.levels(scene))
 
     def caption(self, scene: Any) -> str:
@@ -205,9 +205,9 @@ class Judge:
                 ]
                 each = {name: [] for name in methods}
                 for example in shown[label]:
-                    told = self.told_from(rng, label, example.edit, recolour)  # hundreds
+                    query = self.told_from(rng, label, example.edit, recolour)  # hundreds
                     for name, out in example.results.items():
-                        each[name].append(self.score(told, out))
+                        each[name].append(self.score(query, out))
                     progress.advance()
                 scores[label] = {name: mean_score(some) for name, some in each.items()}
         return scores, shown

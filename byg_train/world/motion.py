@@ -21,7 +21,7 @@ def ground_colour(frames: NDArray) -> NDArray:
 
 
 def track(frames: NDArray) -> NDArray:
-    """Where the middle of the subject is, (F, 2): x and y from the picture's middle, pixels.
+    """Track the middle of the subject, (F, 2): x and y from the picture's middle, pixels.
 
     A frame without a subject counts as one in the middle.
     """

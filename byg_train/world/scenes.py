@@ -47,7 +47,7 @@ EDIT_TYPES = tuple(EDITED)
 
 @dataclass(frozen=True)
 class Scene:
-    """All that determines a picture, and all of it can be told; `tint` and `extra` may be None."""
+    """Everything that determines a picture; the caption can say all of it."""
 
     subject: str
     style: str
@@ -84,7 +84,7 @@ def _shrunk(name: str, style: str, tint: str | None, side: int) -> Image.Image:
 
 
 def sprite(name: str, style: str, tint: str | None) -> Image.Image:
-    """One emoji as RGBA; a tint keeps light and shade and replaces the hue."""
+    """Return one emoji as RGBA; a tint keeps light and shade and replaces the hue."""
     i = list(SHORT_NAME).index(name)
     x, y = CELL * (i % 16), CELL * (i // 16)
     picture = _atlas(style).crop((x, y, x + CELL, y + CELL))
@@ -139,7 +139,7 @@ def _objects(scene: Scene) -> list[tuple[Image.Image, tuple[int, int]]]:
 
 
 def object_mask(scene: Scene) -> np.ndarray:
-    """Where objects cover the ground, float (H, W) in [0, 1]."""
+    """The mask of the objects on the ground, float (H, W) in [0, 1]."""
     canvas = Image.new("RGBA", scene.canvas)
     for cell, at in _objects(scene):
         canvas.alpha_composite(cell, at)
@@ -164,7 +164,7 @@ def article(words: str) -> str:
 
 
 def caption(scene: Scene, subject: str | None = None) -> str:
-    """All a scene shows, in a sentence; `subject` replaces the name (name dropout)."""
+    """Everything that a scene shows, in a sentence; `subject` replaces the name (name dropout)."""
     words = (
         f"{article(STYLE_PHRASE[scene.style])} of {article(_subject_words(scene, subject))}"
         f" on {article(_ground_words(scene))}"

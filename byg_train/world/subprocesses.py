@@ -11,7 +11,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).parents[2]
 
 
-class Children:
+class Subprocesses:
     """Processes of this package, which are asked to save and stop when the command is stopped."""
 
     def __init__(self, threads: int) -> None:

@@ -17,7 +17,7 @@ def _place(model: ModelPatcher, mode: str) -> None:
 
 
 def _shared(args: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The first axis of the positions tells target from source; without it they share them."""
+    """Clear the first axis of the positions, which tells the source from the target."""
     ids = args["img_ids"].clone()
     ids[..., 0] = 0
     return {**args, "img_ids": ids}

@@ -31,10 +31,10 @@ def lora_path(name: str) -> Path:
     for path in WORLD.glob(EDITORS):
         if name == SHIPPED_NAME.format(path.stem):
             return path
-    found = folder_paths.get_full_path("loras", name)
-    if found is None:
+    own = folder_paths.get_full_path("loras", name)
+    if own is None:
         raise ValueError(f"LoRA {name!r} is not in models/loras; choose another or refresh (R)")
-    return Path(found)
+    return Path(own)
 
 
 def model_name(model: ModelPatcher) -> str:
@@ -93,14 +93,14 @@ def _module(name: str) -> str:
 def _misfit(
     file: LoraFile, module: str, place: str | tuple, weights: dict[str, torch.Tensor]
 ) -> str | None:
-    """Both sizes if a module's update has not the size of its weight; None if it fits."""
+    """Describe both sizes if a module's update does not have its weight's size; None if it fits."""
     key, part = (place, None) if isinstance(place, str) else (place[0], place[1])
     weight = weights[key]
     if weight.ndim != 2 or not weight.is_floating_point():
         return None  # quantised: its shape is not the matrix's
     rows = part[2] if part else weight.shape[0]
     a, b = (file.tensors[f"{module}.lora_{x}.weight"] for x in "AB")
-    found, wanted = (b.shape[0], a.shape[1]), (rows, weight.shape[1])
-    if found == wanted:
+    size, wanted = (b.shape[0], a.shape[1]), (rows, weight.shape[1])
+    if size == wanted:
         return None
-    return f"{found[0]} x {found[1]}, the model has {wanted[0]} x {wanted[1]}"
+    return f"{size[0]} x {size[1]}, the model has {wanted[0]} x {wanted[1]}"

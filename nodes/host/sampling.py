@@ -37,7 +37,7 @@ def set_shift(model: ModelPatcher, shift: float) -> None:
 
 
 def shifted(model: ModelPatcher, shift: float) -> Any | None:
-    """A copy of a model's sampling parameters with another shift; None if it has none."""
+    """Copy a model's sampling parameters with another shift; None if it has none."""
     sampling = copy.deepcopy(model.get_model_object("model_sampling"))
     if isinstance(sampling, comfy.model_sampling.ModelSamplingFlux):
         sampling.set_parameters(shift=math.log(shift))
@@ -49,7 +49,9 @@ def shifted(model: ModelPatcher, shift: float) -> Any | None:
 
 
 def sigmas(model: ModelPatcher, scheduler: str, steps: int, shift: float, denoise: float) -> Tensor:
-    """The last `steps` + 1 noise levels of a schedule over steps / denoise; `shift` 0: as it is."""
+    """Return the last `steps` + 1 noise levels of a schedule over steps / denoise steps.
+
+    A `shift` of 0 keeps the model's own."""
     sampling = shifted(model, shift) if shift else model.get_model_object("model_sampling")
     if sampling is None:
         raise ValueError(f"shift {shift}: this model has no shift; take a flow model such as Wan")
@@ -93,7 +95,7 @@ def encode(vae: VAE, images: Tensor, tiled: bool = False) -> Tensor:
 
 
 def decode_one(vae: VAE, latents: Tensor, picture: int, frame: int) -> Tensor:
-    """One picture (H, W, 3) of latents (N, C, h, w), or one frame of (N, C, F, h, w)."""
+    """Decode one picture (H, W, 3) of latents (N, C, h, w), or one frame of (N, C, F, h, w)."""
     latents = latents[picture : picture + 1]
     if latents.ndim == 4:
         return vae.decode(latents)[0]
@@ -156,7 +158,7 @@ class Recorder:
         return denoised
 
     def _kept(self, denoised: Tensor) -> Tensor:
-        """With what the sampler will put outside of the mask."""
+        """Put the source outside of the mask, as the sampler will."""
         if self._mask is not None:
             denoised = denoised * self._mask + self._latent * (1 - self._mask)
         return denoised.detach().cpu().clone()
@@ -211,7 +213,7 @@ def probe(
     negative: Conditioning | None = None,
     cfg: float = 1.0,
 ) -> list[Tensor]:
-    """One-step predictions of another model or text at recorded states."""
+    """Compute the one-step predictions of another model or text at recorded states."""
     found: list[Tensor] = []
 
     def evaluate(
@@ -232,7 +234,7 @@ def probe(
 
 
 def probe_like(model: ModelPatcher, guider: Any, states: list[State]) -> list[Tensor]:
-    """The same under everything that a guider was given, source included."""
+    """Probe a model with the conditioning of a guider, source included."""
     given = {name: _conditioning(conds) for name, conds in guider.original_conds.items()}
     cfg = getattr(guider, "cfg", 1.0)
     return probe(model, states, given["positive"], given.get("negative"), cfg)
@@ -246,7 +248,7 @@ def with_guidance_of(guider: Any, conditioning: Conditioning) -> Conditioning:
 
 
 def _conditioning(conds: list[dict[str, Any]]) -> Conditioning:
-    """What a guider holds -> CONDITIONING."""
+    """Convert a guider's conditioning to CONDITIONING."""
     ours = ("cross_attn", "model_conds", "uuid")
     return [
         [cond.get("cross_attn"), {k: v for k, v in cond.items() if k not in ours}] for cond in conds
@@ -260,7 +262,7 @@ def source_latent(guider: Any) -> Tensor | None:
 
 
 def into_model(model: ModelPatcher, latent: Tensor) -> Tensor:
-    """A VAE's latent, normalised for a model."""
+    """Normalise a VAE's latent for a model."""
     return model.model.process_latent_in(latent)
 
 

@@ -159,7 +159,7 @@ def _sample(
     *args: Any,
     **kw: Any,
 ) -> Tensor:
-    """Keep a mask right over two samplers, and say what to do when memory runs out."""
+    """Keep a mask correct across two samplers, and explain what to do when memory runs out."""
     guider = executor.class_obj
     source = source_of(guider.conds.get("positive", []))
     if mask is not None and source is not None and not noise.any():
@@ -173,7 +173,7 @@ def _sample(
 
 
 def _resumed(model: Any, latent: Tensor, source: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
-    """The noise and the clean picture whose mixture a second sampler starts from.
+    """Return the noise and the clean picture whose mixture a second sampler starts from.
 
     It gets the first one's noisy result as if it were clean, and no noise. Outside of a mask it
     would keep that: noise in the result. The start, sigma noise + (1 - sigma) clean, stays.

@@ -68,30 +68,31 @@ def load_model(folder: Path) -> ModelPatcher:
 
 
 def latent_format(vae: Config) -> comfy.latent_formats.LatentFormat:
-    """How the transformer's latents are normalised."""
-    found = comfy.latent_formats.Flux()
-    found.latent_channels = vae["latent_channels"]
-    found.scale_factor, found.shift_factor = vae["scaling_factor"], vae["shift_factor"]
-    found.latent_rgb_factors = found.taesd_decoder_name = None  # no live previews
-    return found
+    """Return the normalisation of the transformer's latents."""
+    normalised = comfy.latent_formats.Flux()
+    normalised.latent_channels = vae["latent_channels"]
+    normalised.scale_factor = vae["scaling_factor"]
+    normalised.shift_factor = vae["shift_factor"]
+    normalised.latent_rgb_factors = normalised.taesd_decoder_name = None  # no live previews
+    return normalised
 
 
 def original(weights: dict[str, Tensor], table: dict[str, str | tuple]) -> dict[str, Tensor]:
-    """diffusers' names -> the original ones, by ComfyUI's table; q, k and v are rows of one."""
-    found: dict[str, dict[int, Tensor]] = {}
+    """Rename weights from diffusers' names by ComfyUI's table, which joins q, k and v."""
+    originals: dict[str, dict[int, Tensor]] = {}
     for name, weight in weights.items():
         place = table[name]
         key, part, change = (*((place,) if isinstance(place, str) else place), None, None)[:3]
         rows = part[1] if part else 0
-        found.setdefault(key, {})[rows] = change(weight) if change else weight
-    return {key: torch.cat([rows[i] for i in sorted(rows)]) for key, rows in found.items()}
+        originals.setdefault(key, {})[rows] = change(weight) if change else weight
+    return {key: torch.cat([rows[i] for i in sorted(rows)]) for key, rows in originals.items()}
 
 
 # ---------------------------------------------------------------- CLIP
 
 
 def load_clip(folder: Path) -> comfy.sd.CLIP:
-    """CLIP for the pooled embedding, T5 for the tokens, with the pipeline's own tokenizers."""
+    """Load CLIP for the pooled embedding and T5 for the tokens, with the pipeline's tokenizers."""
     clip, t5 = read_config(folder, "text_encoder"), read_config(folder, "text_encoder_2")
     t5 |= {"dense_act_fn": "gelu_pytorch_tanh"}  # ComfyUI's name of "gelu_new"
     options = {
@@ -100,8 +101,8 @@ def load_clip(folder: Path) -> comfy.sd.CLIP:
         "dtype": torch.float32,
     }
     target = SimpleNamespace(params={}, clip=FluxClipModel, tokenizer=partial(_Tokenizer, folder))
-    found = comfy.sd.CLIP(target, model_options=options)
-    encoder = found.cond_stage_model.clip_l
+    loaded = comfy.sd.CLIP(target, model_options=options)
+    encoder = loaded.cond_stage_model.clip_l
     words = comfy.ops.manual_cast.Embedding(clip["vocab_size"], clip["hidden_size"])
     encoder.transformer.set_input_embeddings(words)  # ComfyUI's has CLIP's own number of words
     ends = {"start": clip["bos_token_id"], "end": clip["eos_token_id"], "pad": clip["eos_token_id"]}
@@ -112,12 +113,12 @@ def load_clip(folder: Path) -> comfy.sd.CLIP:
     }
     fill(encoder.transformer, weights, spare=("text_projection",))
     encoder.transformer.text_projection = nn.Identity()  # FLUX takes what comes before it
-    fill(found.cond_stage_model.t5xxl.transformer, read_weights(folder, "text_encoder_2"))
-    return found
+    fill(loaded.cond_stage_model.t5xxl.transformer, read_weights(folder, "text_encoder_2"))
+    return loaded
 
 
 class _Tokenizer(FluxTokenizer):
-    """FLUX's pair of tokenizers, of the tiny pipeline's files and lengths."""
+    """FLUX's pair of tokenizers with the tiny pipeline's files and lengths."""
 
     def __init__(self, folder: Path, embedding_directory: Any = None, **_: Any) -> None:
         clip, t5 = (token_limit(folder, part) for part in ("tokenizer", "tokenizer_2"))
@@ -140,7 +141,7 @@ class _Tokenizer(FluxTokenizer):
 
 
 def load_vae(folder: Path) -> comfy.sd.VAE:
-    """The autoencoder, in a stock VAE whose layers are swapped for smaller ones.
+    """Load the autoencoder into a stock VAE whose layers are replaced by smaller ones.
 
     ComfyUI's own always has 32 groups in its norms, attention in the middle, and a 1 x 1
     convolution on either side of the latents.
@@ -186,7 +187,7 @@ def _recounted(name: str, fewer: int) -> str:
 
 
 def _resize(network: nn.Module, weights: dict[str, Tensor], groups: int) -> None:
-    """Swap convolutions and norms for ones of the sizes of their weights."""
+    """Replace convolutions and norms by ones that have the sizes of their weights."""
     for name, layer in list(network.named_modules()):
         size = weights[f"{name}.weight"].shape if f"{name}.weight" in weights else ()
         if isinstance(layer, nn.Conv2d):

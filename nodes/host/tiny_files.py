@@ -15,18 +15,18 @@ Config = dict[str, Any]
 
 
 def read_config(folder: Path, part: str, file: str = "config.json") -> Config:
-    """What a part says of itself."""
+    """Read the configuration of a part."""
     return json.loads((folder / part / file).read_text(encoding="utf-8"))
 
 
 def read_weights(folder: Path, part: str) -> dict[str, Tensor]:
-    """A part's weights in float32."""
+    """Read the weights of a part in float32."""
     file = next((folder / part).glob("*.safetensors"))
     return {name: weight.float() for name, weight in load_file(file).items()}
 
 
 def fill(module: nn.Module, weights: dict[str, Tensor], spare: tuple[str, ...] = ()) -> None:
-    """All weights in; of the module only `spare` parts may stay without. ValueError otherwise."""
+    """Load all weights; only parts named `spare` may stay without. Raises ValueError otherwise."""
     missing, unexpected = module.load_state_dict(weights, strict=False)
     missing = [name for name in missing if not name.startswith(spare)]
     if missing or unexpected:
@@ -34,7 +34,7 @@ def fill(module: nn.Module, weights: dict[str, Tensor], spare: tuple[str, ...] =
 
 
 def token_limit(folder: Path, part: str) -> int:
-    """How many tokens a text has: longer ones are cut, shorter ones padded."""
+    """Return the number of tokens that texts are cut and padded to."""
     return read_config(folder, part, "tokenizer_config.json")["model_max_length"]
 
 
@@ -58,7 +58,7 @@ class FromJson:
 
 
 class Words(sd1_clip.SDTokenizer):
-    """Cuts what is too long, as the pipeline does; ComfyUI would encode the rest as well."""
+    """Truncates long texts as the pipeline does, where ComfyUI would encode the rest as well."""
 
     def tokenize_with_weights(self, text: str, return_word_ids: bool = False, **kw: Any) -> list:
         row = super().tokenize_with_weights(text, return_word_ids, **kw)[0]

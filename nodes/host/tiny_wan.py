@@ -60,24 +60,24 @@ AUTOENCODER = (
 
 
 def _renamed(weights: dict[str, Tensor], table: tuple[tuple[str, str], ...]) -> dict[str, Tensor]:
-    found = {}
+    renamed = {}
     for name, weight in weights.items():
         for pattern, to in table:
             name = re.sub(pattern, to, name)
-        found[name] = weight
-    return found
+        renamed[name] = weight
+    return renamed
 
 
 # ---------------------------------------------------------------- MODEL
 
 
 def load_models(folder: Path) -> tuple[ModelPatcher, ModelPatcher]:
-    """Both transformers: of high noise and of low."""
+    """Load both transformers: of high noise and of low."""
     return tuple(_load_model(folder, part) for part in ("transformer", "transformer_2"))
 
 
 def network_shape(folder: Path, part: str) -> Config:
-    """A transformer's sizes in ComfyUI's words."""
+    """Return a transformer's sizes under ComfyUI's names."""
     c = read_config(folder, part)
     return {
         "image_model": "wan2.1",
@@ -109,34 +109,34 @@ def _load_model(folder: Path, part: str) -> ModelPatcher:
 
 
 def _latent_format(vae: Config) -> comfy.latent_formats.LatentFormat:
-    """How the transformers' latents are normalised."""
-    found = comfy.latent_formats.Wan21()
-    found.latent_channels = vae["z_dim"]
-    found.latents_mean, found.latents_std = (
+    """Return the normalisation of the transformers' latents."""
+    latent_format = comfy.latent_formats.Wan21()
+    latent_format.latent_channels = vae["z_dim"]
+    latent_format.latents_mean, latent_format.latents_std = (
         torch.tensor(vae[name]).view(1, -1, 1, 1, 1) for name in ("latents_mean", "latents_std")
     )
-    found.latent_rgb_factors = found.taesd_decoder_name = None  # no live previews
-    return found
+    latent_format.latent_rgb_factors = latent_format.taesd_decoder_name = None  # no live previews
+    return latent_format
 
 
 # ---------------------------------------------------------------- CLIP
 
 
 def load_clip(folder: Path) -> comfy.sd.CLIP:
-    """UMT5 with the pipeline's own tokenizer."""
+    """Load UMT5 with the pipeline's own tokenizer."""
     umt5 = read_config(folder, "text_encoder")
     umt5 |= {"dense_act_fn": "gelu_pytorch_tanh"}  # ComfyUI's name of "gelu_new"
     options = {"umt5xxl_model_config": umt5, "dtype": torch.float32}
     target = SimpleNamespace(params={}, clip=WanT5Model, tokenizer=partial(_Tokenizer, folder))
-    found = comfy.sd.CLIP(target, model_options=options)
+    loaded = comfy.sd.CLIP(target, model_options=options)
     weights = read_weights(folder, "text_encoder")
     weights.pop("encoder.embed_tokens.weight", None)  # the same as `shared`
-    fill(found.cond_stage_model.umt5xxl.transformer, weights)
-    return found
+    fill(loaded.cond_stage_model.umt5xxl.transformer, weights)
+    return loaded
 
 
 class _Tokenizer(WanT5Tokenizer):
-    """Wan's tokenizer, of the tiny pipeline's file and length."""
+    """Wan's tokenizer with the tiny pipeline's file and length."""
 
     def __init__(self, folder: Path, embedding_directory: Any = None, **_: Any) -> None:
         self.clip_name, self.clip = "umt5xxl", "clip_umt5xxl"
@@ -157,7 +157,7 @@ class _Tokenizer(WanT5Tokenizer):
 
 
 def load_vae(folder: Path) -> comfy.sd.VAE:
-    """The autoencoder of clips, in place of the one of a stock VAE."""
+    """Load the autoencoder of clips in place of a stock VAE's."""
     c = read_config(folder, "vae")
     # ComfyUI tells the kind of a VAE by its weights; these are of the stock sizes, which ComfyUI
     # 0.3.64 takes for granted, and without memory: what they make is swapped for ours.
@@ -186,10 +186,10 @@ def load_vae(folder: Path) -> comfy.sd.VAE:
 
 
 def _flat(weights: dict[str, Tensor], blocks: int) -> dict[str, Tensor]:
-    """diffusers groups the decoder's blocks by level; Wan's own names count them through."""
+    """Rename the decoder's blocks, which diffusers counts by level and Wan continuously."""
 
-    def counted(found: re.Match) -> str:
-        level, kind, number = int(found[1]), found[2], int(found[3])
+    def counted(match: re.Match) -> str:
+        level, kind, number = int(match[1]), match[2], int(match[3])
         inside = number if kind == "resnets" else blocks + 1
         return f"upsamples.{level * (blocks + 2) + inside}"
 

@@ -61,7 +61,7 @@ class Captioning:
 
     @cached_property
     def _ordered(self) -> list[Source]:
-        """All files that need texts; the journal must have been read."""
+        """Return all files that need texts; the journal must have been read."""
         return ordered(self.folder.to_ask(self.journal), self._seed)
 
     @property

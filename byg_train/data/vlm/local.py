@@ -53,7 +53,7 @@ class LocalModel:
                 self._settings["temperature"] = temperature
 
     async def check(self) -> None:
-        """Nothing to check: the model is loaded."""
+        """Do nothing: the model is loaded already."""
 
     async def ask(self, prompt: str, pictures: Sequence[bytes]) -> Reply:
         """Generate in a thread, so that the progress bar and Ctrl-C keep working."""
@@ -63,7 +63,7 @@ class LocalModel:
             raise NoAnswerError(shortened(str(error))) from None
 
     async def close(self) -> None:
-        """Nothing to close."""
+        """Do nothing: there is no connection to close."""
 
     def _generate(self, prompt: str, pictures: Sequence[bytes]) -> Reply:
         content = [{"type": "image", "image": Image.open(BytesIO(jpeg))} for jpeg in pictures]

@@ -124,11 +124,11 @@ async def _marks(
     return None
 
 
-def _two(found: object) -> tuple[float, float] | None:
-    if not isinstance(found, list) or any(isinstance(mark, bool) for mark in found):
+def _two(value: object) -> tuple[float, float] | None:
+    if not isinstance(value, list) or any(isinstance(mark, bool) for mark in value):
         return None
     try:
-        first, second = (float(mark) for mark in found)
+        first, second = (float(mark) for mark in value)
     except (TypeError, ValueError, OverflowError):
         return None
     return (first, second) if 0 <= first <= 10 and 0 <= second <= 10 else None
