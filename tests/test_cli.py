@@ -22,7 +22,8 @@ from byg_train.config import TrainConfig
 from byg_train.models.flux.backbone import FluxBackbone
 from byg_train.training import bench, run_folder, trainer
 from byg_train.training.run_folder import read_config
-from byg_train.training.trainer import Interrupted, TrainingError
+from byg_train.training.stopping import Interrupted
+from byg_train.training.trainer import TrainingError
 
 # ---------------------------------------------------------------- the demo
 
