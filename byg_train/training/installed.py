@@ -89,7 +89,7 @@ def _lacking_packages() -> dict[str, list[str]]:
         if have is None:
             packages.setdefault(extra, []).append(wanted.name)
         elif not wanted.specifier.contains(have, prereleases=True):
-            word = f"{wanted.name} (wanted {wanted.specifier}, packages {have})"
+            word = f"{wanted.name} (wanted {wanted.specifier}, found {have})"
             packages.setdefault(extra, []).append(word)
     return packages
 
