@@ -8,7 +8,7 @@ from typing import Any
 from comfy_api.v0_0_2 import io, ui
 from torch import Tensor
 
-from .debug_report import LAYOUTS, DebugReport, Row, View
+from .debug_report import LAYOUTS, DebugReport, LevelRow, View
 from .host import sampling as host
 from .pixels import checked_images
 from .sockets import advanced, named, schema
@@ -143,13 +143,13 @@ def _view(latents: Tensor, frame: int) -> View:
     return View(max(0, frame), 0, 1)
 
 
-def _rows(recorder: host.Recorder) -> list[Row]:
+def _rows(recorder: host.Recorder) -> list[LevelRow]:
     """Make one row of all levels that share an evaluation."""
-    rows: dict[int, Row] = {}
+    rows: dict[int, LevelRow] = {}
     for level, state in recorder.nearest.items():
         if state is not None:
             before = rows[state.call].requested if state.call in rows else ()
-            rows[state.call] = Row(state, (*before, level))
+            rows[state.call] = LevelRow(state, (*before, level))
     return list(rows.values())
 
 

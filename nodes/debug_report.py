@@ -28,7 +28,7 @@ STRIP = 5  # frames of a film strip
 
 
 @dataclass(frozen=True)
-class Row:
+class LevelRow:
     """One evaluation of the model, and the requested noise levels that are nearest to it."""
 
     state: host.State
@@ -51,7 +51,7 @@ class DebugReport:
         self,
         guiders: tuple[Any, Any],
         vae: Any,
-        rows: list[Row],
+        rows: list[LevelRow],
         result: Tensor,
         view: View,
         source: Tensor | None,
@@ -98,7 +98,7 @@ class DebugReport:
             sheet = _stacked(sheet, self._film_strip(cell))
         return to_image(sheet), torch.stack(self.ones)
 
-    def _label(self, row: Row) -> str:
+    def _label(self, row: LevelRow) -> str:
         levels = ", ".join(f"{level:g}" for level in row.requested)
         return f"t = {row.state.t:.3f} (asked {levels}), evaluation {row.state.call + 1}"
 

@@ -23,7 +23,7 @@ FIT = io.Custom("BYG_FIT")
 
 
 @dataclass(frozen=True)
-class Clip:
+class ClipTiming:
     """The timing of a video: as the model sees it, and as it was."""
 
     frames: Frames
@@ -40,7 +40,7 @@ class Restore:
     source: Tensor  # pictures or frames (N, H, W, 3) in [0, 1], as they came
     mask: Tensor | None  # (1 or N, H, W), 1 = may change
     variations: int = 1  # results per source picture
-    clip: Clip | None = None  # None: pictures
+    clip: ClipTiming | None = None  # None: pictures
 
 
 def advanced(widget: io.WidgetInput) -> io.WidgetInput:

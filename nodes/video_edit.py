@@ -22,7 +22,7 @@ from .edit import (
 from .host import sampling as host
 from .host.source import Conditioning
 from .pixels import checked_images, checked_mask, fitted, fitted_mask
-from .sockets import FIT, INFO, Clip, Restore, advanced, named, schema
+from .sockets import FIT, INFO, ClipTiming, Restore, advanced, named, schema
 
 NAME, SAME_AREA = "ByG Video Edit", "same area"
 
@@ -111,7 +111,7 @@ class VideoEdit(io.ComfyNode):
                 latent["noise_mask"] = _per_latent_frame(fitted_mask(fit, each))
             both = both_with_source(positive, negative, source, info)
             notes = _frame_notes(plan)
-        restore = Restore(fit, images, mask, clip=Clip(plan, rate, model_fps, audio))
+        restore = Restore(fit, images, mask, clip=ClipTiming(plan, rate, model_fps, audio))
         outputs = (*both, latent, seen, restore, float(rate), audio)
         return io.NodeOutput(*outputs, ui=shown(NAME, notes))
 
@@ -119,7 +119,7 @@ class VideoEdit(io.ComfyNode):
 # ---------------------------------------------------------------- clips
 
 
-class SourceClip(NamedTuple):
+class ConnectedClip(NamedTuple):
     """The clip that is connected to the node."""
 
     images: Tensor  # (F, H, W, 3) in [0, 1]
@@ -127,14 +127,14 @@ class SourceClip(NamedTuple):
     audio: dict[str, Any] | None
     mask: Tensor | None  # (1, H, W) or (F, H, W), 1 = may change
 
-    def part(self, start: int, length: int, model_fps: float) -> SourceClip:
+    def part(self, start: int, length: int, model_fps: float) -> ConnectedClip:
         """Cut out what is edited; `length` counts frames at the model's rate, 0 = all."""
         frames = _range(len(self.images), start, length, float(self.rate), model_fps)
         mask = self.mask
         if mask is not None and len(mask) > 1:
             mask = mask[frames]
         audio = _cut(self.audio, frames, self.rate)
-        return SourceClip(self.images[frames], self.rate, audio, mask)
+        return ConnectedClip(self.images[frames], self.rate, audio, mask)
 
 
 def _source_clip(
@@ -143,7 +143,7 @@ def _source_clip(
     audio: dict[str, Any] | None,
     mask: Tensor | None,
     fps: float,
-) -> SourceClip:
+) -> ConnectedClip:
     """Read the one of the inputs `video` and `frames` that is connected."""
     if (video is None) == (frames is None):
         connected = "neither" if video is None else "both"
@@ -154,7 +154,7 @@ def _source_clip(
         parts = video.get_components()
         images, rate = checked_images(parts.images, "video"), Fraction(parts.frame_rate)
         audio = parts.audio if audio is None else audio
-    return SourceClip(images, rate, audio, checked_mask(mask, images, "frame"))
+    return ConnectedClip(images, rate, audio, checked_mask(mask, images, "frame"))
 
 
 def _range(count: int, start: int, length: int, rate: float, model_fps: float) -> slice:

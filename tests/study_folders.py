@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from byg_train.study.ballot import Ballot
-from byg_train.study.items import Item, find_items
+from byg_train.study.items import Comparison, find_items
 from byg_train.study.server import StudyServer
 from byg_train.study.votes import VoteFile
 
@@ -65,7 +65,7 @@ def make_folders(root: Path, pictures: int = 4, videos: int = 0) -> tuple[Path, 
     return root / "first", root / "second", root / "sources"
 
 
-def items_of(root: Path, instruction: str | None = None) -> list[Item]:
+def items_of(root: Path, instruction: str | None = None) -> list[Comparison]:
     """What is compared under `root`."""
     return find_items(root / "first", root / "second", root / "sources", instruction)
 

@@ -19,7 +19,7 @@ from byg_train.training import bench
 from byg_train.training.bench import (
     GRAPHS,
     WORK,
-    Report,
+    CostReport,
     markdown,
     measure,
     show,
@@ -29,7 +29,7 @@ from byg_train.training.bench import (
 from byg_train.training.peak import peak_saved_bytes
 
 # Two repetitions; the second ran on a machine twice as slow.
-MADE_UP = Report(
+MADE_UP = CostReport(
     setting="made up",
     calls=Calls(gradients=3, ema=10, base=4),
     seconds={

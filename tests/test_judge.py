@@ -14,14 +14,14 @@ from chat_server import Answer, Asked, ChatServer
 from PIL import Image
 
 from byg_train.data.vlm.client import Endpoint, ModelError
-from byg_train.evaluate.judge import FAILURES, SEED, TEMPERATURE, Judge
+from byg_train.evaluate.judge import FAILURES, SEED, TEMPERATURE, VlmJudge
 from byg_train.evaluate.metrics import imgedit
 
 RED, BLUE = Image.new("RGB", (12, 8), "red"), Image.new("RGB", (12, 8), "blue")
 Questions = list[tuple[Sequence[Image.Image], str]]
 
 
-def judge(url: str, file: Path, name: str = "a-judge") -> Judge:
+def judge(url: str, file: Path, name: str = "a-judge") -> VlmJudge:
     model = Endpoint(
         url,
         name,
@@ -32,10 +32,10 @@ def judge(url: str, file: Path, name: str = "a-judge") -> Judge:
         timeout=20,
         seed=SEED,
     )
-    return Judge(model, file)
+    return VlmJudge(model, file)
 
 
-def answers(one: Judge, questions: Questions) -> list[str | None]:
+def answers(one: VlmJudge, questions: Questions) -> list[str | None]:
     async def ask() -> list[str | None]:
         try:
             return [await one.ask(*question) for question in questions]

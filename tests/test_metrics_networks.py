@@ -18,7 +18,7 @@ from byg_train.evaluate.metrics.lpips import Vgg16, load_heads, load_vgg, lpips
 from byg_train.evaluate.models import (
     CLIP_NORM,
     IMAGENET_NORM,
-    Clip,
+    ClipEncoders,
     as_clip_resizes,
     as_vbench_resizes,
     centre_crop,
@@ -38,7 +38,7 @@ def frames(n: int = 3, height: int = 40, width: int = 64, seed: int = 0) -> np.n
 
 
 def test_clip_sees_and_reads_as_transformers_does(clip_folder: Path) -> None:
-    ours, theirs = Clip(str(clip_folder)), CLIPModel.from_pretrained(clip_folder).eval()
+    ours, theirs = ClipEncoders(str(clip_folder)), CLIPModel.from_pretrained(clip_folder).eval()
     tokenizer = AutoTokenizer.from_pretrained(clip_folder)
     pixels = normalised(centre_crop(as_clip_resizes(frames(), 32), 32), CLIP_NORM)
     assert pixels.shape == (3, 3, 32, 32)
@@ -53,19 +53,19 @@ def test_clip_sees_and_reads_as_transformers_does(clip_folder: Path) -> None:
 
 
 def test_long_captions_are_cut(clip_folder: Path) -> None:
-    clip = Clip(str(clip_folder))
+    clip = ClipEncoders(str(clip_folder))
     long = "a red thing " * 40
     assert clip.texts([long]) == pytest.approx(clip.texts([long + "and more"]))
 
 
 def test_pictures_come_in_batches(clip_folder: Path) -> None:
-    clip, many = Clip(str(clip_folder)), frames(35)
+    clip, many = ClipEncoders(str(clip_folder)), frames(35)
     one_by_one = np.concatenate([clip.pictures(frame[None]) for frame in many])
     assert clip.pictures(many) == pytest.approx(one_by_one, abs=1e-4)
 
 
 def test_clip_direction_end_to_end(clip_folder: Path) -> None:
-    clip = Clip(str(clip_folder))
+    clip = ClipEncoders(str(clip_folder))
     source, edited = clip.pictures(frames()), clip.pictures(frames(seed=1))
     there = clip_direction(source, edited, *clip.texts(CAPTIONS))
     back = clip_direction(edited, source, *clip.texts(CAPTIONS))
@@ -75,7 +75,7 @@ def test_clip_direction_end_to_end(clip_folder: Path) -> None:
 
 
 def test_the_aesthetic_sees_other_pixels(clip_folder: Path) -> None:
-    clip = Clip(str(clip_folder))
+    clip = ClipEncoders(str(clip_folder))
     fine = np.random.default_rng(0).integers(0, 256, (2, 96, 96, 3), np.uint8)
     assert not np.allclose(clip.pictures(fine), clip.pictures_vbench(fine), atol=1e-2)
 

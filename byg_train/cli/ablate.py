@@ -35,9 +35,9 @@ def ablate(
     device: Device = "auto",
 ) -> None:
     """Train every row of the paper's Table 4 on the embedded world; finished runs are kept."""
-    from ..world.ablation_study import Job, Study
+    from ..world.ablation_study import AblationStudy, Job
 
-    study = Study(
+    study = AblationStudy(
         preset, output, seeds=seeds, steps=steps, rows=names_of(only), queries=queries,
         assignments=assignments or (),
     )  # fmt: skip

@@ -11,7 +11,7 @@ import typer
 
 from ..config import ConfigError
 from ..data import counted
-from .options import Device, names_of
+from .options import Concurrency, Device, KeyVariable, LocalVlm, MaxTokens, Server, names_of
 
 if TYPE_CHECKING:
     from ..data.vlm.captioning import Captioning, Outcome
@@ -26,15 +26,9 @@ def caption(
     folder: Annotated[
         Path, typer.Argument(metavar="DIR", help="Folder with pictures and clips, at any depth.")
     ],
-    endpoint: Annotated[
-        str | None,
-        typer.Option(help="URL of an OpenAI-compatible server, such as http://localhost:8000/v1."),
-    ] = None,
+    endpoint: Server = None,
     model: Annotated[str | None, typer.Option(help="Name of the model at --endpoint.")] = None,
-    vlm: Annotated[
-        str | None,
-        typer.Option(help="Hub id or folder of a local model (Qwen3-VL), instead of a server."),
-    ] = None,
+    vlm: LocalVlm = None,
     style_folders: Annotated[
         bool,
         typer.Option("--style-folders", help="Take folder names as the style of their files."),
@@ -47,7 +41,7 @@ def caption(
     limit: Annotated[
         int | None, typer.Option(min=1, help="Maximum number of files; a later run goes on.")
     ] = None,
-    concurrency: Annotated[int, typer.Option(min=1, help="Number of parallel questions.")] = 8,
+    concurrency: Concurrency = 8,
     tries: Annotated[
         int, typer.Option(min=1, help="Maximum number of answers until one is usable.")
     ] = 3,
@@ -55,9 +49,7 @@ def caption(
         int, typer.Option(min=0, help="Maximum number of retries of a failed request.")
     ] = 6,
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds to wait for one answer.")] = 600,
-    max_tokens: Annotated[
-        int, typer.Option(min=1, help="Maximum tokens of one answer, thoughts included.")
-    ] = 8192,
+    max_tokens: MaxTokens = 8192,
     temperature: Annotated[
         float | None, typer.Option(min=0, help="Sampling temperature; the server's by default.")
     ] = None,
@@ -67,9 +59,7 @@ def caption(
     price_out: Annotated[
         float | None, typer.Option(min=0, help="Price per million output tokens.")
     ] = None,
-    key_variable: Annotated[
-        str, typer.Option(help="Environment variable that holds the API key.")
-    ] = "OPENAI_API_KEY",
+    key_variable: KeyVariable = "OPENAI_API_KEY",
     device: Device = "auto",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the first prompts and ask nothing.")

@@ -58,14 +58,13 @@ def preview(
 def _write(report: Report, static: Path) -> None:
     from ..data.excluded import EXCLUDED, read_excluded
     from ..data.preview.page import inside, page
-    from ..files import atomic
+    from ..files import write_text
     from ..progress import Progress
 
     with Progress(len(report.facts), "packing") as progress:
         addresses = inside(report, progress.advance)
         html = page(report, read_excluded(report.root), served=False, addresses=addresses)
-    with atomic(static) as temporary:
-        temporary.write_text(html, encoding="utf-8")
+    write_text(static, html)
     typer.echo(
         f"{static} ({static.stat().st_size / 1e6:.1f} MB) shows the set in any browser, on a phone "
         f"too. Its button downloads the decisions as {EXCLUDED}; put that file into {report.root}"

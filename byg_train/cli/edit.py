@@ -14,7 +14,7 @@ from ..family import family_of, titles
 from ..progress import Progress
 from .edit_output import check_clip_output, check_picture_output, targets_of
 from .errors import out_of_memory_explained
-from .options import Device, above, at_least, finite, resolve_device
+from .options import Components, Device, EditModelName, above, at_least, finite, resolve_device
 
 if TYPE_CHECKING:
     from ..editing.clip import ClipToEdit
@@ -54,13 +54,8 @@ def edit(
             help="File or folder for the result: a picture, an .mp4, a folder for frames."
         ),
     ],
-    model: Annotated[
-        str | None, typer.Option(help="Base model; default: the one that the LoRA was trained on.")
-    ] = None,
-    components: Annotated[
-        str | None,
-        typer.Option(help="Folder or hub id of VAE and text encoders for a single-file base."),
-    ] = None,
+    model: EditModelName = None,
+    components: Components = None,
     storage: Annotated[
         str, typer.Option(help="How the base's weights are stored: bf16, fp8, int8 or nf4.")
     ] = "bf16",

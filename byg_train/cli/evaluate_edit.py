@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..config import ConfigError
-from ..data import DataError
 from ..family import family_of, titles
-from ..files import atomic
-from ..media.formats import CLIPS, MEDIA, PICTURES
+from ..files import atomic, write_json
+from ..media.formats import CLIPS, PICTURES
 from ..progress import Progress
 from .errors import out_of_memory_explained
-from .options import Device, Instruction, Sources, resolve_device
+from .options import Components, Device, EditModelName, Instruction, Sources, resolve_device
 
 if TYPE_CHECKING:
     from ..editing.opening import EditModel
@@ -40,12 +39,8 @@ def edit(
         str, typer.Option(help="lora, or a baseline: flowedit, text-to-image or copy.")
     ] = "lora",
     instruction: Instruction = None,
-    model: Annotated[
-        str | None, typer.Option(help="Base model; default: the one that the LoRA was trained on.")
-    ] = None,
-    components: Annotated[
-        str | None, typer.Option(help="VAE and text encoders for a single-file base model.")
-    ] = None,
+    model: EditModelName = None,
+    components: Components = None,
     seed: Annotated[int, typer.Option(help="Seed of the noise, for every edit.", min=0)] = 0,
     steps: Annotated[
         int | None,
@@ -60,16 +55,13 @@ def edit(
 ) -> None:
     """Edit every task; run the same command again to continue."""
     from ..editing.methods import METHODS
-    from ..evaluate.tasks import read_tasks
+    from ..evaluate.tasks import expect_tasks
 
     if method not in METHODS:
         raise ConfigError(f"--method {method}: wanted {', '.join(METHODS)}")
     copied = method == "copy"
     base = None if copied else _model(method, lora, model, components, steps, resolution)
-    problems = []
-    tasks = list(read_tasks(sources, MEDIA, instruction, problems).values())
-    if problems or not tasks:
-        raise DataError(f"{sources} cannot be used as tasks", problems)
+    tasks = list(expect_tasks(sources, instruction).values())
     texts = {task.name: [getattr(task, field) for field in METHODS[method]] for task in tasks}
     made: dict[str, Any] = {"method": method}
     if base:
@@ -167,9 +159,7 @@ def _expect_same(
                     f"there, {now} now); choose another folder, or delete them"
                 )
         texts = record["asked"] | texts
-    with atomic(about) as temporary:
-        content = json.dumps({"made": made, "asked": texts}, indent=1, ensure_ascii=False)
-        temporary.write_text(content, encoding="utf-8")
+    write_json(about, {"made": made, "asked": texts})
 
 
 def _edit_all(

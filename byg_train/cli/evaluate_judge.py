@@ -64,7 +64,7 @@ def judge_all(
 ) -> DataError | None:
     """Fill the judge's columns; returns what stopped it early, if anything did."""
     from ..data.vlm.client import ModelError
-    from ..evaluate.judge import Judge
+    from ..evaluate.judge import VlmJudge
     from ..evaluate.registry import judge_measures
     from ..evaluate.scoring import judge as judge_method
     from ..progress import Progress
@@ -72,7 +72,7 @@ def judge_all(
     async def run() -> None:
         try:
             for (folder, files), scores in zip(result_files.items(), methods, strict=True):
-                judge = Judge(model, folder / ANSWERS)
+                judge = VlmJudge(model, folder / ANSWERS)
                 with Progress(len(scores.tasks), f"judging {scores.name}") as progress:
                     made = judge_measures(names, judge.ask)
                     await judge_method(scores, files, made, concurrency, progress.advance)

@@ -11,7 +11,17 @@ import typer
 
 from ..config import ConfigError
 from ..data import DataError
-from .options import Device, Instruction, Sources, names_of
+from .options import (
+    Concurrency,
+    Device,
+    Instruction,
+    KeyVariable,
+    LocalVlm,
+    MaxTokens,
+    Server,
+    Sources,
+    names_of,
+)
 
 if TYPE_CHECKING:
     from ..evaluate.scoring import Measure, Scores
@@ -53,22 +63,11 @@ def score(
     judge: Annotated[
         str | None, typer.Option(help="Name of the judging model, for viescore and imgedit.")
     ] = None,
-    endpoint: Annotated[
-        str | None,
-        typer.Option(help="URL of the judge's server, such as http://localhost:8000/v1."),
-    ] = None,
-    vlm: Annotated[
-        str | None, typer.Option(help="Hub id or folder of a local judge, instead of a server.")
-    ] = None,
-    key_variable: Annotated[
-        str, typer.Option(help="Environment variable that holds the API key.")
-    ] = "OPENAI_API_KEY",
-    concurrency: Annotated[
-        int, typer.Option(min=1, help="Number of edits judged in parallel.")
-    ] = 8,
-    max_tokens: Annotated[
-        int, typer.Option(min=1, help="Maximum tokens of one answer, thoughts included.")
-    ] = 512,
+    endpoint: Server = None,
+    vlm: LocalVlm = None,
+    key_variable: KeyVariable = "OPENAI_API_KEY",
+    concurrency: Concurrency = 8,
+    max_tokens: MaxTokens = 512,
     clip: Annotated[str | None, typer.Option(help="Hub id or folder of CLIP.")] = None,
     dino: Annotated[str | None, typer.Option(help="Hub id or folder of DINO.")] = None,
     vgg: Annotated[Path | None, typer.Option(help="Safetensors file of VGG-16, for lpips.")] = None,
@@ -92,11 +91,12 @@ def score(
     from ..evaluate.networks import Direction, Networks
     from ..evaluate.registry import METRICS, available_inputs, choose, measures
     from ..evaluate.scoring import Scores, find_results, to_json, write_json
+    from ..evaluate.tasks import expect_tasks
     from .evaluate_judge import judge_all, judge_model, stopped_judge
     from .evaluate_tables import missing_lines, tables
     from .options import resolve_device
 
-    tasks = _tasks(sources, instruction)
+    tasks = expect_tasks(sources, instruction)
     true_files = _truths(truths) if truths else {}
     if motion not in get_args(Direction):
         raise ConfigError(f"--motion {motion}: wanted {', '.join(get_args(Direction))}")
@@ -161,17 +161,6 @@ def metrics() -> None:
 
 
 # ---------------------------------------------------------------- input
-
-
-def _tasks(sources: Path, instruction: str | None) -> dict:
-    from ..evaluate.tasks import read_tasks
-    from ..media.formats import MEDIA
-
-    problems = []
-    tasks = read_tasks(sources, MEDIA, instruction, problems)
-    if problems or not tasks:
-        raise DataError(f"{sources} cannot be used as tasks", problems)
-    return tasks
 
 
 def _truths(folder: Path) -> dict[str, Path]:

@@ -41,6 +41,31 @@ Sources = Annotated[
     Path,
     typer.Option(help="Folder of what was edited, with metadata.jsonl as `evaluate fetch` writes."),
 ]
+Components = Annotated[
+    str | None,
+    typer.Option(help="Hub id or folder of VAE and text encoders, for a single-file base model."),
+]
+EditModelName = Annotated[
+    str | None,
+    typer.Option("--model", help="Base model; default: the one that the LoRA was trained on."),
+]
+Server = Annotated[
+    str | None,
+    typer.Option(
+        "--endpoint", help="URL of an OpenAI-compatible server, such as http://localhost:8000/v1."
+    ),
+]
+LocalVlm = Annotated[
+    str | None,
+    typer.Option(
+        "--vlm", help="Hub id or folder of a local model (Qwen3-VL), instead of a server."
+    ),
+]
+KeyVariable = Annotated[str, typer.Option(help="Environment variable that holds the API key.")]
+Concurrency = Annotated[int, typer.Option(min=1, help="Number of parallel questions.")]
+MaxTokens = Annotated[
+    int, typer.Option(min=1, help="Maximum tokens of one answer, thoughts included.")
+]
 Instruction = Annotated[
     str | None, typer.Option(help="Instruction of every edit, instead of a metadata.jsonl.")
 ]

@@ -112,7 +112,7 @@ def _start(config: TrainConfig, output: Path, device: str, resume: bool, demo: b
                 config = _with_data(config, output / "data")
                 # The data are its own, and lie where the run does.
                 check_output(output, config, resume=resume, unmoved={"data.path"})
-                _render_world(config)
+                _world(config).prepare(config.data.path)
             multiple = pixel_multiple(config.model)
             data = for_objective(load_shown(config.data, multiple), config, multiple)
             check_start(config, data, output, device, resume=resume)
@@ -197,10 +197,6 @@ def _world(config: TrainConfig) -> Demo:
     return demo.DEMOS[config.preset]
 
 
-def _render_world(config: TrainConfig) -> None:
-    _world(config).prepare(config.data.path)
-
-
 def _planned_dtype(config: TrainConfig, device: str) -> str:
     """What a plan counts in: this device's type, but a GPU's where a large base has no GPU here."""
     from ..machine import resolve_dtype
@@ -222,7 +218,7 @@ def _dry_run(config: TrainConfig, demo: bool) -> None:
     with tempfile.TemporaryDirectory() as folder:
         if demo:
             config = _with_data(config, Path(folder) / "data")
-            _render_world(config)
+            _world(config).prepare(config.data.path)
         table = plan(config, multiple, load_shown(config.data, multiple))
     Console().print(table)
 

@@ -18,7 +18,7 @@ from ..data import DataError
 from ..data.cache import Cache
 from ..data.prompt_templates import Shot
 from ..data.styles import Style
-from ..files import atomic
+from ..files import atomic, write_text
 from ..media.fit import Size
 from ..media.pixels import to_frames, to_picture
 from ..media.writer import write_clip
@@ -148,8 +148,7 @@ def draw(
 
 def _save(path: Path, pixels: Tensor, caption: str, recipe: Recipe) -> None:
     """The drawing comes last: where it is, its caption is."""
-    with atomic(path.with_suffix(".txt")) as temporary:
-        temporary.write_text(f"{caption}\n", encoding="utf-8")
+    write_text(path.with_suffix(".txt"), f"{caption}\n")
     words = json.dumps(asdict(recipe), ensure_ascii=False)
     if recipe.frames is None:
         info = PngInfo()

@@ -27,7 +27,7 @@ SEED, TEMPERATURE = 42, 0.0
 FAILURES = 5
 
 
-class Judge:
+class VlmJudge:
     """Asks a model and stores its answers, so that an interrupted run continues where it stopped.
 
     An answer is found by the model's name, the question and the pixels of the pictures. Missing and

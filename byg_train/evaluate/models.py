@@ -76,7 +76,7 @@ def normalised(pixels: Tensor, norm: tuple[tuple[float, ...], tuple[float, ...]]
     return (pixels - mean) / deviation
 
 
-class Clip:
+class ClipEncoders:
     """CLIP's image and text encoders, in one space; features are not normalised."""
 
     def __init__(self, name: str = CLIP, device: str = "cpu") -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from ..data import DataError
-from .models import CLIP, DINO, Clip, EmbedPictures, load_dino
+from .models import CLIP, DINO, ClipEncoders, EmbedPictures, load_dino
 
 # How motion fidelity pairs the tracks of source and result.
 Direction = Literal["edit_to_src", "symmetric_mean", "symmetric_sum"]
@@ -38,10 +38,10 @@ class Networks:
     device: str = "cpu"
 
     @cached_property
-    def loaded_clip(self) -> Clip:
+    def loaded_clip(self) -> ClipEncoders:
         """CLIP's two towers."""
         with reachable("clip", self.clip):
-            return Clip(self.clip, self.device)
+            return ClipEncoders(self.clip, self.device)
 
     @cached_property
     def loaded_dino(self) -> EmbedPictures:

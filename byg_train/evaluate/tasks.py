@@ -14,6 +14,7 @@ from ..data import DataError, Problem, Row
 from ..data.manifest import find_manifest, manifest_rows
 from ..data.rows import on_disk
 from ..media import MediaError
+from ..media.formats import MEDIA
 from ..media.reader import DecodedClip, read_media
 
 
@@ -76,6 +77,15 @@ def read_tasks(
             problems.append(Problem(row.where, twice, "a `result` of its own for every edit"))
         if task:
             tasks[task.name] = task
+    return tasks
+
+
+def expect_tasks(root: Path, instruction: str | None) -> dict[str, Task]:
+    """Read the tasks of a folder of pictures and clips; DataError with everything that is wrong."""
+    problems: list[Problem] = []
+    tasks = read_tasks(root, MEDIA, instruction, problems)
+    if problems or not tasks:
+        raise DataError(f"{root} cannot be used as tasks", problems)
     return tasks
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections import defaultdict
 from dataclasses import replace
@@ -14,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from ..config import ConfigError, TrainConfig
 from ..data.items import load_items
 from ..family import ALONE, file_endings
-from ..files import atomic
+from ..files import atomic, write_json, write_text
 from ..models.backbone import boundary, pixel_multiple
 from ..models.locate import public_name
 from ..models.lora_file import LoraInfo, expert_path, read_lora, write_lora
@@ -63,13 +62,14 @@ def export_run(
     previews = [_copy(p, output / f"{name}{p.suffix}") for p in _previews(run, stored.step)]
     others = list(previews)
     if has_workflow(info):
-        graph = json.dumps(workflow(info, name, experts), indent=1, ensure_ascii=False)
-        others.append(_write_text(output / f"{name}.workflow.json", graph))
+        others.append(output / f"{name}.workflow.json")
+        write_json(others[-1], workflow(info, name, experts))
     suffixes = [p.suffix for p in previews]
     text = card(
         info, name, has_preview=".png" in suffixes, has_video=".mp4" in suffixes, experts=experts
     )
-    return [*written.values(), *others, _write_text(output / "README.md", text)]
+    write_text(output / "README.md", text)
+    return [*written.values(), *others, output / "README.md"]
 
 
 def _checked_name(name: str) -> str:
@@ -177,9 +177,3 @@ def _copy(source: Path, target: Path) -> Path:
     with atomic(target) as temporary:
         shutil.copyfile(source, temporary)
     return target
-
-
-def _write_text(path: Path, text: str) -> Path:
-    with atomic(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-    return path

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
 
-from .items import VIDEOS, Item
+from .items import VIDEOS, Comparison
 from .votes import VoteFile, chance_of
 
 SIDES = ("left", "right")
@@ -28,7 +28,9 @@ class Question(NamedTuple):
 class Ballot:
     """The questions of a study."""
 
-    def __init__(self, items: list[Item], votes: VoteFile, per_rater: int | None = None) -> None:
+    def __init__(
+        self, items: list[Comparison], votes: VoteFile, per_rater: int | None = None
+    ) -> None:
         """
         Args:
             items: all items of the study.

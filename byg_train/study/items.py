@@ -38,7 +38,7 @@ SHOWN = Shown()
 
 
 @dataclass(frozen=True)
-class Item:
+class Comparison:
     """One comparison: two results of one edit."""
 
     name: str  # the results' path in either folder, without suffix
@@ -61,7 +61,7 @@ class Item:
         return state.hexdigest()
 
 
-def find_items(a: Path, b: Path, sources: Path, instruction: str | None) -> list[Item]:
+def find_items(a: Path, b: Path, sources: Path, instruction: str | None) -> list[Comparison]:
     """List every comparison by name; DataError with everything that does not fit.
 
     Args:
@@ -83,12 +83,12 @@ def find_items(a: Path, b: Path, sources: Path, instruction: str | None) -> list
         head = f"{a} and {b} cannot be compared"
         raise DataError(head if problems else f"{head}: no {SHOWN.words} in them", problems)
     return [
-        Item(name, e.instruction, e.group, e.source, results_a[name], results_b[name])
+        Comparison(name, e.instruction, e.group, e.source, results_a[name], results_b[name])
         for name, e in ((name, edits[name]) for name in both)
     ]
 
 
-def may_not_play(items: list[Item]) -> dict[Path, str]:
+def may_not_play(items: list[Comparison]) -> dict[Path, str]:
     """Find MP4s that some browsers, above all on phones, do not play, with their pixel formats."""
     import av
 

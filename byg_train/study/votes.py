@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from ..data import DataError, Problem
 from ..files import atomic
-from .items import Item
+from .items import Comparison
 
 TABLES = """
 CREATE TABLE study (key TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -77,7 +77,7 @@ class VoteFile:
         self.study = Study(**values, items=count)
 
     @classmethod
-    def begin(cls, path: Path, names: tuple[str, str], items: Iterable[Item]) -> VoteFile:
+    def begin(cls, path: Path, names: tuple[str, str], items: Iterable[Comparison]) -> VoteFile:
         """Create or continue a file; OtherStudyError if it holds votes on other contents."""
         if not path.exists():
             values = (*names, secrets.token_hex(16), secrets.token_urlsafe(8))
@@ -90,7 +90,7 @@ class VoteFile:
         votes._add(list(items))
         return cls(path)
 
-    def _add(self, items: list[Item]) -> None:
+    def _add(self, items: list[Comparison]) -> None:
         """Add new items; an item with a known name must have the known contents."""
         rows = {item.name: (item.digest(), item.instruction, item.group) for item in items}
         with self._open() as db:

@@ -59,7 +59,7 @@ class TrainableModel(NamedTuple):
     optimizer: torch.optim.Optimizer
 
 
-class Parts(NamedTuple):
+class RunParts(NamedTuple):
     """Everything that a run needs before its first step."""
 
     accelerator: Accelerator
@@ -72,7 +72,7 @@ class Parts(NamedTuple):
     roles: Roles
 
 
-def assemble(config: TrainConfig, data: Dataset, output: Path, device: str) -> Parts:
+def assemble(config: TrainConfig, data: Dataset, output: Path, device: str) -> RunParts:
     """Load the base, put the LoRA in, encode what the cache lacks, set held-out items aside."""
     accelerator = Accelerator(
         cpu=device == "cpu",
@@ -82,7 +82,7 @@ def assemble(config: TrainConfig, data: Dataset, output: Path, device: str) -> P
     backbone, bank, optimizer = build_model(config, str(accelerator.device))
     cache = encode(config, data, backbone)
     editor = live_editor(config, data, cache, backbone, bank)
-    return Parts(
+    return RunParts(
         accelerator,
         backbone,
         bank,

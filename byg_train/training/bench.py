@@ -49,7 +49,7 @@ PARTS = {
 }
 
 
-class Row(NamedTuple):
+class CostRow(NamedTuple):
     """A line of the table; seconds for times, bytes for memory."""
 
     name: str
@@ -59,7 +59,7 @@ class Row(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Report:
+class CostReport:
     """Seconds by work and repetition, and peak bytes of activations by work."""
 
     setting: str
@@ -79,7 +79,7 @@ class Report:
         """Full step over the sum of its parts, less 1."""
         return _ratio(self.seconds["staged"], self.parts) - 1
 
-    def times(self) -> list[Row]:
+    def times(self) -> list[CostRow]:
         """Return a row for every work, and last the sum of the full step's parts."""
         counts = {name: getattr(self.calls, part) for part, (_, name) in PARTS.items()}
         count = " + ".join(f"{n:g} {name}" for name, n in counts.items() if n)
@@ -87,14 +87,14 @@ class Report:
         named.append((f"its parts alone: {count}", self.parts))
         return [self._time_row(name, seconds) for name, seconds in named]
 
-    def graphs(self) -> list[Row]:
+    def graphs(self) -> list[CostRow]:
         """Memory of the works that build a graph."""
         one = self.memory["supervised"]
-        return [Row(WORK[work], held, None, held / one) for work, held in self.memory.items()]
+        return [CostRow(WORK[work], held, None, held / one) for work, held in self.memory.items()]
 
-    def _time_row(self, name: str, seconds: list[float]) -> Row:
+    def _time_row(self, name: str, seconds: list[float]) -> CostRow:
         one, supervised = self.seconds["edit"], self.seconds["supervised"]
-        return Row(name, median(seconds), _ratio(seconds, one), _ratio(seconds, supervised))
+        return CostRow(name, median(seconds), _ratio(seconds, one), _ratio(seconds, supervised))
 
 
 def _ratio(these: list[float], those: list[float]) -> float:
@@ -162,7 +162,7 @@ def problem(
     return EditBatch(x, *texts), draw_for(config, x, (0.0, 1.0), g)
 
 
-def measure(config: TrainConfig, device: str, batch: int, repeats: int) -> Report:
+def measure(config: TrainConfig, device: str, batch: int, repeats: int) -> CostReport:
     """Time and weigh every work of `WORK` for one configuration."""
     from ..models.lora import LoraBank
     from .assembly import make_roles
@@ -198,7 +198,7 @@ def measure(config: TrainConfig, device: str, batch: int, repeats: int) -> Repor
             spent = _seconds(clean(work), device, often.get(name, 1))
             if i:  # the first run of anything is slower
                 seconds[name].append(spent)
-    return Report(_setting(config, device, edit_batch, repeats), calls, seconds, memory)
+    return CostReport(_setting(config, device, edit_batch, repeats), calls, seconds, memory)
 
 
 def _setting(config: TrainConfig, device: str, batch: EditBatch, repeats: int) -> str:
@@ -216,7 +216,7 @@ def run(
     repeats: int = 5,
     preset: str = "demo",
     profile: str | None = None,
-) -> Report:
+) -> CostReport:
     """Measure `model` (a hub id, a folder or `world`) with a preset's settings."""
     rows = [f"train.{name}={batch}" for name in ("batch_size", "global_batch")]
     config = merge_settings(preset, profile=profile, model=model, assignments=rows)
@@ -226,7 +226,7 @@ def run(
 # ---------------------------------------------------------------- printing
 
 
-def table(report: Report) -> list[list[str]]:
+def table(report: CostReport) -> list[list[str]]:
     """Rows of cells, the heads first."""
     rows = [["what", "cost", "in F", "against supervised"]]
     for name, seconds, per_forward, ratio in report.times():
@@ -236,13 +236,13 @@ def table(report: Report) -> list[list[str]]:
     return [*rows, ["the loop's own overhead", f"{report.overhead:+.1%}", "", ""]]
 
 
-def markdown(report: Report) -> str:
+def markdown(report: CostReport) -> str:
     """The table for a document."""
     head, *body = (f"| {' | '.join(cells)} |" for cells in table(report))
     return "\n".join([report.setting, "", head, "| --- | ---: | ---: | ---: |", *body])
 
 
-def show(report: Report) -> None:
+def show(report: CostReport) -> None:
     """The table for a terminal."""
     from rich.console import Console
     from rich.table import Table

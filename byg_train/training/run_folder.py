@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import tomli_w
 
 from ..config import NULL, ConfigError, TrainConfig, build_config, read_settings, replaced
-from ..files import atomic
+from ..files import write_text
 from ..models.configured_info import configured_info
 from ..models.lora_file import LoraInfo, expert_path, write_lora
 from .checkpoint import checkpoints, read_about
@@ -59,16 +59,14 @@ def read_config(run: Path) -> TrainConfig:
 
 def write_config(run: Path, config: TrainConfig) -> None:
     """Mark the folder as a run of this configuration."""
-    with atomic(run / CONFIG) as temporary:
-        temporary.write_text(to_toml(config), encoding="utf-8")
+    write_text(run / CONFIG, to_toml(config))
 
 
 def write_dropped(run: Path, data: Dataset) -> None:
     """List the items that the run trains without, and the files that are not used."""
     lines = [*map(str, data.problems), *(f"{name}: not used, {why}" for name, why in data.unused)]
     if lines:
-        with atomic(run / "dropped.txt") as temporary:
-            temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        write_text(run / "dropped.txt", "".join(f"{line}\n" for line in lines))
 
 
 class HoldsRunError(ConfigError):

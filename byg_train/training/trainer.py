@@ -22,7 +22,7 @@ from ..objectives import objective_of
 from ..objectives.identity import IDENTITY
 from ..objectives.objective import StepOutput
 from ..progress import CONSOLE, Progress
-from .assembly import Parts, assemble, settle_dtype
+from .assembly import RunParts, assemble, settle_dtype
 from .checkpoint import checkpoints, load_run, prune, read_about, save_run
 from .draws import draw_for
 from .forecast import Forecast
@@ -90,7 +90,7 @@ def listed(files: Iterable[Path]) -> str:
 class Trainer:
     """Everything a run holds, and the few things it does."""
 
-    def __init__(self, config: TrainConfig, data: Dataset, output: Path, parts: Parts) -> None:
+    def __init__(self, config: TrainConfig, data: Dataset, output: Path, parts: RunParts) -> None:
         self.config, self.data, self.output, self.state = config, data, output, State()
         self.accelerator, self.device = parts.accelerator, parts.accelerator.device
         self.backbone, self.bank, self.roles = parts.backbone, parts.bank, parts.roles

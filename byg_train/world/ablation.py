@@ -16,7 +16,7 @@ from typing import NamedTuple
 from ..evaluate.markdown import table
 from ..evaluate.summary import Summary, summarise
 from ..evaluate.true_pairs import ColourMap
-from ..files import atomic
+from ..files import write_json
 from .judge import PICTURES, Frames, Method, Recolour
 from .methods import Methods
 from .scenes import Edit
@@ -135,9 +135,7 @@ def score_run(file: Path, lora: Path | None, queries: int, seed: int, device: st
         method: {label: asdict(rows[method]) for label, rows in scores.items()}
         for method in measured
     }
-    with atomic(file) as temporary:
-        content = {**_what_was_scored(lora, queries), "scores": result}
-        temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
+    write_json(file, {**_what_was_scored(lora, queries), "scores": result})
 
 
 def read_scores(file: Path, lora: Path | None, queries: int) -> dict | None:

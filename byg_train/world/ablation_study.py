@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ..config import ConfigError, TrainConfig, merge_settings, nearest
 from ..family import family_of
-from ..files import atomic
+from ..files import write_json, write_text
 from ..machine import usable_cpus
 from ..training.run_folder import CONFIG, differences, read_config
 from . import ablation
@@ -48,7 +48,7 @@ class Job:
         return self.folder / f"{self.name}.safetensors"
 
 
-class Study:
+class AblationStudy:
     """The runs of a study in one folder; what is finished there is kept.
 
     Args:
@@ -134,9 +134,7 @@ class Study:
         DEMOS["demo"].prepare(self.output / "data")
         DEMOS["demo"].prepare(self.output / "pairs", pairs=True)
         if not (self.output / ABOUT).exists():
-            with atomic(self.output / ABOUT) as temporary:
-                text = json.dumps({"base": ablation.base_digest()})
-                temporary.write_text(text, encoding="utf-8")
+            write_json(self.output / ABOUT, {"base": ablation.base_digest()})
 
     def left(self) -> list[Job]:
         """What is not scored yet."""
@@ -204,11 +202,8 @@ class Study:
         if not shown:
             return ""
         table = ablation.markdown(shown)
-        with atomic(self.output / ABOUT) as temporary:
-            text = json.dumps(self._about(shown), indent=1, ensure_ascii=False)
-            temporary.write_text(text, encoding="utf-8")
-        with atomic(self.output / TABLE) as temporary:
-            temporary.write_text(table, encoding="utf-8")
+        write_json(self.output / ABOUT, self._about(shown))
+        write_text(self.output / TABLE, table)
         plot([(result, _part(name)) for name, result in shown.items()], self.output / PLOT)
         return table
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from fractions import Fraction
@@ -14,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ..evaluate.true_pairs import Score
-from ..files import atomic
+from ..files import atomic, write_json
 from ..media.clip_grid import ClipComparison
 from ..media.grid import labelled_grid
 from ..media.pixels import from_unit
@@ -79,8 +78,7 @@ def report(run: Path, judge: Judge, device: str = "cpu", queries: int = QUERIES)
         }
         for label, rows in scores.items()
     }
-    with atomic(run / "report.json") as temporary:
-        temporary.write_text(json.dumps(result, indent=1, ensure_ascii=False), encoding="utf-8")
+    write_json(run / "report.json", result)
     (show_clips if judge is CLIPS else show_pictures)(run, judge, shown)
     for table in tables(scores, result):
         Console().print(table)
