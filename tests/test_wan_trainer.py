@@ -115,7 +115,7 @@ def record_of(t: Trainer) -> set[str]:
 def test_the_experts_change_places_at_most_twice_per_step(wan_clips: Path, tmp_path: Path) -> None:
     over = {"method": {"identity_probability": 0.4}, "warmup": {"min_steps": 3, "max_steps": 3}}
     t = trainer(settings(wan_clips, over), tmp_path / "run")
-    assert (t.backbone.resident, t.backbone.swaps) == ("high", 0)
+    assert (t.backbone.on_device, t.backbone.swaps) == ("high", 0)
     t.state.checked = 10**6  # no checks of gradients between the steps
     mixed = 0
     for step in range(12):

@@ -44,7 +44,7 @@ class ToyBackbone:
         transformer = ToyTransformer()
         transformer.load_state_dict(load_file(resolve(config) / "toy.safetensors"))
         self.experts = nn.ModuleDict({"transformer": transformer.to(device)})
-        self.spans, self.resident = {"transformer": (0.0, 1.0)}, "transformer"
+        self.spans, self.on_device = {"transformer": (0.0, 1.0)}, "transformer"
         self.multiple, self.fingerprint, self.config = PATCH, "toy", config
 
     def encode_pixels(self, pixels: Tensor) -> Tensor:

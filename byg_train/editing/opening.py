@@ -155,7 +155,7 @@ def attach(model: EditModel, backbone: Backbone, strength: float) -> LoraBank:
         has = " and ".join(backbone.experts)
         raise _misfit(model, f"for {' and '.join(sorted(unknown))}, and this base has {has}")
     if bare := backbone.experts.keys() - files.keys():
-        backbone.blind = bare
+        backbone.without_lora = bare
     names = {name for tensors in files.values() for name in tensors}
     modules = sorted({name.rsplit(".lora_", 1)[0] for name in names})
     # The rank of the tensors, not that of the metadata: other tools resize files, module by module.

@@ -25,8 +25,8 @@ class Backbone(Protocol):
 
     experts: nn.ModuleDict  # the networks that get a LoRA: {"transformer": ...} for FLUX
     spans: dict[str, tuple[float, float]]  # the times t of each; a micro-batch is within one span
-    blind: Collection[str]  # experts without a LoRA, which are not shown the source
-    resident: str | None  # the one that is on the device; None before the first is needed
+    without_lora: Collection[str]  # experts without a LoRA, which are not shown the source
+    on_device: str | None  # the one that is on the device; None before the first is needed
     multiple: int  # pixel sizes must be multiples of this (VAE factor x patch)
     fingerprint: str  # identifies VAE, text encoders and text length; part of every cache key
 

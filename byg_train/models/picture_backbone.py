@@ -37,8 +37,8 @@ class PictureBackbone(ABC):
         self.config, self.device, self._folder = config, torch.device(device), folder
         self.dtype: torch.dtype = getattr(torch, config.dtype)
         self.experts = nn.ModuleDict({"transformer": prepare(transformer, config)})
-        self.spans, self.resident = {"transformer": (0.0, 1.0)}, "transformer"
-        self.blind: Collection[str] = ()
+        self.spans, self.on_device = {"transformer": (0.0, 1.0)}, "transformer"
+        self.without_lora: Collection[str] = ()
         self._placed = False
         self.vae = autoencoder(AutoencoderKL, folder, self.device)
         self.multiple = vae_factor(self.vae.config.block_out_channels) * PATCH

@@ -101,7 +101,7 @@ def build_model(config: TrainConfig, device: str) -> TrainableModel:
     if not trained:
         raise ConfigError(one_network(config))
     if bare := backbone.experts.keys() - trained.keys():
-        backbone.blind = bare
+        backbone.without_lora = bare
     bank = LoraBank(nn.ModuleDict(trained), config.lora, config.method.ema_decay, config.seed)
     for expert, path in warmup_files(config, list(trained)).items():
         bank.load_tensors(expert, read_lora(path).by_diffusers_names())

@@ -49,7 +49,7 @@ def _by_turns(work: list[MicroBatch], backbone: Backbone) -> list[int]:
 
     Gradients do not depend on it: those of one expert are added up in the order of `work`.
     """
-    there = backbone.resident
+    there = backbone.on_device
     return sorted(range(len(work)), key=lambda i: work[i].expert != there)
 
 

@@ -20,7 +20,7 @@ from ..frozen import at_least_single, autoencoder, precision, prepare, text_enco
 from ..locate import fingerprint
 from .files import ENCODERS, PATCH
 from .loading import Base, load_base
-from .turns import Turns
+from .swapper import ExpertSwapper
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase, UMT5EncoderModel
@@ -49,11 +49,11 @@ class WanBackbone:
         if base.boundary is not None:
             self.spans = {"high": (base.boundary, 1.0), "low": (0.0, base.boundary)}
         # Experts without a LoRA: they are the base, which has never seen a source.
-        self.blind: Collection[str] = ()
+        self.without_lora: Collection[str] = ()
         for network in base.networks.values():
             self._prepare(network)
         self.experts = nn.ModuleDict(base.networks)
-        self._turns = Turns(self.experts, self.device)
+        self._swapper = ExpertSwapper(self.experts, self.device)
         self.vae = autoencoder(AutoencoderKLWan, base.folder, self.device)
         self.vae.enable_slicing()  # clip by clip: they are large
         self.multiple = self.vae.config.scale_factor_spatial * PATCH
@@ -139,19 +139,19 @@ class WanBackbone:
         self.vae.encoder.to("cpu")
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
-        self._turns.take(self._turns.resident or next(iter(self.experts)))
+        self._swapper.take(self._swapper.on_device or next(iter(self.experts)))
 
     # ------------------------------------------------------------ velocity
 
     @property
-    def resident(self) -> str | None:
+    def on_device(self) -> str | None:
         """The expert on the device; None before the first is needed."""
-        return self._turns.resident
+        return self._swapper.on_device
 
     @property
     def swaps(self) -> int:
         """How often one expert made way for the other on the device, so far."""
-        return self._turns.swaps
+        return self._swapper.swaps
 
     def expert(self, t: Tensor) -> str:
         """The name of the expert for times t (B,); a batch belongs to one of them."""
@@ -183,8 +183,8 @@ class WanBackbone:
         if height % PATCH or width % PATCH:
             raise ValueError(f"latents of {width} x {height}: Wan needs even sizes")
         expert, positions = self.expert(t), nullcontext()
-        network = self._turns.take(expert)
-        if source is not None and expert not in self.blind:
+        network = self._swapper.take(expert)
+        if source is not None and expert not in self.without_lora:
             if source.shape != x_t.shape:
                 raise ValueError(
                     f"a source of {tuple(source.shape)} beside a target of {tuple(x_t.shape)}: "

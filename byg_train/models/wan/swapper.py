@@ -30,7 +30,7 @@ class _Parked(NamedTuple):
         return packed | {id(weight) for weight, _ in self.plain}
 
 
-class Turns:
+class ExpertSwapper:
     """Keeps one of several frozen networks on the device, and counts how often they change.
 
     What is added to a network later, its LoRA, is on the device always: it trains there, together
@@ -40,23 +40,23 @@ class Turns:
     def __init__(self, networks: nn.ModuleDict, device: torch.device) -> None:
         """Nothing moves yet; `networks` are as they were loaded, on the CPU."""
         self.networks, self.device = networks, device
-        self.resident: str | None = None
+        self.on_device: str | None = None
         self.swaps = 0
         self._parked = {name: _Parked.of(network) for name, network in networks.items()}
 
     def take(self, name: str) -> nn.Module:
         """The network of this name, on the device; the one before has made room for it."""
-        if self.resident is None:
+        if self.on_device is None:
             self._place_additions()
-        elif self.resident != name:
+        elif self.on_device != name:
             self.swaps += 1
-            self._put_away(self._parked[self.resident])
-        if self.resident != name:
+            self._put_away(self._parked[self.on_device])
+        if self.on_device != name:
             for weight, _ in self._parked[name].plain:
                 weight.data = weight.data.to(self.device)
             for module in self._parked[name].packed:
                 module.to(self.device)
-            self.resident = name
+            self.on_device = name
         return self.networks[name]
 
     def _put_away(self, parked: _Parked) -> None:
