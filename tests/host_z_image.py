@@ -12,7 +12,7 @@ from torch import nn
 from transformers import Qwen3Config, Qwen3Model
 from z_image_cases import CHANNELS, WORDS
 
-from byg_train.world.words import build_qwen_tokenizer
+from tools.world.words import build_qwen_tokenizer
 
 
 @cache
