@@ -11,6 +11,8 @@ from safetensors.torch import load_file, save_file
 from tiny_flux import load, make_bank, randomise, velocity
 from torch import Tensor
 
+from byg_train.config import ConfigError
+from byg_train.export.run import StoredWeights, _write_weights
 from byg_train.models.lora_file import read_lora, write_lora
 from byg_train.models.lora_tensors import BrokenLoraError, ranks_of
 
@@ -96,3 +98,11 @@ def test_modules_of_lower_ranks_start_a_bank_and_train_on(tiny_base: Path, tmp_p
     assert all(
         w.abs().sum(1).gt(0).all() for n, w in second.named_parameters().items() if "_A" in n
     )
+
+
+def test_a_broken_file_is_not_exported(file: Path) -> None:
+    stored = load_file(file)
+    stored["transformer.b.lora_A.weight"][0] = math.nan
+    save_file(stored, file)
+    with pytest.raises(ConfigError, match="holds NaN"):
+        _write_weights(file.parent, StoredWeights(0, {"transformer": file}), None, file)

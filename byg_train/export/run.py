@@ -141,7 +141,11 @@ def _info_from_data(config: TrainConfig) -> LoraInfo:
 
 def _write_weights(run: Path, stored: StoredWeights, info: LoraInfo, lora: Path) -> dict[str, Path]:
     """Expert -> the file that was written."""
-    scale, tensors = 1.0, {e: read_lora(p).by_diffusers_names() for e, p in stored.files.items()}
+    try:
+        tensors = {e: read_lora(p).by_diffusers_names() for e, p in stored.files.items()}
+    except ValueError as error:  # one with NaN, say, of a training that diverged
+        raise ConfigError(str(error)) from None
+    scale = 1.0
     if stored.checkpoint is not None:
         settings = read_config(run).lora
         scale = 1.0 if settings.alpha is None else settings.alpha / settings.rank
