@@ -12,6 +12,7 @@ from flux_edits import TEXT, info
 from PIL import Image
 from typer.testing import CliRunner, Result
 
+from benchmarks.odd.media import rgb_profile
 from byg_train.cli.app import app
 from byg_train.config import ConfigError, LoraSettings, ModelConfig
 from byg_train.core.flow import integrate
@@ -22,6 +23,7 @@ from byg_train.editing.opening import open_lora
 from byg_train.editing.overrides import SamplingOverrides
 from byg_train.media.fit import Fit
 from byg_train.media.pixels import to_picture
+from byg_train.media.rgb import to_rgb
 from byg_train.models.backbone import load_backbone
 from byg_train.models.lora import LoraBank
 from byg_train.models.lora_file import LoraInfo, read_lora, write_lora
@@ -183,6 +185,33 @@ def test_one_picture(flux_lora: Path, photo: Path, tmp_path: Path) -> None:
     with Image.open(photo) as source, Image.open(output) as found:
         assert same(found, edited(flux_lora, source, seeds=[7])[0])
     assert [p.name for p in output.parent.iterdir()] == ["result.png"]
+
+
+@pytest.mark.parametrize("ending", [".png", ".bmp"])
+def test_colours_come_back_in_the_profile_of_any_picture(
+    flux_lora: Path, tmp_path: Path, ending: str
+) -> None:
+    """An AVIF, called as nobody would: edited in sRGB, written in its own profile and told so."""
+    source, output = tmp_path / "a picture.0", tmp_path / f"o{ending}"
+    picture((30, 20)).save(source, "AVIF", icc_profile=rgb_profile())
+    result = byg(flux_lora, source, output, "--device", "cpu")
+    assert result.exit_code == 0, result.output
+    assert "has the profile 'Adobe RGB (1998)': it is edited in sRGB" in result.stderr
+    with Image.open(output) as found:
+        assert ("icc_profile" in found.info) == (ending == ".png")
+        seen = to_rgb(found)
+    with Image.open(source) as opened:
+        wanted = to_rgb(edited(flux_lora, opened)[0])
+    assert np.abs(np.asarray(seen).astype(int) - np.asarray(wanted)).max() <= 2
+
+
+def test_a_picture_that_moves_is_edited_as_its_first(flux_lora: Path, tmp_path: Path) -> None:
+    moving = [picture((30, 20), seed=i) for i in range(3)]
+    moving[0].save(tmp_path / "a.webp", save_all=True, append_images=moving[1:], lossless=True)
+    result = byg(flux_lora, tmp_path / "a.webp", tmp_path / "o.png", "--device", "cpu")
+    assert "is a picture that moves: its first frame is edited" in result.stderr
+    with Image.open(tmp_path / "o.png") as found:
+        assert same(found, edited(flux_lora, moving[0])[0])
 
 
 def test_several_seeds_and_a_grid(flux_lora: Path, photo: Path, tmp_path: Path) -> None:

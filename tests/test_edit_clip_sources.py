@@ -11,9 +11,11 @@ import clip_files
 import lanes
 import numpy as np
 import pytest
-from clip_files import drawn, heard, pictures
+from clip_files import cut_short, drawn, heard, pictures
 from PIL import Image
 from wan_edits import byg, worked
+
+from benchmarks.odd.media import cut
 
 Make = Callable[[Path], Path]
 BROUGHT: dict[str, tuple[Make, tuple[int, ...], Fraction]] = {
@@ -37,6 +39,12 @@ BROUGHT: dict[str, tuple[Make, tuple[int, ...], Fraction]] = {
     "two frames": (
         lambda d: clip_files.write(d / "a.mp4", drawn(2)), (2, 48, 64), Fraction(16)),
 }  # fmt: skip
+
+
+def noisy(frames: int) -> np.ndarray:
+    """`drawn`, over a grain that takes bytes in every frame."""
+    grain = np.random.default_rng(0).integers(0, 30, (frames, 48, 64, 3), np.uint8)
+    return drawn(frames) // 2 + grain
 
 
 @pytest.mark.parametrize("name", lanes.cases(BROUGHT, slow="HDR"))
@@ -131,3 +139,38 @@ def test_several_seeds_beside_each_other(
     assert len(both) == len(one) == len(two) == 7
     assert both.shape[2] > 3 * 192  # the source and two results
     assert np.abs(one.astype(int) - two).mean() > 1
+
+
+def test_a_clip_cut_off_a_key_frame(wan_lora: Path, tmp_path: Path) -> None:
+    """What can be decoded is edited, with the sound that belongs to it."""
+    whole = clip_files.write(tmp_path / "whole.mkv", drawn(48), 16, key=16, sound="aac")
+    clip = cut(whole, tmp_path / "cut.mkv", 9)
+    result = worked(byg(wan_lora, clip, tmp_path / "o.mp4", "--steps", 1, "--cfg", 1))
+    assert "was cut off a key frame: its first 7 frames cannot be decoded" in result.stderr
+    assert len(pictures(tmp_path / "o.mp4")) == 32
+    sound = {data: when for when, data in heard(whole)}
+    kept = heard(tmp_path / "o.mp4")
+    assert len(kept) > 80
+    # Frame 16 of the whole clip, at one second, is the first of the edit.
+    assert {round(float(sound[data] - when), 2) for when, data in kept} == {1.0}
+
+
+def test_a_clip_that_lost_its_end(wan_lora: Path, tmp_path: Path) -> None:
+    clip = clip_files.write(tmp_path / "a.mp4", noisy(40), 16, movflags="faststart")
+    result = byg(wan_lora, cut_short(clip, 0.6), tmp_path / "o.mp4", "--steps", 1, "--cfg", 1)
+    assert "lost its end: the edit has the" in worked(result).stderr
+    edited = pictures(tmp_path / "o.mp4")
+    assert 10 < len(edited) < 40
+    assert f"the {len(edited)} frames that can be decoded" in result.stderr
+
+
+@pytest.mark.parametrize("name", ["12:30:45.mp4", "moving.gif", "clip"])
+def test_names_and_kinds_of_clips(
+    wan_lora: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    form = {"clip": "mp4"}.get(name)
+    gif = {"codec": "gif", "pixels": "rgb8"} if name == "moving.gif" else {}
+    clip_files.write(tmp_path / name, drawn(6), 10, form=form, **gif)
+    monkeypatch.chdir(tmp_path)
+    worked(byg(wan_lora, Path(name), Path("Edit: 12.mp4"), "--steps", 1, "--cfg", 1))
+    assert pictures(tmp_path / "Edit: 12.mp4").shape == (6, 48, 64, 3)

@@ -189,7 +189,7 @@ def test_a_clip_that_was_cut_begins_where_it_can_be_decoded(
 def test_a_whole_clip_has_lost_nothing(tmp_path: Path) -> None:
     for name, codec in (("a.mp4", "libx264"), ("a.avi", "mpeg4"), ("a.mpg", "mpeg2video")):
         facts = probe(clip(tmp_path / name, 30, codec=codec), whole=False)
-        assert (facts.frames, facts.lost_start, facts.lost_end, facts.lead) == (30, 0, 0, 0)
+        assert (facts.frames, facts.lost_start, facts.lost_end, facts.begins) == (30, 0, 0, None)
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,9 @@ class ClipFacts:
     # What is not there any more: frames in front, which lack their key frame, and at the end.
     lost_start: int = 0
     lost_end: int = 0
-    lead: Fraction = Fraction(0)  # seconds from the file's beginning to the first frame
+    begins: Fraction | None = (
+        None  # when the first frame is shown, by the file, if others were lost
+    )
 
     @property
     def fps(self) -> float:
@@ -97,7 +99,7 @@ def probe(path: Path, *, whole: bool = True) -> ClipFacts:
         interlaced=look.interlaced,
         lost_start=lost_start,
         lost_end=found.missing + sum(when > times[-1] for when in found.shown),
-        lead=times[0] - found.start if lost_start else Fraction(0),
+        begins=times[0] if lost_start else None,
     )
 
 

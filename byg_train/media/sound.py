@@ -28,10 +28,14 @@ class Sound(NamedTuple):
     path: Path
     start: Fraction = Fraction(0)
     end: Fraction | None = None  # None: all there is, also behind the last frame
+    zero: Fraction | None = (
+        None  # when the picture begins, by the file; None: where its stream does
+    )
 
     def part(self, start: Fraction, end: Fraction | None) -> Sound:
         """A part of it, in seconds behind its own start."""
-        return Sound(self.path, self.start + start, None if end is None else self.start + end)
+        end = None if end is None else self.start + end
+        return self._replace(start=self.start + start, end=end)
 
 
 class _Part(NamedTuple):
@@ -60,10 +64,10 @@ def sound_packets(out: OutputContainer, sound: Sound, opened: ExitStack) -> list
     try:
         source = opened.enter_context(av.open(url(sound.path)))
         heard, shown = source.streams.audio[0], source.streams.video[0]
-        zero = (shown.start_time or 0) * shown.time_base
+        zero = (shown.start_time or 0) * shown.time_base if sound.zero is None else sound.zero
         part = _Part(
             zero + sound.start,
-            zero + sound.start if sound.start else None,
+            zero + sound.start if sound.start or sound.zero is not None else None,
             None if sound.end is None else zero + sound.end,
         )
         copied = heard.codec_context.name.removesuffix("float") in COPIED

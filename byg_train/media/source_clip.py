@@ -103,7 +103,7 @@ def open_source_clip(path: Path, fps: float | None, usual: float) -> SourceClip:
         Size(facts.width, facts.height),
         _rate(facts),
         facts.frames,
-        sound=Sound(path, facts.lead) if facts.audio else None,
+        sound=Sound(path, zero=facts.begins) if facts.audio else None,
         notes=tuple(_notes(facts)),
     )
 

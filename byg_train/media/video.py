@@ -34,7 +34,6 @@ class Times(NamedTuple):
 
     shown: list[Fraction]
     tail: Fraction
-    start: Fraction = Fraction(0)  # where the file begins, with what cannot be decoded
     undecodable: int = 0  # frames before the first key frame
     missing: int = 0  # at the end; only where they were not asked to be there
 
@@ -113,8 +112,7 @@ class Video:
             rest = len(times) - 1
             tail = (times[-1] - times[0]) / rest if rest else 1 / self._rate
         undecodable = sum(not mark.discarded for mark in marks[:first])
-        start = min((m.when for m in marks if m.when is not None), default=times[0])
-        return Times(times, tail, start, undecodable, missing)
+        return Times(times, tail, undecodable, missing)
 
     def decoded(self) -> Iterator[Timed]:
         """Frames of one size in the order of their times, each time once."""
