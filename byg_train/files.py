@@ -34,7 +34,8 @@ def atomic(path: Path) -> Iterator[Path]:
                     os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        if error.filename in (None, str(temporary)):  # of a full disk nobody says which file
+        # Of a full disk nobody says which file.
+        if error.errno is not None and error.filename in (None, str(temporary)):
             error.filename = str(path)
         raise
     finally:

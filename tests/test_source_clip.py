@@ -68,10 +68,10 @@ def test_a_part(tmp_path: Path) -> None:
     part = opened(clip).part(0.5, 1.0)
     assert (part.count, part.fps) == (8, 8)
     assert numbers(part.frames()) == list(range(4, 12))
-    assert part.sound[1:] == (Fraction(1, 2), Fraction(3, 2))
+    assert (part.sound.start, part.sound.end) == (Fraction(1, 2), Fraction(3, 2))
     assert part.names[0] == "frame_00005.png" and len(part.names) == 8
     rest = opened(clip).part(2.0, 99.0)
-    assert rest.count == 8 and rest.sound[1:] == (2, None)
+    assert rest.count == 8 and (rest.sound.start, rest.sound.end) == (2, None)
     assert opened(clip).part(None, None) == opened(clip)
     assert opened(clip).part(None, 0.01).count == 1
     with pytest.raises(SourceError, match=r"a\.mp4 is 3\.00 s long, .* begin at 3\.0 s"):
