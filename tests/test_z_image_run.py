@@ -15,8 +15,11 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from byg_train.cli.app import app
+from byg_train.cli.limits import base_settings
 from byg_train.config import merge_settings
+from byg_train.data.media_kind import PICTURES
 from byg_train.export.card import card, has_workflow, workflow
+from byg_train.models.locate import told_family
 from byg_train.models.lora_file import LoraInfo, read_lora
 from byg_train.models.networks import network
 from byg_train.training.cost import memory
@@ -123,6 +126,17 @@ def test_it_draws_what_captions_say(tmp_path: Path) -> None:
     assert len(drawn) == 2
     with Image.open(drawn[0]) as first, Image.open(drawn[1]) as second:
         assert first.size == (16, 24) and first.tobytes() != second.tobytes()
+
+
+def test_a_folder_says_of_which_family_it_is(tiny_base: Path, tmp_path: Path) -> None:
+    z, flux = (base_settings(None, str(f), [], PICTURES) for f in (tiny_z_image.base(), tiny_base))
+    assert (z.model.family, z.preset) == ("z_image", "z_image_style")
+    assert (flux.model.family, flux.preset) == ("flux", "flux_style")
+    assert told_family(str(tmp_path)) is told_family("world") is None
+    file = tmp_path / "any.safetensors"
+    file.touch()
+    assert told_family(str(file)) is None
+    assert told_family(str(file), str(tiny_z_image.base())).name == "z_image"
 
 
 # ---------------------------------------------------------------- what goes with a LoRA

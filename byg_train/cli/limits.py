@@ -10,7 +10,7 @@ from ..data.check import Tokens, estimated, tokenized
 from ..data.media_kind import CLIPS, MediaKind, expect_kind, found_kind
 from ..family import EMBEDDED, family_of, is_embedded, usual_family
 from ..models.backbone import pixel_multiple
-from ..models.locate import described
+from ..models.locate import described, told_family
 
 
 class Limits(NamedTuple):
@@ -26,10 +26,10 @@ def base_settings(
 ) -> TrainConfig:
     """Settings of a base model as in training.
 
-    Without a preset, they are those of the usual preset for this kind of media, or of the demo if
-    the model is the embedded one.
+    Without a preset, they are those of the usual preset of the model's family, if it is here and
+    tells, else for this kind of media; of the demo if the model is the embedded one.
     """
-    family = usual_family(is_video=kind is CLIPS)
+    family = (told_family(model) if model else None) or usual_family(is_video=kind is CLIPS)
     usual = family.embedded.preset if is_embedded(model) else family.usual.style_preset
     return merge_settings(preset or usual, model=model, assignments=assignments)
 

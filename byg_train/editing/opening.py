@@ -94,7 +94,7 @@ def open_base(model: str, components: str | None = None) -> EditModel:
     Args:
         model: hub id, folder or file, or the embedded one; and `components` of a single file.
     """
-    family = family_of(told_family(ModelConfig(path=model, components=components)))
+    family = told_family(model, components) or family_of(ModelConfig().family)
     name = family.embedded.preset if is_embedded(model) else family.usual.preset
     preset = load_preset(name)
     base = {"model": {"path": model, "components": components}}

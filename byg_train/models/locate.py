@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 
 from ..config import ConfigError, ModelConfig
-from ..family import EMBEDDED, family_of, is_embedded, registry
+from ..family import EMBEDDED, Family, family_of, is_embedded, registry
 from .description import Description
 
 # Which files of a part are wanted: never pickles, never the hub's own single-file copies.
@@ -48,14 +48,16 @@ def described(model: ModelConfig) -> Path | None:
     return local_folder(model, name) if name else None
 
 
-def told_family(model: ModelConfig) -> str:
-    """The family of a base that is here, by the transformer that it names; else `model.family`."""
-    folder = described(model)
+def told_family(path: str, components: str | None = None) -> Family | None:
+    """The family of a base by the transformer that it names; None of the embedded, or if unknown.
+
+    A hub id tells nothing before it is here.
+    """
+    folder = None if is_embedded(path) else described(ModelConfig(path=path, components=components))
     if folder is None or not (index := folder / "model_index.json").is_file():
-        return model.family
+        return None
     _, kind = Description(index).get("transformer", (None, None))
-    known = {family.lora.transformer: family.name for family in registry().values()}
-    return known.get(kind, model.family)
+    return next((one for one in registry().values() if one.lora.transformer == kind), None)
 
 
 def locate(model: ModelConfig, name: str, parts: Parts) -> Path | str:
