@@ -111,7 +111,9 @@ def test_workflows_and_boxes_are_listed(browser: Browser, host: Server) -> None:
         for path in BLUEPRINTS:
             page.wait_for_selector(f"text='{path.stem}'")
     frontend.open_templates(page, PACK)
+    page.mouse.move(frontend.VIEW["width"] / 2, frontend.VIEW["height"] / 2)
     for path in WORKFLOWS:
+        page.mouse.wheel(0, 2000)  # some frontends list the later ones as one scrolls
         page.wait_for_selector(f"text='{path.stem}'")
     # The first rows of pictures; the others are drawn as one scrolls.
     page.wait_for_function(
