@@ -24,13 +24,14 @@ import diffusers
 import torch
 from torch import Tensor, nn
 
-from byg_train.config import TrainConfig, build_config, load_preset, merged
+from byg_train.config import TrainConfig, build_config, load_preset, merged, parse_set
 from byg_train.core.roles import EditBatch
 from byg_train.machine import resolve_dtype
 from byg_train.models.backbone import Backbone, Text
 from byg_train.models.flux.backbone import FluxBackbone
 from byg_train.models.lora import LoraBank
 from byg_train.models.networks import network
+from byg_train.models.storage import store
 from byg_train.models.wan.backbone import WanBackbone
 from byg_train.models.wan.loading import Base
 from byg_train.models.z_image.backbone import ZImageBackbone
@@ -115,7 +116,7 @@ def random_network(kind: type[nn.Module], sizes: dict[str, Any], config: TrainCo
         weight.data = weight.data.to(
             "cpu", torch.float32 if any(w in name for w in whole) else dtype
         )
-    return made.to("cpu")
+    return store(made.to("cpu"), config.model, "cuda" if torch.cuda.is_available() else "cpu")
 
 
 def flux(config: TrainConfig, folder: Path, device: str, tiny: bool) -> FluxBackbone:
@@ -193,9 +194,14 @@ def peak_bytes() -> float:
     return peak
 
 
-def measure(case: Case, folder: Path, device: str, tiny: bool) -> Row:
+def measure(
+    case: Case, folder: Path, device: str, tiny: bool, settings: tuple[str, ...] = ()
+) -> Row:
     """Run a case; a pass of every kind goes first, for what is slower the first time."""
-    config = build_config(merged(load_preset(case.preset), {"data": {"frames": case.frames}}))
+    tables = merged(load_preset(case.preset), {"data": {"frames": case.frames}})
+    for setting in settings:
+        tables = merged(tables, parse_set(setting))
+    config = build_config(tables)
     config = config.with_dtype(resolve_dtype(config.model.dtype, device))
     for part in EMPTY:
         (folder / part).mkdir(parents=True)

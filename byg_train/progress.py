@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import NamedTuple
 
@@ -76,13 +79,28 @@ class Progress:
     ) -> None:
         self.bar.__exit__(kind, error, trace)
 
+    @contextmanager
+    def within(self, total: int, what: str) -> Iterator[Callable[[], None]]:
+        """A piece of work inside of this one, on a line of its own; to be called part by part."""
+        task, count = self.bar.add_task(what, total=total, note=""), itertools.count(1)
+
+        def advance() -> None:
+            self.bar.advance(task)
+            self._break_silence(what, next(count), total)
+
+        try:
+            yield advance
+        finally:
+            self.bar.remove_task(task)
+
     def advance(self, done: int = 1, note: str | None = None) -> None:
         """Advance by a number of items; a note replaces the one at the end of the line."""
         fields = {} if note is None else {"note": note}
         self.bar.update(self.task, advance=done, **fields)
         task = self.bar.tasks[0]
-        if not task.finished and time.monotonic() - self.spoke > SILENCE:
-            self._speak(int(task.completed), int(task.total), task.fields["note"])
+        if not task.finished:
+            what, note = self.phase.what, task.fields["note"]
+            self._break_silence(what, int(task.completed), int(task.total), note)
 
     def show(self, record: dict, phase: Phase) -> None:
         """A training step: how far its phase is, and every loss term, smoothed."""
@@ -97,14 +115,29 @@ class Progress:
         self.phase = phase
         self.bar.update(self.task, completed=phase.done, note=note)
         if record["step"] % PLAIN_EVERY == 0:
-            self._speak(phase.done, phase.total, note)
+            self._speak(phase.what, phase.done, phase.total, note)
 
-    def _speak(self, done: int, total: int, note: str) -> None:
-        """A plain line, where no terminal shows the bar."""
+    def _break_silence(self, what: str, done: int, total: int, note: str = "") -> None:
+        if time.monotonic() - self.spoke > SILENCE:
+            self._speak(what, done, total, note)
+
+    def _speak(self, what: str, done: int, total: int, note: str) -> None:
+        """A plain line, where no terminal shows the bar; `what` may be a part of the work."""
         self.spoke = time.monotonic()
         if not CONSOLE.is_terminal:
-            left = rough(self.bar.tasks[0].time_remaining)
-            CONSOLE.print(f"{self.phase.what} {done}/{total} eta {left} {note}".rstrip())
+            left = rough(self.bar.tasks[0 if what == self.phase.what else -1].time_remaining)
+            CONSOLE.print(f"{what} {done}/{total} eta {left} {note}".rstrip())
+
+
+@contextmanager
+def watched(total: int, what: str, line: Progress | None) -> Iterator[Callable[[], None]]:
+    """Progress of a piece of work, inside of a line or with one of its own."""
+    if line:
+        with line.within(total, what) as advance:
+            yield advance
+    else:
+        with Progress(total, what) as alone:
+            yield alone.advance
 
 
 def rough(seconds: float | None) -> str:

@@ -172,8 +172,14 @@ def test_settings_that_save_memory_save_it(memory: Machine) -> None:
     memory(80e9, gpu=True)
     for name in PRESETS:
         steps = fitting.ladder(name, "cuda")
-        needs = [needed(fitting.with_settings(name, settings, "cuda")) for settings in steps]
-        assert needs == sorted(needs, reverse=True) and needs[-1] < needs[0], name
+        configs = [fitting.with_settings(name, settings, "cuda") for settings in steps]
+        needs = [needed(config) for config in configs]
+        assert needs == sorted(needs, reverse=True), name
+        # Where the text encoder alone takes more than any step, nothing helps.
+        encoder = need(
+            configs[0], shapes(configs[0], pixel_multiple(configs[0].model), None)
+        ).encoding
+        assert needs[-1] < needs[0] or needs[0] == encoder, name
 
 
 def needed(config: TrainConfig) -> float:

@@ -60,6 +60,27 @@ def test_the_command_line_settles_threads_before_torch() -> None:
     assert run.stdout.split() == ["False", machine.SPINS]
 
 
+def test_the_allocator_is_told_before_torch_is_loaded() -> None:
+    """And never where the user has said something, or torch is there already."""
+    code = (
+        "import os, sys; from byg_train.machine import ALLOCATOR, settle_allocator;"
+        "settle_allocator(); print(*[os.environ.get(name) for name in ALLOCATOR])"
+    )
+    plain = {name: v for name, v in os.environ.items() if not name.endswith("ALLOC_CONF")}
+
+    def told(first: str = "", **own: str) -> list[str]:
+        command = [sys.executable, "-c", first + code]
+        run = subprocess.run(
+            command, cwd=ROOT, env=plain | own, capture_output=True, text=True, check=True
+        )
+        return run.stdout.split()
+
+    wanted = {"None", "expandable_segments:True"} if sys.platform == "linux" else {"None"}
+    assert set(told()) == wanted
+    assert told(PYTORCH_CUDA_ALLOC_CONF="mine") == ["None", "mine"]
+    assert told("import sys; sys.modules['torch'] = None;") == ["None", "None"]
+
+
 @pytest.fixture
 def cgroups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Another folder for /sys/fs/cgroup, and a process in the group /a/b."""

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,12 +18,16 @@ from safetensors.torch import load_file
 from states import same
 from tiny_run import SMALL, settings
 from tiny_run import run as train_whole
+from torch import Tensor
 
 from byg_train.config import merged
+from byg_train.core.roles import Roles, Velocity
 from byg_train.data.cache import Cache, Turn
+from byg_train.models.lora import LoraBank
 from byg_train.training.checkpoint import checkpoints, load_checkpoint
 from byg_train.training.stopping import Interrupted
 from byg_train.training.trainer import Trainer
+from byg_train.training.validation import ValidationReport, Validator
 
 
 @pytest.mark.slow
@@ -36,7 +41,7 @@ def test_a_resumed_run_equals_the_uninterrupted_one_bitwise(
     stop_after(monkeypatch, 1, 4)  # once in the warm-up, once in the method
     parts = tmp_path / "parts" / "run"
     for resume in (False, True):
-        with pytest.raises(Interrupted, match="--resume"):
+        with pytest.raises(Interrupted, match="stopped at step"):
             train_whole(config, parts, resume=resume)
     train_whole(config, parts, resume=True)
 
@@ -159,9 +164,10 @@ def test_the_curve_goes_on_with_an_interrupted_seed(
 
     def stopped(self: Trainer) -> dict:
         taken.append(self.state.step)
+        record = real(self)
         if len(taken) == 4:
             signals.send(signal.SIGTERM)
-        return real(self)
+        return record
 
     monkeypatch.setattr(Trainer, "optimizer_step", stopped)
     config, run = settings(tiny_base, tiny_data), tmp_path / "seed0"
@@ -200,3 +206,78 @@ def test_sigterm_saves_and_says_how_to_resume(
     assert process.returncode == 143, errors
     assert "--resume" in errors
     assert checkpoints(tmp_path / "run" / "checkpoints")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("at", [1, 9, 26])
+def test_a_stop_inside_a_step_is_heard_at_the_next_forward_and_loses_nothing(
+    at: int, tiny_base: Path, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the warm-up, in a rollout, in a gradient pass: the step is undone and taken again."""
+    config = settings(tiny_base, tiny_data, {"train": {"sample_every": 0}})
+    whole = train_whole(config, tmp_path / "whole" / "run").parent
+    real, asked = LoraBank.roles, []
+
+    def counted(velocity: Velocity) -> Velocity:
+        def answer(*given: object) -> Tensor:
+            asked.append(1)
+            if len(asked) == at:
+                signals.send(signal.SIGTERM)
+            return velocity(*given)
+
+        return answer
+
+    monkeypatch.setattr(
+        LoraBank, "roles", lambda *given, **named: Roles(*map(counted, real(*given, **named)))
+    )
+    parts = tmp_path / "parts" / "run"
+    with pytest.raises(Interrupted, match="stopped at step") as stop:
+        train_whole(config, parts)
+    assert len(asked) == at
+    taken = [m for m in metrics(parts) if m["kind"] in ("warmup", "full", "identity")]
+    assert f"stopped at step {len(taken)};" in str(stop.value)
+    train_whole(config, parts, resume=True)
+    newest = [checkpoints(run / "checkpoints")[-1] for run in (whole, parts)]
+    assert same(*map(load_checkpoint, newest))
+    assert timeless(whole) == timeless(parts)
+
+
+def test_samples_that_a_stop_cut_short_are_drawn_on_resumption(
+    tiny_base: Path, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, run = settings(tiny_base, tiny_data, {"warmup": {"min_steps": 0}}), tmp_path / "run"
+    real, drawn = Validator.validate, []
+
+    def validate(self: Validator, each: Callable[[], None]) -> ValidationReport:
+        drawn.append(1)
+        if len(drawn) == 2:  # of step 2
+            signals.send(signal.SIGTERM)
+        return real(self, each)
+
+    monkeypatch.setattr(Validator, "validate", validate)
+    with pytest.raises(Interrupted, match="stopped at step 2"):
+        train_whole(config, run)
+    assert not (run / "samples" / "step-000002.png").exists()
+    assert (run / "run-000002.safetensors").exists()
+    train_whole(config, run, resume=True)
+    assert (run / "samples" / "step-000002.png").exists()
+    assert [m["step"] for m in metrics(run) if m["kind"] == "validation"] == [0, 2, 4]
+
+
+def test_checkpoints_come_by_time_and_samples_of_the_first_step_may_be_left_out(
+    tiny_base: Path, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train = {"checkpoint_every": 100, "sample_every": 0, "sample_first": False}
+    config = settings(tiny_base, tiny_data, {"train": {**train, "checkpoint_minutes": 2.5}})
+    first = iter([0])  # every other step ends a minute later
+    real = Trainer.optimizer_step
+
+    def a_minute_later(self: Trainer) -> dict:
+        self.saved -= next(first, 60)
+        return real(self)
+
+    monkeypatch.setattr(Trainer, "optimizer_step", a_minute_later)
+    train_whole(config, tmp_path / "run")
+    steps = [path.name for path in checkpoints(tmp_path / "run" / "checkpoints")]
+    assert steps == ["step-000004", "step-000006"]  # 3 min after the first; at the end
+    assert [m["step"] for m in metrics(tmp_path / "run") if m["kind"] == "validation"] == [6]

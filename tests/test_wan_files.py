@@ -123,6 +123,28 @@ def test_files_in_half_precision_keep_positions_and_times_in_float32(tmp_path: P
     assert torch.equal(pair.experts["high"].rope.freqs_sin, whole.experts["high"].rope.freqs_sin)
 
 
+def test_weights_in_the_wanted_type_are_not_copied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a file of 28 GB none is in memory until it is used."""
+    seen = []
+
+    def read(path: Path, device: str = "cpu") -> dict[str, Tensor]:
+        found = load_file(path, device)
+        seen.append(found)
+        return dict(found)
+
+    monkeypatch.setattr("safetensors.torch.load_file", read)
+
+    def half(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {name: w.bfloat16() for name, w in original(weights).items()}
+
+    pair = load(write_pair(tmp_path, half), components=str(base()), dtype="bfloat16")
+    there = {w.data_ptr() for weights in seen for w in weights.values()}
+    low = [w for w in pair.experts.parameters() if w.dtype == torch.bfloat16]
+    assert len(low) > 50 and all(w.data_ptr() in there for w in low)
+
+
 @pytest.mark.parametrize("end", ["scale_weight", "weight_scale", None])
 def test_eight_bit_files_are_read_with_their_scales(tmp_path: Path, end: str | None) -> None:
     """ComfyUI's `fp8_scaled`: weight = 8-bit weight x scale, one scale or one per row."""

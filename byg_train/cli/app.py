@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 
 from ..config import ConfigError
 from ..data import DataError
-from ..machine import settle_threads
+from ..machine import settle_allocator, settle_threads
 from ..media import SourceError
 from ..progress import CONSOLE
 from ..text_files import TextFileError
@@ -58,6 +58,7 @@ app.add_typer(evaluate_app, name="evaluate")
 def main() -> None:
     """Entry point of `python -m byg_train`."""
     settle_threads()
+    settle_allocator()
     logger = logging.getLogger("byg_train")
     logger.setLevel(logging.INFO)
     logger.addHandler(RichHandler(console=CONSOLE, show_path=False, log_time_format="%X"))

@@ -13,11 +13,13 @@ from ..config import PRESETS, ConfigError, TrainConfig, merge_settings
 from ..family import demos, family_of, is_embedded
 from ..progress import CONSOLE
 from ..training.stopping import NOTHING_LOST, stops_at_once
+from .card import Card
 from .errors import full_disk_explained, interruption_explained, out_of_memory_explained
 from .options import Assignments, Device, Profile, resolve_device
 
 if TYPE_CHECKING:
     from ..data.items import Dataset
+    from ..training.cost import Memory
     from ..training.forecast import Forecast
     from ..world.demo import Demo
 
@@ -49,6 +51,12 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the run in the output folder.")
     ] = False,
+    vram: Annotated[
+        str | None,
+        typer.Option(
+            help="Choose settings for a GPU of 12, 16, 24, 48 or 80 GB, or auto; --set wins."
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the plan; load nothing.")
     ] = False,
@@ -68,6 +76,7 @@ def train(
         assignments=assignments or (),
     )  # fmt: skip
     demo = settings.preset in demos() and settings.data.path is None
+    card = Card(vram, assignments or ())
     if print_config:
         from ..training.run_folder import to_toml
 
@@ -76,11 +85,11 @@ def train(
         _explain_needs(settings)
         raise typer.Exit(2)
     elif dry_run:
-        _dry_run(settings.with_dtype(_planned_dtype(settings, device)), demo)
+        _dry_run(settings.with_dtype(_planned_dtype(settings, device)), demo, card, device)
     else:
         folder = (output or Path("runs") / settings.preset).resolve()
         with interruption_explained():
-            _start(settings, folder, device, resume, demo)
+            _start(settings, folder, device, resume, demo, card)
 
 
 def _refuse_options_of_training(context: typer.Context) -> None:
@@ -95,7 +104,9 @@ def _refuse_options_of_training(context: typer.Context) -> None:
         raise ConfigError(f"{given[0]} must stand after {command!r}, or not at all")
 
 
-def _start(config: TrainConfig, output: Path, device: str, resume: bool, demo: bool) -> None:
+def _start(
+    config: TrainConfig, output: Path, device: str, resume: bool, demo: bool, card: Card
+) -> None:
     """Machine, data, output folder, disk, base, warm-up: checked in this order, then trained."""
     with stops_at_once(NOTHING_LOST):
         from ..data.pairs import for_objective
@@ -115,6 +126,10 @@ def _start(config: TrainConfig, output: Path, device: str, resume: bool, demo: b
                 _world(config).prepare(config.data.path)
             multiple = pixel_multiple(config.model)
             data = for_objective(load_shown(config.data, multiple), config, multiple)
+            if card.vram:
+                run = output if resume and (output / CONFIG).exists() else None
+                config = card.fitted(config, data, resolve_device(device), run)
+                check_machine(config)
             check_start(config, data, output, device, resume=resume)
         except HoldsRunError as error:
             raise ConfigError(f"{error} (--resume)") from None
@@ -142,6 +157,7 @@ def _train(
                 device=device,
                 resume=resume,
                 forecast=_forecast(config, data, demo),
+                planned=_planned(config, data, device),
             )
     except TrainingError as error:
         typer.echo(f"error: {error}", err=True)
@@ -162,6 +178,16 @@ def _forecast(config: TrainConfig, data: Dataset, demo: bool) -> Forecast:
     cost = run_cost(config, pixel_multiple(config.model), data)
     later = _world(config).report_cost(config.sample.steps, cost.r) if demo else 0.0
     return Forecast(config, cost.step, later)
+
+
+def _planned(config: TrainConfig, data: Dataset, device: str) -> Memory:
+    """The memory that a step should take here."""
+    from ..machine import resolve_dtype
+    from ..models.backbone import pixel_multiple
+    from ..training.plan import need, shapes
+
+    here = config.with_dtype(resolve_dtype(config.model.dtype, device))
+    return need(here, shapes(here, pixel_multiple(here.model), data))
 
 
 def _farewell(config: TrainConfig, files: list[Path], output: Path) -> str:
@@ -207,7 +233,7 @@ def _planned_dtype(config: TrainConfig, device: str) -> str:
     return resolve_dtype(config.model.dtype, resolved)
 
 
-def _dry_run(config: TrainConfig, demo: bool) -> None:
+def _dry_run(config: TrainConfig, demo: bool, card: Card, device: str) -> None:
     from rich.console import Console
 
     from ..models.backbone import pixel_multiple
@@ -219,7 +245,8 @@ def _dry_run(config: TrainConfig, demo: bool) -> None:
         if demo:
             config = _with_data(config, Path(folder) / "data")
             _world(config).prepare(config.data.path)
-        table = plan(config, multiple, load_shown(config.data, multiple))
+        data = load_shown(config.data, multiple)
+        table = plan(card.fitted(config, data, resolve_device(device)), multiple, data)
     Console().print(table)
 
 

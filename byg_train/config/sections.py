@@ -36,11 +36,7 @@ class ModelConfig(Section):
     `auto`: bfloat16 where the GPU or CPU computes it in hardware, else float32.
     """
     storage: Literal["bf16", "fp8", "int8", "nf4"] = "bf16"
-    """How the frozen weights of the blocks are stored; `bf16`: as they compute, in `dtype`.
-
-    `fp8` halves them; so does `int8`, more exactly, with the torchao package; `nf4` quarters them,
-    with bitsandbytes. Smaller is slower, and 8 bits save nothing without gradient checkpointing.
-    """
+    """How weights of the blocks are stored: as they compute, in 8 bits (int8: torchao), or in 4."""
     text_len: int = Field(256, ge=8, le=512)
     """Tokens of a text. ComfyUI pads FLUX's to 256 and padding attends: keep 256 for FLUX.1-dev."""
     reference_mode: Literal["index", "shared"] = "index"
@@ -50,6 +46,12 @@ class ModelConfig(Section):
     """
     gradient_checkpointing: bool = True
     """Recompute blocks in backward (non-reentrant): less memory, a third more time per gradient."""
+    checkpointed_blocks: float = Field(1.0, gt=0, le=1)
+    """Share of the blocks that do so; the others keep all they compute."""
+    keep_attention: bool = False
+    """They keep the results of attention: 7 % of a Wan's step, for one more boundary each."""
+    boundaries_on_cpu: bool = False
+    """What is kept between checkpointed blocks waits in main memory: for clips, some 10 GB."""
     compile: bool = False
     """Compile the repeated blocks: a minute at start, then faster."""
 
@@ -65,6 +67,17 @@ class ModelConfig(Section):
             raise ValueError(
                 f"reference_mode is {self.reference_mode!r}, which family {self.family!r} does not "
                 f"know: set model.reference_mode to {' or '.join(map(repr, known))}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _checkpointed(self) -> ModelConfig:
+        if self.boundaries_on_cpu and not (
+            self.gradient_checkpointing and self.checkpointed_blocks == 1
+        ):
+            raise ValueError(
+                "boundaries_on_cpu would send all that blocks keep to main memory: it needs "
+                "model.gradient_checkpointing=true and model.checkpointed_blocks=1"
             )
         return self
 
@@ -219,8 +232,12 @@ class TrainSection(Section):
     """Rows per optimiser step; gradient accumulation fills it."""
     sample_every: int = Field(500, ge=0)
     """Steps between sample grids; 0: only at the start and at the end."""
+    sample_first: bool = True
+    """Also before the first step, to see where the run starts: for clips, many minutes."""
     checkpoint_every: int = Field(500, ge=1)
     """Steps between checkpoints and LoRA files."""
+    checkpoint_minutes: float | None = Field(60, gt=0)
+    """A checkpoint also after so many minutes without one; null: by steps alone."""
     keep_checkpoints: int = Field(2, ge=1)
     """Older checkpoints (not LoRA files) are deleted."""
     check_gradients_every: int = Field(100, ge=1)

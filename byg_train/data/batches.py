@@ -84,8 +84,13 @@ def to_device(batch: EditBatch, device: torch.device) -> EditBatch:
 
     def moved(part: Tensor | Text | None) -> Tensor | Text | None:
         if part is None or isinstance(part, Tensor):
-            return None if part is None else part.to(device)
-        return {name: tensor.to(device) for name, tensor in part.items()}
+            return None if part is None else sent(part)
+        return {name: sent(tensor) for name, tensor in part.items()}
+
+    def sent(tensor: Tensor) -> Tensor:
+        # From pinned memory a GPU fetches it by itself, while it computes.
+        pinned = tensor.pin_memory() if device.type == "cuda" else tensor
+        return pinned.to(device, non_blocking=True)
 
     return EditBatch(*map(moved, batch))
 

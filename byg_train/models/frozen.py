@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
-from functools import partial
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from ..config import ModelConfig
+from .checkpointing import boundaries, use_checkpointing
 from .fast_gelu import use_fast_gelu
 from .quiet import without_bars
 
@@ -24,10 +24,7 @@ def frozen(part: nn.Module) -> nn.Module:
 def prepare(network: nn.Module, config: ModelConfig) -> nn.Module:
     """A diffusers transformer, frozen, and as memory and speed are set."""
     frozen(network)
-    if config.gradient_checkpointing:
-        # Active whenever gradients are on, also in eval mode. Reentrant checkpointing would cut
-        # the graph: no input of a block needs a gradient, only the LoRA inside does.
-        network.enable_gradient_checkpointing(partial(checkpoint, use_reentrant=False))
+    use_checkpointing(network, config)
     if config.compile:
         # A graph per role, gradient mode, source, shape: above 8, the default, it stays eager.
         torch._dynamo.config.recompile_limit = 64
@@ -52,9 +49,16 @@ def text_encoder(kind: Any, path: Path, dtype: torch.dtype, device: torch.device
     return frozen(encoder).to(device)
 
 
-def precision(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[None]:
-    """bf16 products over float32 inputs and LoRA weights; plain arithmetic for float32."""
-    return nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype)
+@contextmanager
+def precision(config: ModelConfig, device: torch.device) -> Iterator[None]:
+    """bf16 products over float32 inputs and LoRA weights; plain arithmetic for float32.
+
+    And what backward needs is kept where it is set to be.
+    """
+    dtype = getattr(torch, config.dtype)
+    whole = nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype)
+    with whole, boundaries(config, device):
+        yield
 
 
 def at_least_single(v: Tensor, x_t: Tensor) -> Tensor:

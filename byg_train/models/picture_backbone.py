@@ -121,7 +121,7 @@ class PictureBackbone(ABC):
         return self.experts["transformer"]
 
     def _precision(self) -> Any:
-        return precision(self.device, self.dtype)
+        return precision(self.config, self.device)
 
     def _one_frame(self, x: Tensor) -> None:
         """ValueError for what is no image: pixels or latents must be (B, C, 1, H, W)."""

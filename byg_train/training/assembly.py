@@ -74,6 +74,8 @@ class RunParts(NamedTuple):
 
 def assemble(config: TrainConfig, data: Dataset, output: Path, device: str) -> RunParts:
     """Load the base, put the LoRA in, encode what the cache lacks, set held-out items aside."""
+    if device != "cpu":  # what is float32 beside the network, such as a VAE, in TF32
+        torch.set_float32_matmul_precision("high")
     accelerator = Accelerator(
         cpu=device == "cpu",
         log_with=["tensorboard", *(["wandb"] if config.train.wandb else [])],

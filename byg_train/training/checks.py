@@ -15,8 +15,9 @@ from ..models.lora_file import read_lora
 from ..models.lora_tensors import ranks_of
 from ..models.storage import require, require_storage
 from .cost import trained_experts
+from .disk import check_disk, disk_need
 from .origin import unmoved
-from .plan import all_items, check_disk, disk_need, shapes
+from .plan import all_items, shapes
 from .run_folder import check_output, holds_weights
 
 if TYPE_CHECKING:

@@ -37,8 +37,10 @@ CPU_TFLOPS = 0.1
 
 # Bytes of a number; "auto", where no machine has resolved it, is what all these GPUs compute in.
 DTYPE_BYTES = {"bfloat16": 2, "float32": 4, "auto": 2}
-# Tensors of a token's width that backward keeps per block, and that recomputing one block needs.
-KEPT_PER_BLOCK, RECOMPUTED = 25, 50
+# Tensors of a token's width that backward keeps per block, where a family has measured no other.
+KEPT_PER_BLOCK = 30
+# Bytes of a weight in a block as `model.storage` keeps it; "bf16" means `model.dtype`.
+STORED_BYTES = {"fp8": 1, "int8": 1, "nf4": 4.13 / 8}
 
 
 def trained_experts(config: TrainConfig) -> list[str]:
@@ -69,7 +71,7 @@ def step_cost(config: TrainConfig, r: float) -> StepCost:
     A gradient pass of a LoRA costs 2 F (no gradients of base weights), 3 F with checkpointing. With
     classifier-free guidance the base is asked twice as often.
     """
-    gradient = 3.0 if config.model.gradient_checkpointing else 2.0
+    gradient = 2 + _checkpointed(config)
     base = r if config.method.prior_guidance == 1 else 2 * r
 
     def cost(objective: Objective) -> float:
@@ -86,6 +88,11 @@ def validation_cost(config: TrainConfig) -> float:
     s = config.sample
     guided = s.cfg != 1 or s.cfg_low not in (None, 1)
     return 2 * s.steps * (2 if guided else 1) + config.rollout.steps + 3
+
+
+def _checkpointed(config: TrainConfig) -> float:
+    """The share of the blocks that compute themselves again in backward."""
+    return config.model.checkpointed_blocks if config.model.gradient_checkpointing else 0.0
 
 
 class Compute(NamedTuple):
@@ -117,10 +124,10 @@ class Memory(NamedTuple):
     adapter: float  # LoRA weights, gradients and optimiser in float32
     ema: float
     activations: float  # what one graph keeps for backward
-    working: float  # one block while it is recomputed
+    working: float  # one block while it is recomputed, and weights while they are no 8 or 4 bits
     encoding: float  # the text encoder, before the weights come to the device
     decoding: float  # the VAE on one held-out sample: they are decoded one by one
-    host: float  # of main memory: the experts that wait for their turn
+    host: float  # of main memory: experts that wait for their turn, and activations put there
 
     @property
     def step(self) -> float:
@@ -148,17 +155,35 @@ def memory(config: TrainConfig, net: Network, text: int, image: int, pixels: int
     moments = 8 if config.optimizer.name == "adamw" else 2
     tokens = net.sequence(text, image, source=True)
     token = config.train.batch_size * tokens * net.width * size
-    checkpointing = config.model.gradient_checkpointing
+    m, checked, kept = config.model, _checkpointed(config), getattr(net, "kept", KEPT_PER_BLOCK)
+    boundaries = token * net.blocks * checked
+    weights = net.parameters * STORED_BYTES.get(m.storage, size)
     return Memory(
-        weights=net.parameters * size,
+        weights=weights,
         adapter=lora * (8 + moments),
         ema=0 if config.method.ema_decay is None else lora * 4,
-        activations=token * net.blocks * (1 if checkpointing else KEPT_PER_BLOCK),
-        working=token * RECOMPUTED if checkpointing else 0,
+        activations=token * net.blocks * (1 - checked) * kept
+        + (boundaries if m.keep_attention else 0)
+        + (0 if m.boundaries_on_cpu else boundaries),
+        working=(token * (kept + 2) if checked else 0) + _unpacked(config, net) * size,
         encoding=net.encoder * size,
         decoding=pixels * net.decoded(config.data.frames),
-        host=net.networks * net.parameters * size if net.networks > 1 else 0,
+        host=(net.networks * weights if net.networks > 1 else 0)
+        + (boundaries if m.boundaries_on_cpu else 0),
     )
+
+
+def _unpacked(config: TrainConfig, net: Network) -> float:
+    """Weights that are in `model.dtype` while a step is taken, beside those that are stored.
+
+    One block's while it works. Backward keeps those of 8 bits where a block is not computed again,
+    and bitsandbytes keeps its 4 bits.
+    """
+    if config.model.storage == "bf16":
+        return 0
+    keeps = config.model.storage != "nf4"
+    largest = getattr(net, "largest_block", net.parameters / net.blocks)
+    return largest + (net.parameters * (1 - _checkpointed(config)) if keeps else 0)
 
 
 class Disk(NamedTuple):

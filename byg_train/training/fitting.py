@@ -11,8 +11,9 @@ from ..config import PRESETS, TrainConfig, build_config, load_preset, merged, pa
 from ..machine import preferred_dtype, resolve_dtype
 from ..models.backbone import pixel_multiple
 from .cost import SUSTAINED
-from .plan import GB, duration, need, run_cost, shapes
+from .plan import need, run_cost, shapes
 from .speed import DEMO, best_device, demo_steps, gflops, usual
+from .words import GB, duration
 
 # Of a GPU's memory, what the driver and the framework take for themselves, and a margin.
 FRAMEWORK, MARGIN = 0.8 * GB, 0.05

@@ -28,6 +28,12 @@ class Metrics:
         numbers = {f"{kind}/{k}": v for k, v in record.items() if isinstance(v, float)}
         self.accelerator.log(numbers, step=record["step"])
 
+    def has(self, kind: str, step: int) -> bool:
+        """Whether there is a record of a kind of this step."""
+        lines = self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []
+        records = (json.loads(line) for line in lines)
+        return any((r["kind"], r["step"]) == (kind, step) for r in records)
+
     def forget_after(self, step: int) -> None:
         """Drop the records of steps that a resumed run takes again."""
         if self.path.exists():

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 from ..config.methods import MethodConfig
 from ..core.roles import EditBatch, Roles
@@ -56,16 +58,49 @@ def _by_turns(work: list[MicroBatch], backbone: Backbone) -> list[int]:
 # ---------------------------------------------------------------- what to log
 
 
-def means(outputs: list[StepOutput]) -> dict[str, float]:
-    """Return the mean of every term over all items."""
+class TrainingError(RuntimeError):
+    """The run cannot go on; what was saved before stays valid."""
+
+
+class Passes:
+    """The losses of a step's backward passes, which are looked at once: each look waits."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+        self._losses: dict[str, Tensor] = {}
+
+    def note(self, stage: str, loss: Tensor) -> None:
+        """Take in the loss () of a pass; what is no number stays none in a sum."""
+        self._losses[stage] = self._losses.get(stage, 0) + loss
+
+    def numbers(self, measures: dict[str, Tensor]) -> dict[str, float]:
+        """Measures () as numbers, in one transfer; among them must be `grad_norm`.
+
+        TrainingError where it, or the loss of a pass, is no number.
+        """
+        checked = {f"loss of the {stage} pass": loss for stage, loss in self._losses.items()}
+        checked["gradient"] = measures["grad_norm"]
+        whole = torch.stack([value.double() for value in (*measures.values(), *checked.values())])
+        found = whole.tolist()
+        for what, value in zip(checked, found[len(measures) :], strict=True):
+            if not math.isfinite(value):
+                raise TrainingError(
+                    f"the {what} became {value} at step {self.step}; the last checkpoint is "
+                    "intact: lower optimizer.lr and resume from it"
+                )
+        return dict(zip(measures, found[: len(measures)], strict=True))
+
+
+def means(outputs: list[StepOutput]) -> dict[str, Tensor]:
+    """Every term's mean over all items, ()."""
     names = outputs[0].terms
-    return {name: torch.cat([o.terms[name] for o in outputs]).mean().item() for name in names}
+    return {name: torch.cat([o.terms[name] for o in outputs]).mean() for name in names}
 
 
 def by_expert(
     work: list[MicroBatch], outputs: list[StepOutput], experts: Collection[str]
-) -> dict[str, float]:
-    """Return each expert's means as "term/expert"; nothing where one expert is trained."""
+) -> dict[str, Tensor]:
+    """Where several experts are trained, the means over each one's items, as "term/expert"."""
     if len(experts) == 1:
         return {}
     own = {e: [o for m, o in zip(work, outputs, strict=True) if m.expert == e] for e in experts}

@@ -9,7 +9,12 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor
 
+from .cost import Memory
+from .words import size_words
+
 Work = Callable[[], object]
+# Of all memory: above this the allocator clears its caches again and again.
+TIGHT = 0.95
 
 
 class _Held:
@@ -48,6 +53,46 @@ def peak_saved_bytes(work: Work, weights: Iterable[Tensor]) -> int:
     with torch.autograd.graph.saved_tensors_hooks(hold, lambda held: held.tensor):
         work()
     return peak
+
+
+class Watch:
+    """Says once what memory a full step took, beside what was planned for it."""
+
+    def __init__(
+        self, planned: Memory | None, device: torch.device, weights: Iterable[Tensor]
+    ) -> None:
+        """`weights` are on the device without being kept for backward; None: say nothing."""
+        self.planned, self.device, self.weights = planned, device, list(weights)
+        self.said = planned is None
+
+    def step(self, take: Callable[[], dict], *, warming_up: bool) -> tuple[dict, str | None]:
+        """Take a step; its record, and after the first full one a sentence."""
+        if self.said or warming_up:
+            return take(), None
+        record: dict = {}
+        words = self._measured(lambda: record.update(take()))
+        self.said = record["kind"] == "full"
+        return record, words if self.said else None
+
+    def _measured(self, work: Work) -> str:
+        if self.device.type != "cuda":
+            kept, planned = peak_saved_bytes(work, self.weights), self.planned.activations
+            return f"A step keeps {size_words(kept)} for backward (planned {size_words(planned)})"
+        torch.cuda.reset_peak_memory_stats()
+        work()
+        found, total = torch.cuda.memory_stats(), torch.cuda.mem_get_info()[1]
+        retries = found["num_alloc_retries"]
+        peak, reserved = (found[f"{kind}_bytes.all.peak"] for kind in ("allocated", "reserved"))
+        words = (
+            f"A step takes {size_words(peak)} of memory at its peak (planned "
+            f"{size_words(self.planned.step)}), {size_words(reserved)} reserved"
+        )
+        if retries or reserved > TIGHT * total:
+            words += (
+                f"; that is tight ({retries} retries of {size_words(total)}): a lower --vram, "
+                f"data.resolution or train.batch_size makes room"
+            )
+        return words
 
 
 def peak_allocated_bytes(work: Work) -> int:

@@ -32,11 +32,16 @@ HALF_WRITTEN = re.compile(r"\..+\.\d+\.tmp(\.\w+)?")
 # writes, and what the messages of a run advise to change.
 MAY_CHANGE = {
     "model.compile",
+    "model.checkpointed_blocks",
+    "model.keep_attention",
+    "model.boundaries_on_cpu",
     "data.cache",
     "optimizer.lr",
     "train.steps",
     "train.sample_every",
+    "train.sample_first",
     "train.checkpoint_every",
+    "train.checkpoint_minutes",
     "train.keep_checkpoints",
     "train.check_gradients_every",
     "train.wandb",

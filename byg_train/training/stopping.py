@@ -1,4 +1,4 @@
-"""Stopping a run from outside: before and after its loop at once, inside it between two steps."""
+"""Stopping a run from outside: before and after its loop at once, inside it at the next forward."""
 
 from __future__ import annotations
 
@@ -6,6 +6,12 @@ import logging
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # the command line listens before torch is loaded
+    from torch import Tensor
+
+    from ..core.roles import Text, Velocity
 
 log = logging.getLogger("byg_train")
 NOTHING_LOST = (
@@ -23,7 +29,22 @@ class Interrupted(Exception):  # noqa: N818  (no error: it was asked for)
 
 
 class SavedAndStopped(Interrupted):
-    """The run was stopped between two steps and saved: it can be resumed."""
+    """The run was stopped while it trained, and saved: it can be resumed."""
+
+
+class HalfStep(Exception):  # noqa: N818  (no error: it was asked for)
+    """The run was asked to stop inside a step, or a look at held-out items, which takes minutes."""
+
+
+def heedful(velocity: Velocity, asked: list[int]) -> Velocity:
+    """The same network, which answers no more (`HalfStep`) once a stop was asked for."""
+
+    def answer(x_t: Tensor, t: Tensor, text: Text, source: Tensor | None = None) -> Tensor:
+        if asked:
+            raise HalfStep
+        return velocity(x_t, t, text, source)
+
+    return answer
 
 
 @contextmanager
@@ -43,14 +64,13 @@ def stops_at_once(message: str) -> Iterator[None]:
 
 
 @contextmanager
-def stop_requests() -> Iterator[list[int]]:
+def stop_requests(signals: list[int]) -> Iterator[list[int]]:
     """Collect SIGINT and SIGTERM; a second one of them acts as if nobody listened."""
-    signals: list[int] = []
 
     def note(number: int, frame: object) -> None:
         signals.append(number)
         signal.signal(number, before[number])
-        log.warning("stopping after this step; everything will be saved")
+        log.warning("stopping; everything will be saved")
 
     with _signals(note) as before:
         yield signals

@@ -3,45 +3,44 @@
 from __future__ import annotations
 
 import logging
-import math
 import time
-from collections.abc import Iterable
-from dataclasses import asdict
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from ..config import ConfigError, TrainConfig
+from ..config import TrainConfig
 from ..config.methods import MethodConfig
 from ..core import schedule
-from ..core.roles import EditBatch, repeated
+from ..core.roles import EditBatch, Roles, repeated
 from ..data.batches import to_device
 from ..objectives import objective_of
 from ..objectives.identity import IDENTITY
 from ..objectives.objective import StepOutput
 from ..progress import CONSOLE, Progress
 from .assembly import RunParts, assemble, settle_dtype
-from .checkpoint import checkpoints, load_run, prune, read_about, save_run
+from .cost import Memory
 from .draws import draw_for
 from .forecast import Forecast
 from .gradients import term_gradients
+from .keeper import Keeper, listed
 from .metrics import Metrics
-from .microbatches import MicroBatch, by_expert, gradients, label, means
+from .microbatches import MicroBatch, Passes, by_expert, gradients, label, means
+from .microbatches import TrainingError as TrainingError  # what a step may raise
 from .optimizer import learning_rate
-from .run_folder import lora_info, newest_samples, remove_half_written, write_loras
+from .peak import Watch
+from .run_folder import remove_half_written
 from .state import State
-from .stopping import NOTHING_LOST, SavedAndStopped, stop_requests, stops_at_once
+from .stopping import NOTHING_LOST, HalfStep, SavedAndStopped, heedful, stop_requests, stops_at_once
 
 if TYPE_CHECKING:
     from ..data.items import Dataset
 
 log = logging.getLogger("byg_train")
-
-
-class TrainingError(RuntimeError):
-    """The run cannot go on; what was saved before stays valid."""
 
 
 def train(
@@ -52,29 +51,31 @@ def train(
     device: str,
     resume: bool,
     forecast: Forecast | None = None,
+    planned: Memory | None = None,
 ) -> list[Path]:
-    """Run (or go on with) a training; returns the final LoRA's file, or those of a pair."""
+    """Run (or go on with) a training; returns the final LoRA's file, or those of a pair.
+
+    What was forecast and planned is said beside what the first steps take.
+    """
     with stops_at_once(NOTHING_LOST):
         remove_half_written(output)
         config = settle_dtype(config, output, device, resume=resume)
         trainer = Trainer(config, data, output, assemble(config, data, output, device))
         if resume:
             trainer.resume()
-        if trainer.state.step == 0:
+        if trainer.samples_are_missing():
             trainer.validate()
     line = Progress(*trainer.state.phase(config), labels=trainer.labels)
-    with stop_requests() as stop, line as progress:
+    watch = Watch(planned, trainer.device, trainer.backbone.experts.parameters())
+    with stop_requests(trainer.stop) as stop, line as trainer.line:
         while not trainer.state.finished(config):
-            record = trainer.optimizer_step()
-            trainer.metrics.write(record)
-            progress.show(record, trainer.state.phase(config))
-            if forecast and (sentence := forecast.note(record, trainer.state.main_step)):
-                CONSOLE.print(sentence, highlight=False)
-            trainer.write_what_is_due()
+            with suppress(HalfStep):
+                _step(trainer, forecast, watch)
             if stop:
                 raise SavedAndStopped(trainer.stopped(), 128 + stop[0])
         trainer.save()
         files = trainer.write_lora(output / f"{output.name}.safetensors")
+    trainer.line = None
     done = f"the training is complete, but for its last samples; the LoRA is {listed(files)}"
     with stops_at_once(done):
         trainer.validate()
@@ -82,18 +83,29 @@ def train(
     return files
 
 
-def listed(files: Iterable[Path]) -> str:
-    """`a`, or `a and b`."""
-    return " and ".join(map(str, files))
+def _step(trainer: Trainer, forecast: Forecast | None, watch: Watch) -> None:
+    """A step, what is to be said of it, and what is due after it."""
+    with trainer.whole():
+        record, peak = watch.step(trainer.optimizer_step, warming_up=trainer.state.warming_up)
+    trainer.metrics.write(record)
+    trainer.line.show(record, trainer.state.phase(trainer.config))
+    expected = forecast.note(record, trainer.state.main_step) if forecast else None
+    for sentence in filter(None, (peak, expected)):
+        CONSOLE.print(sentence, highlight=False)
+    trainer.write_what_is_due()
 
 
-class Trainer:
+class Trainer(Keeper):
     """Everything a run holds, and the few things it does."""
 
     def __init__(self, config: TrainConfig, data: Dataset, output: Path, parts: RunParts) -> None:
         self.config, self.data, self.output, self.state = config, data, output, State()
         self.accelerator, self.device = parts.accelerator, parts.accelerator.device
-        self.backbone, self.bank, self.roles = parts.backbone, parts.bank, parts.roles
+        self.backbone, self.bank = parts.backbone, parts.bank
+        self.stop: list[int] = []  # the signals that asked for it
+        self.roles = Roles(*(heedful(velocity, self.stop) for velocity in parts.roles))
+        self.line: Progress | None = None
+        self.saved, self.passes = time.monotonic(), Passes(0)
         self.optimizer, self.validator = parts.optimizer, parts.validator
         self.cache, self.batches = parts.cache, parts.batches
         self.objective = objective_of(config)
@@ -110,7 +122,7 @@ class Trainer:
 
     def optimizer_step(self) -> dict:
         """Take one optimiser step over `accumulation` micro-batches; returns what to log."""
-        began = time.monotonic()
+        began, self.passes = time.monotonic(), Passes(self.state.step)
         spans = self._still_warming_up() if self.state.warming_up else self.spans
         if not spans:
             self._end_warmup()
@@ -125,10 +137,23 @@ class Trainer:
             work += self._micro_batches(spans)
         outputs = self._gradients(work, identity_only)
         active = list(dict.fromkeys(one.expert for one in work))
-        record = self._record(outputs, identity_only) | by_expert(work, outputs, self.spans)
+        record = self._measured(work, outputs, identity_only)
         self._update(record, active)
         record["seconds"] = time.monotonic() - began
         return record
+
+    @contextmanager
+    def whole(self) -> Iterator[None]:
+        """Inside, a step is taken whole or, if a stop comes in between, not at all."""
+        before, random = deepcopy(self.state), self.generator.get_state()
+        try:
+            yield
+        except HalfStep:
+            before.checked = self.state.checked
+            self.state = before
+            self.generator.set_state(random)
+            self.optimizer.zero_grad()
+            raise
 
     def _micro_batches(self, spans: dict[str, schedule.Span]) -> list[MicroBatch]:
         """The next items with their draws within one span: as many as share a rollout, or one."""
@@ -159,24 +184,13 @@ class Trainer:
         return self.config.method.after(self.state.main_step / self.config.train.steps)
 
     def _backward(self, loss: Tensor, stage: str) -> float:
-        self._expect_a_number(f"loss of the {stage} pass", loss.item())
+        self.passes.note(stage, loss.detach())
         factor = 1 / self.config.train.accumulation
         self.accelerator.backward(loss * factor)
         return factor
 
-    def _expect_a_number(self, what: str, value: float) -> None:
-        if not math.isfinite(value):
-            raise TrainingError(
-                f"the {what} became {value} at step {self.state.step}; the last checkpoint is "
-                "intact: lower optimizer.lr and resume from it"
-            )
-
     def _update(self, record: dict, active: list[str]) -> None:
         """An optimiser and EMA step of the active experts: an idle one's gradients are None."""
-        parameters = list(self.bank.named_parameters().values())
-        limit = self.config.optimizer.max_grad_norm
-        record["grad_norm"] = self.accelerator.clip_grad_norm_(parameters, limit).item()
-        self._expect_a_number("gradient", record["grad_norm"])
         record["lr"] = learning_rate(self.config, self.state.step, self.state.main_step)
         for group in self.optimizer.param_groups:
             group["lr"] = record["lr"]
@@ -208,14 +222,20 @@ class Trainer:
         if step:  # a good start for other runs: warmup.lora
             self.write_lora(self.output / "checkpoints" / "warmup.safetensors")
 
-    def _record(self, outputs: list[StepOutput], identity_only: bool) -> dict:
+    def _measured(
+        self, work: list[MicroBatch], outputs: list[StepOutput], identity_only: bool
+    ) -> dict:
+        """What to log, in one transfer; clips the gradients, which must be numbers."""
+        parameters = list(self.bank.named_parameters().values())
+        limit = self.config.optimizer.max_grad_norm
+        measures = {"loss": torch.stack([o.loss for o in outputs]).mean(), **means(outputs)}
+        measures |= by_expert(work, outputs, self.spans)
+        measures["grad_norm"] = self.accelerator.clip_grad_norm_(parameters, limit)
         kind = "warmup" if self.state.warming_up else "identity" if identity_only else "full"
-        loss = sum(o.loss.item() for o in outputs) / len(outputs)
-        return {"step": self.state.step + 1, "kind": kind, "loss": loss, **means(outputs)}
+        return {"step": self.state.step + 1, "kind": kind, **self.passes.numbers(measures)}
 
     def _check_gradients(self) -> None:
         """Warn if a loss term stops reaching an expert's weights; takes nothing from the run."""
-        self.state.checked = self.state.main_step
         batch = self._rows(self.state.micro)
         before, found = self.generator.get_state(), {}
         for expert in self.spans:
@@ -225,76 +245,7 @@ class Trainer:
             norms = term_gradients(self.objective, self.roles, batch, draw, m, p, self._backward)
             found |= {label(name, expert, self.spans): norm for name, norm in norms.items()}
         self.generator.set_state(before)
+        self.state.checked = self.state.main_step
         for where in (name for name, norm in found.items() if norm == 0):
             log.warning("no gradient from %s reaches the LoRA at step %d", where, self.state.step)
         self.metrics.write({"step": self.state.step, "kind": "gradients", **found})
-
-    # ------------------------------------------------------------ writing
-
-    def write_what_is_due(self) -> None:
-        """Samples, LoRA files and checkpoints, when their step has come."""
-        t, step = self.config.train, self.state.main_step
-        if step == 0 or self.state.finished(self.config):
-            return
-        if t.sample_every and step % t.sample_every == 0:
-            self.validate()
-        if step % t.checkpoint_every == 0:
-            self.save()
-            self.write_lora(self._numbered)
-
-    def validate(self) -> None:
-        """Sample the held-out items; warn where they say that something goes wrong."""
-        report = self.validator.validate()
-        report.save(self.output / "samples", self.state.step)
-        late = self.state.main_step > self.config.train.steps // 4  # before, it cannot edit yet
-        if late and self.objective.advice:
-            for sentence in report.warnings(self.objective.advice):
-                log.warning("step %d: %s", self.state.step, sentence)
-        measures = {k: v for k, v in report._asdict().items() if isinstance(v, float)}
-        self.metrics.write({"step": self.state.step, "kind": "validation", **measures})
-
-    def save(self) -> Path:
-        """A checkpoint from which `resume` goes on bitwise (on a CPU)."""
-        folder = self.output / "checkpoints" / f"step-{self.state.step:06d}"
-        if not folder.exists():
-            about = {"counters": asdict(self.state), "data": self.data.fingerprint}
-            about["dtype"] = self.config.model.dtype
-            save_run(folder, self.bank, self.optimizer, self.generator, about)
-            prune(folder.parent, self.config.train.keep_checkpoints)
-        return folder
-
-    def resume(self) -> None:
-        """Go on from the newest checkpoint; a run that had none begins anew."""
-        found = checkpoints(self.output / "checkpoints")
-        if not found:
-            log.warning("no checkpoint in %s yet: starting from the beginning", self.output)
-            self.metrics.forget_after(-1)
-            return
-        about = read_about(found[-1])
-        if about["data"] != self.data.fingerprint:
-            raise ConfigError(
-                f"{self.config.data.path} is not what this run was trained on (its pictures, texts "
-                f"or splits changed since {found[-1].name}): restore it, or start in a new folder"
-            )
-        load_run(found[-1], self.bank, self.optimizer, self.generator)
-        self.state = State(**about["counters"])
-        self.metrics.forget_after(self.state.step)
-
-    def write_lora(self, path: Path) -> list[Path]:
-        """The live editor as LoRA files: one for each expert."""
-        info = lora_info(self.config, self.data, self.backbone.multiple, self.state.step)
-        return write_loras(path, self.bank, self.config.model.family, info, self.backbone.spans)
-
-    def stopped(self) -> str:
-        """Save everything in the middle of a run; says what there is now."""
-        said = f"stopped at step {self.state.step}; everything is saved in {self.save()}."
-        if not self.state.warming_up:
-            said += f" The LoRA so far is {listed(self.write_lora(self._numbered))}."
-        if samples := newest_samples(self.output):
-            said += f" The newest samples are {samples}."
-        return said
-
-    @property
-    def _numbered(self) -> Path:
-        """The LoRA file of this step."""
-        return self.output / f"{self.output.name}-{self.state.step:06d}.safetensors"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -119,15 +120,20 @@ class Validator:
         wrong = self.identity(expert, self.batch.x.flip(-2, -1))
         return identity / max(wrong, 1e-12)
 
-    def validate(self) -> ValidationReport:
-        """Sample, edit back, measure."""
+    @property
+    def evaluations(self) -> int:
+        """How often `validate` tells that it has come on."""
+        return 2 * self.config.sample.steps + self.config.rollout.steps
+
+    def validate(self, each: Callable[[], None] = lambda: None) -> ValidationReport:
+        """Sample, edit back, measure; `each` follows every evaluation of a sampling."""
         x, c, c_inv = self.batch[:3]
-        y_0 = self.editor.solve(self.eps, c, x)
+        y_0 = self.editor.solve(self.eps, c, x, each=lambda done, of: each())
         columns = {
             "source": x,
             "edit": y_0,
-            "edited back": self.editor.solve(self.eps, c_inv, y_0),
-            "one-step": self._one_step(),
+            "edited back": self.editor.solve(self.eps, c_inv, y_0, each=lambda done, of: each()),
+            "one-step": self._one_step(each),
         }
         clips = self._clips(columns) if self.is_video else None
         variance = x.var().item()
@@ -142,12 +148,18 @@ class Validator:
         )
 
     @torch.no_grad()
-    def _one_step(self) -> Tensor:
+    def _one_step(self, each: Callable[[], None]) -> Tensor:
         """y_hat from a point of the rollout, as training sees it."""
+
+        def velocity(y: Tensor, s: Tensor) -> Tensor:
+            v = edit(y, s, c, x)
+            each()
+            return v
+
         edit, c, x = self.velocity, self.batch.c, self.batch.x
         t = torch.full((len(x),), ONE_STEP_T).to(x)
         grid = time_grid(self.config.rollout.steps, self.config.rollout.shift)
-        y_t, _ = rollout(lambda y, s: edit(y, s, c, x), self.eps, grid, t)
+        y_t, _ = rollout(velocity, self.eps, grid, t)
         return one_step(y_t, edit(y_t, t, c, x), t)
 
     def _grid(self, columns: dict[str, Tensor]) -> Image.Image:

@@ -23,6 +23,13 @@ class FluxNetwork(PictureNetwork):
     packed: int = 64  # latent values per image token
     encoder: int = 4_762_310_656  # weights of T5
 
+    kept = 36
+
+    @property
+    def largest_block(self) -> int:
+        """A double block's weights."""
+        return 36 * self.width**2
+
     @property
     def blocks(self) -> int:
         """All blocks, of either kind."""

@@ -192,7 +192,7 @@ class WanBackbone:
                 )
             x_t = torch.cat([x_t, source.to(x_t)], dim=2)
             positions = _shared_positions(network)
-        with precision(self.device, self.dtype), positions:
+        with precision(self.config, self.device), positions:
             v = network(
                 hidden_states=x_t,
                 timestep=1000 * t.to(x_t),

@@ -70,32 +70,50 @@ def _from_folder(folder: Path, part: str, dtype: torch.dtype) -> WanTransformer3
 
 
 def _from_file(path: Path, wanted: Path, dtype: torch.dtype) -> WanTransformer3DModel:
-    """A single-file transformer in Wan's or diffusers' layout; `wanted` has its configuration."""
-    from diffusers import WanTransformer3DModel
+    """A single-file transformer in Wan's or diffusers' layout; `wanted` has its configuration.
+
+    Weights that are in `dtype` stay in the file until something reads them: nothing is copied.
+    """
+    from diffusers.loaders.single_file_utils import convert_wan_transformer_to_diffusers
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    network = _empty(wanted)
+    names = network.state_dict().keys()
     try:
         weights = _without_scales(load_file(path), dtype)
-        given = len(weights)
-        # Without a type: with one diffusers would round the rotary embedding's tables as well.
-        network = WanTransformer3DModel.from_single_file(weights, config=str(wanted))
-        filled = not any(p.is_meta for p in network.parameters())
-    except NotImplementedError:  # of moving a weight that got no values
-        filled = False
+        if not names <= weights.keys():
+            weights = convert_wan_transformer_to_diffusers(weights)
+        if names == weights.keys():
+            for name in weights:
+                whole = any(part in name for part in network._keep_in_fp32_modules)
+                weights[name] = weights[name].to(torch.float32 if whole else dtype)
+            network.load_state_dict(weights, assign=True)
     except (SafetensorError, KeyError, IndexError, ValueError, RuntimeError) as error:
+        why = " ".join(f"{type(error).__name__}: {error}".split())
         raise ConfigError(
-            f"{path} is not the Wan transformer that {wanted} describes "
-            f"({type(error).__name__}: {error}); wanted Wan's or diffusers' layout"
+            f"{path} is not the Wan transformer that {wanted} describes ({why}); wanted Wan's or "
+            f"diffusers' layout"
         ) from None
-    if not filled or given != len(network.state_dict()):
+    if names != weights.keys():
         raise ConfigError(
-            f"{path} has {'more' if filled else 'not all'} weights of the Wan transformer that "
-            f"{wanted} describes: set model.components to the same model's, or copy the file again"
+            f"{path} has {'more' if names < weights.keys() else 'not all'} weights of the Wan "
+            f"transformer that {wanted} describes: set model.components to the same model's, or "
+            f"copy the file again"
         )
-    for name, weight in network.named_parameters():
-        whole = any(part in name for part in network._keep_in_fp32_modules)
-        weight.data = weight.data.to(torch.float32 if whole else dtype)
+    return network
+
+
+def _empty(folder: Path) -> WanTransformer3DModel:
+    """The network of a configuration, without values but for the tables that no file has."""
+    from diffusers import WanTransformer3DModel
+
+    with torch.device("meta"):
+        network = WanTransformer3DModel.from_config(WanTransformer3DModel.load_config(folder))
+    shape = network.config
+    network.rope = type(network.rope)(
+        shape.attention_head_dim, tuple(shape.patch_size), shape.rope_max_seq_len
+    )
     return network
 
 

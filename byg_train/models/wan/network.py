@@ -26,6 +26,7 @@ class WanNetwork:
     networks: int = 2  # experts, of which one at a time is on the device
 
     text_attends = False
+    kept = 28
 
     def decoded(self, frames: int) -> float:
         """Bytes per pixel while the VAE decodes: frame by frame, and collects them, twice."""
@@ -34,8 +35,13 @@ class WanNetwork:
     @property
     def parameters(self) -> int:
         """Weights of one network without biases: blocks, time and text embedders, output."""
-        blocks = self.blocks * (8 * self.width + 2 * self.ffn) * self.width
+        blocks = self.blocks * self.largest_block
         return blocks + (8 * self.width + self.text_width + 2 * self.packed + 256) * self.width
+
+    @property
+    def largest_block(self) -> int:
+        """Any block's weights."""
+        return (8 * self.width + 2 * self.ffn) * self.width
 
     def lora_parameters(self, rank: int) -> int:
         """Weights of the LoRAs of all networks, on every attention and MLP projection."""

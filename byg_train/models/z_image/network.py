@@ -28,6 +28,11 @@ class ZImageNetwork(PictureNetwork):
     encoder: int = 4_022_000_000  # weights of Qwen3
 
     @property
+    def largest_block(self) -> int:
+        """Any block's weights, with its modulation."""
+        return self._projections + 4 * min(self.width, EMBEDDED_TIMES) * self.width
+
+    @property
     def ffn(self) -> int:
         """Inside of the feed-forward network."""
         return self.width * 8 // 3
@@ -42,7 +47,7 @@ class ZImageNetwork(PictureNetwork):
         """Weights without biases: blocks, modulation, time and text embedders, output."""
         times = min(self.width, EMBEDDED_TIMES)
         modulated, plain = self.blocks + self.refiners, self.refiners
-        blocks = modulated * (self._projections + 4 * times * self.width)
+        blocks = modulated * self.largest_block
         blocks += plain * self._projections
         embedders = (self.text_width + 2 * self.packed + times) * self.width + 1024 * (256 + times)
         return blocks + embedders

@@ -1,0 +1,139 @@
+"""What a run writes while it trains, and how it goes on from there."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from ..config import ConfigError, TrainConfig
+from ..progress import Progress, watched
+from .checkpoint import checkpoints, load_run, prune, read_about, save_run
+from .run_folder import lora_info, newest_samples, write_loras
+from .state import State
+from .stopping import HalfStep
+
+if TYPE_CHECKING:
+    from ..data.items import Dataset
+    from ..models.backbone import Backbone
+    from ..models.lora import LoraBank
+    from ..objectives.objective import Objective
+    from .metrics import Metrics
+    from .validation import Validator
+
+log = logging.getLogger("byg_train")
+
+
+class Keeper:
+    """The half of a trainer that keeps what it has done."""
+
+    config: TrainConfig
+    data: Dataset
+    output: Path
+    state: State
+    backbone: Backbone
+    bank: LoraBank
+    optimizer: torch.optim.Optimizer
+    generator: torch.Generator
+    validator: Validator
+    objective: Objective
+    metrics: Metrics
+    stop: list[int]  # the signals that asked for it
+    line: Progress | None  # the training's, while it trains
+    saved: float  # when there last was a checkpoint, on the monotonic clock
+
+    def write_what_is_due(self) -> None:
+        """Samples, LoRA files and checkpoints, when their step or their time has come."""
+        t, step = self.config.train, self.state.main_step
+        if self.state.finished(self.config):
+            return
+        if t.checkpoint_minutes and time.monotonic() - self.saved > 60 * t.checkpoint_minutes:
+            self.save()
+        if step and t.sample_every and step % t.sample_every == 0:
+            self.validate()
+        if step and step % t.checkpoint_every == 0:
+            self.save()
+            self.write_lora(self._numbered)
+
+    def samples_are_missing(self) -> bool:
+        """Whether samples of this step are due and not there, as a stop left them."""
+        t, step = self.config.train, self.state.main_step
+        due = step and t.sample_every and step % t.sample_every == 0
+        if self.state.step == 0:
+            due = t.sample_first
+        return bool(due) and not self.metrics.has("validation", self.state.step)
+
+    def validate(self) -> None:
+        """Sample the held-out items; warn where they say that something goes wrong."""
+        with watched(self.validator.evaluations, "samples", self.line) as advance:
+
+            def each() -> None:
+                if self.stop:
+                    raise HalfStep
+                advance()
+
+            report = self.validator.validate(each)
+        report.save(self.output / "samples", self.state.step)
+        late = self.state.main_step > self.config.train.steps // 4  # before, it cannot edit yet
+        if late and self.objective.advice:
+            for sentence in report.warnings(self.objective.advice):
+                log.warning("step %d: %s", self.state.step, sentence)
+        measures = {k: v for k, v in report._asdict().items() if isinstance(v, float)}
+        self.metrics.write({"step": self.state.step, "kind": "validation", **measures})
+
+    def save(self) -> Path:
+        """A checkpoint from which `resume` goes on bitwise (on a CPU)."""
+        folder = self.output / "checkpoints" / f"step-{self.state.step:06d}"
+        if not folder.exists():
+            about = {"counters": asdict(self.state), "data": self.data.fingerprint}
+            about["dtype"] = self.config.model.dtype
+            save_run(folder, self.bank, self.optimizer, self.generator, about)
+            prune(folder.parent, self.config.train.keep_checkpoints)
+        self.saved = time.monotonic()
+        return folder
+
+    def resume(self) -> None:
+        """Go on from the newest checkpoint; a run that had none begins anew."""
+        found = checkpoints(self.output / "checkpoints")
+        if not found:
+            log.warning("no checkpoint in %s yet: starting from the beginning", self.output)
+            self.metrics.forget_after(-1)
+            return
+        about = read_about(found[-1])
+        if about["data"] != self.data.fingerprint:
+            raise ConfigError(
+                f"{self.config.data.path} is not what this run was trained on (its pictures, texts "
+                f"or splits changed since {found[-1].name}): restore it, or start in a new folder"
+            )
+        load_run(found[-1], self.bank, self.optimizer, self.generator)
+        self.state = State(**about["counters"])
+        self.metrics.forget_after(self.state.step)
+
+    def write_lora(self, path: Path) -> list[Path]:
+        """The live editor as LoRA files: one for each expert."""
+        info = lora_info(self.config, self.data, self.backbone.multiple, self.state.step)
+        return write_loras(path, self.bank, self.config.model.family, info, self.backbone.spans)
+
+    def stopped(self) -> str:
+        """Save everything in the middle of a run; says what there is now."""
+        said = f"stopped at step {self.state.step}; everything is saved in {self.save()}."
+        if not self.state.warming_up:
+            said += f" The LoRA so far is {listed(self.write_lora(self._numbered))}."
+        if samples := newest_samples(self.output):
+            said += f" The newest samples are {samples}."
+        return said
+
+    @property
+    def _numbered(self) -> Path:
+        """The LoRA file of this step."""
+        return self.output / f"{self.output.name}-{self.state.step:06d}.safetensors"
+
+
+def listed(files: Iterable[Path]) -> str:
+    """`a`, or `a and b`."""
+    return " and ".join(map(str, files))
