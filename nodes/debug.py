@@ -10,8 +10,9 @@ from torch import Tensor
 
 from .debug_report import LAYOUTS, DebugReport, LevelRow, View
 from .host import sampling as host
+from .host.canvas import show_text
 from .pixels import checked_images
-from .sockets import advanced, named, schema
+from .sockets import advanced, reporting, schema
 
 NAME = "ByG Debug"
 
@@ -80,13 +81,13 @@ class Debug(io.ComfyNode):
         frame: int = -1,
         cell_size: int = 384,
     ) -> io.NodeOutput:
-        with named(NAME):
+        with reporting(NAME):
             levels = _levels(at)
             _check_pairs(guider_low, low_sigmas, base_model, src_caption, tgt_caption)
             view = _view(latent_image["samples"], frame)
             host.checked_vae(vae, frames=latent_image["samples"].ndim == 5)
             if source is not None:
-                checked_images(source, "source")
+                source = checked_images(source, "source")
             elif host.source_latent(guider) is None:
                 raise ValueError("source: the guider has none either; connect the source picture")
         recorder = host.Recorder(levels)
@@ -100,7 +101,7 @@ class Debug(io.ComfyNode):
         captions = (src_caption, tgt_caption)
         report = recorded.report((base_model, base_model_low), captions, recorder.calls)
         grid, one_step = recorded.grid(LAYOUTS[layout], cell_size)
-        host.show_text(report)
+        show_text(report)
         outputs = (output, denoised, grid, one_step, report)
         return io.NodeOutput(*outputs, ui=ui.PreviewText(report))
 

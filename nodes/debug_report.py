@@ -13,6 +13,7 @@ from torch import Tensor
 from ..byg_train.media.grid import PAPER, labelled_grid
 from . import readings
 from .host import sampling as host
+from .host.canvas import interruptible
 from .pictures import to_image, to_picture
 from .sockets import to_text
 
@@ -60,7 +61,7 @@ class DebugReport:
         self.y_0 = host.into_model(guiders[0].model_patcher, result.cpu())
         self.x = host.source_latent(guiders[0])
         self.multi = self.decoded(self.y_0)
-        self.ones = [self.decoded(row.state.denoised) for row in host.interruptible(rows)]
+        self.ones = [self.decoded(row.state.denoised) for row in interruptible(rows)]
         self.source = self._source_picture(source)
 
     def decoded(self, latents: Tensor, frame: int | None = None) -> Tensor:
@@ -86,7 +87,7 @@ class DebugReport:
     def grid(self, columns: tuple[str, ...], cell: int) -> tuple[Tensor, Tensor]:
         """Return the labelled grid, and the one-step pictures alone."""
         edited, pictures = readings.heat(self.multi, self.source), []
-        for row, one in zip(host.interruptible(self.rows), self.ones, strict=True):
+        for row, one in zip(interruptible(self.rows), self.ones, strict=True):
             cells = {SOURCE: self.source, ONE: one, MULTI: self.multi, EDITED: edited}
             cells[GUESS] = readings.heat(one, self.multi)
             if NOISY in columns:
@@ -108,7 +109,7 @@ class DebugReport:
         at = sorted({round(i * last / (STRIP - 1)) for i in range(STRIP)})
         rows = {MULTI: self.y_0} if self.x is None else {SOURCE: self.x, MULTI: self.y_0}
         pictures = [
-            [to_picture(self.decoded(z, frame)) for frame in host.interruptible(at)]
+            [to_picture(self.decoded(z, frame)) for frame in interruptible(at)]
             for z in rows.values()
         ]
         return labelled_grid(pictures, [f"frame {i}" for i in at], list(rows), cell // 2)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from comfy_api.v0_0_2 import ui
 from torch import Tensor
@@ -11,11 +11,12 @@ from ..byg_train.family import family_of
 from ..byg_train.media.fit import Fit, Size
 from ..byg_train.models.lora_file import LoraInfo
 from .host import sampling as host
+from .host.canvas import show_text
 from .host.source import Conditioning, text_tokens, with_source, zeroed
-from .pixels import planned
+from .pixels import Box, box_around, planned
 
-# Size modes.
-TRAINED, EXACT = "as trained", "exact size"
+# Size modes that both nodes have.
+TRAINED, EXACT, AROUND = "as trained", "exact size", "around the mask"
 
 
 def multiple_of(vae: Any, info: LoraInfo | None) -> int:
@@ -29,17 +30,53 @@ def multiple_of(vae: Any, info: LoraInfo | None) -> int:
     return multiple
 
 
-def working_fit(
-    images: Tensor, vae: Any, info: LoraInfo | None, mode: str, *, resolution: float, size: Size
-) -> Fit:
-    """Plan the size to work at: as trained, about `resolution` squared pixels, or exactly `size`.
+class Working(NamedTuple):
+    """What is edited, and at which size."""
 
-    `resolution` also stands in for the trained one when there is no info.
-    """
-    if mode == TRAINED and info is not None:
+    box: Box | None  # the part; None: all
+    fit: Fit
+    note: str
+
+    def part(self, images: Tensor) -> Tensor:
+        """The part of IMAGE or MASK."""
+        return images if self.box is None else self.box.of(images)
+
+
+def working(
+    images: Tensor,
+    mask: Tensor | None,
+    vae: Any,
+    info: LoraInfo | None,
+    mode: str,
+    *,
+    resolution: float,
+    size: Size,
+    context: float,
+) -> Working:
+    """Plan the part and the size to work at; `resolution` squared pixels, or the training's."""
+    multiple = multiple_of(vae, info)
+    if mode == TRAINED and info is None:
+        raise ValueError(
+            "size_mode: 'as trained' needs `info` of ByG Loader, and none arrives (a bypassed or "
+            "muted Loader sends none); connect it, or choose another size_mode"
+        )
+    if mode == AROUND and mask is None:
+        raise ValueError("size_mode: 'around the mask' needs a mask; connect one, painted white")
+    if mode in (TRAINED, AROUND) and info is not None:
         resolution = info.resolution
-    exact = size if mode == EXACT else None
-    return planned(images, multiple_of(vae, info), resolution=resolution, exact=exact)
+    box = box_around(mask, context, resolution) if mode == AROUND else None
+    part = images if box is None else box.of(images)
+    fit = planned(part, multiple, resolution=resolution, exact=size if mode == EXACT else None)
+    return Working(box, fit, _size_note(fit, box, mode))
+
+
+def _size_note(fit: Fit, box: Box | None, mode: str) -> str:
+    note = f"works at {fit.outer.width} x {fit.outer.height} pixels, {mode}"
+    if box is not None:
+        note += f": the part of {box.width} x {box.height} from ({box.left}, {box.top}) on"
+    if mode == TRAINED:
+        note += "; the size widgets below are not used"
+    return note
 
 
 def both_with_source(
@@ -49,10 +86,11 @@ def both_with_source(
     info: LoraInfo | None,
 ) -> tuple[Conditioning, Conditioning]:
     guidance = None if info is None else info.guidance_sample
+    mode = None if info is None else info.reference_mode
     negative = zeroed(positive) if negative is None else negative
     return (
-        with_source(positive, source, guidance),
-        with_source(negative, source, guidance),
+        with_source(positive, source, guidance, mode),
+        with_source(negative, source, guidance, mode),
     )
 
 
@@ -79,9 +117,7 @@ def _too_long(tokens: int, most: int) -> list[str]:
     ]
 
 
-def shown(node: str, notes: list[str]) -> ui.PreviewText | None:
-    if not notes:
-        return None
+def shown(node: str, notes: list[str]) -> ui.PreviewText:
     text = "\n".join(f"{node}: {note}" for note in notes)
-    host.show_text(text)
+    show_text(text)
     return ui.PreviewText(text)

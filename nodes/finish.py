@@ -64,6 +64,10 @@ class Finish(io.ComfyNode):
             what = "picture" if fit.clip is None else "frame"
             mask = checked_mask(mask, fit.source, what) if mask is not None else fit.mask
             images, source, mask = _paired(images, fit, mask, match_length)
+            whole = source
+            if fit.box is not None:
+                source = fit.box.of(source)
+                mask = None if mask is None else fit.box.of(mask)
             if match_size:
                 images = restored(fit.fit, images)
             else:
@@ -74,6 +78,8 @@ class Finish(io.ComfyNode):
             if keep_outside_mask and mask is not None:
                 soft = feathered(mask, feather)[..., None].to(images)
                 images = torch.where(soft > 0, torch.lerp(source.to(images), images, soft), source)
+            if fit.box is not None and match_size:
+                images = fit.box.into(whole, images)
             return io.NodeOutput(images, _video(images, fit, match_length))
 
 
@@ -86,12 +92,24 @@ def _paired(
         expected = len(source) * fit.variations
         order = [i // fit.variations for i in range(expected)]
         if len(images) != expected:
+            times = len(images) * fit.variations / expected
+            cure = "connect the whole batch"
+            if len(images) > expected and times.is_integer():
+                cure = (
+                    f"in place of Repeat Latent Batch set batch_size of the Edit node to {times:g}"
+                )
             raise ValueError(
                 f"images: {len(images)}, wanted {expected} ({len(source)} sources, "
-                f"{fit.variations} variations of each); connect the whole batch"
+                f"{fit.variations} variations of each); {cure}"
             )
         return images, source[order], None if mask is None else mask[order]
     plan = fit.clip.frames
+    if len(images) > len(plan.seen) and not len(images) % len(plan.seen):
+        raise ValueError(
+            f"images: {len(images)} frames are {len(images) // len(plan.seen)} clips one behind "
+            f"the other, and a fit is of one; take Repeat Latent Batch out, and queue the graph "
+            f"again with another seed"
+        )
     if len(images) != len(plan.seen):
         raise ValueError(
             f"images: {len(images)} frames, the edit worked on {len(plan.seen)}; connect VAE "

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from comfy_api.v0_0_2 import io, ui
 
 from ..byg_train.family import family_of
 from ..byg_train.models.lora_file import COMFY_SAMPLERS, LoraInfo
 from .host import lora as host
-from .host.sampling import set_shift, show_text
-from .host.source import leave_out_source, place_source
+from .host.canvas import show_text
+from .host.sampling import set_shift
+from .host.source import leave_out_source, place_source, set_expert
+from .instructions import best_first
 from .lora_choice import ALONE, PAIR, SAME, Loaded, base_name, chosen, partner
-from .sockets import INFO, advanced, named, schema, to_text
+from .sockets import INFO, advanced, reporting, schema, to_text
 
 NAME = "ByG Loader"
 ERROR, WARN = "error", "warn"
 POSITIONS = {"auto": None, "own index": "index", "shared with the target": "shared"}
+WARNING = "WARNING"
 TRAINED, AS_IS = "as trained", "as the model is"
 # How many names of an overlong list a message shows.
 SHOWN = 3
@@ -47,6 +50,9 @@ class Loader(io.ComfyNode):
                     io.Combo.Input("source_positions", options=list(POSITIONS), default="auto")
                 ),
                 advanced(io.Combo.Input("schedule", options=[TRAINED, AS_IS], default=TRAINED)),
+                advanced(
+                    io.Float.Input("strength_low", default=1.0, min=-100.0, max=100.0, step=0.01)
+                ),
             ],
             outputs=[
                 io.Model.Output("patched"),
@@ -68,6 +74,7 @@ class Loader(io.ComfyNode):
         on_mismatch: str = ERROR,
         source_positions: str = "auto",
         schedule: str = TRAINED,
+        strength_low: float = 1.0,
     ) -> list[tuple[str, int, int]]:
         """Load a file again that was trained further under the same name."""
         low = partner(lora_name) if lora_low_name == PAIR else lora_low_name
@@ -86,37 +93,50 @@ class Loader(io.ComfyNode):
         on_mismatch: str = ERROR,
         source_positions: str = "auto",
         schedule: str = TRAINED,
+        strength_low: float = 1.0,
     ) -> io.NodeOutput:
-        with named(NAME):
+        with reporting(NAME):
             high, low = chosen(lora_name, lora_low_name, model, model_low)
             info = (high or low).info
             info = replace(info, reference_mode=POSITIONS[source_positions] or info.reference_mode)
             shift = _shift(info) if schedule == TRAINED else None
-            setup = (strength, info.reference_mode, shift, on_mismatch)
-            patched, lines = _patched(model, high, *setup)
+            setup = Setup(info, shift, on_mismatch)
+            expert = info.expert if model_low is None else "high"
+            patched, lines = _patched(model, high, strength, expert, setup)
             patched_low = None
             if model_low is not None:
-                patched_low, more = _patched(model_low, low, *setup)
+                patched_low, more = _patched(model_low, low, strength * strength_low, "low", setup)
                 lines += more
             alone = model_low is not None and None in (high, low)
-            report = to_text([*lines, *_facts(info, (high or low).file.ranks, alone)])
+            report = to_text(_report(info, (high or low).file.ranks, lines, alone))
         show_text(report)
         return io.NodeOutput(patched, patched_low, info, report, ui=ui.PreviewText(report))
 
 
+class Setup(NamedTuple):
+    """What both models of a pair share."""
+
+    info: LoraInfo
+    shift: float | None  # of the schedule; None: the model's own
+    on_mismatch: str
+
+
 def _patched(
-    model: Any, lora: Loaded | None, strength: float, mode: str, shift: float | None, mismatch: str
+    model: Any, lora: Loaded | None, strength: float, expert: str | None, setup: Setup
 ) -> tuple[Any, list[str]]:
     """Clone a model with its LoRA, its source's place and its schedule; also returns a report.
 
     Without a LoRA it is the base, which is not shown the source.
     """
+    info, shift, mismatch = setup
     if lora is None:
         clone, lines = model.clone(), []
         leave_out_source(clone)
     else:
         clone, lines = _applied(model, lora, strength, mismatch)
-        place_source(clone, mode)
+        place_source(clone, info.reference_mode)
+    if expert is not None and info.boundary is not None:
+        set_expert(clone, expert, info.boundary)
     if shift is not None:
         set_shift(clone, shift)
     return clone, lines
@@ -131,7 +151,7 @@ def _applied(model: Any, lora: Loaded, strength: float, mismatch: str) -> tuple[
         problem = _problem(lora, applied, host.model_name(model))
         if mismatch == ERROR:
             raise ValueError(problem)
-        lines.append(f"WARNING: {problem}")
+        lines.append(f"{WARNING}: {problem}")
     return applied.model, lines
 
 
@@ -160,24 +180,42 @@ def _shift(info: LoraInfo) -> float:
     return family_of(info.sample_shift).size_shift((info.resolution // info.multiple) ** 2)
 
 
-def _facts(info: LoraInfo, ranks: str, alone: bool) -> list[str]:
-    """List the settings for other nodes, and what the LoRA was trained on."""
+def _report(info: LoraInfo, ranks: str, lines: list[str], alone: bool) -> list[str]:
+    """What the node says, what an artist needs first: the frontend shows a dozen lines at once."""
+    warnings = [line for line in lines if line.startswith(WARNING)]
+    matches = [line for line in lines if line not in warnings]
+    if alone:
+        matches.append("the other expert has no LoRA, and is not shown the source")
+    return [*warnings, *_taught(info), _how(info), *matches, *_training(info, ranks)]
+
+
+def _taught(info: LoraInfo) -> list[str]:
+    """What the LoRA knows, in the order in which to try it."""
+    known = best_first(info.instructions)
+    if not known:
+        return []
+    more = f" ({len(known) - SHOWN} more in ByG Instruction)" if len(known) > SHOWN else ""
+    return [f"it knows, best first{more}:", *(f"- {text}" for text in known[:SHOWN])]
+
+
+def _how(info: LoraInfo) -> str:
+    """What an artist sets elsewhere."""
     sampler = COMFY_SAMPLERS[info.sampler]
     how = f"sample with {info.sample_steps} steps, {sampler}, simple, {_cfg(info)}"
     if info.guidance_sample is not None:
         how += f", guidance {info.guidance_sample:g} (set by ByG Image Edit)"
+    return how
+
+
+def _training(info: LoraInfo, ranks: str) -> list[str]:
     lines = [
         f"base {info.base}, {info.steps} training steps at {info.resolution} px, rank {ranks}",
-        f"{how}; source positions: {info.reference_mode}",
+        f"source positions: {info.reference_mode}",
     ]
-    if info.negative:
-        lines.append(f"negative: {info.negative}")
     if info.expert is not None:
         lines.append(f"expert {info.expert}, boundary {info.boundary}")
-    if alone:
-        lines.append("the other expert has no LoRA, and is not shown the source")
-    if info.instructions:
-        lines.append(f"it knows, for example: {'; '.join(info.instructions[:SHOWN])}")
+    if info.negative:
+        lines.append(f"negative: {info.negative}")
     return lines
 
 

@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 from ..byg_train.family import family_of, is_embedded, registry
 from ..byg_train.models.lora_file import LoraFile, LoraInfo, read_lora
-from ..byg_train.models.lora_tensors import BrokenLoraError
 from .host import lora as host
 from .host.families import family, host_of
 
@@ -66,15 +65,8 @@ def _low_name(name: str, choice: str) -> str:
 
 def _load(name: str) -> Loaded:
     """Read a LoRA and its metadata."""
-    try:
-        file = read_lora(host.lora_path(name))
-        return Loaded(name, file, LoraInfo.from_metadata(file.metadata))
-    except BrokenLoraError:
-        raise
-    except ValueError as error:
-        raise ValueError(
-            f"{error}. A LoRA that byg_train did not write goes into Load LoRA"
-        ) from None
+    file = read_lora(host.lora_path(name))
+    return Loaded(name, file, LoraInfo.from_metadata(file.metadata))
 
 
 def _check_base(lora: Loaded, model: Any) -> None:
@@ -104,7 +96,10 @@ def _check_base(lora: Loaded, model: Any) -> None:
 
 def base_name(info: LoraInfo) -> str:
     """A readable name of the model that a LoRA was trained on."""
-    return "the tiny world's model (ByG Tiny World)" if is_embedded(info.base) else info.base
+    if not is_embedded(info.base):
+        return info.base
+    media = "clip" if family_of(info.family).is_video else "picture"
+    return f"the tiny world's {media} model (ByG Tiny World with media = {media})"
 
 
 def _check_experts(high: Loaded, low: Loaded) -> None:

@@ -5,6 +5,8 @@ IMAGE is (N, H, W, 3) in [0, 1], N pictures or frames; MASK is (N, H, W), 1 = ma
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -15,18 +17,57 @@ from ..byg_train.media.fit import Fit, Size
 NO_MASK = (64, 64)
 
 
+class Box(NamedTuple):
+    """A part of a picture, in pixels."""
+
+    left: int
+    top: int
+    width: int
+    height: int
+
+    def of(self, images: Tensor) -> Tensor:
+        """The part of IMAGE (N, H, W, 3) or MASK (N, H, W)."""
+        rows = slice(self.top, self.top + self.height)
+        return images[:, rows, self.left : self.left + self.width]
+
+    def into(self, images: Tensor, part: Tensor) -> Tensor:
+        """A copy of IMAGE with the part in its place."""
+        whole = images.to(part).clone()
+        self.of(whole).copy_(part)
+        return whole
+
+
+def box_around(mask: Tensor, context: float, least: float) -> Box:
+    """The part of a picture around the white of MASK, of all masks if there are several.
+
+    Args:
+        mask: (N, H, W), not all black.
+        context: how many times as wide and high as the white.
+        least: pixels per side below which the part is not narrowed.
+    """
+    white = mask.amax(0) > 0
+    ends = []
+    for line in (white.any(0), white.any(1)):  # along the width, along the height
+        (at,) = line.nonzero(as_tuple=True)
+        first, last, size = int(at[0]), int(at[-1]) + 1, len(line)
+        side = min(size, max(round((last - first) * context), round(least), last - first))
+        start = min(max(0, (first + last - side) // 2), size - side)
+        ends.append((start, side))
+    (left, width), (top, height) = ends
+    return Box(left, top, width, height)
+
+
 def checked_images(images: Tensor, what: str) -> Tensor:
-    """Return the images; ValueError unless they are one or more RGB pictures."""
-    if images.ndim != 4 or images.shape[-1] not in (1, 3, 4):
+    """Return RGB pictures, transparency on white as in training; ValueError if they are none."""
+    if images.ndim != 4 or images.shape[-1] not in (1, 2, 3, 4):
         raise ValueError(f"{what}: got the shape {tuple(images.shape)}, wanted pictures (IMAGE)")
     if not len(images):
         raise ValueError(f"{what}: an empty batch; check the loader in front, it found no pictures")
-    if images.shape[-1] != 3:
-        raise ValueError(
-            f"{what}: {images.shape[-1]} channels, wanted the 3 of RGB; put Split Image with Alpha "
-            f"(or Load Image, which does this) in front"
-        )
-    return images
+    channels = images.shape[-1]
+    if channels in (2, 4):
+        images, alpha = images[..., :-1], images[..., -1:]
+        images = images * alpha + (1 - alpha)
+    return images.expand(-1, -1, -1, 3) if channels < 3 else images
 
 
 def checked_mask(mask: Tensor | None, images: Tensor, what: str) -> Tensor | None:

@@ -15,6 +15,8 @@ from comfy_api.v0_0_2 import io
 from torch import Tensor
 
 from ..byg_train.media.fit import Fit, Frames
+from .host.canvas import show_text
+from .pixels import Box
 
 # A `byg_train.models.lora_file.LoraInfo`: what the LoRA's file says of its training.
 INFO = io.Custom("BYG_INFO")
@@ -36,11 +38,12 @@ class ClipTiming:
 class Restore:
     """What is needed to restore the source's form for a result."""
 
-    fit: Fit
+    fit: Fit  # of the source, or of the part in `box`
     source: Tensor  # pictures or frames (N, H, W, 3) in [0, 1], as they came
     mask: Tensor | None  # (1 or N, H, W), 1 = may change
     variations: int = 1  # results per source picture
     clip: ClipTiming | None = None  # None: pictures
+    box: Box | None = None  # the part that was edited; None: all
 
 
 def advanced(widget: io.WidgetInput) -> io.WidgetInput:
@@ -90,3 +93,14 @@ def named(node: str) -> Iterator[None]:
         yield
     except ValueError as error:
         raise ValueError(f"{node}: {error}") from error
+
+
+@contextmanager
+def reporting(node: str) -> Iterator[None]:
+    """The same for a node that shows what it says: an error replaces what it said before."""
+    try:
+        with named(node):
+            yield
+    except Exception as error:
+        show_text(str(error) or "stopped")
+        raise

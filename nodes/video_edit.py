@@ -13,16 +13,17 @@ from torch import Tensor
 from ..byg_train.media.fit import FRAME_GROUP, Frames, Size
 from ..byg_train.models.lora_file import LoraInfo
 from .edit import (
+    AROUND,
     EXACT,
     TRAINED,
     both_with_source,
     shown,
-    working_fit,
+    working,
 )
 from .host import sampling as host
 from .host.source import Conditioning
 from .pixels import checked_images, checked_mask, fitted, fitted_mask
-from .sockets import FIT, INFO, ClipTiming, Restore, advanced, named, schema
+from .sockets import FIT, INFO, ClipTiming, Restore, advanced, reporting, schema
 
 NAME, SAME_AREA = "ByG Video Edit", "same area"
 
@@ -44,7 +45,9 @@ class VideoEdit(io.ComfyNode):
                 io.Audio.Input("audio", optional=True),
                 io.Mask.Input("mask", optional=True),
                 INFO.Input("info", optional=True),
-                io.Combo.Input("size_mode", options=[TRAINED, SAME_AREA, EXACT], default=TRAINED),
+                io.Combo.Input(
+                    "size_mode", options=[TRAINED, SAME_AREA, EXACT, AROUND], default=TRAINED
+                ),
                 io.Int.Input("width", default=832, min=16, max=8192, step=8),
                 io.Int.Input("height", default=480, min=16, max=8192, step=8),
                 io.Int.Input("length", default=81, min=0, max=8192),
@@ -53,6 +56,7 @@ class VideoEdit(io.ComfyNode):
                 io.Boolean.Input("resample", default=True),
                 advanced(io.Float.Input("source_fps", default=0.0, min=0.0, max=1000.0, step=0.01)),
                 advanced(io.Boolean.Input("tiled_vae", default=False)),
+                advanced(io.Float.Input("context", default=1.5, min=1.0, max=10.0, step=0.1)),
             ],
             outputs=[
                 io.Conditioning.Output("edit_positive"),
@@ -86,12 +90,14 @@ class VideoEdit(io.ComfyNode):
         resample: bool = True,
         source_fps: float = 0.0,
         tiled_vae: bool = False,
+        context: float = 1.5,
     ) -> io.NodeOutput:
-        with named(NAME):
+        with reporting(NAME):
             host.checked_vae(vae, frames=True)
             fps = fps if info is None or info.fps is None else info.fps
             whole = _source_clip(video, frames, audio, mask, source_fps or fps)
-            if whole.mask is not None and host.of_wan_5b(vae):
+            five_b = host.of_wan_5b(vae)
+            if whole.mask is not None and five_b and size_mode != AROUND:
                 raise ValueError(
                     "mask: Wan 2.2 5B would give the source's tokens wrong noise levels; connect "
                     "the mask to ByG Finish instead, which keeps the black parts exactly"
@@ -99,19 +105,20 @@ class VideoEdit(io.ComfyNode):
             model_fps = fps if resample else float(whole.rate)
             images, rate, audio, mask = whole.part(start_frame, length, model_fps)
             plan = Frames.of(len(images), float(rate), model_fps)
-            fit = working_fit(
-                images, vae, info, size_mode,
+            at = working(
+                images, mask, vae, info, size_mode, context=context,
                 resolution=math.sqrt(width * height), size=Size(width, height),
             )  # fmt: skip
-            seen = fitted(fit, images[list(plan.seen)])
+            seen = fitted(at.fit, at.part(images)[list(plan.seen)])
             source = host.encode(vae, seen, tiled_vae)
             latent = {"samples": source}
-            if mask is not None:
-                each = mask.expand(len(images), -1, -1)[list(plan.seen)]
-                latent["noise_mask"] = _per_latent_frame(fitted_mask(fit, each))
+            if mask is not None and not five_b:
+                each = at.part(mask).expand(len(images), -1, -1)[list(plan.seen)]
+                latent["noise_mask"] = _per_latent_frame(fitted_mask(at.fit, each))
             both = both_with_source(positive, negative, source, info)
-            notes = _frame_notes(plan)
-        restore = Restore(fit, images, mask, clip=ClipTiming(plan, rate, model_fps, audio))
+            notes = [*_frame_notes(plan), _working_note(at.note, plan, model_fps)]
+        clip = ClipTiming(plan, rate, model_fps, audio)
+        restore = Restore(at.fit, images, mask, clip=clip, box=at.box)
         outputs = (*both, latent, seen, restore, float(rate), audio)
         return io.NodeOutput(*outputs, ui=shown(NAME, notes))
 
@@ -177,6 +184,10 @@ def _per_latent_frame(mask: Tensor) -> Tensor:
     """Masks (4k + 1, H, W) -> (1, 1, k + 1, H, W), the maximum within each latent frame."""
     groups = mask[1:].unflatten(0, (-1, FRAME_GROUP)).amax(1) if len(mask) > 1 else mask[:0]
     return torch.cat([mask[:1], groups])[None, None]
+
+
+def _working_note(note: str, plan: Frames, fps: float) -> str:
+    return f"{note}; {len(plan.seen)} frames at {fps:g} a second"
 
 
 def _frame_notes(plan: Frames) -> list[str]:

@@ -24,6 +24,15 @@ INFO = LoraInfo(
 )  # fmt: skip
 
 
+def pack(name: str) -> object:
+    """A module of the node pack, as the host loaded it."""
+    import importlib
+
+    from comfy_host import ROOT
+
+    return importlib.import_module(f"{str(ROOT).replace('.', '_x_')}.nodes.{name}")
+
+
 @cache
 def world() -> tuple:
     """MODEL, CLIP, VAE and an example, built once."""

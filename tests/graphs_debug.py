@@ -4,18 +4,9 @@ from __future__ import annotations
 
 import torch
 from comfy_host import call
-from graphs import SEED, SMALL, encoded, image_edit, world
+from graphs import SEED, SMALL, encoded, image_edit, pack, world
 from graphs_wan import video_edit, wan, wan_vae
 from torch import Tensor
-
-
-def pack(name: str) -> object:
-    """A module of the node pack, as the host loaded it."""
-    import importlib
-
-    from comfy_host import ROOT
-
-    return importlib.import_module(f"{str(ROOT).replace('.', '_x_')}.nodes.{name}")
 
 
 def readings(name: str, *arguments: Tensor) -> object:

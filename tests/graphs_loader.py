@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import torch
 from comfy_host import call
-from graphs import INSTRUCTION, SEED, SMALL, encoded, world
-from graphs_debug import pack
+from graphs import INSTRUCTION, SEED, SMALL, encoded, pack, world
 from graphs_wan import wan
 from torch import Tensor
 

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import torch
 from comfy_host import call
-from graphs import SEED
-from graphs_debug import pack
+from graphs import SEED, pack
 from graphs_wan import _call_network
 from torch import Tensor
 

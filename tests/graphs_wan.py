@@ -7,7 +7,7 @@ from functools import cache
 import numpy as np
 import torch
 from comfy_host import call
-from graphs import SEED, shown
+from graphs import SEED, pack, shown
 from host_nodes import small
 from torch import Tensor
 
@@ -60,6 +60,12 @@ def wan_vae() -> object:
     }
     with small(module, dim=8):  # ComfyUI 0.3.64 does not look at the weights' sizes
         return comfy.sd.VAE(sd=weights)
+
+
+def opened(texts: list) -> list:
+    """CONDITIONING of ByG Video Edit as a stock model can read it; see nodes/host/sealed.py."""
+    opened = pack("host.sealed").opened
+    return [[t, {**v, "time_dim_concat": opened(v["time_dim_concat"])}] for t, v in texts]
 
 
 def words(seed: int = 0) -> list:
@@ -182,7 +188,7 @@ def video_shapes(frames: Tensor, **widgets: object) -> dict:
         "model_rate": float(own[1].get_components().frame_rate),
         "model_length": len(own[0]),
         "same_source": all(
-            torch.equal(texts[0][1]["time_dim_concat"], found["latent"]["samples"])
+            torch.equal(opened(texts)[0][1]["time_dim_concat"], found["latent"]["samples"])
             for texts in (found["positive"], found["negative"])
         ),
     }
@@ -273,6 +279,7 @@ def two_stages(lora: str, frames: Tensor, mask: Tensor | None, ours: bool) -> tu
     model = call("ModelSamplingSD3", model=model, shift=5.0)[0]
     found = video_edit(frames, **({} if mask is None else {"mask": mask}))
     texts, latent = (found["positive"], found["negative"]), found["latent"]
+    texts = texts if ours else tuple(map(opened, texts))
     whole = {"add_noise": "enable", "return_with_leftover_noise": "disable"}
     one = _wan_sampled(model, {"start_at_step": 0, "end_at_step": 100}, texts, latent, **whole)
     first = {"add_noise": "enable", "return_with_leftover_noise": "enable"}
@@ -312,7 +319,7 @@ def estimated_shapes(lora: str, frames: Tensor, windows: bool) -> tuple[float, f
             model = call("WanContextWindowsManual", model=model, context_length=5)[0]
         model = model.clone()
         model.add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, "zz", last)
-        texts = (found["positive"], found["negative"])
+        texts = (opened(found["positive"]), opened(found["negative"]))
         steps = {"start_at_step": 3, "end_at_step": 4}
         _wan_sampled(model, steps, texts, found["latent"], add_noise="enable",
                      return_with_leftover_noise="disable")  # fmt: skip
@@ -350,6 +357,17 @@ def windowed(
         y_hat = y_t - 0.6 * wan_velocity(lora, y_t, source[:, :, frames], 0.6)
         alone.append(y_hat[:, :, -2:])
     return seen[0], torch.cat(alone, 2)
+
+
+def in_windows(lora: str, frames: Tensor, lengths: tuple[int, ...]) -> list[Tensor]:
+    """An edit without context windows, and with windows of so many frames."""
+    model, found = call("ByG_Loader", model=wan(), lora_name=lora)[0], video_edit(frames)
+    cut = [
+        call("WanContextWindowsManual", model=model, context_length=n, context_overlap=2)[0]
+        for n in lengths
+    ]
+    texts, steps = (found["positive"], found["negative"]), {"start_at_step": 0, "end_at_step": 9}
+    return [_wan_sampled(m, steps, texts, found["latent"])["samples"] for m in (model, *cut)]
 
 
 def split(shift: float, model_shift: float | None = None, **widgets: float) -> tuple:

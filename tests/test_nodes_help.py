@@ -77,13 +77,38 @@ def test_every_node_has_a_page_that_names_all_its_inputs_and_outputs() -> None:
         assert wanted <= named, f"{name}.md says nothing of {sorted(wanted - named)}"
 
 
+# Of every page the heading of the five mistakes that are most likely.
+MISTAKES = {"en": "Five likely mistakes", "zh": "五个最常见的错误", "ja": "よくある五つの間違い"}
+
+
+@pytest.mark.host
+@pytest.mark.parametrize("language", ["zh", "ja"])
+@pytest.mark.parametrize("name", ["ByG_Loader", "ByG_ImageEdit", "ByG_VideoEdit"])
+def test_the_pages_that_matter_most_are_translated(name: str, language: str) -> None:
+    page = (ROOT / "web" / "docs" / name / f"{language}.md").read_text(encoding="utf-8")
+    info = in_host(_infos)[name]
+    wanted = {*_inputs(info), *info["output_name"]}
+    assert wanted <= set(re.findall(r"`([^`]+)`", page))
+
+
+def test_pages_name_the_five_most_likely_mistakes() -> None:
+    for page in (ROOT / "web" / "docs").rglob("*.md"):
+        heading = MISTAKES.get(page.stem, MISTAKES["en"])
+        text = page.read_text(encoding="utf-8")
+        (found,) = re.findall(rf"^## {heading}\n(.*?)(?=^## |\Z)", text, re.M | re.S)
+        assert re.findall(r"^(\d)\. ", found, re.M) == list("12345"), page
+
+
 def test_pages_show_their_node() -> None:
-    for page in (ROOT / "web" / "docs").glob("*.md"):
+    docs = ROOT / "web" / "docs"
+    for page in docs.rglob("*.md"):
         links = re.findall(r"!\[([^\]]+)\]\(([^)]+)\)", page.read_text(encoding="utf-8"))
         assert links, f"{page.name} has no picture"
         for words, link in links:
-            picture = page.parent / link
-            assert len(words) > 20 and picture.is_file(), f"{page.name}: {link}"
+            picture = docs / link  # as the frontend resolves it, for pages in folders too
+            assert len(words) > (20 if page.parent == docs else 10) and picture.is_file(), (
+                f"{page.name}: {link}"
+            )
             assert picture.stat().st_size < LARGE, picture
 
 
@@ -96,7 +121,8 @@ def test_pictures_of_the_workflows_are_small() -> None:
 
 def test_the_icon_is_square_and_as_large_as_the_registry_takes() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    icon = (ROOT / project["tool"]["comfy"]["Icon"]).read_text(encoding="utf-8")
+    assert project["tool"]["comfy"]["Icon"].endswith("/web/icon.svg")
+    icon = (ROOT / "web" / "icon.svg").read_text(encoding="utf-8")
     width, height = re.search(r'<svg [^>]*width="(\d+)" height="(\d+)"', icon).groups()
     assert width == height and int(width) <= 400
 

@@ -88,6 +88,15 @@ def write_lora(
         temporary.write_bytes(save(baked, {"format": "pt", **metadata}))
 
 
+def read_info(path: Path) -> LoraInfo:
+    """What a file of ours says of its training, without its tensors; ValueError for any other."""
+    try:
+        with safe_open(path, "pt") as file:
+            return LoraInfo.from_metadata(file.metadata() or {})
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path} is no readable safetensors file ({error})") from None
+
+
 def read_lora(path: Path) -> LoraFile:
     """The tensors as stored (scale baked in), without their prefix; ValueError if it is no LoRA."""
     if not Path(path).is_file():
@@ -113,7 +122,8 @@ def read_lora(path: Path) -> LoraFile:
         found = theirs.get(first, first)
         raise ValueError(
             f"{path} is no LoRA in the form that byg_train writes: found {found!r}, "
-            f"wanted pairs such as '{prefixes[0]}<module>{A}' and '...{B}'"
+            f"wanted pairs such as '{prefixes[0]}<module>{A}' and '...{B}'. A LoRA of another "
+            f"trainer belongs into ComfyUI's own Load LoRA node"
         )
     check_tensors(tensors, path)
     return LoraFile({k.removeprefix(prefix): v for k, v in tensors.items()}, metadata, prefix)

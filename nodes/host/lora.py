@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,7 +12,7 @@ import torch
 from comfy.model_patcher import ModelPatcher
 
 from ...byg_train.family import WORLD
-from ...byg_train.models.lora_file import LoraFile
+from ...byg_train.models.lora_file import LoraFile, LoraInfo, read_info
 
 SUFFIXES = (".safetensors", ".sft")
 # The LoRAs that edit; what lies beside them is what their trainings started from.
@@ -35,6 +36,22 @@ def lora_path(name: str) -> Path:
     if own is None:
         raise ValueError(f"LoRA {name!r} is not in models/loras; choose another or refresh (R)")
     return Path(own)
+
+
+def taught() -> list[LoraInfo]:
+    """What the files of `lora_names` that are ours say of their training."""
+    paths = (lora_path(name) for name in lora_names())
+    found = (_info(path, path.stat().st_mtime_ns) for path in paths if path.is_file())
+    return [info for info in found if info is not None]
+
+
+@lru_cache(maxsize=4096)
+def _info(path: Path, changed: int) -> LoraInfo | None:
+    """A file's metadata; None for a LoRA of another trainer. `changed`: when the file was."""
+    try:
+        return read_info(path)
+    except ValueError:
+        return None
 
 
 def model_name(model: ModelPatcher) -> str:

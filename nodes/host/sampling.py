@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-import sys
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import comfy.model_management
@@ -14,11 +12,12 @@ import comfy.samplers
 import torch
 from comfy.model_patcher import ModelPatcher
 from comfy.sd import VAE
-from comfy_execution.utils import get_executing_context
 from comfy_extras.nodes_custom_sampler import SamplerCustomAdvanced
 from torch import Tensor
 
-from .source import Conditioning, source_of
+from .families import KEY, family
+from .guard import source_of
+from .source import Conditioning, leave_out_source, place_source
 
 SCHEDULERS = comfy.samplers.SCHEDULER_NAMES
 # To decode one frame of a clip, so many latent frames before it go along: the VAE looks back, but
@@ -234,7 +233,12 @@ def probe(
 
 
 def probe_like(model: ModelPatcher, guider: Any, states: list[State]) -> list[Tensor]:
-    """Probe a model with the conditioning of a guider, source included."""
+    """Probe a model with a guider's conditioning; the source stands where its model puts it."""
+    model, mode = model.clone(), guider.model_patcher.get_attachment(KEY)
+    if mode is not None:
+        place_source(model, mode)
+    elif family(model) is not None:
+        leave_out_source(model)
     given = {name: _conditioning(conds) for name, conds in guider.original_conds.items()}
     cfg = getattr(guider, "cfg", 1.0)
     return probe(model, states, given["positive"], given.get("negative"), cfg)
@@ -274,21 +278,3 @@ def out_of_model(model: ModelPatcher, latent: Tensor) -> Tensor:
 def has_patches(model: ModelPatcher) -> bool:
     """Whether any LoRA is on a model."""
     return bool(model.patches)
-
-
-# ---------------------------------------------------------------- the canvas
-
-
-def show_text(text: str) -> None:
-    """Show text on the running node; does nothing outside of a server."""
-    server, context = sys.modules.get("server"), get_executing_context()
-    instance = getattr(getattr(server, "PromptServer", None), "instance", None)
-    if instance is not None and context is not None:
-        instance.send_progress_text(text, context.node_id)
-
-
-def interruptible(items: list[Any]) -> Iterator[Any]:
-    """Yield the items, and stop if the user cancels."""
-    for item in items:
-        comfy.model_management.throw_exception_if_processing_interrupted()
-        yield item
