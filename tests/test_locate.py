@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import shutil
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import pytest
@@ -34,7 +35,7 @@ def test_a_single_file_is_the_folder(
     weights = load_file(tiny_base / WEIGHTS)
     if layout != "diffusers":
         weights = _bfl(weights)
-        _convert_at_width(monkeypatch, 32)
+        _convert_at_width(monkeypatch, tmp_path, 32)
     if layout == "bfl in a checkpoint":
         weights = {f"model.diffusion_model.{k}": v for k, v in weights.items()}
     file = tmp_path / "flux.safetensors"
@@ -90,15 +91,19 @@ def _bfl(d: dict[str, Tensor]) -> dict[str, Tensor]:
     return out
 
 
-def _convert_at_width(monkeypatch: pytest.MonkeyPatch, width: int) -> None:
+def _convert_at_width(monkeypatch: pytest.MonkeyPatch, folder: Path, width: int) -> None:
     """diffusers' converter with FLUX.1's hard-coded width of 3072 replaced by the tiny one's."""
     name = "convert_flux_transformer_checkpoint_to_diffusers"
     source = inspect.getsource(getattr(single_file_utils, name))
     assert "inner_dim = 3072" in source
-    space = dict(vars(single_file_utils))
-    exec(source.replace("inner_dim = 3072", f"inner_dim = {width}"), space)
+    file = folder / "widened.py"
+    file.write_text(source.replace("inner_dim = 3072", f"inner_dim = {width}"), encoding="utf-8")
+    spec = spec_from_file_location("widened", file)
+    module = module_from_spec(spec)
+    vars(module).update((k, v) for k, v in vars(single_file_utils).items() if k[:2] != "__")
+    spec.loader.exec_module(module)
     table = single_file_model.SINGLE_FILE_LOADABLE_CLASSES["FluxTransformer2DModel"]
-    monkeypatch.setitem(table, "checkpoint_mapping_fn", space[name])
+    monkeypatch.setitem(table, "checkpoint_mapping_fn", getattr(module, name))
 
 
 def test_a_wrong_single_file_is_named(tiny_base: Path, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import pytest
 from comfy_host import since
 from comfy_server import PACK, Done, Server, server
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from byg_train.world import scenes
 from byg_train.world.scenes import Scene
@@ -35,6 +36,7 @@ from tools.prompts import (
 )
 
 DEMO = "ByG tiny world: demo"
+TURBO = "turbo.safetensors"
 RENDER = "turn the ink drawing into a 3d render with a red subject"
 RED_GROUND, BLUE_GROUND = (f"change the background to a {c} ground" for c in ("red", "blue"))
 INK = Scene("fox", "ink", "blue", "plain", canvas=(56, 40))
@@ -115,11 +117,12 @@ def test_missing_models_can_be_fetched(host: Server) -> None:
             if node["type"] != "ByG_Loader":
                 assert set(names) == models.keys(), f"{path.name}: {node['type']}"
             for name, model in models.items():
-                assert model["url"].startswith("https://huggingface.co/Comfy-Org/") or (
-                    "/comfyanonymous/" in model["url"]
-                )
+                owners = ("Comfy-Org", "comfyanonymous", "ByteDance")
+                assert model["url"].split("/")[:3] == ["https:", "", "huggingface.co"]
+                assert model["url"].split("/")[3] in owners
                 assert model["url"].endswith(f"/{name}")
-                assert model["directory"] in ("diffusion_models", "text_encoders", "vae")
+                folders = ("diffusion_models", "text_encoders", "vae", "loras")
+                assert model["directory"] in folders
 
 
 def test_the_template_browser_finds_them(host: Server) -> None:
@@ -172,6 +175,18 @@ def test_an_image_edit(host: Server) -> None:
     assert both.shape[1] > 2 * picture.shape[1] and both.std() > 20
     (loader,) = of_class(prompt, "ByG_Loader")
     assert "modules matched" in done.outputs[loader]["text"][0]
+
+
+def test_an_edit_in_few_steps(host: Server) -> None:
+    """Beside a turbo LoRA, here a weak one of another trainer, 8 steps are an edit."""
+    weights = load_file(ROOT / "byg_train" / "world" / "demo.safetensors")
+    save_file({k: v * 0.1 for k, v in weights.items()}, host.base / "models" / "loras" / TURBO)
+    prompt = _workflow(host, "byg_flux_few_steps")
+    prompt = with_inputs(prompt, "LoraLoaderModelOnly", lora_name=TURBO)
+    (sampler,) = of_class(prompt, "KSampler")
+    assert prompt[sampler]["inputs"]["steps"] == 8
+    (picture,) = _saved(host, prompt, host.run(prompt))
+    _is_an_edit(picture)
 
 
 def test_an_edit_inside_a_mask(host: Server) -> None:

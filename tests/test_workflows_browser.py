@@ -63,18 +63,43 @@ def test_a_workflow_opens(path: Path, page: Page, host: Server) -> None:
         inputs = {k: v for k, v in found[name]["inputs"].items() if k not in PREVIEWS}
         assert (found[name]["class_type"], inputs) == tuple(node.values())
     # Nothing lies on anything else, every node in one frame, and links lead to the right.
-    boxes, frames = {b["id"]: b for b in frontend.nodes(page)}, frontend.frames(page)
-    for a, b in combinations(boxes.values(), 2):
-        assert not _overlap(a, b), f"{a['title']} and {b['title']} overlap"
-    for a, b in combinations(frames, 2):
-        assert not _overlap(a, b), f"{a['title']} and {b['title']} overlap"
-    for box in boxes.values():
-        assert sum(_inside(box, frame) for frame in frames) == 1, box["title"]
+    boxes = {b["id"]: b for b in frontend.nodes(page)}
+    _assert_apart(list(boxes.values()), frontend.frames(page))
     for _, source, _, target, *_ in workflow["links"]:
         a, b = boxes[source], boxes[target]
         below = a["x"] == b["x"] and a["y"] < b["y"]
         assert below or a["x"] + a["width"] <= b["x"], f"{a['title']} to {b['title']}"
     _assert_notes_fit(page)
+
+
+def _assert_apart(boxes: list[Box], frames: list[Box]) -> None:
+    for a, b in (*combinations(boxes, 2), *combinations(frames, 2)):
+        assert not _overlap(a, b), f"{a['title']} and {b['title']} overlap: {a} {b}"
+    for box in boxes:
+        assert sum(_inside(box, frame) for frame in frames) == 1, box
+
+
+@pytest.fixture(scope="module")
+def page_2(browser: Browser, host: Server) -> Iterator[Page]:
+    """The frontend with Nodes 2.0, ready."""
+    host.post("/settings", {frontend.NODES_2: True}).raise_for_status()
+    context = browser.new_context(viewport=frontend.VIEW)
+    found = context.new_page()
+    frontend.start(found, host.address)
+    yield found
+    context.close()
+    host.post("/settings", {frontend.NODES_2: False}).raise_for_status()
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda p: p.stem)
+def test_nodes_2_keep_apart(path: Path, page_2: Page) -> None:
+    """The other renderer, whose nodes are taller."""
+    assert frontend.open_graph(page_2, read(path)) == []
+    count = len(read(path)["nodes"])
+    page_2.wait_for_function(f"() => document.querySelectorAll('[data-node-id]').length == {count}")
+    page_2.wait_for_timeout(1000)  # until what is in them has its size
+    boxes = frontend.drawn(page_2)
+    _assert_apart(boxes, frontend.frames(page_2))
 
 
 def _assert_notes_fit(page: Page) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import wan_loras
 from comfy_server import Done, Prompt, Server, server
+from safetensors.torch import load_file, save_file
 from tiny_wan import folder_of
 
 from byg_train.world import clips
@@ -27,6 +28,7 @@ from tools.prompts import (
 )
 
 LORA, LORA_5B = "pair_high_noise.safetensors", "small.safetensors"
+TURBO = "turbo_wan.safetensors"  # by another trainer
 # Ten frames of 64 x 48 pixels, 12 per second, with a second of sound.
 CLIP, FRAMES, RATE, HERTZ = "clip.mp4", 10, 12, 8000
 TEXT = "turn video to cartoon style"
@@ -43,6 +45,8 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Server:
         path = found.base / "models" / "loras" / "pair.safetensors"
         metadata = replace(info, expert=expert).to_metadata()
         wan_loras.write(bank, expert, path, metadata=metadata)
+    weights = load_file(found.base / "models" / "loras" / LORA)
+    save_file({k: v * 0.3 for k, v in weights.items()}, path.with_name(TURBO))
     bank = wan_loras.trained("one")[1]
     alone = replace(info, expert=None, boundary=None, multiple=32, fps=24.0, resolution=64)
     path = found.base / "models" / "loras" / LORA_5B
@@ -123,6 +127,25 @@ def test_a_video_edit_with_one_trained_expert(host: Server, pair: dict) -> None:
     (loader,) = of_class(prompt, "ByG_Loader")
     said = done.outputs[loader]["text"][0]
     assert said.count("modules matched") == 1 and "the other expert has no LoRA" in said
+
+
+def test_a_video_edit_in_few_steps(host: Server, pair: dict) -> None:
+    """Lightning's schedule, of four steps with shift 5, has two for either network."""
+    prompt = shipped("byg_wan22_few_steps", host.get("/object_info"))
+    prompt = on_tiny_world(prompt, LORA, WORDS, pair)
+    prompt = with_inputs(prompt, "LoraLoaderModelOnly", lora_name=TURBO)
+    (split,) = of_class(prompt, "ByG_ExpertSplit")
+    prompt["step"] = {"class_type": "PreviewAny", "inputs": {"source": [split, 2]}}
+    done = _is_a_video_edit(host, prompt)
+    assert done.outputs["step"]["text"] == ["2"]
+
+
+def test_a_film_in_windows(host: Server, pair: dict) -> None:
+    """Windows of five frames, two in common, over a clip of ten."""
+    prompt = shipped("byg_wan22_long_video", host.get("/object_info"))
+    prompt = _few_steps(on_tiny_world(prompt, LORA, WORDS, pair))
+    cut = {"context_length": 5, "context_overlap": 2}
+    _is_a_video_edit(host, with_inputs(prompt, "WanContextWindowsManual", **cut))
 
 
 def test_a_video_edit_with_the_5b(host: Server, pair: dict) -> None:

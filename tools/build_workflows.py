@@ -21,11 +21,14 @@ from . import clip_graphs, notes, picture_graphs
 from .blueprints import BOXES
 from .canvas import Canvas, Info, widgets_of
 from .kits import (
+    FEW_STEPS_KIT,
     FLUX_KIT,
     TINY_CLIP_KIT,
     TINY_KIT,
     WAN_5B_KIT,
+    WAN_FEW_STEPS_KIT,
     WAN_KIT,
+    WAN_LONG_KIT,
     Z_IMAGE_KIT,
     Z_TURBO_KIT,
     Kit,
@@ -57,8 +60,12 @@ class Workflow(NamedTuple):
 
 
 WORKFLOWS = {
-    "byg_flux_image_edit": Workflow(picture_graphs.image_edit, FLUX_KIT, notes.IMAGE, 470),
-    "byg_flux_mask_edit": Workflow(picture_graphs.mask_edit, FLUX_KIT, notes.MASK, 440),
+    "byg_tiny_image_edit": Workflow(picture_graphs.image_edit, TINY_KIT, notes.TINY_IMAGE, 240),
+    "byg_tiny_video_edit": Workflow(clip_graphs.video_edit, TINY_CLIP_KIT, notes.TINY_VIDEO, 230),
+    "byg_tiny_debug": Workflow(picture_graphs.debug, TINY_KIT, notes.TINY_DEBUG, 220),
+    "byg_flux_image_edit": Workflow(picture_graphs.image_edit, FLUX_KIT, notes.IMAGE, 490),
+    "byg_flux_few_steps": Workflow(picture_graphs.image_edit, FEW_STEPS_KIT, notes.FEW_STEPS, 510),
+    "byg_flux_mask_edit": Workflow(picture_graphs.mask_edit, FLUX_KIT, notes.MASK, 480),
     "byg_flux_folder_style": Workflow(picture_graphs.folder_style, FLUX_KIT, notes.FOLDER, 440),
     "byg_flux_cycle_check": Workflow(picture_graphs.cycle_check, FLUX_KIT, notes.CYCLE, 490),
     "byg_flux_debug": Workflow(picture_graphs.debug, FLUX_KIT, notes.DEBUG, 480),
@@ -69,12 +76,13 @@ WORKFLOWS = {
     ),
     "byg_z_image_debug": Workflow(picture_graphs.debug, Z_IMAGE_KIT, notes.Z_DEBUG, 480),
     "byg_z_image_turbo_edit": Workflow(picture_graphs.image_edit, Z_TURBO_KIT, notes.Z_TURBO, 420),
-    "byg_wan22_video_edit": Workflow(clip_graphs.video_edit, WAN_KIT, notes.VIDEO, 500),
-    "byg_wan22_5b_video_edit": Workflow(clip_graphs.video_edit_5b, WAN_5B_KIT, notes.VIDEO_5B, 470),
+    "byg_wan22_video_edit": Workflow(clip_graphs.video_edit, WAN_KIT, notes.VIDEO, 530),
+    "byg_wan22_5b_video_edit": Workflow(clip_graphs.video_edit_5b, WAN_5B_KIT, notes.VIDEO_5B, 500),
+    "byg_wan22_few_steps": Workflow(
+        clip_graphs.video_edit, WAN_FEW_STEPS_KIT, notes.VIDEO_FEW_STEPS, 580
+    ),
+    "byg_wan22_long_video": Workflow(clip_graphs.video_edit, WAN_LONG_KIT, notes.LONG_VIDEO, 540),
     "byg_wan22_debug": Workflow(clip_graphs.video_debug, WAN_KIT, notes.VIDEO_DEBUG, 480),
-    "byg_tiny_image_edit": Workflow(picture_graphs.image_edit, TINY_KIT, notes.TINY_IMAGE, 240),
-    "byg_tiny_debug": Workflow(picture_graphs.debug, TINY_KIT, notes.TINY_DEBUG, 220),
-    "byg_tiny_video_edit": Workflow(clip_graphs.video_edit, TINY_CLIP_KIT, notes.TINY_VIDEO, 220),
 }
 
 

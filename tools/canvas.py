@@ -20,6 +20,9 @@ GROUPS = ("required", "optional")
 UPLOADS = ("image_upload", "video_upload")
 # Pixels of the frontend's drawing: a row of sockets, of widgets, a title bar.
 ROW, WIDGET_ROW, TITLE = 20, 24, 30
+# The same in Nodes 2.0, and what it leaves free in a node.
+ROW_2, WIDGET_ROW_2, TEXT_2, FREE_2 = 24, 34, 60, 24
+NOTE_2 = 2.25  # a note's text is so many times as high
 TOP, GAP, MARGIN, BETWEEN, LETTER = 50, 40, 24, 40, 14
 OURS = {"color": "#323", "bgcolor": "#535"}
 NOTE = {"color": "#432", "bgcolor": "#653"}
@@ -154,7 +157,9 @@ class Canvas:
         assert inputs.keys() <= known.keys(), f"{kind} has no {inputs.keys() - known.keys()}"
         ours = kind.startswith("ByG_")
         source = {"cnr_id": PROJECT, "ver": self.version} if ours else {"cnr_id": "comfy-core"}
-        node = self._node(kind, max(height, _height(info)) + spare, title)
+        node = self._node(
+            kind, max(height, _height(info)) + spare, title, taller=_height_2(info) + spare
+        )
         node["properties"] = {"Node name for S&R": kind, **source}
         if models:
             node["properties"]["models"] = [vars(model) for model in models]
@@ -170,11 +175,14 @@ class Canvas:
         return Placed(node)
 
     def note(self, text: str, height: int) -> None:
-        """Words for the artist, in Markdown."""
-        node = self._node("MarkdownNote", height, "Note")
+        """Words for the artist, in Markdown; Nodes 2.0 write them larger."""
+        node = self._node("MarkdownNote", height, "Note", taller=round(height * NOTE_2))
         node |= {"properties": {}, "widgets_values": [text], **NOTE}
 
-    def _node(self, kind: str, height: int, title: str | None) -> dict[str, Any]:
+    def _node(
+        self, kind: str, height: int, title: str | None, *, taller: int = 0
+    ) -> dict[str, Any]:
+        """A node of `height`, with room below for the `taller` one of Nodes 2.0."""
         node = {
             "id": len(self.nodes) + 1,
             "type": kind,
@@ -188,7 +196,7 @@ class Canvas:
             "outputs": [],
         }
         self.nodes.append(node)
-        self.y += TITLE + height + GAP
+        self.y += TITLE + max(height, taller) + GAP
         return node
 
     def _link(self, source: Socket, node: dict[str, Any], name: str) -> None:
@@ -242,6 +250,17 @@ def _values(known: dict[str, tuple[Any, dict[str, Any]]], inputs: dict[str, Any]
         if any(options.get(upload) for upload in UPLOADS):
             values.append("image")
     return values
+
+
+def _height_2(info: Info) -> int:
+    """The same in Nodes 2.0."""
+    inputs = inputs_of(info)
+    widgets = [options for kind, options in inputs.values() if is_widget(kind, options)]
+    rows = max(len(inputs) - len(widgets), len(info["output"]))
+    uploads = sum(any(options.get(upload) for upload in UPLOADS) for options in widgets)
+    texts = sum(bool(options.get("multiline")) for options in widgets)
+    height = rows * ROW_2 + (len(widgets) - texts + uploads) * WIDGET_ROW_2
+    return height + texts * TEXT_2 + FREE_2
 
 
 def _height(info: Info) -> int:

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from .canvas import Canvas, Placed, Socket
-from .kits import Base, Kit
+from .kits import WAN_KIT, Base, Kit
 from .parts import (
     NEGATIVE,
     REPORT,
+    SAID,
     SEED,
     Note,
     add_captions,
     add_finish,
     add_inspection,
+    add_instruction,
     add_loader,
+    add_models,
     add_noise_and_sampler,
     add_note,
     add_text,
 )
 
-SAMPLER = {"sampler_name": "uni_pc", "scheduler": "simple"}
+SAMPLER = {"sampler_name": WAN_KIT.sampler, "scheduler": "simple"}
 
 
 def _clip(c: Canvas, base: Base) -> dict[str, Socket]:
@@ -28,10 +31,11 @@ def _clip(c: Canvas, base: Base) -> dict[str, Socket]:
 
 
 def _video_edit(c: Canvas, kit: Kit, base: Base, loader: Placed, clip: dict) -> Placed:
-    texts = {"positive": add_text(c, base, kit.instruction)}
+    texts = {"positive": add_instruction(c, kit, base, loader)}
     texts["negative"] = add_text(c, base, kit.negative, NEGATIVE)
     given = {**texts, "vae": base.vae, "info": loader["info"], "fps": kit.fps, **clip}
-    return c.add("ByG_VideoEdit", given)
+    given |= {} if kit.window is None else {"length": 0}
+    return c.add("ByG_VideoEdit", given, spare=SAID)
 
 
 def _compared_clip(c: Canvas, kit: Kit, finished: Placed, edit: Placed) -> None:
@@ -69,10 +73,11 @@ def video_edit(c: Canvas, kit: Kit, note: Note) -> None:
     """A clip through both experts."""
     base, loader, edit = _asked(c, kit, note)
     with c.stage("4  Steps for each expert", 360):
+        models = add_models(c, kit, loader)
         steps = c.add("PrimitiveInt", {"value": kit.steps}, title="Steps of both together")["INT"]
-        split = c.add("ByG_ExpertSplit", {"model": loader["model"], "steps": steps})
+        split = c.add("ByG_ExpertSplit", {"model": models[0], "steps": steps})
     with c.stage("5  High noise, then low", 340):
-        latent = _two_experts(c, kit, loader, edit, steps, split["split_step"])
+        latent = _two_experts(c, kit, models, edit, steps, split["split_step"])
         finished = add_finish(c, base, latent, edit)
     _saved_and_compared(c, kit, finished, edit, 6)
 
@@ -89,7 +94,7 @@ def video_edit_5b(c: Canvas, kit: Kit, note: Note) -> None:
 
 
 def _two_experts(
-    c: Canvas, kit: Kit, loader: Placed, edit: Placed, steps: Socket, at: Socket
+    c: Canvas, kit: Kit, models: list[Socket], edit: Placed, steps: Socket, at: Socket
 ) -> Socket:
     common = {
         "noise_seed": SEED,
@@ -97,9 +102,10 @@ def _two_experts(
         "positive": edit["positive"],
         "negative": edit["negative"],
         **SAMPLER,
+        "sampler_name": kit.sampler,
     }
     first = {
-        "model": loader["model"],
+        "model": models[0],
         "latent_image": edit["latent"],
         "add_noise": "enable",
         "cfg": kit.cfg[0],
@@ -109,7 +115,7 @@ def _two_experts(
     }
     noisy = c.add("KSamplerAdvanced", {**common, **first}, title="High noise")["LATENT"]
     second = {
-        "model": loader["model_low"],
+        "model": models[1],
         "latent_image": noisy,
         "add_noise": "disable",
         "cfg": kit.cfg[1],

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from playwright.sync_api import Page
 
 VIEW = {"width": 1920, "height": 1000}
+# The setting of the second renderer.
+NODES_2 = "Comfy.VueNodes.Enabled"
 # No dialogs over the graph (the official models are not here), no counters in its corner, and text
 # that stays where one zooms out.
 SETTINGS = {
@@ -38,6 +40,12 @@ _NODES = """() => app.graph._nodes.map(({id, type, title, pos: [x, y], size: [w,
     ({id: Number(id), type, title, x, y, width: w, height: h}))"""
 _GROUPS = """() => app.graph._groups.map(({title, pos: [x, y], size: [w, h]}) =>
     ({title, x, y, width: w, height: h}))"""
+# Nodes 2.0 are elements of the page, as large as what is in them needs.
+_DRAWN = """() => [...document.querySelectorAll("[data-node-id]")].map((element) => {
+    const {id, type, title, pos: [x, y]} =
+        app.graph._nodes.find((n) => String(n.id) === element.dataset.nodeId);
+    return {id, type, title, x, y, width: element.offsetWidth, height: element.offsetHeight};
+})"""
 _RUN = """async () => {
     const ends = ["execution_success", "execution_error", "execution_interrupted"];
     const end = new Promise((found) => ends.forEach((name) =>
@@ -91,6 +99,11 @@ def nodes(page: Page) -> list[Box]:
     """Nodes with their title bars."""
     found = page.evaluate(_NODES)
     return [{**b, "y": b["y"] - TITLE, "height": b["height"] + TITLE} for b in found]
+
+
+def drawn(page: Page) -> list[Box]:
+    """Nodes as Nodes 2.0 draws them, with their title bars."""
+    return [{**box, "y": box["y"] - TITLE} for box in page.evaluate(_DRAWN)]
 
 
 def frames(page: Page) -> list[Box]:

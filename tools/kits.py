@@ -56,6 +56,12 @@ WAN_LOW = _wan("wan2.2_t2v_low_noise_14B_fp8_scaled.safetensors", "diffusion_mod
 WAN_VAE = _wan("wan_2.1_vae.safetensors", "vae")
 WAN_5B = _wan("wan2.2_ti2v_5B_fp16.safetensors", "diffusion_models")
 WAN_5B_VAE = _wan("wan2.2_vae.safetensors", "vae")
+LIGHTNING = tuple(
+    _wan(f"wan2.2_t2v_lightx2v_4steps_lora_v1.1_{expert}_noise.safetensors", "loras")
+    for expert in ("high", "low")
+)
+HYPER_NAME = "Hyper-FLUX.1-dev-8steps-lora.safetensors"
+HYPER = Model(HYPER_NAME, f"{HUB}/ByteDance/Hyper-SD/resolve/main/{HYPER_NAME}", "loras")
 UMT5_NAME = "umt5_xxl_fp8_e4m3fn_scaled.safetensors"
 UMT5 = Model(
     UMT5_NAME,
@@ -76,6 +82,15 @@ class Base:
 
 
 @dataclass(frozen=True)
+class Turbo:
+    """LoRAs of others, with which few steps are enough."""
+
+    files: tuple[Model, ...]  # for each network
+    strength: float
+    shift: float | None  # of the schedule that they were distilled for; None: any
+
+
+@dataclass(frozen=True)
 class Kit:
     """A base and what to say to it."""
 
@@ -92,6 +107,10 @@ class Kit:
     fps: float = 16.0  # of clips, as the model works
     small: bool = False  # pictures of the tiny world's size
     negative: str = ""  # what cfg leads away from
+    turbo: Turbo | None = None
+    listed: bool = False  # the instruction is chosen from the list of what the LoRAs know
+    window: int | None = None  # frames of a clip that are sampled at once; None: all
+    sampler: str = "uni_pc"  # of clips
 
 
 def _flux(c: Canvas) -> Base:
@@ -183,6 +202,23 @@ WAN_KIT = Kit(
     cfg=(4.0, 3.0),  # Wan's own
     negative=WAN_NEGATIVE,
 )
+FEW_STEPS_KIT = replace(
+    FLUX_KIT,
+    files=(*FLUX_KIT.files, HYPER),
+    prefix="ByG/few_steps",
+    steps=8,
+    turbo=Turbo((HYPER,), 0.125, None),
+)
+WAN_FEW_STEPS_KIT = replace(
+    WAN_KIT,
+    files=(*WAN_KIT.files, *LIGHTNING),
+    prefix="ByG/few_steps",
+    steps=4,
+    cfg=(1.0, 1.0),
+    sampler="euler",
+    turbo=Turbo(LIGHTNING, 1.0, 5.0),
+)
+WAN_LONG_KIT = replace(WAN_KIT, prefix="ByG/film", window=81)
 WAN_5B_KIT = replace(
     WAN_KIT,
     load=_wan_5b,
@@ -218,4 +254,5 @@ TINY_CLIP_KIT = Kit(
     yours="Their LoRAs",
     small=True,
     fps=8.0,
+    listed=True,
 )

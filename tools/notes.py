@@ -20,9 +20,17 @@ Z_KNOBS = """**Too weak?** `strength` 1.1 to 1.3, or another seed.
 **Source lost?** `strength` 0.8.
 `steps` and `cfg`: what the report under *ByG Loader* says. `denoise` stays 1.
 **Another shift?** *ModelSamplingAuraFlow* behind *ByG Loader*, never *ModelSamplingSD3*."""
+STEPS_OF_OTHERS = (
+    "Made for pictures from text, and not together with your LoRA: compare with the full graph "
+    "before you trust it. Details get coarser."
+)
+LOADERS = (
+    "**Less memory?** `weight_dtype` *fp8_e4m3fn* in *Load Diffusion Model*, or a GGUF file with "
+    "*Unet Loader (GGUF)* of ComfyUI-GGUF in its place; *ByG Loader* takes the model of either."
+)
 WAN_KNOBS = """**Too weak?** `strength` 1.1 to 1.3, or another seed.
 **Out of memory?** A smaller `length` first, then a smaller size: the source doubles the work.
-**Longer than 81 frames?** *Wan Context Windows* behind every model."""
+**Longer than 81 frames?** *byg_wan22_long_video*. **In a hurry?** *byg_wan22_few_steps*."""
 TINY_WARNING = (
     "It is a toy of a few million parameters: it shows how the nodes work, not how well ByG edits. "
     "Pictures are 48 pixels wide."
@@ -36,7 +44,22 @@ IMAGE = f"""# Edit a picture
 4. **Instruction**: {SAY}
 5. **Run.**
 
-{KNOBS}"""
+{KNOBS}
+{LOADERS}"""
+
+FEW_STEPS = f"""# Edit a picture in 8 steps
+
+The graph of *byg_flux_image_edit* with a second LoRA behind yours: *Hyper-FLUX*, at 0.125.
+
+1. Choose models, your LoRA and a picture as in *byg_flux_image_edit*; the link to *Hyper-FLUX* is \
+below. Any other turbo LoRA for FLUX.1-dev goes in its place; mind its strength and steps.
+2. **Run.** To switch it off, select *LoraLoaderModelOnly*, press **Ctrl+B** (bypass), and set \
+`steps` of the *KSampler* to 20.
+
+{STEPS_OF_OTHERS}
+
+{KNOBS}
+{LOADERS}"""
 
 MASK = f"""# Edit inside a mask
 
@@ -45,6 +68,9 @@ MASK = f"""# Edit inside a mask
 the whole picture is edited.
 3. Paint a little **larger** than the object: an edit that crosses the edge shows a seam.
 4. **Run.** Outside of the mask *ByG Finish* returns the picture's own pixels, to the bit.
+
+`size_mode` *around the mask*: only that part is edited, at the size of the training, and put back \
+into the picture at its full size, be it 8000 pixels wide. `context` shows the model more around it.
 
 `feather` softens the edge inwards. {KNOBS}"""
 
@@ -125,7 +151,39 @@ trained? Choose that, and `lora_low_name` *single expert*.
 4. **Instruction**: {SAY_OF_CLIPS}
 5. **Run.** *ByG Expert Split* gives both samplers the step at which the second network takes over.
 
-{WAN_KNOBS}"""
+{WAN_KNOBS}
+{LOADERS}"""
+
+VIDEO_FEW_STEPS = f"""# Edit a clip in 4 steps
+
+The graph of *byg_wan22_video_edit* with a *Lightning* LoRA behind each of yours: 4 steps, \
+`cfg` 1, *euler*, and its own shift of 5 in *ModelSamplingSD3*, which has the last word over *ByG \
+Loader*.
+
+1. Choose models, your LoRAs and a clip as in *byg_wan22_video_edit*; links are below.
+2. **Run.** *ByG Expert Split* reads the shift from the model behind *ModelSamplingSD3*: two steps \
+for either network.
+3. To switch it off, bypass (**Ctrl+B**) both *LoraLoaderModelOnly* and both *ModelSamplingSD3*, \
+and set 40 steps, `cfg` 4 and 3, *uni_pc*.
+
+{STEPS_OF_OTHERS} At `cfg` 1 the negative text does nothing.
+
+{WAN_KNOBS}
+{LOADERS}"""
+
+LONG_VIDEO = f"""# Edit a whole film
+
+The graph of *byg_wan22_video_edit* for any length: `length` 0 takes all frames, and *WAN Context \
+Windows* behind each model sample 81 at a time, with 30 in common; each window sees its own part \
+of the source. A clip that fits into one window is sampled as without them.
+
+1. Choose models, your LoRAs and a film as in *byg_wan22_video_edit*.
+2. **Run.** It takes as long as all its windows together; memory is that of one, but all frames \
+are in RAM, some times over: a minute of 832 x 480 has 4.6 GB.
+3. Cut at changes of scene first (`start_frame`, `length`): a window across a cut mixes two scenes.
+
+More `context_overlap` hides the seams better. {WAN_KNOBS}
+{LOADERS}"""
 
 VIDEO_5B = f"""# Edit a clip with Wan 2.2 5B
 
@@ -172,6 +230,7 @@ TINY_VIDEO = f"""# Edit a clip now, without a download
 Two small Wan networks and a LoRA for each ship with ByG and run on a CPU. **Press Run.**
 
 - `style` and `subject` choose the example clip.
+- *ByG Instruction* lists what LoRAs know, best first.
 - The graph is that of *byg_wan22_video_edit*, with the loaders swapped.
 
 {TINY_WARNING}"""

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from .canvas import Canvas, Placed, Socket
+from .canvas import Canvas, Model, Placed, Socket
 from .kits import Base, Kit
 
 NOTE_WIDTH = 420
-REPORT = 120  # pixels in which a node shows what it says, after a run
+REPORT = 220  # pixels in which ByG Loader and ByG Debug show what they say, after a run
+SAID = 90  # the same of the nodes that say less
 SEED = 7
 NEGATIVE = "Negative (for cfg above 1)"  # title of its text
+OVERLAP = 30  # frames that two windows of a long clip share
 
 
 class Note(NamedTuple):
@@ -31,9 +33,36 @@ def add_loader(c: Canvas, kit: Kit, base: Base) -> Placed:
     return c.add("ByG_Loader", given, spare=REPORT)
 
 
-def add_text(c: Canvas, base: Base, text: str, title: str = "Instruction") -> Socket:
+def add_text(c: Canvas, base: Base, text: str | Socket, title: str = "Instruction") -> Socket:
     given = {"clip": base.clip, "text": text}
     return c.add("CLIPTextEncode", given, title=title, height=120)["CONDITIONING"]
+
+
+def add_instruction(c: Canvas, kit: Kit, base: Base, loader: Placed) -> Socket:
+    """What to do, in the artist's words or from the list of what the LoRAs know."""
+    if not kit.listed:
+        return add_text(c, base, kit.instruction)
+    given = {"instruction": kit.instruction, "info": loader["info"]}
+    return add_text(c, base, c.add("ByG_Instruction", given, spare=SAID)["text"])
+
+
+def add_models(c: Canvas, kit: Kit, loader: Placed) -> list[Socket]:
+    """The models for the samplers: behind ByG Loader what makes them quick, or long clips fit."""
+    models = [loader[name] for name in ("model", "model_low")[: 1 + ("_high_noise" in kit.lora)]]
+    if kit.turbo is not None:
+        models = [_quick(c, kit, *pair) for pair in zip(models, kit.turbo.files, strict=True)]
+    if kit.window is not None:
+        cut = {"context_length": kit.window, "context_overlap": OVERLAP}
+        models = [c.add("WanContextWindowsManual", {"model": m, **cut})["MODEL"] for m in models]
+    return models
+
+
+def _quick(c: Canvas, kit: Kit, model: Socket, file: Model) -> Socket:
+    given = {"model": model, "lora_name": file.name, "strength_model": kit.turbo.strength}
+    model = c.add("LoraLoaderModelOnly", given, models=(file,))["MODEL"]
+    if kit.turbo.shift is None:
+        return model
+    return c.add("ModelSamplingSD3", {"model": model, "shift": kit.turbo.shift})["MODEL"]
 
 
 def add_finish(c: Canvas, base: Base, latent: Socket, edit: Placed) -> Placed:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from .canvas import Canvas, Placed, Socket
 from .kits import Base, Kit
 from .parts import (
     NEGATIVE,
     REPORT,
+    SAID,
     SEED,
     Note,
     add_captions,
     add_finish,
     add_inspection,
     add_loader,
+    add_models,
     add_noise_and_sampler,
     add_note,
     add_text,
@@ -30,14 +34,14 @@ def _picture(c: Canvas, base: Base) -> tuple[Socket, Socket | None]:
 
 
 def _edit(
-    c: Canvas, kit: Kit, base: Base, loader: Placed, image: Socket, text: str = "", **more: Socket
+    c: Canvas, kit: Kit, base: Base, loader: Placed, image: Socket, text: str = "", **more: Any
 ) -> Placed:
     """The kit's instruction, or another one, and what it is said of."""
     given = {"positive": add_text(c, base, text or kit.instruction)}
     if kit.cfg[0] > 1:
         given["negative"] = add_text(c, base, kit.negative, NEGATIVE)
     given |= {"vae": base.vae, "image": image, "info": loader["info"]}
-    return c.add("ByG_ImageEdit", {**given, **more})
+    return c.add("ByG_ImageEdit", {**given, **more}, spare=SAID)
 
 
 def _sampled(c: Canvas, kit: Kit, base: Base, model: Socket, edit: Placed) -> Socket:
@@ -88,7 +92,8 @@ def image_edit(c: Canvas, kit: Kit, note: Note) -> None:
     """A picture, an instruction, a result."""
     base, loader, image, edit = _asked(c, kit, note)
     with c.stage("4  Sample", 320):
-        images = _sampled(c, kit, base, loader["model"], edit)
+        (model,) = add_models(c, kit, loader)
+        images = _sampled(c, kit, base, model, edit)
     with c.stage("5  Result", 440):
         if kit.small:  # too small to be seen as it is
             _compared(c, image, images, 300)
@@ -106,7 +111,7 @@ def mask_edit(c: Canvas, kit: Kit, note: Note) -> None:
         loader = add_loader(c, kit, base)
         image, mask = _picture(c, base)
     with c.stage("3  What to change", 380, to_set=True):
-        edit = _edit(c, kit, base, loader, image, mask=mask)
+        edit = _edit(c, kit, base, loader, image, mask=mask, size_mode="around the mask")
     with c.stage("4  Sample", 320):
         images = _sampled(c, kit, base, loader["model"], edit)
     with c.stage("5  Result", 440):

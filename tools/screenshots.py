@@ -27,6 +27,10 @@ SHARP = 1.2  # pixels of a help page's picture for each of the canvas
 # Node -> workflow, and the nodes around it that its help page shows.
 PARTS = {
     "ByG_Loader": ("byg_tiny_image_edit", ("ByG Tiny World", "ByG Loader")),
+    "ByG_Instruction": (
+        "byg_tiny_video_edit",
+        ("ByG Loader", "ByG Instruction", "Instruction"),
+    ),
     "ByG_ImageEdit": ("byg_tiny_image_edit", ("Instruction", "ByG Image Edit", "KSampler")),
     "ByG_Finish": ("byg_tiny_image_edit", ("ByG Image Edit", "VAE Decode", "ByG Finish")),
     "ByG_Compare": ("byg_tiny_image_edit", ("ByG Compare", "Preview Image")),

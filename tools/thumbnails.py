@@ -243,6 +243,7 @@ def draw(comfy: Comfy) -> dict[str, Image.Image]:
     folder = [(_ink(subject), _rendered(comfy, subject, colour)) for subject, colour in FOLDER]
     return {
         "byg_flux_image_edit": _halves(_ink(OWL[0]), _rendered(comfy, *OWL)),
+        "byg_flux_few_steps": _halves(_ink(PENGUIN[0]), _rendered(comfy, *PENGUIN)),
         "byg_flux_mask_edit": _sheet([_masked(comfy, *OWL)]),
         "byg_flux_folder_style": _sheet([list(row) for row in zip(*folder, strict=True)]),
         "byg_flux_cycle_check": _sheet([_there_and_back(comfy, OWL[0])]),
@@ -257,6 +258,8 @@ def draw(comfy: Comfy) -> dict[str, Image.Image]:
         "byg_tiny_debug": _looked_at(comfy, *PENGUIN),
         "byg_tiny_video_edit": _sheet(_film(comfy, "rabbit", "orange")),
         "byg_wan22_video_edit": _sheet(_film(comfy, "fox", "red")),
+        "byg_wan22_few_steps": _sheet(_film(comfy, "rabbit", "purple")),
+        "byg_wan22_long_video": _sheet(_film(comfy, "penguin", "blue")),
         # The tiny world has a pair alone.
         "byg_wan22_5b_video_edit": _sheet(_film(comfy, "penguin", "purple")),
         "byg_wan22_debug": _looked_at_clip(comfy, "rabbit", "orange"),
