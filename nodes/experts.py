@@ -27,6 +27,7 @@ class ExpertSplit(io.ComfyNode):
                 io.Float.Input("boundary", default=0.875, min=0.0, max=1.0, step=0.001),
                 io.Combo.Input("scheduler", options=host.SCHEDULERS, default="simple"),
                 io.Float.Input("denoise", default=1.0, min=0.01, max=1.0, step=0.01),
+                io.Combo.Input("sampler_name", options=host.SAMPLERS, default="euler"),
             ],
             outputs=[
                 io.Sigmas.Output("high_sigmas"),
@@ -38,10 +39,17 @@ class ExpertSplit(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, model: Any, steps: int, shift: float, boundary: float, scheduler: str, denoise: float
+        cls,
+        model: Any,
+        steps: int,
+        shift: float,
+        boundary: float,
+        scheduler: str,
+        denoise: float,
+        sampler_name: str = "euler",
     ) -> io.NodeOutput:
         with named(NAME):
-            sigmas = host.sigmas(model, scheduler, steps, shift, denoise)
+            sigmas = host.sigmas(model, sampler_name, scheduler, steps, shift, denoise)
         split = int((sigmas[:-1] >= boundary).sum())
         return io.NodeOutput(sigmas[: split + 1], sigmas[split:], split)
 

@@ -22,13 +22,19 @@ def pair(lora: str, **widgets: object) -> tuple:
 
 
 def sampled(
-    models: tuple, found: dict, steps: int = 4, split: int | None = None, cfg: float = 2.0
+    models: tuple,
+    found: dict,
+    steps: int = 4,
+    split: int | None = None,
+    cfg: float = 2.0,
+    sampler: str = "euler",
 ) -> Tensor:
     """Two samplers, one for each model; without `split` where ByG Expert Split puts it."""
     if split is None:
-        split = call("ByG_ExpertSplit", model=models[0], steps=steps)[2]
+        given = {"model": models[0], "steps": steps, "sampler_name": sampler}
+        split = call("ByG_ExpertSplit", **given)[2]
     common = {
-        "noise_seed": SEED, "steps": steps, "cfg": cfg, "sampler_name": "euler",
+        "noise_seed": SEED, "steps": steps, "cfg": cfg, "sampler_name": sampler,
         "scheduler": "simple", "positive": found["positive"], "negative": found["negative"],
     }  # fmt: skip
     (noisy,) = call(
@@ -117,6 +123,17 @@ def split_at(lora: str, frames: Tensor, split: int, steps: int = 4) -> Tensor:
     *models, info = pair(lora)
     found = video_edit(frames, info=info, size_mode="as trained")
     return sampled(models, found, steps, split)
+
+
+def with_sampler(
+    lora: str, frames: Tensor, sampler: str, split_for: str, steps: int
+) -> tuple[int, Tensor]:
+    """The samplers take over where ByG Expert Split says for a sampler, maybe another."""
+    *models, info = pair(lora)
+    found = video_edit(frames, info=info, size_mode="as trained")
+    given = {"model": models[0], "steps": steps, "sampler_name": split_for}
+    split = call("ByG_ExpertSplit", **given)[2]
+    return split, sampled(models, found, steps, split, 1.0, sampler)
 
 
 def one_sampler(lora: str, frames: Tensor) -> Tensor:

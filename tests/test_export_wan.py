@@ -192,6 +192,7 @@ def test_the_graph_has_the_loras_settings(host: Server) -> None:
     assert (edit["size_mode"], edit["fps"], edit["length"]) == ("as trained", 16.0, 81)
     (split,) = found["ByG_ExpertSplit"]
     assert (split["boundary"], split["shift"]) == (0.875, 0.0)  # 0: the one that Loader set
+    assert split["sampler_name"] == "uni_pc"  # the samplers' own
     assert found["PrimitiveInt"][0]["value"] == 40
     high, low = found["KSamplerAdvanced"]
     assert (high["cfg"], low["cfg"]) == (4.0, 3.5)
@@ -213,6 +214,7 @@ def test_the_graph_of_the_embedded_pair(host: Server) -> None:
     assert found["ByG_VideoEdit"]["fps"] == 8.0 and found["PrimitiveInt"]["value"] == 12
     samplers = [n["inputs"] for n in prompt.values() if n["class_type"] == "KSamplerAdvanced"]
     assert {(n["cfg"], n["sampler_name"]) for n in samplers} == {(2.0, "euler"), (3.5, "euler")}
+    assert found["ByG_ExpertSplit"]["sampler_name"] == "euler"
     assert WAN.instructions[0] in titled(graph)["Instruction"]["widgets_values"]
     films = [n["inputs"] for n in prompt.values() if n["class_type"] == "SaveVideo"]
     assert all(film["filename_prefix"].startswith("ByG/ink") for film in films)

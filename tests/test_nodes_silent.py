@@ -92,6 +92,19 @@ def test_a_split_beside_the_boundary_is_refused(split: int, expert: str) -> None
         in_host(graphs_silent.split_at, PAIR, _frames(), split, steps)
 
 
+@pytest.mark.parametrize(
+    ("sampler", "split"), [("euler", 4), ("uni_pc", 5), ("uni_pc_bh2", 5), ("dpm_2", 5)]
+)
+def test_the_split_is_that_of_the_sampler(sampler: str, split: int) -> None:
+    """KSampler leaves the last but one noise level of some samplers out, so that one step moves."""
+    with_sampler = graphs_silent.with_sampler
+    found, clean = in_host(with_sampler, PAIR, _frames(), sampler, sampler, 6)
+    assert found == split and torch.isfinite(clean).all()
+    if split != 4:
+        with pytest.raises(ValueError, match=r"the low-noise model would run .*sampler_name"):
+            in_host(with_sampler, PAIR, _frames(), sampler, "euler", 6)
+
+
 def test_one_expert_for_all_steps_is_refused() -> None:
     with pytest.raises(ValueError, match=r"the high-noise model would run at .*low-noise model b"):
         in_host(graphs_silent.one_sampler, PAIR, _frames())

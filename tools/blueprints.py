@@ -173,7 +173,7 @@ def video_box(c: Canvas, title: str) -> dict[str, Any]:
     with c.stage("Experts", 340):
         steps = c.add("PrimitiveInt", {"value": WAN_KIT.steps}, title="Steps")
         seed = c.add("PrimitiveInt", {"value": 0}, title="Seed")
-        given = {"model": loader["model"], "steps": steps["INT"]}
+        given = {"model": loader["model"], "steps": steps["INT"], "sampler_name": WAN_KIT.sampler}
         split = c.add("ByG_ExpertSplit", given)["split_step"]
     with c.stage("Sample", 340):
         sides = {name: edit[name] for name in ("positive", "negative")}

@@ -160,7 +160,7 @@ def _check_expert(expert: Expert | None, sigmas: Tensor) -> None:
     else:
         cure = (
             "split the steps at `split_step` of ByG Expert Split (or take its sigmas), with this "
-            "model, these steps and this scheduler"
+            "model and these steps, sampler_name and scheduler"
         )
     raise ValueError(
         f"ByG Loader: the {expert.name}-noise model would run at noise level {wrong[0]:.3f}, "

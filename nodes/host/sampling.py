@@ -19,7 +19,7 @@ from .families import KEY, family
 from .guard import source_of
 from .source import Conditioning, leave_out_source, place_source
 
-SCHEDULERS = comfy.samplers.SCHEDULER_NAMES
+SAMPLERS, SCHEDULERS = comfy.samplers.SAMPLER_NAMES, comfy.samplers.SCHEDULER_NAMES
 # To decode one frame of a clip, so many latent frames before it go along: the VAE looks back, but
 # hardly further than this.
 BEFORE = 4
@@ -28,34 +28,37 @@ BEFORE = 4
 # ---------------------------------------------------------------- schedules
 
 
-def set_shift(model: ModelPatcher, shift: float) -> None:
-    """Make a clone's schedulers push their times towards noise by `shift`; 1 = not at all."""
-    sampling = shifted(model, shift)
-    if sampling is not None:
-        model.add_object_patch("model_sampling", sampling)
+def set_shift(model: ModelPatcher, shift: float) -> bool:
+    """Make a clone's schedulers push their times towards noise by `shift`; 1 = not at all.
 
-
-def shifted(model: ModelPatcher, shift: float) -> Any | None:
-    """Copy a model's sampling parameters with another shift; None if it has none."""
+    False if the model has no shift.
+    """
     sampling = copy.deepcopy(model.get_model_object("model_sampling"))
     if isinstance(sampling, comfy.model_sampling.ModelSamplingFlux):
         sampling.set_parameters(shift=math.log(shift))
     elif isinstance(sampling, comfy.model_sampling.ModelSamplingDiscreteFlow):
         sampling.set_parameters(shift=shift, multiplier=sampling.multiplier)
     else:
-        return None
-    return sampling
+        return False
+    model.add_object_patch("model_sampling", sampling)
+    return True
 
 
-def sigmas(model: ModelPatcher, scheduler: str, steps: int, shift: float, denoise: float) -> Tensor:
-    """Return the last `steps` + 1 noise levels of a schedule over steps / denoise steps.
+def sigmas(
+    model: ModelPatcher, sampler: str, scheduler: str, steps: int, shift: float, denoise: float
+) -> Tensor:
+    """Return the `steps` + 1 noise levels that KSampler would use, on the CPU.
 
-    A `shift` of 0 keeps the model's own."""
-    sampling = shifted(model, shift) if shift else model.get_model_object("model_sampling")
-    if sampling is None:
-        raise ValueError(f"shift {shift}: this model has no shift; take a flow model such as Wan")
-    whole = comfy.samplers.calculate_sigmas(sampling, scheduler, int(steps / denoise))
-    return whole[-(steps + 1) :].cpu()
+    Asked of it, as it spreads the steps of some samplers (uni_pc, dpm_2) in another way. A `shift`
+    of 0 keeps the model's own.
+    """
+    if shift:
+        model = model.clone()
+        if not set_shift(model, shift):
+            raise ValueError(
+                f"shift {shift}: this model has no shift; take a flow model such as Wan"
+            )
+    return comfy.samplers.KSampler(model, steps, "cpu", sampler, scheduler, denoise).sigmas
 
 
 # ---------------------------------------------------------------- pictures

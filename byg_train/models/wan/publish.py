@@ -89,7 +89,7 @@ def _sampling(info: LoraInfo) -> dict[str, dict[str, Any]]:
     low = cfg if info.cfg_low is None else info.cfg_low
     return {
         "Steps of both together": {"value": info.sample_steps},
-        "ByG_ExpertSplit": {"boundary": info.boundary},
+        "ByG_ExpertSplit": {"boundary": info.boundary, "sampler_name": sampler},
         "High noise": {"cfg": cfg, "sampler_name": sampler},
         "Low noise": {"cfg": low, "sampler_name": sampler},
     }
