@@ -24,6 +24,7 @@ ROW, WIDGET_ROW, TITLE = 20, 24, 30
 ROW_2, WIDGET_ROW_2, TEXT_2, FREE_2 = 24, 34, 60, 24
 NOTE_2 = 2.25  # a note's text is so many times as high
 TOP, GAP, MARGIN, BETWEEN, LETTER = 50, 40, 24, 40, 14
+VIEW = 1800  # pixels of a screen for the graph
 OURS = {"color": "#323", "bgcolor": "#535"}
 NOTE = {"color": "#432", "bgcolor": "#653"}
 FRAME, FRAME_TO_SET = "#3f789e", "#8A8"
@@ -98,7 +99,11 @@ def widgets_of(info: Info) -> list[str | None]:
 
 
 def _extras(options: dict[str, Any]) -> int:
-    return bool(options.get("control_after_generate")) + any(options.get(u) for u in UPLOADS)
+    return bool(options.get("control_after_generate")) + _uploads(options)
+
+
+def _uploads(options: dict[str, Any]) -> bool:
+    return any(options.get(upload) for upload in UPLOADS)
 
 
 def default_of(kind: Any, options: dict[str, Any]) -> Any:
@@ -157,9 +162,9 @@ class Canvas:
         assert inputs.keys() <= known.keys(), f"{kind} has no {inputs.keys() - known.keys()}"
         ours = kind.startswith("ByG_")
         source = {"cnr_id": PROJECT, "ver": self.version} if ours else {"cnr_id": "comfy-core"}
-        node = self._node(
-            kind, max(height, _height(info)) + spare, title, taller=_height_2(info) + spare
-        )
+        chosen = any(_uploads(options) for _, options in known.values())
+        taller = _height_2(info) + spare + chosen * height  # below, what was chosen is shown
+        node = self._node(kind, max(height, _height(info)) + spare, title, taller=taller)
         node["properties"] = {"Node name for S&R": kind, **source}
         if models:
             node["properties"]["models"] = [vars(model) for model in models]
@@ -208,6 +213,13 @@ class Canvas:
         source.node["outputs"][source.slot]["links"].append(number)
         self.links.append([number, source.node["id"], source.slot, node["id"], slot, source.kind])
 
+    def _view(self) -> dict[str, Any]:
+        """How it opens, at its whole width.
+
+        Without a view the frontend zooms while Nodes 2.0 measures its nodes, and puts them wrongly.
+        """
+        return {"scale": round(min(1.0, VIEW / self.x), 2), "offset": [BETWEEN, 3 * BETWEEN]}
+
     def file(self) -> dict[str, Any]:
         """The workflow as the frontend saves and opens it."""
         return {
@@ -219,7 +231,7 @@ class Canvas:
             "links": self.links,
             "groups": self.groups,
             "config": {},
-            "extra": {},
+            "extra": {"ds": self._view()},
             "version": 0.4,
         }
 
@@ -247,7 +259,7 @@ def _values(known: dict[str, tuple[Any, dict[str, Any]]], inputs: dict[str, Any]
         values.append(given if set_here else default_of(kind, options))
         if options.get("control_after_generate"):
             values.append("fixed")
-        if any(options.get(upload) for upload in UPLOADS):
+        if _uploads(options):
             values.append("image")
     return values
 
@@ -257,7 +269,7 @@ def _height_2(info: Info) -> int:
     inputs = inputs_of(info)
     widgets = [options for kind, options in inputs.values() if is_widget(kind, options)]
     rows = max(len(inputs) - len(widgets), len(info["output"]))
-    uploads = sum(any(options.get(upload) for upload in UPLOADS) for options in widgets)
+    uploads = sum(map(_uploads, widgets))
     texts = sum(bool(options.get("multiline")) for options in widgets)
     height = rows * ROW_2 + (len(widgets) - texts + uploads) * WIDGET_ROW_2
     return height + texts * TEXT_2 + FREE_2

@@ -75,7 +75,8 @@ def video_edit(c: Canvas, kit: Kit, note: Note) -> None:
     with c.stage("4  Steps for each expert", 360):
         models = add_models(c, kit, loader)
         steps = c.add("PrimitiveInt", {"value": kit.steps}, title="Steps of both together")["INT"]
-        split = _split(c, kit, models[0], steps)
+        given = {"model": models[0], "steps": steps, "sampler_name": kit.sampler}
+        split = c.add("ByG_ExpertSplit", given)
     with c.stage("5  High noise, then low", 340):
         latent = _two_experts(c, kit, models, edit, steps, split["split_step"])
         finished = add_finish(c, base, latent, edit)
@@ -91,11 +92,6 @@ def video_edit_5b(c: Canvas, kit: Kit, note: Note) -> None:
         given = {"model": loader["model"], "latent_image": edit["latent"], **texts, **how}
         finished = add_finish(c, base, c.add("KSampler", given)["LATENT"], edit)
     _saved_and_compared(c, kit, finished, edit, 5)
-
-
-def _split(c: Canvas, kit: Kit, model: Socket, steps: int | Socket) -> Placed:
-    given = {"model": model, "steps": steps, "sampler_name": kit.sampler}
-    return c.add("ByG_ExpertSplit", given)
 
 
 def _two_experts(
@@ -142,7 +138,7 @@ def video_debug(c: Canvas, kit: Kit, note: Note) -> None:
         edit = _video_edit(c, kit, base, loader, clip)
         src, tgt = add_captions(c, kit, base)
     with c.stage("4  How to sample", 340):
-        split = _split(c, kit, loader["model"], kit.steps)
+        split = c.add("ByG_ExpertSplit", {"model": loader["model"], "steps": kit.steps})
         texts = {name: edit[name] for name in ("positive", "negative")}
         high, low = (
             c.add("CFGGuider", {"model": loader[name], **texts, "cfg": cfg}, title=title)
