@@ -75,7 +75,7 @@ def _size_note(fit: Fit, box: Box | None, mode: str) -> str:
     if box is not None:
         note += f": the part of {box.width} x {box.height} from ({box.left}, {box.top}) on"
     if mode == TRAINED:
-        note += "; the size widgets below are not used"
+        note += "; the size widgets are not used"
     return note
 
 

@@ -65,7 +65,7 @@ MASK = f"""# Edit inside a mask
 
 1. Choose models, your LoRA and a picture as in *byg_flux_image_edit*.
 2. **Right-click the picture → Open in MaskEditor**, paint what may change, save. Without a mask \
-the whole picture is edited.
+the run stops and says so.
 3. Paint a little **larger** than the object: an edit that crosses the edge shows a seam.
 4. **Run.** Outside of the mask *ByG Finish* returns the picture's own pixels, to the bit.
 
