@@ -39,7 +39,7 @@ def row(name: str, **fields: Any) -> dict[str, Any]:
 
 def make_set(folder: Path) -> Path:
     """Three pictures, one with two tuples, one broken, and a line that is none."""
-    save(folder / "a.png", "teal"), save(folder / "sub" / "b.jpg", "red", (600, 900))
+    save(folder / "a.png", "teal", (512, 512)), save(folder / "sub" / "b.jpg", "red", (600, 900))
     (folder / "c.png").write_text("no picture")
     rows = [
         row("a.png", src_caption=NASTY, edit_type="colour"),

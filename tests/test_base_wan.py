@@ -98,6 +98,7 @@ def test_samples_show_the_asked_ground_and_motion() -> None:
         assert not shows_motion(CLIPS, replace(clip, motion="still"), out)
 
 
+@pytest.mark.slow
 def test_the_vae_keeps_what_held_out_clips_show(backbone: WanBackbone) -> None:
     x = sources(4, style="3d")
     y = backbone.decode_latents(backbone.encode_pixels(x))

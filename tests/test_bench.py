@@ -184,6 +184,7 @@ def test_measure_fills_every_row_for_a_real_model(tiny_base: Path) -> None:
     assert len(table(report)) == 1 + len(WORK) + 1 + len(GRAPHS) + 1
 
 
+@pytest.mark.slow
 def test_measure_takes_every_setting_of_the_method(
     tiny_base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -274,6 +274,7 @@ def hang_before_renaming(folder: Path, items: list[Item], written: Event) -> Non
     prepared(folder, items)
 
 
+@pytest.mark.slow
 def test_a_killed_process_leaves_a_file_that_nobody_reads(tmp_path: Path) -> None:
     items, folder = make_items(tmp_path / "data", 3), tmp_path / "cache"
     written = spawn.Event()

@@ -34,6 +34,7 @@ def flat(fields: dict[str, str]) -> dict[str, str]:
     }
 
 
+@pytest.mark.slow
 @given(answers, prose, prose, st.booleans(), st.sampled_from([None, 1, "\t"]))
 @example(GOOD, "{", '{"', False, None)
 @example(GOOD, '"', "'''", True, 2)
@@ -47,6 +48,7 @@ def test_whatever_stands_around_an_answer_it_is_found(
     assert read_fields(f"```json\n[{answer}]\n```", False, EDIT_FIELDS) == flat(fields)
 
 
+@pytest.mark.slow
 @given(answers, st.integers(0, 400))
 @example({**dict.fromkeys(EDIT_FIELDS, "0"), "src_caption": "00}"}, 107)
 @example({**dict.fromkeys(EDIT_FIELDS, "0"), "src_caption": '\\"} 0'}, 110)

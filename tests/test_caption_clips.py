@@ -124,6 +124,7 @@ def test_what_is_no_clip_is_told(tmp_path: Path) -> None:
 # ---------------------------------------------------------------- tuples
 
 
+@pytest.mark.slow
 def test_a_bare_clip_is_captioned_cleaned_and_turned_into_the_other_style(tmp_path: Path) -> None:
     clip(tmp_path / "one.mp4", 9)
 

@@ -28,6 +28,7 @@ key = caption_runs.key  # used by every test
 # ---------------------------------------------------------------- one run
 
 
+@pytest.mark.slow
 def test_every_mood_of_models_and_servers_ends_in_tuples(tmp_path: Path) -> None:
     root = pictures(tmp_path / "data", 66)
     with ChatServer(moody) as server:

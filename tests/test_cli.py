@@ -70,6 +70,7 @@ def test_bench_measures_what_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
 # ---------------------------------------------------------------- a run
 
 
+@pytest.mark.slow
 def test_a_run_and_its_resumption(tiny_base: Path, tiny_data: Path, tmp_path: Path) -> None:
     output = tmp_path / "mine"
 
@@ -248,6 +249,7 @@ def test_a_failed_start_may_be_repeated(
     assert len([r for r in kinds if r["step"] == 0 and r["kind"] == "validation"]) == 1
 
 
+@pytest.mark.slow
 def test_dropped_items_are_listed_in_the_run(
     tiny_base: Path, tiny_data: Path, tmp_path: Path
 ) -> None:

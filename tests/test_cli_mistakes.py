@@ -15,7 +15,6 @@ from families import change_embedded
 
 from byg_train.cli import train as train_module
 from byg_train.models.lora_file import write_lora
-from byg_train.training import plan as plan_module
 
 
 @pytest.mark.usefixtures("nothing_loads")
@@ -77,7 +76,7 @@ def test_checks_come_in_order(
 ) -> None:
     """Settings, data, output folder, disk, base model: each hides all that comes after it."""
     full = collections.namedtuple("Usage", "total used free")(10**12, 10**12, 1000)
-    monkeypatch.setattr(plan_module.shutil, "disk_usage", lambda path: full)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: full)
     output = tmp_path / "taken"
     output.mkdir()
     (output / "holiday.jpg").touch()
@@ -98,7 +97,7 @@ def test_hub_unreachable(tiny_data: Path, tmp_path: Path, monkeypatch: pytest.Mo
     """Tests run offline: the preset's own base has no local copy. Its download needs space, too."""
     usage = collections.namedtuple("Usage", "total used free")
     free = [30e9, 60e9]
-    monkeypatch.setattr(plan_module.shutil, "disk_usage", lambda path: usage(0, 0, free[0]))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(0, 0, free[0]))
     command = ["--preset", "flux_edit", "--data", tiny_data, "--set", "data.resolution=16"]
     command += ["--output", tmp_path / "run", "--set", "train.steps=10"]
     refused(byg(*command), "too little disk space", "download of the base 33.")

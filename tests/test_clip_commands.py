@@ -60,6 +60,7 @@ def root(tmp_path: Path) -> Path:
 # ---------------------------------------------------------------- check
 
 
+@pytest.mark.slow
 def test_a_good_folder_of_clips_has_no_findings(tmp_path: Path) -> None:
     root = two_styles(tmp_path / "data", (496, 368))  # as large as they are trained
     result = byg("data", "check", root, "--strict")
@@ -133,6 +134,7 @@ def test_small_copies_of_clips_play_in_browsers(tmp_path: Path, side: int, longe
     assert np.abs(first[-20:].mean((0, 1)) - original[-20:].mean((0, 1))).max() < 8
 
 
+@pytest.mark.slow
 def test_the_static_page_carries_clips(root: Path, tmp_path: Path) -> None:
     result = byg("data", "preview", root, "--static", tmp_path / "o.html")
     assert result.exit_code == 0, result.output

@@ -86,7 +86,12 @@ def test_a_clip_that_changed_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("frames", "near"), [(80, "77 or 81"), (4, "1 or 5"), (0, "greater than")])
 def test_frames_are_4k_plus_1(frames: int, near: str) -> None:
     with pytest.raises(ConfigError, match=near):
-        build_config({"data": {"frames": frames}, "model": {"family": "wan"}})
+        build_config(
+            {
+                "data": {"frames": frames},
+                "model": {"family": "wan", "reference_mode": "shared"},
+            }
+        )
 
 
 # ---------------------------------------------------------------- folders

@@ -226,6 +226,7 @@ def test_printed_configuration_is_read_back(
     assert build_config(read_settings(file)) == config
 
 
+@pytest.mark.slow
 @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=30))
 def test_any_text_survives_the_round_trip(text: str) -> None:
     assume(text != "null")

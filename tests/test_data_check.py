@@ -79,6 +79,7 @@ def test_a_clean_set_is_clean(tmp_path: Path) -> None:
     assert result.exit_code == 0 and "0 errors, 0 warnings" in result.output
 
 
+@pytest.mark.slow
 def test_the_worlds_own_tuples_are_clean(tmp_path: Path) -> None:
     """With the tokenizer of the base that reads them."""
     DEMOS["demo"].prepare(tmp_path / "world", items=120)
@@ -168,6 +169,7 @@ def test_duplicates_are_told_with_their_first_and_their_split(tmp_path: Path) ->
     assert findings[1].found == "looks like a.png, which is in the other split"
 
 
+@pytest.mark.slow
 def test_rare_edit_types_and_unused_pictures(tmp_path: Path) -> None:
     for i in range(12):
         save(tmp_path / f"{i}.png", i)
@@ -202,6 +204,7 @@ def test_exit_codes_and_json(tmp_path: Path) -> None:
     assert result.exit_code == 2 and "does not exist" in result.stderr
 
 
+@pytest.mark.slow
 def test_the_same_said_of_many_is_one_row(tmp_path: Path) -> None:
     for i in range(30):
         save(tmp_path / f"{i}.png", i)

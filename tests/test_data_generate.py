@@ -50,6 +50,7 @@ def content(folder: Path) -> dict[str, bytes]:
 choices = st.lists(st.text("abc ", max_size=4), min_size=2, max_size=3)
 
 
+@pytest.mark.slow
 @given(st.lists(choices, max_size=3), st.integers(0, 99))
 def test_a_template_gives_its_choices_and_nothing_else(parts: list[list[str]], seed: int) -> None:
     text = "x" + "".join(f" {{{'|'.join(part)}}} y" for part in parts)
@@ -99,6 +100,7 @@ def test_a_shot_depends_on_nothing_but_its_place(tmp_path: Path) -> None:
 # ---------------------------------------------------------------- pictures
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_files_whatever_was_there(
     generate: Generate, tmp_path: Path
 ) -> None:
@@ -139,6 +141,7 @@ def test_a_picture_is_drawn_from_the_caption_that_training_gives_it(
     }
 
 
+@pytest.mark.slow
 def test_other_settings_do_not_mix_with_what_is_there(generate: Generate, tmp_path: Path) -> None:
     words = ["--template", "a ball", "--count", 1]
     assert generate(tmp_path, "photo", *words).exit_code == 0
@@ -197,6 +200,7 @@ def test_mistakes_are_told_before_anything_is_loaded(
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.slow
 def test_the_tiny_world_draws_a_style_folder(tmp_path: Path) -> None:
     words = [
         "--template",

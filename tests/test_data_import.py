@@ -88,6 +88,7 @@ def test_missing_captions_stop_the_import_or_are_dropped(tmp_path: Path) -> None
     assert (tmp_path / "o" / "a.png").read_bytes() == (tmp_path / "in" / "a.png").read_bytes()
 
 
+@pytest.mark.slow
 def test_two_files_for_one_place_are_told(tmp_path: Path) -> None:
     save(tmp_path / "in" / "x" / "a.png", "a ball")
     save(tmp_path / "in" / "x_a.png", "a bus", "red")
@@ -237,6 +238,7 @@ def png(colour: str) -> bytes:
     return out.getvalue()
 
 
+@pytest.mark.slow
 def test_pictures_inside_of_parquet_files(tmp_path: Path) -> None:
     """As datasets writes them: a struct of bytes and path, a shard for each part."""
     pa = pytest.importorskip("pyarrow")

@@ -74,6 +74,7 @@ def test_the_size_is_the_sources(flux_lora: Path, size: tuple[int, int]) -> None
     assert (result.size, result.mode) == (size, "RGB")
 
 
+@pytest.mark.slow
 def test_seeds_strength_steps_and_guidance_matter_and_repeat(flux_lora: Path) -> None:
     image = picture((16, 16))
     two = edited(flux_lora, image, seeds=[3, 8])
@@ -102,6 +103,7 @@ def test_overrides_go_before_what_the_metadata_says(tiny_base: Path) -> None:
     assert sampling(info(tiny_base)) == Sampling(3, 2.0, "euler", 1.0, None, "", 1.5)
 
 
+@pytest.mark.slow
 def test_strength_zero_is_the_base(flux_lora: Path, tmp_path: Path) -> None:
     """As a LoRA whose B is zero."""
     file = read_lora(flux_lora)
@@ -187,6 +189,7 @@ def test_one_picture(flux_lora: Path, photo: Path, tmp_path: Path) -> None:
     assert [p.name for p in output.parent.iterdir()] == ["result.png"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", [".png", ".bmp"])
 def test_colours_come_back_in_the_profile_of_any_picture(
     flux_lora: Path, tmp_path: Path, ending: str
@@ -214,6 +217,7 @@ def test_a_picture_that_moves_is_edited_as_its_first(flux_lora: Path, tmp_path: 
         assert same(found, edited(flux_lora, moving[0])[0])
 
 
+@pytest.mark.slow
 def test_several_seeds_and_a_grid(flux_lora: Path, photo: Path, tmp_path: Path) -> None:
     output = tmp_path / "out" / "result.png"
     result = byg(flux_lora, photo, output, "--n", 3, "--seed", 5, "--device", "cpu")

@@ -64,6 +64,7 @@ def test_either_file_and_the_common_name_are_the_pair(wan_lora: Path) -> None:
             assert LoraInfo.from_metadata(file.metadata).expert == expert
 
 
+@pytest.mark.slow
 def test_both_experts_edit(wan_lora: Path, short_clip: Path, tmp_path: Path) -> None:
     """Without either's LoRA the result is another one, and without both it is strength 0."""
     model = open_lora(wan_lora, None)
@@ -86,6 +87,7 @@ def test_both_experts_edit(wan_lora: Path, short_clip: Path, tmp_path: Path) -> 
     assert np.array_equal(none, edited(model, short_clip, strength=0.0)[0])
 
 
+@pytest.mark.slow
 def test_seeds_strength_and_overrides_matter_and_repeat(wan_lora: Path, short_clip: Path) -> None:
     two = edited(wan_lora, short_clip, seeds=[3, 8])
     assert not np.array_equal(*two)
@@ -140,6 +142,7 @@ def test_frames_come_back_in_their_own_number_and_size() -> None:
 # ---------------------------------------------------------------- mistakes
 
 
+@pytest.mark.slow
 def test_mistakes_are_found_before_a_model_is_loaded(
     wan_lora: Path, short_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

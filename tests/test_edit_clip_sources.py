@@ -47,6 +47,7 @@ def noisy(frames: int) -> np.ndarray:
     return drawn(frames) // 2 + grain
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", lanes.cases(BROUGHT, slow="HDR"))
 def test_size_frames_and_rate_are_the_sources(wan_lora: Path, name: str, tmp_path: Path) -> None:
     make, shape, fps = BROUGHT[name]

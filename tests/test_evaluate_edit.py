@@ -44,6 +44,7 @@ def images(folder: Path) -> dict[str, np.ndarray]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["lora", "flowedit", "text-to-image", "copy"])
 def test_every_task_is_edited_at_its_size(root: Path, flux_lora: Path, method: str) -> None:
     done = edit(root, flux_lora, "--method", method)
@@ -135,6 +136,7 @@ def test_flowedit_takes_as_many_steps_as_it_is_told(root: Path, flux_lora: Path)
     )
 
 
+@pytest.mark.slow
 def test_the_instruction_matters_and_editing_goes_on_where_it_was(
     root: Path, flux_lora: Path
 ) -> None:  # fmt: skip
@@ -224,6 +226,7 @@ def test_clips_keep_their_size_and_length(
     assert np.abs(result.frames.astype(float) - source.frames).mean() > 5
 
 
+@pytest.mark.slow
 def test_from_the_published_data_to_table_3(root: Path, flux_lora: Path) -> None:
     """fetch, edit, score: GEdit-Bench's layout from a local copy, every step resumable."""
     source = gedit_folder(root / "gedit")

@@ -41,6 +41,7 @@ def test_viescore_by_group_as_in_table_3(root: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_judge_that_stops_is_gone_on_with(root: Path) -> None:
     """What was answered before the server broke is kept, and not asked again."""
     broken = True

@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
+import pytest
 from edit_folders import NAMES, evaluate, make_tasks
 from transformers import AutoTokenizer, GenerationConfig
 
@@ -24,6 +25,7 @@ def made_to_say(model: Path, answer: str) -> None:
     ).save_pretrained(model)
 
 
+@pytest.mark.slow
 def test_a_model_in_this_process_judges(vlm: Path, tmp_path: Path) -> None:
     make_tasks(tmp_path)
     model = shutil.copytree(vlm, tmp_path / "vlm")

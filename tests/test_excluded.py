@@ -21,6 +21,7 @@ names = st.text(string.ascii_letters + "#. é", min_size=1, max_size=9).filter(
 texts = st.text(string.ascii_letters + " '#é", min_size=1, max_size=20)
 
 
+@pytest.mark.slow
 @given(st.sets(st.tuples(names, st.none() | texts.map(lambda t: " ".join(t.split())))))
 def test_what_is_excluded_is_read_back(
     tmp_path_factory: pytest.TempPathFactory, entries: set[tuple[str, str | None]]

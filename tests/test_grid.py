@@ -114,7 +114,7 @@ def test_saving_replaces_whole_files_only(tmp_path: Path) -> None:
         assert picture.format == "PNG" and picture.getpixel((0, 0)) == BLUE
 
     class Failing(Image.Image):
-        def save(self, fp: Path) -> None:
+        def save(self, fp: Path, **params: object) -> None:
             fp.write_bytes(b"half")
             raise OSError("disk full")
 

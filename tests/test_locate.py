@@ -172,6 +172,7 @@ def test_the_hubs_cache_goes_first(
         FILES.resolve(hub)
 
 
+@pytest.mark.slow
 def test_the_fingerprint_follows_what_is_encoded(tiny_base: Path, tmp_path: Path) -> None:
     first = load(tiny_base).fingerprint
     copy = shutil.copytree(tiny_base, tmp_path / "copy")

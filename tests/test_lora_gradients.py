@@ -102,6 +102,7 @@ def test_identity_step_reaches_every_lora_tensor(tiny_base: Path) -> None:
     assert all(g.abs().max() > 0 for g in gradients.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("identity", [0.4, 0.0])
 def test_the_check_finds_a_gradient_of_every_weighted_term(
     tiny_base: Path, identity: float

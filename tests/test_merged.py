@@ -70,6 +70,7 @@ def test_a_weight_that_changed_is_merged_again(tiny_base: Path) -> None:
         assert torch.equal(velocity(backbone), stepped)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["adamw", "adamw8bit"])
 def test_the_steps_of_a_run_reach_the_merged_weights(name: str, tiny_base: Path) -> None:
     """Fused optimisers write past autograd, which would not know of it."""

@@ -146,6 +146,7 @@ def test_lpips_by_hand() -> None:
     assert found == pytest.approx((0.5 + 2) * (2 / math.sqrt(3)) ** 2, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_lpips_of_equal_clips_is_0_and_grows(vgg: Vgg16) -> None:
     heads, target = load_heads(), frames(2)
     assert [len(w) for w in heads] == [64, 128, 256, 512, 512]

@@ -123,6 +123,7 @@ def test_raters_weigh_alike_in_their_mean() -> None:
     assert found.sem == pytest.approx(0.5 / math.sqrt(3))
 
 
+@pytest.mark.slow
 def test_the_bootstrap_is_wider_where_votes_hang_together() -> None:
     """One item decides everything, or nothing hangs together: the same win rate."""
     raters, items = range(8), range(12)

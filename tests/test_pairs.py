@@ -92,7 +92,7 @@ def test_the_trainer_minimises_equation_1(tiny_base: Path, pairs: Path, tmp_path
     trainer.generator.set_state(state)
     torch.rand((), generator=trainer.generator)  # the lot that ByG draws for identity steps
     trainer.state.micro = micro
-    _, batch, draw = trainer._micro_batch(trainer.spans)
+    ((_, batch, draw),) = trainer._micro_batches(trainer.spans)
     t = draw.t.view(-1, 1, 1, 1, 1)
     v = trainer.roles.edit((1 - t) * batch.y + t * draw.eps, draw.t, batch.c, batch.x)
     loss = (v - (draw.eps - batch.y)).square().mean()
@@ -103,6 +103,7 @@ def test_the_trainer_minimises_equation_1(tiny_base: Path, pairs: Path, tmp_path
         torch.testing.assert_close(found[name], p.grad, rtol=1e-4, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_a_supervised_run_from_the_command_line(
     tiny_base: Path, pairs: Path, tmp_path: Path
 ) -> None:

@@ -133,6 +133,7 @@ def test_what_is_no_decision_of_this_set_changes_nothing(
     assert not (server.root / "excluded.txt").exists()
 
 
+@pytest.mark.slow
 def test_decisions_at_once_are_all_kept_and_a_persons_lines_too(
     server: PreviewServer, root: Path
 ) -> None:

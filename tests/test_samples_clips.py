@@ -142,6 +142,7 @@ def test_one_by_one_is_the_same() -> None:
         torch.testing.assert_close(alone, backbone.velocity(x, t, text))
 
 
+@pytest.mark.slow
 def test_clips_are_kept_small() -> None:
     found = validated(Frames(), sources(2 * CELL, CELL))
     assert {clip.shape for row in found.clips.clips for clip in row} == {
@@ -164,6 +165,7 @@ def test_the_runs_sampler_and_guidance() -> None:
     torch.testing.assert_close(found, x + 1.0, atol=1e-2, rtol=0)
 
 
+@pytest.mark.slow
 def test_a_report_is_saved_as_film_and_picture(tmp_path: Path) -> None:
     found = validated(Frames(), sources())
     found.save(tmp_path / "samples", 500)

@@ -177,6 +177,7 @@ def test_what_embeds_and_ends_stays_as_it_was(kind: str, wide: dict[str, Path]) 
     assert all(torch.equal(own[name], p) for name, p in outside.items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_in_bfloat16_it_is_as_near_as_bfloat16_is(kind: str, wide: dict[str, Path]) -> None:
     low, _, _ = flux(wide, storage=kind, dtype="bfloat16")

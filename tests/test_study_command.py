@@ -38,6 +38,7 @@ def refused(result: Any, *words: str) -> None:
         assert word in result.stderr, result.stderr
 
 
+@pytest.mark.slow
 def test_mistakes_are_one_sentence(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(root)
     where = ("--sources", root / "sources")
@@ -57,6 +58,7 @@ def test_mistakes_are_one_sentence(root: Path, monkeypatch: pytest.MonkeyPatch) 
         refused(byg("study", "first", "second", *where, "--port", port), f"--port {port}")
 
 
+@pytest.mark.slow
 def test_clips_that_phones_may_not_show_are_told(tmp_path: Path) -> None:
     for method in ("sources", "first", "second"):
         for name, size in (("even", (16, 16)), ("odd", (17, 16))):

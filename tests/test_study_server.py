@@ -52,6 +52,7 @@ class Browser:
         return self.ask(path, body, **more)[0].status
 
 
+@pytest.mark.slow
 def test_a_rater_goes_through_the_study(root: Path) -> None:
     with served(root) as server:
         browser, votes = Browser(server), server.ballot.votes
@@ -157,6 +158,7 @@ def test_whoever_does_not_know_the_address_sees_nothing(root: Path) -> None:
             assert browser.status("", headers={"Host": host}) == 200
 
 
+@pytest.mark.slow
 def test_votes_that_are_none(root: Path) -> None:
     with served(root) as server:
         browser = Browser(server)

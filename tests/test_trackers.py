@@ -45,6 +45,7 @@ def brightening(step: int) -> np.ndarray:
     return np.stack([np.full((8, 12, 3), 40 + step * i, np.uint8) for i in range(5)])
 
 
+@pytest.mark.slow
 def test_tracks_of_a_checkout(checkout: str) -> None:
     track = load_cotracker(checkout)
     tracks = track(brightening(10))
@@ -56,6 +57,7 @@ def test_tracks_of_a_checkout(checkout: str) -> None:
     assert motion_fidelity(there, back).score == pytest.approx(-1)
 
 
+@pytest.mark.slow
 def test_motion_from_the_command_line(checkout: str, tmp_path: Path) -> None:
     """A result that moves as its source does, and one that stands still: that has no value."""
     for folder, step in (("tasks", 10), ("moving", 6), ("frozen", 0)):

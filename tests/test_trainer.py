@@ -78,6 +78,7 @@ def test_another_seed_gives_another_file_and_the_same_seed_the_same(
     assert any(not torch.equal(files[0][k], files[2][k]) for k in files[0])
 
 
+@pytest.mark.slow
 def test_a_run_writes_what_the_design_promises(
     tiny_base: Path, tiny_data: Path, tmp_path: Path
 ) -> None:
@@ -104,6 +105,7 @@ def test_a_run_writes_what_the_design_promises(
     assert len(checked) == 5 and all(m[name] > 0 for m in gradients for name in checked)
 
 
+@pytest.mark.slow
 def test_the_gradient_check_takes_nothing_from_the_run(
     tiny_base: Path, tiny_data: Path, tmp_path: Path
 ) -> None:
@@ -116,6 +118,7 @@ def test_the_gradient_check_takes_nothing_from_the_run(
     assert all(torch.equal(files[0][k], files[1][k]) for k in files[0])
 
 
+@pytest.mark.slow
 def test_a_check_that_falls_on_an_identity_step_comes_with_the_next_full_one(
     tiny_base: Path, tiny_data: Path, tmp_path: Path
 ) -> None:
@@ -141,6 +144,7 @@ def test_a_missed_check_stays_due() -> None:
     assert [n for n in range(12) if State(10 + n, 10, checked=7).check_is_due(5)] == [10, 11]
 
 
+@pytest.mark.slow
 def test_a_dead_gradient_raises_the_alarm(
     tiny_base: Path, tiny_data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -171,6 +175,7 @@ def test_a_loss_that_is_no_number_stops_the_run(
         t.optimizer_step()
 
 
+@pytest.mark.slow
 def test_the_warm_up_ends_by_the_measured_identity_loss(
     tiny_base: Path, tiny_data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -54,6 +54,7 @@ def test_a_resumed_run_equals_the_uninterrupted_one_bitwise(
         1, 2, 3, 4, 5, 6]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_being_stopped_while_encoding_loses_nothing(
     number: signal.Signals,
@@ -85,6 +86,7 @@ def test_being_stopped_while_encoding_loses_nothing(
     assert all(path.stat().st_mtime_ns == written for path, written in entries.items())
 
 
+@pytest.mark.slow
 def test_being_stopped_names_the_files_there_are(
     tiny_base: Path, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -110,6 +112,7 @@ def test_being_stopped_names_the_files_there_are(
         assert f"{path}" in str(stop.value)
 
 
+@pytest.mark.slow
 def test_being_stopped_in_the_last_validation_leaves_the_lora(
     tiny_base: Path, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -128,6 +131,7 @@ def test_being_stopped_in_the_last_validation_leaves_the_lora(
     assert (run / "run.safetensors").is_file()
 
 
+@pytest.mark.slow
 def test_what_a_kill_left_half_written_is_removed_at_the_next_start(
     tiny_base: Path, tiny_data: Path, tmp_path: Path
 ) -> None:
@@ -153,6 +157,7 @@ def test_what_a_kill_left_half_written_is_removed_at_the_next_start(
     assert all(path.exists() for path in kept)
 
 
+@pytest.mark.slow
 def test_the_curve_goes_on_with_an_interrupted_seed(
     tiny_base: Path, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -242,6 +247,7 @@ def test_a_stop_inside_a_step_is_heard_at_the_next_forward_and_loses_nothing(
     assert timeless(whole) == timeless(parts)
 
 
+@pytest.mark.slow
 def test_samples_that_a_stop_cut_short_are_drawn_on_resumption(
     tiny_base: Path, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -264,6 +270,7 @@ def test_samples_that_a_stop_cut_short_are_drawn_on_resumption(
     assert [m["step"] for m in metrics(run) if m["kind"] == "validation"] == [0, 2, 4]
 
 
+@pytest.mark.slow
 def test_checkpoints_come_by_time_and_samples_of_the_first_step_may_be_left_out(
     tiny_base: Path, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -130,6 +130,7 @@ def gradients(make: object, tiny_base: Path, **changes: object) -> list[Tensor]:
     return [v.detach(), source.grad, *grads]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [flux, wan])
 def test_every_way_to_checkpoint_gives_the_same_gradients(make: object, tiny_base: Path) -> None:
     wanted = gradients(make, tiny_base)
@@ -155,6 +156,7 @@ def test_boundaries_on_the_cpu_need_checkpointed_blocks() -> None:
         asked("flux_edit", boundaries_on_cpu=True, checkpointed_blocks=0.5)
 
 
+@pytest.mark.slow
 def test_what_a_step_took_is_said_once_beside_the_plan(
     tiny_base: Path, tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:

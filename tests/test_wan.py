@@ -72,6 +72,7 @@ def grid(frames: int) -> list[tuple[int, int, int]]:
 # ---------------------------------------------------------------- velocity
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("t", "expert"), [(HIGH, "high"), (LOW, "low")])
 def test_velocity_without_a_source_is_a_plain_call_of_the_expert(t: Tensor, expert: str) -> None:
     backbone, x, e = load(base()), latents(1), text(2)

@@ -123,6 +123,7 @@ def test_files_in_half_precision_keep_positions_and_times_in_float32(tmp_path: P
     assert torch.equal(pair.experts["high"].rope.freqs_sin, whole.experts["high"].rope.freqs_sin)
 
 
+@pytest.mark.slow
 def test_weights_in_the_wanted_type_are_not_copied(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

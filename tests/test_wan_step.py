@@ -155,6 +155,7 @@ def test_dreams_in_step_are_the_dreams_alone() -> None:
         assert torch.equal(a.y_t, b.y_t) and torch.equal(a.y_0, b.y_0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "steps", [["high low high low", "low low low low"] * 2, ["high high high high"] * 3]
 )

@@ -80,6 +80,7 @@ def snapshot(t: Trainer) -> dict[str, Tensor]:
     return state
 
 
+@pytest.mark.slow
 def test_the_idle_expert_is_left_alone_bitwise(wan_clips: Path, tmp_path: Path) -> None:
     """Though it has momentum from steps before, and weights that decay."""
     over = {
@@ -112,6 +113,7 @@ def record_of(t: Trainer) -> set[str]:
     return {key.split("/")[1] for key in t.optimizer_step() if "/" in key}
 
 
+@pytest.mark.slow
 def test_the_experts_change_places_at_most_twice_per_step(wan_clips: Path, tmp_path: Path) -> None:
     over = {"method": {"identity_probability": 0.4}, "warmup": {"min_steps": 3, "max_steps": 3}}
     t = trainer(settings(wan_clips, over), tmp_path / "run")
@@ -146,6 +148,7 @@ def test_the_rollout_crosses_both_experts(expert: str, wan_clips: Path, tmp_path
     assert trained == {"low"}
 
 
+@pytest.mark.slow
 def test_every_experts_gradients_are_watched(
     wan_clips: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -201,6 +204,7 @@ def test_a_warm_up_is_measured_at_each_experts_times(wan_clips: Path, tmp_path: 
     assert t.state.identity == measured and measured["high"] != measured["low"]
 
 
+@pytest.mark.slow
 def test_a_run_starts_from_the_warm_up_of_another(wan_clips: Path, tmp_path: Path) -> None:
     """Whichever of its files, or their common name, is given; one expert takes its own."""
     run(settings(wan_clips, {"train": {"steps": 1}}), tmp_path / "first")
@@ -231,6 +235,7 @@ def test_the_shipped_warm_up_is_the_familys_own(wan_clips: Path) -> None:
 # ---------------------------------------------------------------- Appendix C.1
 
 
+@pytest.mark.slow
 def test_the_ema_is_one_setting(wan_clips: Path, tmp_path: Path) -> None:
     """Targets are dreamt by a stop-gradient copy of the live weights, or by their slow copy."""
     dreams, saved = {}, {}

@@ -193,6 +193,7 @@ def test_encoded_text_is_the_pipelines(pipeline: ZImagePipeline) -> None:
     assert torch.equal(backbone.encode_text(texts[:1])["lengths"], e["lengths"][:1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shift", [1.0, 6.0])
 def test_sampling_is_the_pipelines(shift: float) -> None:
     pipe = ZImagePipeline.from_pretrained(base())
