@@ -34,8 +34,8 @@ def atomic(path: Path) -> Iterator[Path]:
                     os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        # Of a full disk nobody says which file.
-        if error.errno is not None and error.filename in (None, str(temporary)):
+        # Of a full disk nobody says which file, and FFmpeg says `file:` and the temporary one.
+        if error.errno is not None and str(error.filename or temporary).endswith(str(temporary)):
             error.filename = str(path)
         raise
     finally:

@@ -207,3 +207,15 @@ def test_prune_keeps_the_newest(tmp_path: Path) -> None:
         save_checkpoint(tmp_path / f"step-{step:06d}", {"a": {}}, {"step": step})
     prune(tmp_path, 2)
     assert [p.name for p in checkpoints(tmp_path)] == ["step-000010", "step-000020"]
+
+
+def test_a_full_disk_names_the_file_and_not_its_temporary(tmp_path: Path) -> None:
+    path = tmp_path / "a.mp4"
+    for named in (None, lambda temporary: str(temporary), lambda temporary: f"file:{temporary}"):
+        with pytest.raises(OSError, match="No space") as caught, atomic(path) as temporary:
+            told = named and named(temporary)
+            raise OSError(errno.ENOSPC, "No space left on device", told)
+        assert caught.value.filename == str(path)
+    with pytest.raises(OSError, match="No space") as caught, atomic(path):
+        raise OSError(errno.ENOSPC, "No space left on device", "another")
+    assert caught.value.filename == "another"

@@ -181,3 +181,50 @@ def test_an_orientation_that_is_none_is_left_aside(tmp_path: Path, value: int, s
     exif[0x0112] = value
     picture.save(path, exif=exif)
     assert picture_size(path) == read_picture(path).size == (60, 40)
+
+
+def told_by_exif(space: int | None, index: str | None) -> Image.Exif:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned, which makes a copy of the picture
+    if space is not None:
+        exif.get_ifd(0x8769)[0xA001] = space
+    if index is not None:
+        exif.get_ifd(0x8769)[0xA005] = {1: index}
+    return exif
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp"])
+@pytest.mark.parametrize(
+    ("space", "index", "adobe"),
+    [
+        (0xFFFF, "R03", True),
+        (2, None, True),
+        (None, "R03", True),
+        (0xFFFF, None, False),  # some other space, of which nothing is known
+        (0xFFFF, "R98", False),
+        (1, "R03", False),  # sRGB
+        (1, None, False),
+    ],
+)
+def test_adobe_rgb_told_by_exif_alone(
+    tmp_path: Path, suffix: str, space: int | None, index: str | None, adobe: bool
+) -> None:
+    path = tmp_path / f"a{suffix}"
+    exact = {"lossless": True} if suffix == ".webp" else {"quality": 100}
+    plain("RGB", RED).save(path, exif=told_by_exif(space, index), **exact)
+    wanted = (233, 24, 24) if adobe else RED
+    assert np.abs(colour_of(read_picture(path)) - wanted).max() <= 4
+    with Image.open(path) as source:
+        assert (note(source) is not None) == adobe
+        back = with_profile(plain("RGB", (233, 24, 24)), source)
+    assert ("icc_profile" in back.info) == adobe
+    if adobe:
+        assert np.abs(np.asarray(back)[5, 5] - np.array(RED)).max() <= 2
+        assert np.abs(colour_of(to_rgb(back)) - (233, 24, 24)).max() <= 2
+
+
+def test_an_embedded_profile_counts_before_exif(tmp_path: Path) -> None:
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    exif = told_by_exif(0xFFFF, "R03")
+    plain("RGB", RED).save(tmp_path / "a.png", exif=exif, icc_profile=srgb)
+    assert np.abs(colour_of(read_picture(tmp_path / "a.png")) - RED).max() <= 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -82,3 +83,16 @@ def test_any_other_name_will_do(source: Path, name: str) -> None:
     check_clip_output(source, targets_of(Path(name.format(".mp4")), 3))
     check_clip_output(source, targets_of(Path(name.format("")), 3))
     assert sorted(Path().rglob("*")) == before, "nothing is left behind"
+
+
+def test_a_full_disk_is_told_early(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes the names of files, and no byte of them."""
+
+    def full(self: Path, data: bytes) -> int:
+        self.touch()
+        raise OSError(errno.ENOSPC, "No space left on device", str(self))
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(ConfigError, match=r"o\.png cannot be written: No space left"):
+        check_picture_output(source, targets_of(Path("new/o.png"), 1), transparent=False)
+    assert not Path("new").exists()

@@ -161,3 +161,15 @@ def test_a_picture_that_ffmpeg_alone_reads(tmp_path: Path) -> None:
     assert look(written).sort == "picture"
     assert picture_size(written) == (64, 48)
     np.testing.assert_array_equal(np.asarray(read_picture(written)), drawn(1)[0])
+
+
+def test_a_codec_that_ffmpeg_does_not_decode(tmp_path: Path) -> None:
+    """PyAV knows nothing of such a stream, not even its size."""
+    jxl = tmp_path / "a.jxl"
+    jxl.write_bytes(b"\xff\x0a" + bytes(200))
+    film = clip(tmp_path / "a.mp4", 6, codec="libx264")
+    film.write_bytes(film.read_bytes().replace(b"avc1", b"zzz1"))
+    assert look(jxl).sort == "picture" and look(film).sort == "clip"
+    for path in (jxl, film):
+        with pytest.raises(MediaError, match="none that this FFmpeg decodes"):
+            read_media(path)

@@ -209,6 +209,37 @@ def test_a_clip_that_lost_its_end_is_what_is_left_where_that_is_asked_for(
     assert len(at_24) == facts.frames_at(24)
 
 
+@pytest.mark.parametrize("name", ["a.mkv", "a.webm"])
+def test_a_clip_is_as_long_as_its_header_promises(tmp_path: Path, name: str) -> None:
+    """Such files end at any packet, and only what they promised shows that more were there."""
+    codec = "libvpx-vp9" if name == "a.webm" else "libx264"
+    path = cut_short(clip(tmp_path / name, 60, codec=codec, draw=noise), 0.6)
+    with pytest.raises(MediaError, match="lost its end"):
+        probe(path)
+    facts = probe(path, whole=False)
+    assert 20 < facts.frames < 50
+    assert abs(facts.frames + facts.lost_end - 60) <= 2
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"), [("a.mp4", "libx264"), ("a.mov", "mpeg4"), ("a.ts", "libx264")]
+)
+def test_damage_within_is_stood_for_by_the_nearest_frames(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str, codec: str
+) -> None:
+    path = clip(tmp_path / name, 240, codec=codec, draw=noise)
+    data = bytearray(path.read_bytes())
+    middle = len(data) // 2
+    data[middle : middle + 900] = np.random.default_rng(3).bytes(900)
+    path.write_bytes(data)
+    facts = probe(path, whole=False)
+    assert facts.frames + facts.lost_end >= 238
+    shown = [number(f) for f in frames(path, 24, 0, facts.frames_at(24), whole=False)]
+    assert len(shown) >= 236 and shown[:90] == list(range(90))
+    assert shown[-60:-2] == list(range(len(shown) - 60, len(shown) - 2))
+    assert "a." in caplog.text and "is damaged within" in caplog.text
+
+
 # ---------------------------------------------------------------- names
 
 NAMES = ["12:30:45.mp4", "-loud.mp4", " blank .mp4", "100%d.mp4", "concat:a|b.mp4", "pipe:0.mp4",

@@ -66,7 +66,7 @@ def _check_writable(targets: list[Path]) -> None:
                 place = Path(trial) / target.absolute().relative_to(there)
                 place.parent.mkdir(parents=True, exist_ok=True)
                 for name in (place, temporary_of(place)):
-                    name.touch()
+                    name.write_bytes(b"0")  # a full disk takes empty files
     except (OSError, ValueError) as error:  # ValueError: a name that no system takes
         why = getattr(error, "strerror", None) or error
         raise ConfigError(f"--output {path} cannot be written: {why}") from None

@@ -38,6 +38,8 @@ def open_animation(path: Path) -> Iterator[Animation]:
 class Animation:
     """The frames of an open picture, as `Video` gives those of a clip."""
 
+    damaged = False  # or else it raises
+
     def __init__(self, picture: Image.Image) -> None:
         self._picture = picture
         # Of an APNG the first may be a stand-in for programs that show no motion.

@@ -7,10 +7,12 @@ variable rate comes out right.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 from itertools import chain, islice, pairwise
 from math import floor
 from pathlib import Path
@@ -22,6 +24,8 @@ from . import MediaError, url
 from .animation import Animation, is_animation, open_animation
 from .rgb import Transfer, expect_tone_mapping
 from .video import Timed, Times, Video, is_still
+
+log = logging.getLogger("byg_train")
 
 # Seconds from which on a start is sought and not decoded up to.
 SEEK = 10
@@ -67,7 +71,8 @@ def probe(path: Path, *, whole: bool = True) -> ClipFacts:
     """Read all timestamps and decode the first frame; MediaError for what is no clip.
 
     A clip that was cut off a key frame begins with the first frame that can be decoded. `whole`:
-    one that lost its end is refused; or else it ends with the last frame that can be decoded.
+    one that is damaged or lost its end is refused; or else it ends with the last frame that can be
+    decoded, and the nearest ones stand for those within that cannot.
     """
     with _opened(path, whole=whole) as clip:
         found = clip.times()
@@ -126,6 +131,8 @@ def frames(
             if frame is not shown:
                 shown, array = frame, clip.convert(frame)
             yield array
+        if clip.damaged:
+            _warn_of_damage(path)
 
 
 def still(path: Path) -> np.ndarray:
@@ -212,6 +219,14 @@ def _last(clip: Video | Animation, times: list[Fraction]) -> Fraction:
     for timed in clip.sought(max(times[0], times[-1] - TAIL)):
         last = timed.when
     return last
+
+
+@lru_cache(1000)
+def _warn_of_damage(path: Path) -> None:
+    """Once for each file."""
+    log.warning(
+        "%s is damaged within: where nothing can be decoded, the nearest frame stands", path
+    )
 
 
 # ---------------------------------------------------------------- choosing

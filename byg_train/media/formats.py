@@ -131,13 +131,14 @@ def _clip(path: Path) -> Look | None:
     """What FFmpeg says."""
     import av
 
-    from .video import is_cover, is_still
+    from .video import is_cover, is_decodable, is_still
 
     try:
         with av.open(url(path)) as container:
             if container.format.name in NO_CLIPS:
                 return Look("none", "a text")
-            shown = [s for s in container.streams.video if not is_cover(s) and s.width]
+            videos = (s for s in container.streams.video if not is_cover(s))
+            shown = [s for s in videos if not is_decodable(s) or s.width]
             if not shown:
                 return Look("none", "sound alone") if container.streams.audio else None
             return Look("picture" if is_still(container) else "clip")

@@ -1,4 +1,4 @@
-"""Colour profiles: pictures to sRGB by the profile that they embed, and results back into it."""
+"""Colour profiles: pictures to sRGB by the profile that they have, and results back into it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageCms
+
+from .adobe_rgb import adobe_rgb, tells_adobe_rgb
 
 log = logging.getLogger("byg_train")
 
@@ -39,7 +41,7 @@ def profile_of(picture: Image.Image) -> Profile | None:
 
     A grey picture may have a profile of RGB. LAB says by itself what its numbers mean.
     """
-    data = picture.info.get("icc_profile")
+    data = _data(picture)
     if not data or picture.mode == "LAB":
         return None
     try:
@@ -70,8 +72,8 @@ def with_profile(result: Image.Image, source: Image.Image) -> Image.Image:
         return result
     if profile and profile.from_srgb is not None:
         result = ImageCms.applyTransform(result, profile.from_srgb)
-    if "icc_profile" in source.info:
-        result.info["icc_profile"] = source.info["icc_profile"]
+    if data := _data(source):
+        result.info["icc_profile"] = data
     return result
 
 
@@ -87,6 +89,13 @@ def note(source: Image.Image) -> str | None:
     if profile.to_srgb is None:
         return None
     return f"has the profile {profile.name!r}: it is edited in sRGB, and brought back into it"
+
+
+def _data(picture: Image.Image) -> bytes | None:
+    """The profile that a picture embeds, or that its EXIF speaks of."""
+    if data := picture.info.get("icc_profile"):
+        return data
+    return adobe_rgb() if tells_adobe_rgb(picture) else None
 
 
 def _described(picture: Image.Image) -> tuple[str, ...]:

@@ -115,7 +115,10 @@ def _notes(facts: ClipFacts) -> Iterator[str]:
             "the edit begins behind them"
         )
     if facts.lost_end:
-        yield f"lost its end: the edit has the {facts.frames} frames that can be decoded"
+        yield (
+            f"is damaged or lost its end: the edit has the {facts.frames} frames that can be "
+            "decoded"
+        )
     if facts.variable:
         yield f"has a variable frame rate: the result has its average, {facts.fps:.2f} a second"
     if facts.transfer != "sdr":

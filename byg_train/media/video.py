@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 # Decoders keep a frame or two for each of their threads.
 THREADS = 4
+# A container whose header says how long a file is, and by how many seconds that may be off.
+PROMISING, OFF, MICROSECONDS = "matroska,webm", Fraction(1, 2), 1_000_000
 # Codecs whose transparency is a second picture in each packet, which other decoders leave aside.
 TRANSPARENT = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 
@@ -35,7 +37,7 @@ class Times(NamedTuple):
     shown: list[Fraction]
     tail: Fraction
     undecodable: int = 0  # frames before the first key frame
-    missing: int = 0  # at the end; only where they were not asked to be there
+    missing: int = 0  # behind those; only where they were not asked to be there
 
 
 class _Mark(NamedTuple):
@@ -68,9 +70,13 @@ class Video:
         shown = [s for s in container.streams.video if not is_cover(s)]
         if not shown:
             raise MediaError("it has no video stream")
+        if not is_decodable(shown[0]):
+            raise MediaError("its codec is none that this FFmpeg decodes")
         self._stream = shown[0]
         self._stream.thread_type, self._stream.codec_context.thread_count = "AUTO", THREADS
         self._coder = _transparent(self._stream)
+        self.damaged = False  # frames were given that come behind some which cannot be decoded
+        self._waiting = False  # for the key frame behind those
         self.convert = FrameConverter(self._stream)
 
     def look(self, frame: VideoFrame) -> Look:
@@ -91,16 +97,20 @@ class Video:
         Packets that have no time of their own count at the stream's rate. What a decoder cannot
         begin with, before the first key frame, is only counted.
         """
-        marks = [
-            self._mark(packet) for packet in self._container.demux(self._stream) if packet.size
-        ]
+        marks, lost = self._marks()
         first = next((i for i, mark in enumerate(marks) if mark.key), 0)
         shown = [mark for mark in marks[first:] if not mark.discarded]
         bad = next((i for i, mark in enumerate(shown) if mark.corrupt), len(shown))
-        if bad < len(shown) and self._whole:
+        if self._whole and bad < len(shown):
             raise MediaError(f"it is damaged or ends early, at frame {bad + 1}")
-        missing = max(len(shown), (self._stream.frames or 0) - first) - bad if shown[bad:] else 0
-        if not (shown := shown[:bad]):
+        if self._whole and lost > OFF:
+            raise MediaError(f"it lost its end: {float(lost):.1f} s of it are missing")
+        missing = round(lost * self._rate) if lost > OFF else 0
+        if shown[bad:]:
+            whole = max(len(shown), (self._stream.frames or 0) - first)
+            shown = [mark for mark in shown if not mark.corrupt]
+            missing = whole - len(shown)
+        if not shown:
             raise MediaError("it has no frames")
         times = [
             number / self._rate if mark.when is None else mark.when
@@ -121,9 +131,13 @@ class Video:
             if frame.is_corrupt:
                 if before is None:
                     continue
-                if not self._whole:
-                    return
-                raise MediaError(f"frame {number + 1} is damaged")
+                if self._whole:
+                    raise MediaError(f"frame {number + 1} is damaged")
+                self._waiting = True
+            if self._waiting:
+                if frame.is_corrupt or not frame.key_frame:
+                    continue
+                self._waiting, self.damaged = False, before is not None
             size = size or (frame.width, frame.height)
             if size != (frame.width, frame.height):
                 was, now = (" x ".join(map(str, s)) for s in (size, (frame.width, frame.height)))
@@ -147,6 +161,19 @@ class Video:
                 return chain([found], decoded)
         raise MediaError(f"it cannot be read from {float(when):.1f} s on")
 
+    def _marks(self) -> tuple[list[_Mark], Fraction]:
+        """Of all packets; and by how many seconds the file is shorter than its header promises."""
+        promised, end, marks = Fraction(0), Fraction(0), []
+        if self._container.format.name == PROMISING:
+            promised = Fraction(self._container.duration or 0) / MICROSECONDS
+        # Of a promise all streams are read: the sound may be longer.
+        for packet in self._container.demux(*([] if promised else [self._stream])):
+            if packet.size and packet.stream == self._stream:
+                marks.append(self._mark(packet))
+            if packet.pts is not None:
+                end = max(end, (packet.pts + (packet.duration or 0)) * packet.time_base)
+        return marks, max(promised - end, Fraction(0))
+
     def _mark(self, packet: Packet) -> _Mark:
         when, base = packet.dts if packet.pts is None else packet.pts, self._stream.time_base
         return _Mark(
@@ -169,19 +196,19 @@ class Video:
         """
         import av
 
-        begins, given = None, False
+        begins = None
         for packet, cut in self._packets():
             if cut and begins is None:
                 begins = packet.pts
             try:
                 frames = self._decode(packet)
             except av.FFmpegError:
-                if self._whole or not given:
+                if self._whole:
                     raise
-                return
+                self._waiting = True
+                continue
             for frame in frames:
                 if begins is None or frame.pts is None or frame.pts >= begins:
-                    given = True
                     yield frame
 
     def _decode(self, packet: Packet) -> list[VideoFrame]:
@@ -209,6 +236,11 @@ def is_still(container: InputContainer) -> bool:
 def is_cover(stream: VideoStream) -> bool:
     """The picture of a record, which players keep as a video of one frame."""
     return bool(stream.disposition & type(stream.disposition).attached_pic)
+
+
+def is_decodable(stream: VideoStream) -> bool:
+    """Whether there is a decoder; without one PyAV knows nothing of a stream, not even its size."""
+    return stream.codec_context is not None
 
 
 def _transparent(stream: VideoStream) -> CodecContext | None:
