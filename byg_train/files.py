@@ -42,7 +42,7 @@ def atomic(path: Path) -> Iterator[Path]:
         if temporary.is_dir():
             shutil.rmtree(temporary)
         else:
-            with suppress(FileNotFoundError):
+            with suppress(OSError):  # there is none, or a folder that cannot be written
                 temporary.unlink()
 
 

@@ -56,6 +56,22 @@ def test_an_ai_toolkit_folder_is_referred_to_where_it_lies(tmp_path: Path) -> No
     assert (tmp_path / "metadata.jsonl.bak").exists()
 
 
+def test_captions_of_a_folder_are_found_as_everywhere(tmp_path: Path) -> None:
+    for name in ("a.caption", "b.TXT", "c.png.txt", "d.Caption"):
+        save(tmp_path / "in" / f"{name[0]}.png")
+        (tmp_path / "in" / name).write_text(f"a ball in {name}")
+    result = byg(
+        "data", "import", tmp_path / "in", "--from", "ai-toolkit", "--output", tmp_path / "out"
+    )
+    assert result.exit_code == 0, result.output
+    assert [row["src_caption"][-5:] for row in rows(tmp_path / "out")] == [
+        "ption",
+        "b.TXT",
+        "g.txt",
+        "ption",
+    ]
+
+
 def test_two_imports_become_style_folders_that_train(tmp_path: Path) -> None:
     for style, words in (("photo", "a man"), ("toon", "a dog")):
         for i in range(2):

@@ -86,6 +86,28 @@ def test_a_run_without_a_record_knows_nothing_of_its_base(folder: Path) -> None:
     assert known(folder / "other", folder) == set()
 
 
+def test_a_warm_up_that_was_moved_or_renamed_is_the_same(folder: Path) -> None:
+    from byg_train.family import WORLD
+
+    def settings(lora: Path | str) -> TrainConfig:
+        return merge_settings(
+            "demo", data=folder / "data", assignments=["data.holdout=1", f"warmup.lora={lora}"]
+        )
+
+    first, later, other = (folder / f"{name}.safetensors" for name in ("first", "later", "other"))
+    shutil.copy(WORLD / "warmup.safetensors", first)
+    data = load_items(settings(first).data, 16)
+    write_origin(folder / "run", settings(first), data)
+    shutil.move(first, later)
+    for same in (later, "world"):  # it is the embedded one's content
+        assert "warmup.lora" in unmoved(folder / "run", settings(same), data)
+    for named in (first, "null"):
+        assert "warmup.lora" not in unmoved(folder / "run", settings(named), data)
+    shutil.copy(WORLD / "demo.safetensors", other)
+    with pytest.raises(ConfigError, match=r"other\.safetensors is not what .* LoRA of"):
+        unmoved(folder / "run", settings(other), data)
+
+
 @pytest.mark.slow
 def test_a_run_resumes_beside_moved_folders(tiny_base: Path, tmp_path: Path) -> None:
     data, run = tmp_path / "data", tmp_path / "run"

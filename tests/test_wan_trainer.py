@@ -15,9 +15,9 @@ from byg_train.config import merged, parse_set
 from byg_train.core.roles import EditBatch
 from byg_train.models.lora_file import read_lora
 from byg_train.objectives.byg import BYG, byg_step
-from byg_train.training.assembly import warmup_files
 from byg_train.training.checkpoint import load_checkpoint
 from byg_train.training.trainer import Trainer
+from byg_train.training.warmup import warmup_files
 
 # ---------------------------------------------------------------- gradients
 

@@ -152,10 +152,12 @@ def content(model: ModelConfig) -> dict[str, str]:
             files |= {f"{what}{p.relative_to(folder).as_posix()}": p for p in inside}
         elif name:
             return {}
-    return {
-        name: hashlib.sha256(f"{path.stat().st_size}".encode() + _ends(path)).hexdigest()[:12]
-        for name, path in sorted(files.items())
-    }
+    return {name: file_hash(path) for name, path in sorted(files.items())}
+
+
+def file_hash(path: Path) -> str:
+    """Twelve letters that tell a file by its size and content, of a large one by both its ends."""
+    return hashlib.sha256(f"{path.stat().st_size}".encode() + _ends(path)).hexdigest()[:12]
 
 
 def _ends(path: Path, small: int = 4 << 20, end: int = 1 << 16) -> bytes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -17,16 +16,17 @@ from ..core.roles import Roles, Velocity
 from ..data.batches import Batches, collate, to_device
 from ..data.cache import Cache
 from ..editing.editor import Editor
-from ..family import family_of, is_embedded
+from ..family import family_of
 from ..machine import preferred_dtype, resolve_dtype
 from ..models.backbone import Backbone, Text, load_backbone
 from ..models.lora import LoraBank
-from ..models.lora_file import expert_paths, read_lora
+from ..models.lora_file import read_lora
 from ..models.sampler import guided
 from ..progress import Progress
 from .optimizer import build_optimizer
 from .run_folder import lora_info, own_dtype
 from .validation import Validator
+from .warmup import warmup_files
 
 if TYPE_CHECKING:
     from ..data.items import Dataset
@@ -119,19 +119,6 @@ def one_network(config: TrainConfig) -> str:
         f"train.expert is {config.train.expert!r}, and {config.model.path} has one network: set "
         f"train.expert to 'both'"
     )
-
-
-def warmup_files(config: TrainConfig, experts: Collection[str]) -> dict[str, Path]:
-    """Expert -> the file that its LoRA starts from; nothing for a start from zeros.
-
-    Of a pair, `warmup.lora` may be either file, or their name without `_high_noise`, `_low_noise`.
-    """
-    name = config.warmup.lora
-    if name is None:
-        return {}
-    base = family_of(config.model.family).embedded
-    path = base.warmup if base and is_embedded(name) else Path(name).expanduser()
-    return expert_paths(path, experts)
 
 
 def encode(config: TrainConfig, data: Dataset, backbone: Backbone) -> Cache:

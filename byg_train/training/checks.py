@@ -19,6 +19,7 @@ from .disk import check_disk, disk_need
 from .origin import unmoved
 from .plan import all_items, shapes
 from .run_folder import check_output, holds_weights
+from .warmup import warmup_files
 
 if TYPE_CHECKING:
     from ..data.items import Dataset
@@ -74,7 +75,6 @@ def _check_warmup(config: TrainConfig) -> None:
     if name is None:
         return
     from ..editing.opening import wrong_width
-    from .assembly import warmup_files  # takes seconds
 
     instead = (
         "train your own warm-up: warmup.lora=null and warmup.min_steps=300"

@@ -1,4 +1,4 @@
-"""What a run was begun with: the content of its base and data, so that folders may move."""
+"""What a run was begun with: the content of its base, data and warm-up, so that these may move."""
 
 from __future__ import annotations
 
@@ -11,17 +11,20 @@ from typing import TYPE_CHECKING
 from ..config import ConfigError, TrainConfig
 from ..data import counted
 from ..files import atomic
-from ..models.locate import content
+from ..models.locate import content, file_hash
 from .checkpoint import checkpoints, read_about
+from .cost import trained_experts
+from .warmup import warmup_files
 
 if TYPE_CHECKING:
     from ..data.items import Dataset
 
 FILE = "origin.json"
-# Settings that name what `model` and `data` hold.
+# Settings that name what is recorded.
 NAMES = {
     "model": {"model.path", "model.components", "model.revision"},
     "data": {"data.path", "data.styles"},
+    "warmup": {"warmup.lora"},
 }
 # What is written of each: a name inside of it -> a hash.
 Contents = dict[str, str]
@@ -29,9 +32,9 @@ Contents = dict[str, str]
 
 def write_origin(run: Path, config: TrainConfig, data: Dataset) -> None:
     """Record what the run trains on."""
-    recorded = {"model": content(config.model), "data": _items(config, data)}
     with atomic(run / FILE) as temporary:
-        temporary.write_text(json.dumps(recorded, ensure_ascii=False), encoding="utf-8")
+        recorded = json.dumps(_found(config, data), ensure_ascii=False)
+        temporary.write_text(recorded, encoding="utf-8")
 
 
 def unmoved(run: Path, config: TrainConfig, data: Dataset) -> set[str]:
@@ -39,14 +42,14 @@ def unmoved(run: Path, config: TrainConfig, data: Dataset) -> set[str]:
 
     Of a run without a record the data alone are known, by the fingerprint in its checkpoint.
     """
-    recorded = _recorded(run)
-    now = {"model": content(config.model), "data": _items(config, data)}
+    recorded, now = _recorded(run), _found(config, data)
     same: set[str] = set()
     for part, names in NAMES.items():
         if not recorded.get(part) or not now[part]:
             continue
         if other := _differences(recorded[part], now[part]):
-            place = config.data.path if part == "data" else config.model.path
+            places = {"data": config.data.path, "warmup": config.warmup.lora}
+            place = places.get(part, config.model.path)
             raise ConfigError(
                 f"{place} is not what {run} was begun with ({other}): restore it, or start in a "
                 "new folder"
@@ -63,6 +66,24 @@ def _recorded(run: Path) -> dict[str, Contents]:
         return json.loads((run / FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
+
+
+def _found(config: TrainConfig, data: Dataset) -> dict[str, Contents]:
+    return {
+        "model": content(config.model),
+        "data": _items(config, data),
+        "warmup": _warmup(config),
+    }
+
+
+def _warmup(config: TrainConfig) -> Contents:
+    """Expert -> a hash of the file that its LoRA starts from; nothing where one is missing."""
+    if config.warmup.lora is None:
+        return {}
+    files = warmup_files(config, trained_experts(config))
+    if not all(path.is_file() for path in files.values()):
+        return {}
+    return {f"the LoRA of {expert}": file_hash(path) for expert, path in files.items()}
 
 
 def _items(config: TrainConfig, data: Dataset) -> Contents:

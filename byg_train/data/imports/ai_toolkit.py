@@ -21,9 +21,9 @@ TRIGGER = "[trigger]"
 
 
 def ai_toolkit(source: Path, options: Options) -> Iterator[Found | Problem | Unused]:
-    """Read a folder, each file with a .txt of the same name, or a configuration that names such."""
+    """Read a folder, each file with a caption beside it, or a configuration that names such."""
     if source.is_dir():
-        yield from captioned(source, ".txt", "")
+        yield from captioned(source, None, "")
         return
     if source.suffix.lower() not in CONFIGS:
         raise DataError(
@@ -81,8 +81,8 @@ def _set(
         yield repeats
         return
     usual = str(table["default_caption"]) if table.get("default_caption") else None
-    extension = str(table.get("caption_ext") or ".txt")
-    for found in captioned(folder, extension, prefix, usual):
+    extension = str(table.get("caption_ext") or "")
+    for found in captioned(folder, extension or None, prefix, usual):
         if isinstance(found, Found):
             caption = found.fields["src_caption"].replace(TRIGGER, trigger)
             found.fields.update(src_caption=" ".join(caption.split()), **repeats)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from ...media.formats import MEDIA
 from .. import DataError, Problem
-from ..captions import CaptionError, Captions
+from ..captions import ENDINGS, CaptionError, Captions
 from ..media_kind import found_kind
 from ..names import FileNames
 from ..rule_codes import EMPTY_TEXT, FILE_TYPE, NO_CAPTION, NO_FILE, REPEATS
@@ -37,10 +37,11 @@ class Options(NamedTuple):
 
 
 def captioned(
-    folder: Path, extension: str, prefix: str, usual: str | None = None, *, deep: bool = True
+    folder: Path, extension: str | None, prefix: str, usual: str | None = None, *, deep: bool = True
 ) -> Iterator[Found | Problem | Unused]:
     """Yield the files of a folder with the captions beside them, or else the `usual` caption.
 
+    `extension` of the files with captions; None where nothing says it: the usual ones.
     Takes pictures or clips, whichever are more: clips may have a preview picture each. `deep`: in
     subfolders too. Files of which nothing comes are told.
     """
@@ -48,7 +49,7 @@ def captioned(
     if not (found := kind.names(folder)):
         raise DataError(f"{folder} holds no pictures and no clips; wanted {MEDIA.words} files")
     names = [name for name in found if deep or "/" not in name]
-    captions = Captions((f".{extension.lstrip('.')}",))
+    captions = Captions((f".{extension.lstrip('.')}",) if extension else ENDINGS)
     for name in names:
         path, where = folder / name, f"{prefix}{name}"
         try:
