@@ -24,7 +24,8 @@ ROW, WIDGET_ROW, TITLE = 20, 24, 30
 ROW_2, WIDGET_ROW_2, TEXT_2, FREE_2 = 24, 34, 60, 24
 NOTE_2 = 2.25  # a note's text is so many times as high
 TOP, GAP, MARGIN, BETWEEN, LETTER = 50, 40, 24, 40, 14
-VIEW = 1800  # pixels of a screen for the graph
+# Pixels of a screen for a graph, which Nodes 2.0 enlarge by a fifth; of the bars left and above.
+VIEW, BARS = 1500, (80, 90)
 OURS = {"color": "#323", "bgcolor": "#535"}
 NOTE = {"color": "#432", "bgcolor": "#653"}
 FRAME, FRAME_TO_SET = "#3f789e", "#8A8"
@@ -218,7 +219,8 @@ class Canvas:
 
         Without a view the frontend zooms while Nodes 2.0 measures its nodes, and puts them wrongly.
         """
-        return {"scale": round(min(1.0, VIEW / self.x), 2), "offset": [BETWEEN, 3 * BETWEEN]}
+        scale = round(min(1.0, VIEW / self.x), 2)
+        return {"scale": scale, "offset": [round(bar / scale) for bar in BARS]}
 
     def file(self) -> dict[str, Any]:
         """The workflow as the frontend saves and opens it."""
