@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from statistics import median
 
-from byg_train.machine import WAITING
+from byg_train.machine import SPINS, WAITING
 
 STEPS = (
     "import json; from byg_train.training.speed import demo_steps;"
@@ -36,7 +36,7 @@ NEIGHBOURS = {
 SETTINGS = {
     "as torch waits": {},
     "asleep": {"OMP_WAIT_POLICY": "PASSIVE"},
-    "asleep soon": {"GOMP_SPINCOUNT": "1000"},
+    "asleep soon": {"GOMP_SPINCOUNT": SPINS},
 }
 # Seconds past which no further step is begun.
 LIMIT = 20

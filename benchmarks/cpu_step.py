@@ -1,4 +1,4 @@
-"""A step on a CPU with merged LoRA weights and the faster GELU, beside the same step without them.
+"""A step on a CPU with merged LoRA weights, the faster GELU and attention, beside one without them.
 
 python benchmarks/cpu_step.py [--dtype float32|bfloat16] [--repeats 7]
 
@@ -9,7 +9,8 @@ MKL_ENABLE_INSTRUCTIONS=AVX2. Both sides in one process and in turn; a ratio is 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from statistics import median
 from unittest.mock import patch
 
@@ -18,28 +19,33 @@ import typer
 from torch import Tensor
 
 from byg_train.config import build_config, load_preset, merged
+from byg_train.models import frozen
 from byg_train.models import merged as merged_weights
 from byg_train.models.backbone import load_backbone
-from byg_train.models.flux import backbone as flux
 from byg_train.models.lora import LoraBank
 from byg_train.objectives import objective_of
 from byg_train.training.assembly import make_roles
 from byg_train.training.bench import problem, works
 
 WORK = ("ema", "identity", "staged")
-# Side -> LoRA weights up to which size are merged, and whether GELU is the faster one.
+# Side -> LoRA weights up to which size are merged, and what of `models.frozen` is left out.
 SIDES = {
-    "without": (0, False),
-    "merged": (merged_weights.SMALL, False),
-    "both": (merged_weights.SMALL, True),
+    "without": (0, ("use_fast_gelu", "use_fast_attention")),
+    "merged": (merged_weights.SMALL, ("use_fast_gelu", "use_fast_attention")),
+    "and GELU": (merged_weights.SMALL, ("use_fast_attention",)),
+    "all": (merged_weights.SMALL, ()),
 }
+# What is divided by what: each change by the side before it, and all of them by none.
+PAIRS = [*zip([*SIDES][1:], SIDES, strict=False), ("all", "without")]
 
 
-def side(dtype: str, small: int, fast_gelu: bool) -> dict[str, Callable[[], object]]:
+def side(dtype: str, small: int, left_out: Iterable[str]) -> dict[str, Callable[[], object]]:
     """The works of a bank with random A and B over the embedded base."""
     config = build_config(merged(load_preset("demo"), {"model": {"dtype": dtype}}))
-    place = flux.use_fast_gelu if fast_gelu else lambda network: None
-    with patch.object(merged_weights, "SMALL", small), patch.object(flux, "use_fast_gelu", place):
+    with ExitStack() as patches:
+        patches.enter_context(patch.object(merged_weights, "SMALL", small))
+        for name in left_out:
+            patches.enter_context(patch.object(frozen, name, lambda network: None))
         backbone = load_backbone(config.model, "cpu")
         bank = LoraBank(backbone.experts, config.lora, config.method.ema_decay, config.seed)
     g = torch.Generator().manual_seed(0)
@@ -67,11 +73,11 @@ def main(dtype: str = "float32", repeats: int = 7) -> None:
         f"{dtype}, {capability}, {torch.get_num_threads()} threads, torch {torch.__version__}"
     )
     for work in WORK:
-        plain = spent[work, "without"][1:]  # the first run of anything is slower
-        cells = [f"{1000 * median(plain):.0f} ms"]
-        for name in ("merged", "both"):
-            ratios = [b / a for a, b in zip(plain, spent[work, name][1:], strict=True)]
-            cells.append(f"{median(ratios):.2f} x")
+        seconds = {name: spent[work, name][1:] for name in SIDES}  # the first run is slower
+        cells = [f"without {1000 * median(seconds['without']):.0f} ms"]
+        for name, other in PAIRS:
+            ratios = [b / a for a, b in zip(seconds[other], seconds[name], strict=True)]
+            cells.append(f"{name} / {other} {median(ratios):.2f}")
         typer.echo(f"| {work} | {' | '.join(cells)} |")
 
 

@@ -124,7 +124,7 @@ def cpu_features() -> dict[str, bool]:
 WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 # Turns that a waiting thread makes before it sleeps. Sleeping at once costs a quiet machine half of
 # its speed, spinning longer a busy one nine tenths (docs/performance.md).
-SPINS = "1000"
+SPINS = "2000"
 CGROUPS = Path("/sys/fs/cgroup")
 
 

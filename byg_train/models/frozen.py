@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ..config import ModelConfig
 from .checkpointing import boundaries, use_checkpointing
+from .fast_attention import use_fast_attention
 from .fast_gelu import use_fast_gelu
 from .quiet import without_bars
 
@@ -31,6 +32,7 @@ def prepare(network: nn.Module, config: ModelConfig) -> nn.Module:
         network.compile_repeated_blocks()
     else:
         use_fast_gelu(network)
+        use_fast_attention(network)
     return network
 
 
