@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers.models.transformers.transformer_flux import FluxAttention, FluxAttnProcessor
-from test_merged import distance
-from tiny_flux import T, exact_rotary, latents, load, make_bank, randomise, text
+from tiny_flux import T, distance, exact_rotary, latents, load, make_bank, randomise, text
 from torch import Tensor, nn
 
 from byg_train.models import fast_attention

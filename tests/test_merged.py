@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_flux import T, latents, load, make_bank, randomise, text, velocity
+from tiny_flux import T, distance, latents, load, make_bank, randomise, text, velocity
 from torch import Tensor
 
 from byg_train.config import build_config
@@ -29,12 +29,6 @@ def results(backbone: FluxBackbone, bank: LoraBank) -> list[Tensor]:
     v = backbone.velocity(latents(1), T, text(2), source, guidance=2.0)
     v.square().sum().backward()
     return [v.detach(), source.grad, *(p.grad for p in bank.named_parameters().values())]
-
-
-def distance(some: list[Tensor], others: list[Tensor]) -> float:
-    """The largest relative error of any tensor."""
-    pairs = zip(some, others, strict=True)
-    return max(((a - b).norm() / b.norm()).item() for a, b in pairs)
 
 
 def test_values_and_gradients_are_those_of_peft(

@@ -79,6 +79,12 @@ def make_roles(backbone: FluxBackbone, bank: LoraBank) -> Roles:
     return bank.roles(edit, base)
 
 
+def distance(some: list[Tensor], others: list[Tensor]) -> float:
+    """The largest relative error of any tensor."""
+    pairs = zip(some, others, strict=True)
+    return max(((a - b).norm() / b.norm()).item() for a, b in pairs)
+
+
 def exact_rotary(monkeypatch: pytest.MonkeyPatch) -> None:
     """diffusers rotates in float32; equalities of float64 gradients need it in float64."""
 
