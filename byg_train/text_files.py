@@ -44,7 +44,7 @@ class Encoding(NamedTuple):
     telling: str = ""  # a class of which every text has some
 
 
-LATIN, CYRILLIC, KANA = "À-ÖØ-öø-žŸ", "Ѐ-џҐґ", "\u3040-\u30ff"
+LATIN, CYRILLIC, GREEK, KANA = "À-ÖØ-öø-žŸ", "Ѐ-џҐґ", "Ά-ώ", "\u3040-\u30ff"
 CHINESE = "\u4e00-\u9fff\u3000-\u303f\uff00-\uffef"
 ASIAN = (
     Encoding("Shift-JIS", "cp932", CHINESE + KANA, telling=KANA),
@@ -52,6 +52,7 @@ ASIAN = (
     Encoding("EUC-KR", "cp949", CHINESE + "\uac00-\ud7a3", telling="\uac00-\ud7a3"),
     Encoding("Windows-1251", "cp1251", CYRILLIC, mixes=False),
     Encoding("KOI8-R", "koi8_r", CYRILLIC, mixes=False),
+    Encoding("Windows-1253", "cp1253", GREEK, mixes=False),
     Encoding("GBK", "gbk", CHINESE),
     Encoding("Big5", "big5", CHINESE),
 )

@@ -13,6 +13,7 @@ import pytest
 import torch
 from comfy_host import in_host
 from graphs import INFO
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from world_lora import trained, write
@@ -91,6 +92,20 @@ def test_what_ships_for_the_examples_can_be_loaded() -> None:
 def test_another_trainers_lora_belongs_elsewhere(lora: str) -> None:
     with pytest.raises(ValueError, match=r"ByG Loader: .*byg.version.*Load LoRA"):
         in_host(graphs_loader.load, "second.safetensors")
+
+
+@pytest.mark.parametrize(("end", "value"), [("lora_A", torch.nan), ("lora_B", -torch.inf)])
+def test_a_file_with_nan_is_refused_by_the_tensors_name(lora: str, end: str, value: float) -> None:
+    path = comfy_host.loras() / lora
+    with safe_open(path, "pt") as file:
+        about = file.metadata()
+    tensors = load_file(path)
+    name = max(name for name in tensors if end in name)
+    tensors[name].view(-1)[-1] = value
+    save_file(tensors, path.with_name("nan.safetensors"), about)
+    with pytest.raises(ValueError, match=rf"ByG Loader: .*nan.*{end}.*NaN or infinity") as caught:
+        in_host(graphs_loader.load_warned, "nan.safetensors")
+    assert name.split(".lora_")[0] in str(caught.value)
 
 
 def test_other_names_of_modules_belong_elsewhere() -> None:

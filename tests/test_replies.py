@@ -24,6 +24,7 @@ def completion(content: object, finish: str = "stop", **more: object) -> dict:
         [{"type": "text", "text": {"value": "a cat"}}],
         {"type": "text", "text": "a cat"},
         [SimpleNamespace(type="text", text="a cat")],
+        [{"type": "refusal", "refusal": "a cat"}],
     ],
 )
 def test_a_text_or_its_parts(content: object) -> None:

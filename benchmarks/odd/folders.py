@@ -9,7 +9,7 @@ from pathlib import Path
 from benchmarks.odd.case import Case, captioned, check, found, picture, styles, tuples
 
 FOREIGN = (
-    "__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information", "lost+found",
+    "__MACOSX", "@eaDir", "@Recycle", "#recycle", "$RECYCLE.BIN", "System Volume Information", "lost+found",
     "_latent_cache", "_t_e_cache", "_clip_vision_cache", "__pycache__", ".ipynb_checkpoints",
     ".byg_cache", ".git", ".Trash-1000", ".thumbnails",
 )  # fmt: skip

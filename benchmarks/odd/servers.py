@@ -60,6 +60,8 @@ READ = {
 # One answer that holds none, and the words that must be told about it.
 NONE = {
     "thoughts until the budget ended": (said("", "length", reasoning_content="hm"), "until its budget"),
+    "thoughts in the text, cut": (said("<think>hm hm", "length"), "until its budget"),
+    "a refusal as a part": (said([{"type": "refusal", "refusal": "I will not"}]), "I will not"),
     "the same without thoughts": (said(None, "length"), "--max-tokens"),
     "Gemini's MAX_TOKENS": (said("", "MAX_TOKENS"), "until its budget"),
     "empty content": (said(""), "no JSON object"),

@@ -27,6 +27,7 @@ REFUSED = {
     "Latin-1 on line 2": (b"a cat\nim caf\xe9 \n", "encoding", "line 2"),
     "cp1250": ("příliš žluťoučký kůň na louce".encode("cp1250"), "encoding", "Windows-1250"),
     "cp1251": (RUSSIAN.encode("cp1251"), "encoding", "Windows-1251"),
+    "Greek": ("Ελληνικά, η γάτα".encode("iso8859-7"), "encoding", "Windows-1253"),
     "KOI8-R": (RUSSIAN.encode("koi8_r"), "encoding", "KOI8-R"),
     "Shift-JIS": (JAPANESE.encode("cp932"), "encoding", "Shift-JIS"),
     "EUC-JP": (JAPANESE.encode("euc_jp"), "encoding", "EUC-JP"),

@@ -15,6 +15,8 @@ FOLDERS = {
     "@eadir": "Synology",
     "#recycle": "Synology",
     "@tmp": "Synology",
+    "@recycle": "QNAP",
+    "@recently-snapshot": "QNAP",
     "$recycle.bin": "Windows",
     "recycler": "Windows",
     "system volume information": "Windows",

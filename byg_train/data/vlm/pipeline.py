@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ...media import MediaError
-from .answers import AnswerError, read_clip, read_edit
+from .answers import AnswerError, read_clip, read_edit, spoken
 from .client import Model, ModelError
 from .edit_types import Balance, Offer
 from .folder import ClipStyles, Source, Tuple
@@ -129,7 +129,7 @@ class Captioner:
     def _keep(self, source: Source, question: Question, reply: Reply) -> bool:
         """Store an answer in the journal; returns whether it is usable."""
         try:
-            if reply.cut and not reply.text.strip():
+            if reply.cut and not spoken(reply.text).strip():
                 raise AnswerError(THOUGHT)
             verdict: dict[str, Any] = {"result": question.read(reply.text, reply.cut)}
         except AnswerError as error:

@@ -80,7 +80,7 @@ def _text(content: object) -> str:
 
 
 def _part(part: object) -> str:
-    for name in ("text", "value", "content"):
+    for name in ("text", "value", "content", "refusal"):
         found = _get(part, name)
         if isinstance(found, str):
             return found
