@@ -52,9 +52,9 @@ ASIAN = (
     Encoding("EUC-KR", "cp949", CHINESE + "\uac00-\ud7a3", telling="\uac00-\ud7a3"),
     Encoding("Windows-1251", "cp1251", CYRILLIC, mixes=False),
     Encoding("KOI8-R", "koi8_r", CYRILLIC, mixes=False),
-    Encoding("Windows-1253", "cp1253", GREEK, mixes=False),
     Encoding("GBK", "gbk", CHINESE),
     Encoding("Big5", "big5", CHINESE),
+    Encoding("Windows-1253", "cp1253", GREEK, mixes=False),
 )
 EUROPEAN = (
     Encoding("Windows-1252", "cp1252", LATIN),
