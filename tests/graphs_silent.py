@@ -83,7 +83,7 @@ def _saved(lora: str, models: tuple) -> tuple:
     """What Save and Load of a diffusion model leave: the LoRA inside of the weights."""
     reloaded = []
     for model in models:
-        weights = {k: v.clone() for k, v in model.model.state_dict_for_saving().items()}
+        weights = {k: v.clone() for k, v in model.model.state_dict().items()}
         copy = wan(2).clone()
         copy.model.load_state_dict(weights, strict=False)
         reloaded.append(copy)

@@ -70,7 +70,7 @@ WORKFLOWS = {
     "byg_flux_cycle_check": Workflow(picture_graphs.cycle_check, FLUX_KIT, notes.CYCLE, 490),
     "byg_flux_debug": Workflow(picture_graphs.debug, FLUX_KIT, notes.DEBUG, 480),
     "byg_z_image_edit": Workflow(picture_graphs.image_edit, Z_IMAGE_KIT, notes.Z_IMAGE, 490),
-    "byg_z_image_mask_edit": Workflow(picture_graphs.mask_edit, Z_IMAGE_KIT, notes.Z_MASK, 430),
+    "byg_z_image_mask_edit": Workflow(picture_graphs.mask_edit, Z_IMAGE_KIT, notes.Z_MASK, 450),
     "byg_z_image_folder_style": Workflow(
         picture_graphs.folder_style, Z_IMAGE_KIT, notes.Z_FOLDER, 440
     ),
