@@ -24,8 +24,8 @@ ARG EXTRAS=train,lowvram
 RUN pip install --no-cache-dir ".[${EXTRAS}]"
 
 # Mounted from outside: data, runs, and downloaded base models.
-WORKDIR /work
-ENV HF_HOME=/work/models
-VOLUME ["/work"]
+WORKDIR /workspace
+ENV HF_HOME=/workspace/models
+VOLUME ["/workspace"]
 ENTRYPOINT ["byg_train"]
 CMD ["--help"]

@@ -19,8 +19,7 @@ import typer
 from torch import Tensor
 
 from byg_train.config import build_config, load_preset, merged
-from byg_train.models import frozen
-from byg_train.models import merged as merged_weights
+from byg_train.models import frozen, lora_forward
 from byg_train.models.backbone import load_backbone
 from byg_train.models.lora import LoraBank
 from byg_train.objectives import objective_of
@@ -31,9 +30,9 @@ WORK = ("ema", "identity", "staged")
 # Side -> LoRA weights up to which size are merged, and what of `models.frozen` is left out.
 SIDES = {
     "without": (0, ("use_fast_gelu", "use_fast_attention")),
-    "merged": (merged_weights.SMALL, ("use_fast_gelu", "use_fast_attention")),
-    "and GELU": (merged_weights.SMALL, ("use_fast_attention",)),
-    "all": (merged_weights.SMALL, ()),
+    "merged": (lora_forward.SMALL, ("use_fast_gelu", "use_fast_attention")),
+    "and GELU": (lora_forward.SMALL, ("use_fast_attention",)),
+    "all": (lora_forward.SMALL, ()),
 }
 # What is divided by what: each change by the side before it, and all of them by none.
 PAIRS = [*zip([*SIDES][1:], SIDES, strict=False), ("all", "without")]
@@ -43,7 +42,7 @@ def side(dtype: str, small: int, left_out: Iterable[str]) -> dict[str, Callable[
     """The works of a bank with random A and B over the embedded base."""
     config = build_config(merged(load_preset("demo"), {"model": {"dtype": dtype}}))
     with ExitStack() as patches:
-        patches.enter_context(patch.object(merged_weights, "SMALL", small))
+        patches.enter_context(patch.object(lora_forward, "SMALL", small))
         for name in left_out:
             patches.enter_context(patch.object(frozen, name, lambda network: None))
         backbone = load_backbone(config.model, "cpu")

@@ -1,10 +1,12 @@
-"""The demo over training steps, several seeds: does it get better, and does it hold?
+"""Rows of the ablation study over training steps: do they get better, do they hold, who is first?
 
-    python benchmarks/curve.py --steps 500 --every 125 --seeds 0 1 2 --output docs/curve
+    python benchmarks/curve.py --rows full supervised baselines --steps 10000 --every 1000 \
+        --seeds 0 1 2 --output docs/curve
 
-Trains the demo preset once per seed, measures every LoRA file on held-out names (the report's own
-functions) and writes OUTPUT.json and a plot OUTPUT.png (needs matplotlib). The same command again
-goes on where it was stopped.
+Trains each row once per seed, measures every LoRA file on held-out names (the report's own
+functions) and writes OUTPUT.json, OUTPUT.md (the table of results) and a plot OUTPUT.png. The same
+command again goes on where it was stopped: trainings from their last checkpoint, measuring at the
+first file that is not measured. It may run for days.
 """
 
 from __future__ import annotations
@@ -12,24 +14,58 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-from dataclasses import asdict
+import random
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from math import nan
 from pathlib import Path
+from statistics import fmean
+from typing import Any
 
-from byg_train.config import TrainConfig, build_config, load_preset, merged
+import torch
+
+from byg_train.config import TrainConfig, merge_settings
+from byg_train.core.flow import noised
+from byg_train.core.losses import velocity_mse
+from byg_train.core.schedule import draw_t
 from byg_train.data.items import load_items
+from byg_train.data.pairs import for_objective
+from byg_train.evaluate.summary import summarise, table
+from byg_train.files import write_json, write_text
 from byg_train.training.run_folder import CONFIG, check_output, write_config
 from byg_train.training.stopping import Interrupted
 from byg_train.training.trainer import train
-from byg_train.world.demo import DEMOS
+from byg_train.world.ablation import BASELINES, FULL, MEASURES, ROWS, WARMUP, baselines
+from byg_train.world.demo import DEMOS, Demo
 from byg_train.world.judge import PICTURES
-from byg_train.world.methods import Methods
+from byg_train.world.report import Methods
+
+# Pictures of each edit type on which the identity loss is measured.
+IDENTITY_OF_EACH = 14
+TITLES = {
+    "edit": "edit success",
+    "keep": "source kept",
+    "joint": "joint",
+    "identity": "identity loss",
+}
+# Row -> seed -> points by rising steps; a baseline has one point, of no steps.
+Curves = dict[str, dict[str, list[dict[str, Any]]]]
 
 
-def settings(data: Path, seed: int, steps: int, every: int, rate: dict) -> TrainConfig:
-    """The demo preset, for one seed; `rate` are settings of the optimiser."""
-    train = {"steps": steps, "checkpoint_every": every, "sample_every": 0}
-    over = {"seed": seed, "data": {"path": data}, "train": train, "optimizer": rate}
-    return build_config(merged(load_preset("demo"), over))
+def equally_shared(demo: Demo) -> Demo:
+    """The same demo with as many items of every label: adding and removing no less than others."""
+    labels = demo.judge.labels.values()
+    return replace(demo, shares=tuple((*label, 1 / len(labels)) for label in labels))
+
+
+def settings(
+    row: str, data: Path, seed: int, steps: int, every: int, assignments: Sequence[str] = ()
+) -> TrainConfig:
+    """The demo preset for one row and seed; assignments go before, and a row's own before them."""
+    usual = (f"train.checkpoint_every={every}", "train.sample_every=0", "train.sample_first=false")
+    words = [*usual, *FULL, *assignments, *ROWS[row].settings]
+    return merge_settings("demo", data=data, steps=steps, seed=seed, assignments=words)
 
 
 def train_whole(config: TrainConfig, run: Path) -> list[Path]:
@@ -37,71 +73,172 @@ def train_whole(config: TrainConfig, run: Path) -> list[Path]:
     check_output(run, config, resume=True)
     resume = (run / CONFIG).exists()
     write_config(run, config)
-    train(config, load_items(config.data, 8), run, device="cpu", resume=resume)
+    data = for_objective(load_items(config.data, 8), config, 8)
+    train(config, data, run, device="cpu", resume=resume)
     return sorted(run.glob(f"{run.name}*.safetensors"))
 
 
-def points(files: list[Path], queries: int) -> list[dict]:
-    """Scores of every LoRA file, by the steps that its metadata states."""
-    found = []
+@torch.no_grad()
+def identity(ours: Methods, each: int = IDENTITY_OF_EACH) -> float:
+    """L_id on held-out names, t as in training: how well the source is still copied."""
+    edits = [
+        PICTURES.query(rng, label)
+        for label in PICTURES.labels
+        for rng in [random.Random(f"identity {label}")]
+        for _ in range(each)
+    ]
+    x, texts = ours.latents([e.source for e in edits]), [e.reverse_instruction for e in edits]
+    editor, generator = ours.editor, torch.Generator().manual_seed(0)
+    editor.learn(texts)
+    t, eps = draw_t(len(x), generator, "uniform", 3.0), torch.randn(x.shape, generator=generator)
+    with editor.using("edit"):
+        c_inv, guidance = editor.embedded(texts, x), editor.info.guidance_train
+        v = editor.backbone.velocity(noised(x, eps, t), t, c_inv, x, guidance=guidance)
+    return velocity_mse(v, eps - x).mean().item()
+
+
+def points(files: Sequence[Path], queries: int, known: Sequence[dict] = ()) -> list[dict]:
+    """Scores of every LoRA file, by the steps that its metadata states; known ones are kept."""
+    found = {point["file"]: point for point in known if point.get("queries") == queries}
     for path in files:
+        if path.name in found:
+            continue
         ours = Methods(path)
         scores, _ = PICTURES.measure({"ByG": ours.edit}, queries)
         rows = {label: asdict(row["ByG"]) for label, row in scores.items()}
-        found.append({"steps": ours.editor.info.steps, "scores": rows})
-        print(path.name, {k: f"{v['attribute']:.2f} {v['error']:.3f}" for k, v in rows.items()})
-    return sorted(found, key=lambda point: point["steps"])
+        found[path.name] = {
+            "file": path.name, "queries": queries, "steps": ours.editor.info.steps,
+            "identity": identity(ours), "scores": rows,
+        }  # fmt: skip
+        print(path.name, {name: round(value(found[path.name], name), 3) for name in TITLES})
+    return sorted(found.values(), key=lambda point: point["steps"])
 
 
-def plot(curves: dict[str, list[dict]], path: Path) -> None:
-    """Retrieval, attribute and error of each edit type over steps; a thin line per seed."""
-    import matplotlib
+def baseline_points(seed: int, queries: int) -> dict[str, list[dict]]:
+    """Scores of what needs no training, as points of no steps."""
+    methods = baselines(Methods(WARMUP, seed=seed))
+    scores, _ = PICTURES.measure(methods, queries)
+    return {
+        name: [{"steps": 0, "scores": {label: asdict(row[name]) for label, row in scores.items()}}]
+        for name in methods
+    }
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
 
-    labels = list(next(iter(curves.values()))[0]["scores"])
-    figure, axes = pyplot.subplots(1, 3, figsize=(13, 4), layout="constrained")
-    titles = {"top5": "true counterpart in top 5 of 150", "attribute": "attribute (1 = true)",
-              "error": "error to the truth"}  # fmt: skip
-    for axis, (key, title) in zip(axes, titles.items(), strict=True):
-        for i, label in enumerate(labels):
-            for seed, curve in curves.items():
-                xs = [point["steps"] for point in curve]
-                ys = [point["scores"][label][key] for point in curve]
-                name = label if seed == next(iter(curves)) else None
-                axis.plot(xs, ys, color=f"C{i}", lw=1.2, alpha=0.8, marker=".", label=name)
-        axis.set_title(title)
-        axis.set_xlabel("optimiser steps")
-        axis.grid(alpha=0.3)
-    axes[0].legend(fontsize=8)
-    figure.savefig(path, dpi=110)
+def value(point: Mapping[str, Any], name: str) -> float:
+    """A measure of a point: the identity loss, or the mean over the types of edit."""
+    if name == "identity":
+        return point.get("identity", nan)
+    scores = [score[name] for score in point["scores"].values() if name in score]
+    return fmean(scores) if scores else nan  # an older file has fewer measures
+
+
+def plot(curves: Curves, path: Path) -> None:
+    """Edit success, source kept, joint and identity over steps; a line per seed."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(12, 8), layout="constrained", dpi=110)
+    FigureCanvasAgg(figure)
+    for axes, (name, title) in zip(figure.subplots(2, 2).flat, TITLES.items(), strict=True):
+        for i, (row, seeds) in enumerate(curves.items()):
+            for number, curve in enumerate(seeds.values()):
+                label = None if number else _title(row)
+                ys = [value(point, name) for point in curve]
+                if row in BASELINES:
+                    axes.axhline(ys[0], color=f"C{i}", ls="--", lw=0.8, label=label)
+                else:
+                    xs = [point["steps"] for point in curve]
+                    axes.plot(xs, ys, color=f"C{i}", marker=".", lw=1.2, alpha=0.8, label=label)
+        axes.set(title=title, xlabel="optimiser steps", ylim=(0, None))
+        axes.grid(alpha=0.3)
+    figure.axes[0].legend(fontsize=8)
+    figure.savefig(path)
+
+
+def _title(row: str) -> str:
+    return {**ROWS, **BASELINES}[row].title
+
+
+def markdown(curves: Curves) -> str:
+    """The table of results: every row at its last step, mean and standard error over seeds."""
+
+    def cell(row: str, name: str) -> str:
+        of = summarise(value(seed[-1], name) for seed in curves[row].values())
+        if not of.n:
+            return "-"
+        return f"{of.mean:.3f}" + (f" ± {of.sem:.3f}" if of.n > 1 else "")
+
+    lines = []
+    for row, seeds in curves.items():
+        steps = sorted({curve[-1]["steps"] for curve in seeds.values()})
+        told = (
+            "-" if row in BASELINES else " to ".join(map(str, dict.fromkeys((steps[0], steps[-1]))))
+        )
+        lines.append([_title(row), told, str(len(seeds)), *(cell(row, name) for name in TITLES)])
+    labels = list(next(iter(next(iter(curves.values())).values()))[-1]["scores"])
+    kinds = [
+        [_title(row), *(_joint(seeds, label) for label in labels)] for row, seeds in curves.items()
+    ]
+    whole = table(["", "steps", "seeds", *TITLES.values()], lines)
+    return f"{whole}\n\nJoint score by type of edit:\n\n{table(['', *labels], kinds)}\n"
+
+
+def _joint(seeds: Mapping[str, list[dict]], label: str) -> str:
+    last = (curve[-1]["scores"][label].get(MEASURES[2], nan) for curve in seeds.values())
+    of = summarise(last)
+    return f"{of.mean:.3f}" if of.n else "-"
+
+
+def write(curves: Curves, output: Path) -> None:
+    """Everything that is known so far."""
+    about = {"command": " ".join(["python", *sys.argv]), "threads": torch.get_num_threads()}
+    write_json(output.with_suffix(".json"), {**about, "rows": curves})
+    write_text(output.with_suffix(".md"), markdown(curves))
+    plot(curves, output.with_suffix(".png"))
+
+
+def read(output: Path) -> Curves:
+    """What an earlier call of the command has measured."""
+    path = output.with_suffix(".json")
+    return json.loads(path.read_text(encoding="utf-8"))["rows"] if path.exists() else {}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rows", nargs="+", choices=[*ROWS, "baselines"], default=["full"])
     parser.add_argument("--steps", type=int, default=500)
-    parser.add_argument("--every", type=int, default=125)
+    parser.add_argument("--every", type=int, default=125, help="steps between two points")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--queries", type=int, default=32)
-    parser.add_argument("--lr", type=float, help="the highest rate; as in the preset if not given")
-    parser.add_argument("--warmup", type=int, help="steps until the rate is reached; likewise")
+    parser.add_argument("--queries", type=int, default=32, help="edits of each type")
+    parser.add_argument(
+        "--equal-shares", action="store_true", help="as many items of each type; wants a new --runs"
+    )
+    parser.add_argument("--set", dest="assignments", action="append", default=[], metavar="K=V")
     parser.add_argument("--runs", type=Path, default=Path("runs/curve"))
     parser.add_argument("--output", type=Path, required=True)
     args = parser.parse_args()
     logging.basicConfig(level=logging.WARNING)
-    curves = {}
-    rate = {k: v for k, v in (("lr", args.lr), ("warmup", args.warmup)) if v is not None}
-    data = DEMOS["demo"].prepare(args.runs / "data")
+    curves = read(args.output)
     for seed in args.seeds:
-        config = settings(data, seed, args.steps, args.every, rate)
-        try:
-            files = train_whole(config, args.runs / f"seed{seed}")
-        except Interrupted as stop:
-            parser.exit(stop.code, "stopped; run the same command again to go on\n")
-        curves[str(seed)] = points(files, args.queries)
-        args.output.with_suffix(".json").write_text(json.dumps(curves, indent=1))
-        plot(curves, args.output.with_suffix(".png"))
+        for row in args.rows:
+            try:
+                if row == "baselines":
+                    missing = any(str(seed) not in curves.get(name, {}) for name in BASELINES)
+                    found = baseline_points(seed, args.queries) if missing else {}
+                else:
+                    demo = equally_shared(DEMOS["demo"]) if args.equal_shares else DEMOS["demo"]
+                    mix = "-equal" if args.equal_shares else ""
+                    folder = args.runs / (("pairs" if ROWS[row].pairs else "data") + mix)
+                    data = demo.prepare(folder, pairs=ROWS[row].pairs)
+                    config = settings(row, data, seed, args.steps, args.every, args.assignments)
+                    files = train_whole(config, args.runs / f"{row}-seed{seed}")
+                    known = curves.get(row, {}).get(str(seed), ())
+                    found = {row: points(files, args.queries, known)}
+            except Interrupted as stop:
+                parser.exit(stop.code, "stopped; run the same command again to go on\n")
+            for name, curve in found.items():
+                curves.setdefault(name, {})[str(seed)] = curve
+            write(curves, args.output)
 
 
 if __name__ == "__main__":

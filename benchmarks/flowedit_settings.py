@@ -2,7 +2,7 @@
 
     python benchmarks/flowedit_settings.py --queries 8
 
-Prints the means over the types of edit for every setting; `world.methods.FLOWEDIT` is the best.
+Prints the means over the types of edit for every setting; `world.report.FLOWEDIT` is the best.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from itertools import product
 import numpy as np
 
 from byg_train.editing.flowedit import FlowEditSettings
-from byg_train.evaluate.markdown import table
+from byg_train.evaluate.summary import table
 from byg_train.world.ablation import WARMUP
 from byg_train.world.judge import PICTURES
-from byg_train.world.methods import Methods
 from byg_train.world.names import KNOWN
+from byg_train.world.report import Methods
 
 MEASURES = ("edit", "keep", "joint", "error")
 # Of 28 steps; FLUX.1-dev's published settings are 24, 1.5 and 5.5.

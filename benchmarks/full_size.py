@@ -32,6 +32,7 @@ from byg_train.models.flux.backbone import FluxBackbone
 from byg_train.models.lora import LoraBank
 from byg_train.models.networks import network
 from byg_train.models.storage import store
+from byg_train.models.streaming import place
 from byg_train.models.wan.backbone import WanBackbone
 from byg_train.models.wan.loading import Base
 from byg_train.models.z_image.backbone import ZImageBackbone
@@ -123,14 +124,14 @@ def flux(config: TrainConfig, folder: Path, device: str, tiny: bool) -> FluxBack
     diffusers.AutoencoderKL(**(TINY_FLUX_VAE if tiny else FLUX_VAE)).save_pretrained(folder / "vae")
     sizes = {"guidance_embeds": True, **(TINY["flux"] if tiny else {})}
     transformer = random_network(diffusers.FluxTransformer2DModel, sizes, config)
-    return FluxBackbone(config.model, folder, transformer, device)
+    return FluxBackbone(config.model, folder, lambda: transformer, device)
 
 
 def z_image(config: TrainConfig, folder: Path, device: str, tiny: bool) -> ZImageBackbone:
     diffusers.AutoencoderKL(**(TINY_FLUX_VAE if tiny else FLUX_VAE)).save_pretrained(folder / "vae")
     sizes = TINY["z_image"] if tiny else {}
     transformer = random_network(diffusers.ZImageTransformer2DModel, sizes, config)
-    return ZImageBackbone(config.model, folder, transformer, device)
+    return ZImageBackbone(config.model, folder, lambda: transformer, device)
 
 
 def wan(config: TrainConfig, folder: Path, device: str, tiny: bool) -> WanBackbone:
@@ -138,7 +139,7 @@ def wan(config: TrainConfig, folder: Path, device: str, tiny: bool) -> WanBackbo
     sizes = TINY["wan"] if tiny else {}
     kind = diffusers.WanTransformer3DModel
     pair = {expert: random_network(kind, sizes, config) for expert in ("high", "low")}
-    return WanBackbone(config.model, Base(folder, pair, BOUNDARY), device)
+    return WanBackbone(config.model, Base(folder, lambda: pair, BOUNDARY), device)
 
 
 Build = Callable[[TrainConfig, Path, str, bool], Backbone]
@@ -170,10 +171,10 @@ def work_of(
     config: TrainConfig, case: Case, backbone: Backbone, batch: EditBatch
 ) -> list[MicroBatch]:
     """The items of one optimiser step, each drawn within its expert's times."""
-    g = torch.Generator().manual_seed(0)
-    return [
-        MicroBatch(e, batch, draw_for(config, batch.x, backbone.spans[e], g)) for e in case.experts
+    draws = [
+        draw_for(config, 0, [row], batch.x, backbone.spans[e]) for row, e in enumerate(case.experts)
     ]
+    return [MicroBatch(e, batch, draw) for e, draw in zip(case.experts, draws, strict=True)]
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -208,6 +209,7 @@ def measure(
     backbone, m = BUILD[config.model.family](config, folder, device, tiny), config.method
     bank = LoraBank(backbone.experts, config.lora, m.ema_decay, config.seed)
     optimizer = build_optimizer(config, list(bank.named_parameters().values()))
+    place(backbone, bank, config.model.placement, torch.device(device))
     backbone.drop_encoders()
     batch = random_batch(config, case, device)
     # Any text will do for the empty caption.
@@ -227,7 +229,7 @@ def measure(
         bank.update_ema(case.experts)
 
     first = work[-1:]
-    _, item, draw = first[0]
+    item, draw = first[0][1:3]
     forward = torch.no_grad()(partial(G.edit, item.x, draw.t, item.c, item.x))
     # The same pass on another target.
     supervised = partial(gradients, IDENTITY, G, first, m, backward, backbone)

@@ -43,7 +43,7 @@ def points(tiny: bool) -> list[Point]:
     """The most worth knowing first."""
     wan, flux, large, z_image = chosen(None, True) if tiny else CASES
     of_flux = ["model.storage=fp8", "model.storage=nf4", ALL_KEPT, HALF, "model.compile=true"]
-    low_wan = ("model.storage=nf4", "model.boundaries_on_cpu=true")
+    low_wan = ("model.placement=streamed", "model.boundaries_on_cpu=true")  # as --vram 24 has it
     return [
         Point(flux),
         *(Point(flux, (setting,)) for setting in of_flux),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from operator import attrgetter
 from pathlib import Path
@@ -44,6 +44,28 @@ class Bases:
     """(config) -> the time at which two experts meet; None of one network."""
     download_size: Callable[..., float | None] = lambda name, *, transformer: None
     """(hub id, transformer=bool) -> bytes to download; None: not known."""
+    parts: Mapping[str, bool] = field(default_factory=dict)
+    """Parts of a diffusers folder beside the transformers -> whether their weights are needed."""
+    example: str = ""
+    """A hub id that has them all, for messages."""
+
+    @classmethod
+    def of(
+        cls, package: str, backbone: str, files: str, *, parts: Mapping[str, bool], example: str
+    ) -> Bases:
+        """A family's own `backbone` and `network` modules, and a module `files` of it or of all."""
+        later = partial(Later, package)
+        return cls(
+            load=later(f"backbone:{backbone}.load"),
+            network=later("network:network"),
+            download_size=later("network:download_size"),
+            resolve=later(f"{files}:resolve"),
+            pixel_multiple=later(f"{files}:pixel_multiple"),
+            token_counts=later(f"{files}:token_counts"),
+            boundary=later(f"{files}:boundary"),
+            parts=parts,
+            example=example,
+        )
 
 
 @dataclass(frozen=True)
@@ -96,8 +118,16 @@ class Embedded:
     """The LoRA after its identity warm-up; of experts the name that their files share."""
     preset: str
     """The demo."""
+    media: str
+    """What ByG Tiny World calls it."""
     example: Path
     """The node pack's workflow for it, which is there wherever its nodes are."""
+    few_steps: Path
+    """The same for LoRAs that edit in few steps."""
+    shared: Mapping[str, Path] = field(default_factory=dict)
+    """Parts that it does not hold itself -> the base that they are read from."""
+    more_presets: tuple[str, ...] = ()
+    """Others that train on what the demo draws."""
 
 
 @dataclass(frozen=True)
@@ -125,6 +155,16 @@ class Publishing:
     """(info, name, files) -> the workflow; None where nodes cannot run the base, or the LoRA."""
     usage: Callable[..., str]
     """(info, name, has_workflow) -> what follows "put the files into `models/loras`"."""
+
+    @classmethod
+    def of(cls, package: str, pipeline: str) -> Publishing:
+        """The functions of a family's own `publish` module."""
+        return cls(
+            pipeline,
+            licence=Later(package, "publish:licence"),
+            graph=Later(package, "publish:graph"),
+            usage=Later(package, "publish:usage"),
+        )
 
 
 @dataclass(frozen=True)
@@ -236,7 +276,20 @@ def titles(which: Callable[[Family], bool]) -> str:
 
 def demos() -> set[str]:
     """The presets that train on what the embedded world draws."""
-    return {family.embedded.preset for family in registry().values() if family.embedded}
+    bases = [family.embedded for family in registry().values() if family.embedded]
+    return {preset for base in bases for preset in (base.preset, *base.more_presets)}
+
+
+def part_folder(base: Path, part: str) -> Path:
+    """Where a part of a base lies: in its folder, or in that of the one that shares it."""
+    return shared_parts(base).get(part, base / part)
+
+
+def shared_parts(base: Path) -> dict[str, Path]:
+    """Part -> its folder, of what an embedded base reads from another."""
+    ours = (family.embedded for family in registry().values() if family.embedded)
+    whole = next((own for own in ours if own.folder == base.absolute()), None)
+    return {part: home / part for part, home in whole.shared.items()} if whole else {}
 
 
 def is_embedded(base: str | None) -> bool:

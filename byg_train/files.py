@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -46,6 +48,36 @@ def atomic(path: Path) -> Iterator[Path]:
                 temporary.unlink()
 
 
+@contextmanager
+def held(path: Path) -> Iterator[bool]:
+    """Hold a file, as one process at a time can; whether this one does. A kill lets it go."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        is_held = _lock(file.fileno())
+        try:
+            yield is_held
+        finally:
+            if is_held:
+                with suppress(OSError):  # Windows removes nothing that is open
+                    path.unlink()
+
+
+def _lock(file: int) -> bool:
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        # A file system that knows no locks holds nobody back.
+        return error.errno not in (errno.EACCES, errno.EAGAIN, errno.EDEADLK)
+    return True
+
+
 def why_not_writable(folder: Path) -> str | None:
     """Why no file can be written in a folder, which need not exist yet; None if one can."""
     there = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
@@ -55,6 +87,13 @@ def why_not_writable(folder: Path) -> str | None:
     except OSError as error:
         return error.strerror or str(error)
     return None
+
+
+def copy_file(source: Path, target: Path) -> Path:
+    """Copy a file's content, whole or not at all; returns the target."""
+    with atomic(target) as temporary:
+        shutil.copyfile(source, temporary)
+    return target
 
 
 def write_text(path: Path, text: str) -> None:

@@ -94,12 +94,7 @@ class LocalHandler(BaseHTTPRequestHandler):
         """Answer a POST request."""
         self._answer(self._post)
 
-    def send_body(
-        self,
-        body: bytes,
-        mime: str,
-        status: HTTPStatus = HTTPStatus.OK,
-    ) -> None:
+    def send_body(self, body: bytes, mime: str, status: HTTPStatus = HTTPStatus.OK) -> None:
         """Send bytes that must not be cached."""
         self._send_head(status, mime, len(body), {"Cache-Control": "no-store"})
         self.wfile.write(body)

@@ -40,7 +40,7 @@ def preferred_dtype(device: str) -> Choice:
     """
     if device.startswith("cuda"):
         return _of_cuda(device)
-    if device != "cpu":
+    if not device.startswith("cpu"):  # "cpu:0" of one among several processes
         return Choice("float32", f"nothing is known of bfloat16 on {device!r}")
     found = _cpu_instructions()
     if found in BF16_INSTRUCTIONS:
@@ -65,7 +65,7 @@ def _warn_if_emulated(device: str) -> None:
     choice = preferred_dtype(device)
     if choice.dtype == "bfloat16":
         return
-    how_much = f", about {SLOWER_ON_CPU} times slower than float32" if device == "cpu" else ""
+    how_much = f", about {SLOWER_ON_CPU} times slower than float32" if "cpu" in device else ""
     log.warning(
         "model.dtype is bfloat16, which is emulated here%s: %s. Set model.dtype to auto or float32",
         how_much,
@@ -124,7 +124,7 @@ def cpu_features() -> dict[str, bool]:
 WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 # Turns that a waiting thread makes before it sleeps. Sleeping at once costs a quiet machine half of
 # its speed, spinning longer a busy one nine tenths (docs/performance.md).
-SPINS = "2000"
+SPINS = "1500"
 CGROUPS = Path("/sys/fs/cgroup")
 
 
@@ -187,12 +187,9 @@ def cpu_quota() -> float | None:
     for line in lines:
         if line.startswith("0::"):
             own = CGROUPS / line[3:].strip().lstrip("/")
-            found += [_version_2(folder) for folder in (own, *own.parents) if _inside(folder)]
+            inside = (f for f in (own, *own.parents) if f.is_relative_to(CGROUPS))
+            found += map(_version_2, inside)
     return min((quota for quota in found if quota), default=None)
-
-
-def _inside(folder: Path) -> bool:
-    return folder == CGROUPS or CGROUPS in folder.parents
 
 
 def _version_2(folder: Path) -> float | None:

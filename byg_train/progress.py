@@ -6,8 +6,7 @@ import itertools
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import TracebackType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Task, TextColumn, TimeRemainingColumn
@@ -53,6 +52,7 @@ class Progress:
     ) -> None:
         """`labels`: what the terms of a record are called in `show`, in their order."""
         self.phase, self.smooth, self.labels = Phase(total, what, done), {}, labels or {}
+        self.said = ""  # behind the terms of every step
         self.spoke = time.monotonic()
         self.bar = RichProgress(
             TextColumn("{task.description}"),
@@ -71,13 +71,8 @@ class Progress:
         self.task = self.bar.add_task(what, total=total, completed=done, note="")
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.bar.__exit__(kind, error, trace)
+    def __exit__(self, *error: Any) -> None:
+        self.bar.__exit__(*error)
 
     @contextmanager
     def within(self, total: int, what: str) -> Iterator[Callable[[], None]]:
@@ -102,14 +97,20 @@ class Progress:
             what, note = self.phase.what, task.fields["note"]
             self._break_silence(what, int(task.completed), int(task.total), note)
 
+    def follow(self, done: int, of: int) -> None:
+        """Stand at `done`, of a total that is known only now."""
+        self.phase = self.phase._replace(total=of)
+        self.bar.update(self.task, total=of, completed=done - 1)
+        self.advance()
+
     def show(self, record: dict, phase: Phase) -> None:
         """A training step: how far its phase is, and every loss term, smoothed."""
         for name in self.labels:
-            if name in record:
+            if record.get(name) is not None:
                 before = self.smooth.get(name, record[name])
                 self.smooth[name] = 0.9 * before + 0.1 * record[name]
         known = [(label, self.smooth[n]) for n, label in self.labels.items() if n in self.smooth]
-        note = " ".join(f"{label} {value:.3f}" for label, value in known)
+        note = " ".join([*(f"{label} {value:.3f}" for label, value in known), self.said]).rstrip()
         if phase.what != self.phase.what:
             self.bar.reset(self.task, total=phase.total, description=phase.what)
         self.phase = phase

@@ -1,6 +1,8 @@
-"""ByG Compare: two pictures or clips side by side, as a wipe, or as a difference."""
+"""ByG Compare: a slider between two pictures or clips, and both in one picture."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -8,8 +10,8 @@ from comfy_api.v0_0_2 import io
 from torch import Tensor
 
 from ..byg_train.media.grid import labelled_grid
-from .pictures import to_image, to_picture
-from .pixels import checked_images, even_sized
+from .host.previews import save_clip, save_pictures
+from .pixels import checked_images, even_sized, to_image, to_picture
 from .sockets import named, schema
 
 NAME = "ByG Compare"
@@ -18,6 +20,10 @@ SIDE, WIPE, DIFFERENCE = "side by side", "wipe", "difference x4"
 READABLE = 192
 SWEEP = 25  # frames of a wipe over a still
 LINE = 2  # half the width of its edge, pixels of 512
+# The slider's file: pixels of a longer side, and from how many pictures on they are a clip.
+LONGEST, CLIP = 2048, 17
+USUAL_FPS = 16.0
+FILE = "byg_compare"
 
 
 class Compare(io.ComfyNode):
@@ -34,13 +40,17 @@ class Compare(io.ComfyNode):
                 io.Combo.Input("mode", options=[SIDE, WIPE, DIFFERENCE], default=SIDE),
                 io.String.Input("label_a", default="source"),
                 io.String.Input("label_b", default="edit"),
+                io.Float.Input("fps", default=0.0, min=0.0, max=1000.0, step=0.01),
             ],
             outputs=[io.Image.Output("image")],
-            found_by=["before after", "side by side", "wipe", "difference", "diff"],
+            is_output_node=True,
+            found_by=["before after", "slider", "side by side", "wipe", "difference", "diff"],
         )
 
     @classmethod
-    def execute(cls, a: Tensor, b: Tensor, mode: str, label_a: str, label_b: str) -> io.NodeOutput:
+    def execute(
+        cls, a: Tensor, b: Tensor, mode: str, label_a: str, label_b: str, fps: float = 0.0
+    ) -> io.NodeOutput:
         with named(NAME):
             a, b = _paired(checked_images(a, "a"), checked_images(b, "b"))
         if mode == DIFFERENCE:
@@ -49,7 +59,25 @@ class Compare(io.ComfyNode):
             compared = _wipe(a, b)
         else:
             compared = _side_by_side(a, b, [label_a, label_b])
-        return io.NodeOutput(even_sized(compared))
+        slider = {"before_after": _halves(a, b, fps), "labels": [label_a, label_b]}
+        return io.NodeOutput(even_sized(compared), ui=slider)
+
+
+def _halves(a: Tensor, b: Tensor, fps: float) -> list[dict[str, Any]]:
+    """Save a and b in the halves of a picture or clip, for web/compare.js."""
+    longer = max(a.shape[1:3])
+    if longer > LONGEST:
+        size = [max(1, round(side * LONGEST / longer)) for side in a.shape[1:3]]
+        a, b = _at(a, size), _at(b, size)
+    both = torch.cat([even_sized(a), even_sized(b)], dim=2)
+    if fps or len(both) >= CLIP:
+        return [{**save_clip(both, FILE, fps or USUAL_FPS), "clip": True}]
+    return [{**file, "clip": False} for file in save_pictures(both, FILE)]
+
+
+def _at(images: Tensor, size: list[int]) -> Tensor:
+    pixels = F.interpolate(images.movedim(-1, 1), size, mode="bilinear", antialias=True)
+    return pixels.movedim(1, -1).clamp(0, 1)
 
 
 def _side_by_side(a: Tensor, b: Tensor, labels: list[str]) -> Tensor:
@@ -69,8 +97,7 @@ def _paired(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
             f"what ByG Finish returns, which has the source's length"
         )
     if b.shape[1:3] != a.shape[1:3]:
-        pixels = F.interpolate(b.movedim(-1, 1), a.shape[1:3], mode="bilinear", antialias=True)
-        b = pixels.movedim(1, -1).clamp(0, 1)
+        b = _at(b, list(a.shape[1:3]))
     n = max(len(a), len(b))
     return a.expand(n, -1, -1, -1), b.to(a).expand(n, -1, -1, -1)
 

@@ -15,6 +15,7 @@ from .pixels import checked_images
 from .sockets import advanced, reporting, schema
 
 NAME = "ByG Debug"
+ALL = "all"
 
 
 class Debug(io.ComfyNode):
@@ -101,22 +102,32 @@ class Debug(io.ComfyNode):
         captions = (src_caption, tgt_caption)
         report = recorded.report((base_model, base_model_low), captions, recorder.calls)
         grid, one_step = recorded.grid(LAYOUTS[layout], cell_size)
-        show_text(report)
+        show_text(_conclusions(report))
         outputs = (output, denoised, grid, one_step, report)
         return io.NodeOutput(*outputs, ui=ui.PreviewText(report))
+
+
+def _conclusions(report: str) -> str:
+    """What fits on the node: the report without what it says of each level."""
+    lines = [line.strip() for line in report.splitlines() if not line.startswith("t = ")]
+    return "\n".join([*lines, "each level: see the report output"])
 
 
 # ---------------------------------------------------------------- inputs
 
 
-def _levels(text: str) -> list[float]:
-    """Parse noise levels, in falling order."""
+def _levels(text: str) -> list[float] | None:
+    """Parse noise levels, in falling order; None: of all evaluations."""
+    if text.strip().lower() == ALL:
+        return None
     try:
         levels = sorted({float(word) for word in text.replace(",", " ").split()}, reverse=True)
     except ValueError:
         levels = []
     if not levels or not all(0 < level <= 1 for level in levels):
-        raise ValueError(f"at: {text!r}; wanted noise levels above 0 and up to 1, as 0.95, 0.6")
+        raise ValueError(
+            f"at: {text!r}; wanted noise levels above 0 and up to 1, as 0.95, 0.6, or {ALL}"
+        )
     return levels
 
 

@@ -14,7 +14,7 @@ from ..byg_train.media.grid import PAPER, labelled_grid
 from . import readings
 from .host import sampling as host
 from .host.canvas import interruptible
-from .pictures import to_image, to_picture
+from .pixels import to_image, to_picture
 from .sockets import to_text
 
 SOURCE, NOISY, ONE, MULTI = "source", "noisy state", "one-step", "multi-step"
@@ -32,7 +32,7 @@ STRIP = 5  # frames of a film strip
 class LevelRow:
     """One evaluation of the model, and the requested noise levels that are nearest to it."""
 
-    state: host.State
+    state: host.NoisyState
     requested: tuple[float, ...]
 
 
@@ -181,7 +181,7 @@ class DebugReport:
         return lines
 
 
-def _velocity(state: host.State, denoised: Tensor) -> Tensor:
+def _velocity(state: host.NoisyState, denoised: Tensor) -> Tensor:
     """v = (y_t - y_hat) / t."""
     return (state.x - denoised) / state.t
 

@@ -95,29 +95,25 @@ def both_with_source(
 
 
 def text_note(positive: Conditioning, info: LoraInfo | None) -> list[str]:
-    tokens = text_tokens(positive)
+    """Warn of a text of another length than those of the training."""
     if info is None:
         return []
-    if not family_of(info.family).pads_texts:
-        return _too_long(tokens, info.text_len)
-    if tokens >= info.text_len:
-        return []
-    return [
-        f"the text has {tokens} tokens, the LoRA was trained with {info.text_len}: use the text "
-        f"encoders of {info.base}, and no node that sets a token length"
-    ]
+    tokens, trained = text_tokens(positive), info.text_len
+    if family_of(info.family).pads_texts and tokens < trained:
+        return [
+            f"the text has {tokens} tokens, the LoRA was trained with {trained}: use the text "
+            f"encoders of {info.base}, and no node that sets a token length"
+        ]
+    if not family_of(info.family).pads_texts and tokens > trained:
+        return [
+            f"the text has {tokens} tokens, and the LoRA was trained with {trained} at most, "
+            f"longer ones cut; say it in fewer words"
+        ]
+    return []
 
 
-def _too_long(tokens: int, most: int) -> list[str]:
-    if tokens <= most:
-        return []
-    return [
-        f"the text has {tokens} tokens, and the LoRA was trained with {most} at most, longer ones "
-        f"cut; say it in fewer words"
-    ]
-
-
-def shown(node: str, notes: list[str]) -> ui.PreviewText:
+def shown(node: str, notes: list[str], at: Size) -> dict[str, Any]:
+    """Show notes on the node, and for web/sizes.js at which size it works."""
     text = "\n".join(f"{node}: {note}" for note in notes)
     show_text(text)
-    return ui.PreviewText(text)
+    return {**ui.PreviewText(text).as_dict(), "works_at": list(at)}

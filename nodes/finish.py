@@ -96,7 +96,8 @@ def _paired(
             cure = "connect the whole batch"
             if len(images) > expected and times.is_integer():
                 cure = (
-                    f"in place of Repeat Latent Batch set batch_size of the Edit node to {times:g}"
+                    f"in place of Repeat Latent Batch set batch_size of the Edit node to "
+                    f"{times:g}, in place of Latent Batch batch the pictures in front of it"
                 )
             raise ValueError(
                 f"images: {len(images)}, wanted {expected} ({len(source)} sources, "

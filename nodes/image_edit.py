@@ -10,15 +10,7 @@ from torch import Tensor
 
 from ..byg_train.media.fit import Size
 from ..byg_train.models.lora_file import LoraInfo
-from .edit import (
-    AROUND,
-    EXACT,
-    TRAINED,
-    both_with_source,
-    shown,
-    text_note,
-    working,
-)
+from .edit import AROUND, EXACT, TRAINED, both_with_source, shown, text_note, working
 from .host import sampling as host
 from .host.source import Conditioning
 from .pixels import checked_images, checked_mask, fitted, fitted_mask
@@ -100,7 +92,7 @@ class ImageEdit(io.ComfyNode):
             both = both_with_source(positive, negative, source, info)
             notes = [*text_note(positive, info), at.note]
         restore = Restore(at.fit, images, mask, variations=batch_size, box=at.box)
-        return io.NodeOutput(*both, latent, seen, restore, ui=shown(NAME, notes))
+        return io.NodeOutput(*both, latent, seen, restore, ui=shown(NAME, notes, at.fit.outer))
 
 
 NODE = ImageEdit

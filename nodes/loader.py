@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 from comfy_api.v0_0_2 import io, ui
 
-from ..byg_train.family import family_of
 from ..byg_train.models.lora_file import COMFY_SAMPLERS, LoraInfo
 from .host import lora as host
 from .host.canvas import show_text
@@ -99,7 +98,7 @@ class Loader(io.ComfyNode):
             high, low = chosen(lora_name, lora_low_name, model, model_low)
             info = (high or low).info
             info = replace(info, reference_mode=POSITIONS[source_positions] or info.reference_mode)
-            shift = _shift(info) if schedule == TRAINED else None
+            shift = info.shift if schedule == TRAINED else None
             setup = Setup(info, shift, on_mismatch)
             expert = info.expert if model_low is None else "high"
             patched, lines = _patched(model, high, strength, expert, setup)
@@ -173,13 +172,6 @@ def _some(names: list[str]) -> str:
     return ", ".join(names[:SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
-def _shift(info: LoraInfo) -> float:
-    """Return the schedule's shift; one that depends on the size is taken at the training's size."""
-    if not isinstance(info.sample_shift, str):
-        return float(info.sample_shift)
-    return family_of(info.sample_shift).size_shift((info.resolution // info.multiple) ** 2)
-
-
 def _report(info: LoraInfo, ranks: str, lines: list[str], alone: bool) -> list[str]:
     """What the node says, what an artist needs first: the frontend shows a dozen lines at once."""
     warnings = [line for line in lines if line.startswith(WARNING)]
@@ -195,7 +187,8 @@ def _taught(info: LoraInfo) -> list[str]:
     if not known:
         return []
     more = f" ({len(known) - SHOWN} more in ByG Instruction)" if len(known) > SHOWN else ""
-    return [f"it knows, best first{more}:", *(f"- {text}" for text in known[:SHOWN])]
+    # The empty line ends the list in Markdown.
+    return [f"it knows, best first{more}:", *(f"- {text}" for text in known[:SHOWN]), ""]
 
 
 def _how(info: LoraInfo) -> str:
@@ -204,6 +197,8 @@ def _how(info: LoraInfo) -> str:
     how = f"sample with {info.sample_steps} steps, {sampler}, simple, {_cfg(info)}"
     if info.guidance_sample is not None:
         how += f", guidance {info.guidance_sample:g} (set by ByG Image Edit)"
+    if info.sampler == "renoise":
+        how += ", or with ByG Few Steps: a LoRA for few steps, which needs no turbo LoRA"
     return how
 
 
@@ -220,8 +215,7 @@ def _training(info: LoraInfo, ranks: str) -> list[str]:
 
 
 def _cfg(info: LoraInfo) -> str:
-    high = 1.0 if info.cfg is None else info.cfg
-    low = high if info.cfg_low is None else info.cfg_low
+    high, low = info.cfg_pair
     return f"cfg {high:g}" if high == low else f"cfg {high:g}, then {low:g} at low noise"
 
 

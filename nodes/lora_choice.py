@@ -29,6 +29,7 @@ def chosen(name: str, choice: str, model: Any, model_low: Any) -> tuple[Loaded |
         return lora, None
     if choice == ALONE:
         _check_base(lora, model_low)
+        _check_pair(model, model_low)
         if lora.info.expert is None:
             raise ValueError(
                 f"lora_low_name: {name} was not trained for one expert of a pair; choose {SAME!r} "
@@ -38,6 +39,7 @@ def chosen(name: str, choice: str, model: Any, model_low: Any) -> tuple[Loaded |
         return (lora, None) if lora.info.expert == first else (None, lora)
     low = _load(_low_name(name, choice))
     _check_base(low, model_low)
+    _check_pair(model, model_low)
     _check_experts(lora, low)
     return lora, low
 
@@ -78,7 +80,8 @@ def _check_base(lora: Loaded, model: Any) -> None:
             f"{lora.name} edits with {base}, the model is {name}; load that base model, or choose "
             f"a LoRA of this one"
         )
-    if refusal := host_of(model).refusal(model):
+    runs = host_of(model)
+    if refusal := runs.too_old() or runs.refusal(model):
         raise ValueError(f"{lora.name} edits with {base}; {refusal}")
     if host.takes_more(model):
         raise ValueError(
@@ -98,8 +101,18 @@ def base_name(info: LoraInfo) -> str:
     """A readable name of the model that a LoRA was trained on."""
     if not is_embedded(info.base):
         return info.base
-    media = "clip" if family_of(info.family).is_video else "picture"
+    media = family_of(info.family).embedded.media
     return f"the tiny world's {media} model (ByG Tiny World with media = {media})"
+
+
+def _check_pair(model: Any, model_low: Any) -> None:
+    """Check that both networks sample the same latents."""
+    one, other = (host.latent_channels(m) for m in (model, model_low))
+    if one != other:
+        raise ValueError(
+            f"model_low: its latents have {other} channels, those of `model` {one}, so they are no "
+            f"pair; load the low-noise model that belongs to `model`"
+        )
 
 
 def _check_experts(high: Loaded, low: Loaded) -> None:

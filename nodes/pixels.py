@@ -1,4 +1,4 @@
-"""Check ComfyUI's pictures and masks, and bring them to a model's size and back. Torch only.
+"""Check ComfyUI's pictures and masks, bring them to a model's size and back, and to Pillow.
 
 IMAGE is (N, H, W, 3) in [0, 1], N pictures or frames; MASK is (N, H, W), 1 = may change.
 """
@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
 
 from ..byg_train.media.fit import Fit, Size
+from ..byg_train.media.pixels import from_unit, to_unit
 
 # The size of the black mask that Load Image gives for a picture without transparency.
 NO_MASK = (64, 64)
@@ -165,3 +168,13 @@ def _pixels(images: Tensor) -> Tensor:
 
 def _images(pixels: Tensor) -> Tensor:
     return pixels[:, :, 0].movedim(1, -1).contiguous()
+
+
+def to_picture(image: Tensor) -> Image.Image:
+    """Convert (H, W, 3) in [0, 1] to a Pillow image."""
+    return Image.fromarray(from_unit(image.float().cpu().numpy()))
+
+
+def to_image(picture: Image.Image) -> Tensor:
+    """Convert a Pillow image to IMAGE (1, H, W, 3)."""
+    return torch.from_numpy(to_unit(np.asarray(picture.convert("RGB"))))[None]

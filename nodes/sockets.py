@@ -58,10 +58,11 @@ def schema(
     inputs: list[io.Input],
     outputs: list[io.Output],
     found_by: list[str],
+    is_output_node: bool = False,
 ) -> io.Schema:
     """Build a node's schema; its name, description and tooltips are those of `locales/en`.
 
-    `found_by` are search aliases, on hosts that support them.
+    `found_by` are search aliases, on hosts that support them; an output node runs by itself.
     """
     texts = _texts()[node_id]
     for each in inputs:
@@ -71,6 +72,7 @@ def schema(
         each.display_name, each.tooltip = said["name"], said.get("tooltip")
     name, about = texts["display_name"], texts["description"]
     made = io.Schema(node_id, name, category, inputs, outputs, description=about)
+    made.is_output_node = is_output_node
     made.search_aliases = found_by
     return made
 
@@ -97,7 +99,7 @@ def named(node: str) -> Iterator[None]:
 
 @contextmanager
 def reporting(node: str) -> Iterator[None]:
-    """The same for a node that shows what it says: an error replaces what it said before."""
+    """Wrap a node that shows what it says: an error replaces what it said before."""
     try:
         with named(node):
             yield

@@ -10,22 +10,18 @@ import torch
 from comfy_api.v0_0_2 import io
 from torch import Tensor
 
-from ..byg_train.media.fit import FRAME_GROUP, Frames, Size
+from ..byg_train.family import usual_family
+from ..byg_train.media.fit import Frames, Size
 from ..byg_train.models.lora_file import LoraInfo
-from .edit import (
-    AROUND,
-    EXACT,
-    TRAINED,
-    both_with_source,
-    shown,
-    working,
-)
+from .edit import AROUND, EXACT, TRAINED, both_with_source, shown, working
 from .host import sampling as host
 from .host.source import Conditioning
 from .pixels import checked_images, checked_mask, fitted, fitted_mask
 from .sockets import FIT, INFO, ClipTiming, Restore, advanced, reporting, schema
 
 NAME, SAME_AREA = "ByG Video Edit", "same area"
+# Frames of a latent frame behind the first.
+GROUP = usual_family(is_video=True).frame_group
 
 
 class VideoEdit(io.ComfyNode):
@@ -104,7 +100,7 @@ class VideoEdit(io.ComfyNode):
                 )
             model_fps = fps if resample else float(whole.rate)
             images, rate, audio, mask = whole.part(start_frame, length, model_fps)
-            plan = Frames.of(len(images), float(rate), model_fps)
+            plan = Frames.of(len(images), float(rate), model_fps, group=GROUP)
             at = working(
                 images, mask, vae, info, size_mode, context=context,
                 resolution=math.sqrt(width * height), size=Size(width, height),
@@ -116,11 +112,12 @@ class VideoEdit(io.ComfyNode):
                 each = at.part(mask).expand(len(images), -1, -1)[list(plan.seen)]
                 latent["noise_mask"] = _per_latent_frame(fitted_mask(at.fit, each))
             both = both_with_source(positive, negative, source, info)
-            notes = [*_frame_notes(plan), _working_note(at.note, plan, model_fps)]
+            length_note = f"{len(plan.seen)} frames at {model_fps:g} a second"
+            notes = [*_frame_notes(plan), f"{at.note}; {length_note}"]
         clip = ClipTiming(plan, rate, model_fps, audio)
         restore = Restore(at.fit, images, mask, clip=clip, box=at.box)
         outputs = (*both, latent, seen, restore, float(rate), audio)
-        return io.NodeOutput(*outputs, ui=shown(NAME, notes))
+        return io.NodeOutput(*outputs, ui=shown(NAME, notes, at.fit.outer))
 
 
 # ---------------------------------------------------------------- clips
@@ -182,17 +179,13 @@ def _cut(audio: dict[str, Any] | None, part: slice, rate: Fraction) -> dict[str,
 
 def _per_latent_frame(mask: Tensor) -> Tensor:
     """Masks (4k + 1, H, W) -> (1, 1, k + 1, H, W), the maximum within each latent frame."""
-    groups = mask[1:].unflatten(0, (-1, FRAME_GROUP)).amax(1) if len(mask) > 1 else mask[:0]
+    groups = mask[1:].unflatten(0, (-1, GROUP)).amax(1) if len(mask) > 1 else mask[:0]
     return torch.cat([mask[:1], groups])[None, None]
-
-
-def _working_note(note: str, plan: Frames, fps: float) -> str:
-    return f"{note}; {len(plan.seen)} frames at {fps:g} a second"
 
 
 def _frame_notes(plan: Frames) -> list[str]:
     """Warn about a clip that is too short to hold motion."""
-    if plan.count > FRAME_GROUP:
+    if plan.count > GROUP:
         return []
     frames = "1 frame is" if plan.count == 1 else f"{plan.count} frames are"
     padded = "" if len(plan.seen) == plan.count else f", padded to {len(plan.seen)} and cut back"

@@ -5,14 +5,15 @@ from __future__ import annotations
 import torch
 from comfy_api.v0_0_2 import io
 
-from ..byg_train.family import usual_family
+from ..byg_train.family import registry
 from ..byg_train.media.pixels import to_unit
 from ..byg_train.world import clips, names, scenes
 from .host.families import open_embedded
 from .sockets import named, schema
 
 NAME = "ByG Tiny World"
-PICTURE, CLIP = "picture", "clip"
+# What it opens -> the model family.
+MEDIA = {family.embedded.media: family for family in registry().values() if family.embedded}
 STYLES = {phrase: style for style, phrase in names.STYLE_PHRASE.items()}
 GROUND, MOTION = "blue", "right"  # of the examples
 
@@ -26,7 +27,7 @@ class TinyWorld(io.ComfyNode):
             "ByG_TinyWorld",
             "ByG/examples",
             inputs=[
-                io.Combo.Input("media", options=[PICTURE, CLIP]),
+                io.Combo.Input("media", options=list(MEDIA)),
                 io.Combo.Input("style", options=list(STYLES)),
                 io.Combo.Input(
                     "subject", options=sorted({*names.KNOWN, *names.HELD_OUT}), default="fox"
@@ -45,17 +46,17 @@ class TinyWorld(io.ComfyNode):
     @classmethod
     def execute(cls, media: str, style: str, subject: str) -> io.NodeOutput:
         with named(NAME):
-            parts = open_embedded(usual_family(is_video=media == CLIP).name)
+            parts = open_embedded(MEDIA[media].name)
         picture = example(media, style, subject)
         return io.NodeOutput(parts.model, parts.clip, parts.vae, picture, parts.model_low)
 
 
 def example(media: str, style: str, subject: str) -> torch.Tensor:
     """Draw one subject on a blue ground; a clip as its frames."""
-    if media == PICTURE:
-        frames = scenes.draw(scenes.Scene(subject, STYLES[style], GROUND, "plain"))[None]
-    else:
+    if MEDIA[media].is_video:
         frames = clips.draw(clips.Clip(subject, STYLES[style], GROUND, MOTION))
+    else:
+        frames = scenes.draw(scenes.Scene(subject, STYLES[style], GROUND, "plain"))[None]
     return torch.from_numpy(to_unit(frames))
 
 

@@ -51,7 +51,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = ("av", "einops", "psutil", "scipy", "torchsde")
 # Of ComfyUI's own nodes beside its core ones, those that graphs with ByG use.
 STOCK = ("custom_sampler", "flux", "edit_model", "model_advanced", "context_windows")
-STOCK += ("model_merging",)
+STOCK += ("model_merging", "perpneg", "hooks", "latent")
 
 
 def in_host(function: Callable, *arguments: Any) -> Any:

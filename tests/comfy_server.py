@@ -85,6 +85,20 @@ class Server:
         assert done.error is None, done.error
         return done
 
+    def forget(self) -> None:
+        """Everything out of memory, as with the button; done when this returns.
+
+        The worker looks at its flags between two prompts, so there is another one before the next.
+        """
+        self.post("/free", {"unload_models": True, "free_memory": True}).raise_for_status()
+        size = {"width": 16, "height": 16, "batch_size": 1, "color": 0}
+        self.run(
+            {
+                "empty": {"class_type": "EmptyImage", "inputs": size},
+                "shown": {"class_type": "PreviewImage", "inputs": {"images": ["empty", 0]}},
+            }
+        )
+
     def pictures(self, done: Done, node: str) -> list[np.ndarray]:
         """The pictures that a node saved or showed, uint8 (H, W, 3)."""
         return [np.asarray(Image.open(file).convert("RGB")) for file in self.files(done, node)]

@@ -51,11 +51,11 @@ def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A diffusers FLUX folder with random float32 weights: 8 px tokens, text length 24."""
     import torch
     from diffusers import (
-        AutoencoderKL,
         FlowMatchEulerDiscreteScheduler,
         FluxPipeline,
         FluxTransformer2DModel,
     )
+    from tiny_vae import tiny_vae
     from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
 
     from tools.world.words import build_tokenizers, corpus
@@ -63,19 +63,7 @@ def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     clip, t5 = build_tokenizers(corpus(random.Random(0), 60))
     eos = clip.eos_token_id
-    vae = AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * 3,
-        up_block_types=("UpDecoderBlock2D",) * 3,
-        block_out_channels=(8, 8, 8),
-        layers_per_block=1,
-        norm_num_groups=4,
-        latent_channels=4,
-        mid_block_add_attention=False,
-        use_quant_conv=False,
-        use_post_quant_conv=False,
-        scaling_factor=1.3,
-        shift_factor=0.2,
-    )
+    vae = tiny_vae()
     transformer = FluxTransformer2DModel(
         patch_size=1, in_channels=16, num_layers=1, num_single_layers=2, attention_head_dim=16,
         num_attention_heads=2, joint_attention_dim=24, pooled_projection_dim=24,

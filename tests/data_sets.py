@@ -6,23 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import Image
+from benchmarks.odd.case import TEXTS
+from benchmarks.odd.case import picture as save
 
-TEXTS = {
-    "src_caption": "a red ball on grass",
-    "tgt_caption": "a blue ball on grass",
-    "instruction": "Paint the ball blue",
-    "reverse_instruction": "Paint the ball red",
-}
-
-
-def save(path: Path, seed: int = 0, size: int = 64) -> Path:
-    """A picture of soft blobs: like a photograph, not like noise."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = np.random.default_rng(seed).integers(0, 256, (6, 6, 3), dtype=np.uint8)
-    Image.fromarray(pixels).resize((size, size), Image.Resampling.BICUBIC).save(path)
-    return path
+__all__ = ["TEXTS", "manifest", "row", "rows", "save"]
 
 
 def row(name: str, **fields: Any) -> dict[str, Any]:

@@ -9,12 +9,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from byg_train.editing.clip import ClipToEdit, EditedClip, open_clip
 from byg_train.editing.opening import EditModel, open_lora
-from byg_train.editing.overrides import SamplingOverrides
-from byg_train.editing.picture import PictureToEdit
+from byg_train.editing.sources import ClipToEdit, EditedClip, PictureToEdit, model_fps
+from byg_train.media.source_clip import open_source_clip
 
-AS_TRAINED = SamplingOverrides()
+AS_TRAINED: dict[str, object] = {}
 Each = Callable[[int, int], None]
 
 
@@ -28,14 +27,14 @@ def edit_picture(
     image: Image.Image,
     instruction: str,
     *,
-    overrides: SamplingOverrides = AS_TRAINED,
+    overrides: dict[str, object] = AS_TRAINED,
     strength: float = 1.0,
     seeds: Sequence[int] = (0,),
     on_progress: Each = lambda done, of: None,
     on_result: Callable[[Image.Image], None] = lambda result: None,
 ) -> list[Image.Image]:
     """A picture once per seed."""
-    found = (open_lora(model, None) if isinstance(model, Path) else model).overridden(overrides)
+    found = (open_lora(model, None) if isinstance(model, Path) else model).sampled(overrides)
     source, editor, results = PictureToEdit(image, found.info), found.load("cpu", strength), []
     for result in editor.edit(source, instruction, seeds, on_progress):
         results.append(result)
@@ -48,7 +47,7 @@ def edit_clip(
     clip: Path,
     instruction: str,
     *,
-    overrides: SamplingOverrides = AS_TRAINED,
+    overrides: dict[str, object] = AS_TRAINED,
     strength: float = 1.0,
     seeds: Sequence[int] = (0,),
     fps: float | Fraction | None = None,
@@ -56,8 +55,9 @@ def edit_clip(
     on_result: Callable[[EditedClip], None] = lambda result: None,
 ) -> list[np.ndarray]:
     """A clip, or a folder of frames, once per seed: results (F, H, W, 3), uint8."""
-    found, results = model.overridden(overrides), []
-    source = ClipToEdit(open_clip(clip, found.info, fps), found.info)
+    found, results = model.sampled(overrides), []
+    opened = open_source_clip(clip, fps, model_fps(found.info))
+    source = ClipToEdit(opened, found.info)
     for result in found.load("cpu", strength).edit(source, instruction, seeds, on_progress):
         results.append(np.stack(list(result.frames())))
         on_result(result)

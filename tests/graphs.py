@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -141,13 +142,18 @@ def example() -> Tensor:
     return world()[3]
 
 
-def shown(node: str, **inputs: object) -> str:
-    """The text under a node."""
+def told(node: str, **inputs: object) -> dict:
+    """What a node tells the frontend."""
     import nodes
 
     kind = nodes.NODE_CLASS_MAPPINGS[node].PREPARE_CLASS_CLONE({})
     found = kind.EXECUTE_NORMALIZED(**inputs).ui
-    return "" if found is None else found.as_dict()["text"][0]
+    return found if isinstance(found, dict) else found.as_dict()
+
+
+def shown(node: str, **inputs: object) -> str:
+    """The text under a node."""
+    return told(node, **inputs)["text"][0]
 
 
 # ---------------------------------------------------------------- ByG Image Edit, ByG Finish
@@ -275,3 +281,20 @@ def note_on_text(image: Tensor, info: LoraInfo) -> str:
 def compare(a: Tensor, b: Tensor, mode: str) -> Tensor:
     """The picture."""
     return call("ByG_Compare", a=a, b=b, mode=mode)[0]
+
+
+def under_the_slider(a: Tensor, b: Tensor, fps: float) -> tuple[list[np.ndarray], float, list]:
+    """The files of ByG Compare's slider as pictures or frames, their rate, and the labels."""
+    import av
+    import folder_paths
+    from PIL import Image
+
+    given = {"a": a, "b": b, "mode": "wipe", "label_a": "before", "label_b": "after", "fps": fps}
+    said = told("ByG_Compare", **given)
+    entries, temp = said["before_after"], Path(folder_paths.get_temp_directory())
+    files = [temp / entry["subfolder"] / entry["filename"] for entry in entries]
+    if not entries[0]["clip"]:
+        return [np.asarray(Image.open(file)) for file in files], 0.0, said["labels"]
+    with av.open(str(files[0])) as container:
+        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+        return frames, float(container.streams.video[0].average_rate), said["labels"]

@@ -26,6 +26,13 @@ def load_wan(lora: str, low: bool = False, **widgets: object) -> tuple[str, list
     return report, [len(model.patches) for model in found if model is not None]
 
 
+def load_pair(lora: str, low: str, kind: str) -> str:
+    """Its report with FLUX, or Wan 2.2 5B, for the second model."""
+    second = {"flux": lambda: world()[0], "5b": lambda: wan(1, 48)}[kind]()
+    models = {"model": wan(), "model_low": second}
+    return call("ByG_Loader", lora_name=lora, lora_low_name=low, **models)[3]
+
+
 def load_other_shape(kind: str, lora: str, changes: dict) -> str:
     """On a relative of the base: FLUX.1-schnell or -Fill, Wan for image-to-video."""
     import copy

@@ -1,4 +1,7 @@
-"""Graphs that would give noise without a word: every one of them raises (see graphs.py)."""
+"""Graphs that would give noise without a word: every one of them raises (see graphs.py).
+
+Those whose models are wired in another way stand in graphs_wired.py.
+"""
 
 from __future__ import annotations
 
@@ -33,19 +36,25 @@ def sampled(
     if split is None:
         given = {"model": models[0], "steps": steps, "sampler_name": sampler}
         split = call("ByG_ExpertSplit", **given)[2]
-    common = {
-        "noise_seed": SEED, "steps": steps, "cfg": cfg, "sampler_name": sampler,
-        "scheduler": "simple", "positive": found["positive"], "negative": found["negative"],
-    }  # fmt: skip
-    (noisy,) = call(
-        "KSamplerAdvanced", model=models[0], latent_image=found["latent"], start_at_step=0,
-        end_at_step=split, **ADD, **common,
-    )  # fmt: skip
-    (clean,) = call(
-        "KSamplerAdvanced", model=models[1], latent_image=noisy, start_at_step=split,
-        end_at_step=10000, **GO_ON, **common,
-    )  # fmt: skip
-    return clean["samples"]
+    common = {"steps": steps, "cfg": cfg, "sampler_name": sampler}
+    noisy = _first_half(models[0], found, split, **common)
+    return _second_half(models[1], found, noisy, split, **common)
+
+
+def _first_half(model: object, found: dict, split: int, **common: object) -> dict:
+    steps = {"start_at_step": 0, "end_at_step": split}
+    return _half(found, model=model, latent_image=found["latent"], **steps, **ADD, **common)
+
+
+def _second_half(model: object, found: dict, noisy: dict, split: int, **common: object) -> Tensor:
+    steps = {"start_at_step": split, "end_at_step": 10000}
+    given = {"model": model, "latent_image": noisy, **steps, **GO_ON, **common}
+    return _half(found, **given)["samples"]
+
+
+def _half(found: dict, **given: object) -> dict:
+    texts = {side: found[side] for side in ("positive", "negative")}
+    return call("KSamplerAdvanced", noise_seed=SEED, scheduler="simple", **texts, **given)[0]
 
 
 def right(lora: str, frames: Tensor) -> Tensor:
@@ -54,68 +63,7 @@ def right(lora: str, frames: Tensor) -> Tensor:
     return sampled(models, video_edit(frames, info=info, size_mode="as trained"))
 
 
-# ---------------------------------------------------------------- models without our positions
-
-
-def _stock_loader(lora: str, models: tuple) -> tuple:
-    load = "LoraLoaderModelOnly"
-    return tuple(call(load, model=wan(i), lora_name=lora)[0] for i in (0, 1))
-
-
-def _stock_low_loader(lora: str, models: tuple) -> tuple:
-    return models[0], call("LoraLoaderModelOnly", model=wan(1), lora_name=lora)[0]
-
-
-def _merged(lora: str, models: tuple) -> tuple:
-    merge = {"model1": wan(0), "model2": models[0], "ratio": 0.0}
-    return call("ModelMergeSimple", **merge)[0], models[1]
-
-
-def _low_past_the_loader(lora: str, models: tuple) -> tuple:
-    return models[0], wan(1)
-
-
-def _high_past_the_loader(lora: str, models: tuple) -> tuple:
-    return wan(0), models[1]
-
-
-def _saved(lora: str, models: tuple) -> tuple:
-    """What Save and Load of a diffusion model leave: the LoRA inside of the weights."""
-    reloaded = []
-    for model in models:
-        weights = {k: v.clone() for k, v in model.model.state_dict().items()}
-        copy = wan(2).clone()
-        copy.model.load_state_dict(weights, strict=False)
-        reloaded.append(copy)
-    return tuple(reloaded)
-
-
-def _swapped(lora: str, models: tuple) -> tuple:
-    return models[1], models[0]
-
-
-def _same_twice(lora: str, models: tuple) -> tuple:
-    return models[0], models[0]
-
-
-WIRED = {
-    "stock loader": _stock_loader,
-    "stock loader for one": _stock_low_loader,
-    "merged": _merged,
-    "model_low past the loader": _low_past_the_loader,
-    "model past the loader": _high_past_the_loader,
-    "saved and loaded": _saved,
-    "swapped": _swapped,
-    "one for both": _same_twice,
-}
-
-
-def wired(kind: str, lora: str, frames: Tensor) -> Tensor:
-    """The graph with its models wired in another way."""
-    *models, info = pair(lora)
-    found = video_edit(frames, info=info, size_mode="as trained")
-    split = call("ByG_ExpertSplit", model=models[0], steps=4)[2]
-    return sampled(WIRED[kind](lora, models), found, split=split)
+# ---------------------------------------------------------------- samplers
 
 
 def split_at(lora: str, frames: Tensor, split: int, steps: int = 4) -> Tensor:
@@ -147,13 +95,6 @@ def one_sampler(lora: str, frames: Tensor) -> Tensor:
     )[0]["samples"]  # fmt: skip
 
 
-def index_pair(lora: str, frames: Tensor) -> Tensor:
-    """A LoRA trained at stock Wan's own positions works behind the stock loader."""
-    *_, info = pair(lora)
-    found = video_edit(frames, info=info, size_mode="as trained")
-    return sampled(_stock_loader(lora, ()), found)
-
-
 # ---------------------------------------------------------------- conditionings
 
 
@@ -170,6 +111,32 @@ def combined(lora: str, frames: Tensor) -> Tensor:
     found = video_edit(frames, info=info, size_mode="as trained")
     both = {"conditioning_1": found["positive"], "conditioning_2": words(3)}
     return sampled(models, {**found, "positive": call("ConditioningCombine", **both)[0]})
+
+
+def hooked(lora: str, other: str, frames: Tensor) -> tuple[Tensor, ...]:
+    """Another trainer's LoRA as a hook of both texts, behind ByG Loader, and not at all."""
+    *models, info = pair(lora)
+    found = video_edit(frames, info=info, size_mode="as trained")
+    given = {"lora_name": other, "strength_model": 0.5}
+    behind = [call("LoraLoaderModelOnly", model=model, **given)[0] for model in models]
+    return sampled(models, _with_hook(found, given)), sampled(behind, found), sampled(models, found)
+
+
+def hooked_alone(lora: str, frames: Tensor) -> Tensor:
+    """ByG's own LoRA as a hook, in place of ByG Loader."""
+    found = video_edit(frames, info=pair(lora)[2], size_mode="as trained")
+    split = call("ByG_ExpertSplit", model=wan(0), steps=4, shift=12.0)[2]
+    given = {"lora_name": lora, "strength_model": 1.0}
+    return sampled((wan(0), wan(1)), _with_hook(found, given), split=split)
+
+
+def _with_hook(found: dict, given: dict) -> dict:
+    hooks = call("CreateHookLoraModelOnly", **given)[0]
+    texts = {
+        side: call("ConditioningSetProperties", cond_NEW=found[side], hooks=hooks)[0]
+        for side in ("positive", "negative")
+    }
+    return {**found, **texts}
 
 
 def picture_negative(lora: str, image: Tensor, cfg: float) -> Tensor:
@@ -202,7 +169,69 @@ def other_info(lora: str, other: str, image: Tensor) -> Tensor:
     return _sampled_picture(model, image_edit(image, {}, info))
 
 
+def guided(lora: str, frames: Tensor, guider: str) -> Tensor:
+    """Guiders that mix the sides in their own ways, with a text that went past the Edit node."""
+    model, _, info = pair(lora)
+    found = video_edit(frames, info=info, size_mode="as trained")
+    texts, plain = (found["positive"], found["negative"]), words(3)
+    given = {
+        "DualCFGGuider": {
+            "cond1": texts[0], "cond2": texts[1], "negative": plain, "cfg_conds": 1.0,
+            "cfg_cond2_negative": 2.0,
+        },
+        "PerpNegGuider": {
+            "positive": texts[0], "negative": plain, "empty_conditioning": texts[1], "cfg": 1.0,
+            "neg_scale": 1.0,
+        },
+        "DualModelGuider": {
+            "positive": texts[0], "negative": texts[1], "model_negative": wan(1), "cfg": 2.0,
+        },
+    }[guider]  # fmt: skip
+    high = call("ByG_ExpertSplit", model=model, steps=4)[0]
+    made = call(guider, model=model, **given)[0]
+    return _custom(made, high, found["latent"])
+
+
+def _custom(guider: object, sigmas: Tensor, latent: dict) -> Tensor:
+    noise, sampler = call("RandomNoise", noise_seed=SEED)[0], call("KSamplerSelect")[0]
+    given = {"noise": noise, "sampler": sampler, "sigmas": sigmas, "latent_image": latent}
+    return call("SamplerCustomAdvanced", guider=guider, **given)[0]["samples"]
+
+
+def scheduled(lora: str, image: Tensor, scheduler: str) -> Tensor:
+    """A picture by a scheduler of another kind of model."""
+    model = call("ByG_Loader", model=world()[0], lora_name=lora)[0]
+    found, sigmas = image_edit(image, SMALL), call(scheduler, steps=2)[0]
+    guider = call("BasicGuider", model=model, conditioning=found["positive"])[0]
+    return _custom(guider, sigmas, found["latent"])
+
+
+def placed(lora: str, image: Tensor, method: str) -> Tensor:
+    """A node behind the Edit node chooses where FLUX puts the source."""
+    model = call("ByG_Loader", model=world()[0], lora_name=lora)[0]
+    found, node = image_edit(image, SMALL), "FluxKontextMultiReferenceLatentMethod"
+    given = {"conditioning": found["positive"], "reference_latents_method": method}
+    return _sampled_picture(model, {**found, "positive": call(node, **given)[0]})
+
+
+def two_sources(lora: str, image: Tensor, other: Tensor) -> Tensor:
+    """The texts of two Edit nodes whose pictures differ in size, combined."""
+    model = call("ByG_Loader", model=world()[0], lora_name=lora)[0]
+    found, wide = image_edit(image, SMALL), image_edit(other, {**SMALL, "width": 64})
+    both = {"conditioning_1": found["positive"], "conditioning_2": wide["positive"]}
+    return _sampled_picture(model, {**found, "positive": call("ConditioningCombine", **both)[0]})
+
+
 # ---------------------------------------------------------------- latents
+
+
+def through(lora: str, frames: Tensor, node: str) -> Tensor:
+    """A stock node that enlarges the latent stands behind the Edit node."""
+    *models, info = pair(lora)
+    found = video_edit(frames, info=info, size_mode="as trained")
+    given = {"LatentUpscaleBy": {"scale_by": 2.0}, "LatentUpscale": {"width": 64, "height": 64}}
+    latent = call(node, samples=found["latent"], upscale_method="bilinear", **given[node])[0]
+    return sampled(models, {**found, "latent": latent})
 
 
 def other_latent(lora: str, frames: Tensor, shape: tuple, windows: bool = False) -> Tensor:
@@ -221,19 +250,10 @@ def upscaled_between(lora: str, frames: Tensor) -> Tensor:
     *models, info = pair(lora)
     found = video_edit(frames, info=info, size_mode="as trained")
     split = call("ByG_ExpertSplit", model=models[0], steps=4)[2]
-    common = {
-        "noise_seed": SEED, "steps": 4, "cfg": 1.0, "sampler_name": "euler",
-        "scheduler": "simple", "positive": found["positive"], "negative": found["negative"],
-    }  # fmt: skip
-    (noisy,) = call(
-        "KSamplerAdvanced", model=models[0], latent_image=found["latent"], start_at_step=0,
-        end_at_step=split, **ADD, **common,
-    )  # fmt: skip
+    common = {"steps": 4, "cfg": 1.0, "sampler_name": "euler"}
+    noisy = _first_half(models[0], found, split, **common)
     larger = torch.nn.functional.interpolate(noisy["samples"], scale_factor=(1, 2, 2))
-    return call(
-        "KSamplerAdvanced", model=models[1], latent_image={"samples": larger},
-        start_at_step=split, end_at_step=10000, **GO_ON, **common,
-    )[0]["samples"]  # fmt: skip
+    return _second_half(models[1], found, {"samples": larger}, split, **common)
 
 
 def picture_of_a_batch(lora: str, images: Tensor) -> Tensor:
@@ -249,6 +269,14 @@ def repeated(image: Tensor, times: int) -> Tensor:
     found = image_edit(image, SMALL)
     latent = call("RepeatLatentBatch", samples=found["latent"], amount=times)[0]
     images = call("VAEDecode", vae=world()[2], samples=latent)[0]
+    return call("ByG_Finish", images=images, fit=found["fit"])[0]
+
+
+def latents_of_two(image: Tensor, other: Tensor) -> Tensor:
+    """Latent Batch of two Edit nodes into the ByG Finish of one."""
+    found, second = image_edit(image, SMALL), image_edit(other, SMALL)
+    both = {"samples1": found["latent"], "samples2": second["latent"]}
+    images = call("VAEDecode", vae=world()[2], samples=call("LatentBatch", **both)[0])[0]
     return call("ByG_Finish", images=images, fit=found["fit"])[0]
 
 

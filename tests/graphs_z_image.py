@@ -84,20 +84,24 @@ def prepared(folder: str, info: object, image: Tensor, text: str, **widgets: obj
     return call("ByG_ImageEdit", **given, info=info, **widgets)
 
 
-def edit(folder: str, lora: str, image: Tensor, text: str, **widgets: object) -> dict:
+def edit(
+    folder: str, lora: str, image: Tensor, text: str, cfg: float = CFG, **widgets: object
+) -> dict:
     """The graph of an artist: latent, source and finished picture."""
     model, _, info, _ = loaded(folder, lora)
     positive, negative, source, _, fit = prepared(folder, info, image, text, **widgets)
     (latent,) = call(
         "KSampler", model=model, steps=info.sample_steps, positive=positive, negative=negative,
-        latent_image=source, **HOW,
+        latent_image=source, **{**HOW, "cfg": cfg},
     )  # fmt: skip
     (decoded,) = call("VAEDecode", vae=parts(folder)[2], samples=latent)
     finished = call("ByG_Finish", images=decoded, fit=fit)[0]
     return {"latent": latent["samples"], "source": source["samples"], "image": finished}
 
 
-def stock(folder: str, lora: str, image: Tensor, text: str, steps: int, shift: float) -> Tensor:
+def stock(
+    folder: str, lora: str, image: Tensor, text: str, steps: int, shift: float, cfg: float = CFG
+) -> Tensor:
     """The latent of stock nodes: Load LoRA, ModelSamplingAuraFlow, ReferenceLatent, KSampler."""
     model, clip, vae = parts(folder)
     (model,) = call("LoraLoaderModelOnly", model=model, lora_name=lora, strength_model=1.0)
@@ -107,9 +111,14 @@ def stock(folder: str, lora: str, image: Tensor, text: str, steps: int, shift: f
     for name, words in (("positive", text), ("negative", "")):
         (encoded,) = call("CLIPTextEncode", clip=clip, text=words)
         (sides[name],) = call("ReferenceLatent", conditioning=encoded, latent=latent)
-    return call("KSampler", model=model, steps=steps, latent_image=latent, **sides, **HOW)[0][
-        "samples"
-    ]
+    how = {**HOW, **sides, "cfg": cfg}
+    return call("KSampler", model=model, steps=steps, latent_image=latent, **how)[0]["samples"]
+
+
+def tiny_world(media: str) -> tuple[str, Tensor]:
+    """The kind of model that ByG Tiny World opens, and its example."""
+    model, _, _, image, _ = call("ByG_TinyWorld", media=media, style="3d render", subject="fox")
+    return type(model.model).__name__, image
 
 
 def behind(folder: str, lora: str, image: Tensor, node: str, shift: float) -> Tensor:

@@ -6,36 +6,18 @@ from functools import cache
 from pathlib import Path
 
 import torch
-from diffusers import FlowMatchEulerDiscreteScheduler, ZImagePipeline, ZImageTransformer2DModel
-from tiny_z_image import FOLDER, SENTENCES, vae
+from diffusers import ZImageTransformer2DModel
+from tiny_z_image import written
 from torch import nn
-from transformers import Qwen3Config, Qwen3Model
 from z_image_cases import CHANNELS, WORDS
-
-from tools.world.words import build_qwen_tokenizer
 
 
 @cache
 def base() -> Path:
     """The folder; built once, never changed."""
-    torch.manual_seed(0)
-    tokenizer = build_qwen_tokenizer(SENTENCES)
-    folder = Path(FOLDER.name) / "host"
-    ZImagePipeline(
-        scheduler=FlowMatchEulerDiscreteScheduler(shift=1.0, use_dynamic_shifting=False),
-        vae=vae(),
-        text_encoder=Qwen3Model(
-            Qwen3Config(
-                vocab_size=len(tokenizer), hidden_size=WORDS, intermediate_size=128,
-                num_hidden_layers=3, num_attention_heads=1, num_key_value_heads=1, head_dim=128,
-                rope_parameters={"rope_type": "default", "rope_theta": 1e6},
-                pad_token_id=tokenizer.pad_token_id,
-            )
-        ),
-        tokenizer=tokenizer,
-        transformer=transformer(),
-    ).save_pretrained(folder, safe_serialization=True)  # fmt: skip
-    return folder
+    sizes = {"intermediate_size": 128, "num_attention_heads": 1, "head_dim": 128}
+    rope = {"rope_type": "default", "rope_theta": 1e6}
+    return written("host", transformer, hidden_size=WORDS, rope_parameters=rope, **sizes)
 
 
 def transformer() -> ZImageTransformer2DModel:

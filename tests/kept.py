@@ -7,6 +7,7 @@ import torch
 from byg_train.config import TrainConfig
 from byg_train.core.roles import EditBatch
 from byg_train.core.schedule import Draw, time_grid
+from byg_train.family import family_of
 from byg_train.models.backbone import load_backbone
 from byg_train.models.lora import LoraBank
 from byg_train.models.networks import network
@@ -15,7 +16,6 @@ from byg_train.training.assembly import make_roles
 from byg_train.training.bench import works
 from byg_train.training.cost import memory
 from byg_train.training.peak import peak_saved_bytes
-from byg_train.training.shapes import token_counts
 
 BATCH = 2
 
@@ -35,7 +35,8 @@ def kept_and_planned(config: TrainConfig) -> tuple[float, float, float]:
     work = works(objective_of(config), G, EditBatch(x, *texts), draw, config.method)["supervised"]
     kept = peak_saved_bytes(work, list(backbone.experts.parameters()))
     train = config.train.model_copy(update={"batch_size": BATCH})
-    text, image = token_counts(config.model, side, side, config.data.frames)
+    bases = family_of(config.model.family).bases
+    text, image = bases.token_counts(config.model, side, side, config.data.frames)
     planned = memory(config.model_copy(update={"train": train}), net, text, image, side**2)
     boundary = BATCH * net.sequence(text, image, source=True) * net.width * 4
     return kept, planned.activations, boundary

@@ -13,7 +13,7 @@ from typing import Any
 from PIL import Image
 
 from byg_train.config import DataConfig
-from byg_train.data.check import Report, check, estimated
+from byg_train.data.check import Limits, Report, check, estimated
 from byg_train.data.media_kind import PICTURES
 from byg_train.data.preview.server import PreviewServer
 from byg_train.data.rows import read_rows
@@ -53,7 +53,7 @@ def make_set(folder: Path) -> Path:
 
 
 def report(root: Path) -> Report:
-    return check(root, *read_rows(root, None, PICTURES), estimated(256), 16, DataConfig())
+    return check(root, *read_rows(root, None, PICTURES), Limits(estimated(256), 16, DataConfig()))
 
 
 @contextmanager

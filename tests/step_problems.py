@@ -112,7 +112,7 @@ def algorithm_1(
     G_edit: Net, G_EMA: Net, G_T2I: Net, batch: EditBatch, draw: Draw, w: BygConfig
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Lines 2-34 as printed, `s = t` included: t must lie on the grid. Returns L and its terms."""
-    x, c, c_bar, p_src, p_tgt, _ = batch
+    x, c, c_bar, p_src, p_tgt, *_ = batch
     eps, t = draw.eps, draw.t
     b = len(x)
     t_ = t.view(b, 1, 1, 1, 1)

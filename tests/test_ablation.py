@@ -15,9 +15,9 @@ from typer.testing import CliRunner, Result
 from byg_train.cli.app import app
 from byg_train.config import merge_settings
 from byg_train.world import ablation
-from byg_train.world.ablation_plot import plot
+from byg_train.world.ablation import plot
+from byg_train.world.ablation_study import Subprocesses
 from byg_train.world.demo import Demo
-from byg_train.world.subprocesses import Subprocesses
 
 # What Table 4's rows leave out: section.key -> value.
 LEFT_OUT = {

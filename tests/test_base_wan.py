@@ -10,9 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from diffusers import UniPCMultistepScheduler, WanPipeline
+from diffusers import (
+    FluxTransformer2DModel,
+    UniPCMultistepScheduler,
+    WanPipeline,
+    WanTransformer3DModel,
+)
 from edits import in_float32
 from safetensors import safe_open
+from safetensors.torch import load_file
 
 from byg_train.config import build_config, load_preset
 from byg_train.core.flow import noised
@@ -26,9 +32,11 @@ from byg_train.world.clips import KNOWN, Clip, caption, draw, random_clip, rando
 from byg_train.world.judge import CLIPS
 from byg_train.world.names import HELD_OUT
 from tools.world.show import open_editor, sample, shows_ground, shows_motion
+from tools.world.shrink import rounded
 from tools.world.train_wan import BOUNDARY, SHIFT, SPANS
 
 BASE = WORLD / "base_wan"
+FLUX = WORLD / "base" / "transformer"
 WARMUP = WORLD / "warmup_wan_high_noise.safetensors"
 
 
@@ -52,17 +60,34 @@ def sources(count: int, **fixed: str) -> torch.Tensor:
 # ---------------------------------------------------------------- files
 
 
-def test_files_are_small_and_safetensors_in_bfloat16() -> None:
+def test_weights_are_safetensors_in_bfloat16_and_matrices_of_networks_in_8_bits() -> None:
     for file in BASE.rglob("*"):
         assert file.is_dir() or file.suffix in (".json", ".safetensors"), file
-    for file in (*BASE.rglob("*.safetensors"), WARMUP):
+    for file in WORLD.rglob("*.safetensors"):
         with safe_open(file, "pt") as weights:
             kinds = {weights.get_slice(name).get_dtype() for name in weights.keys()}  # noqa: SIM118
-        assert kinds == {"BF16"}, file
-    shipped = [f for f in WORLD.rglob("*") if f.is_file() and "__pycache__" not in f.parts]
-    of_clips = [f for f in shipped if BASE in f.parents or f.match("*_noise.safetensors")]
-    for world in (of_clips, set(shipped) - set(of_clips)):
-        assert sum(f.stat().st_size for f in world) <= 40e6
+        in_8_bits = file.parent.name.startswith("transformer")
+        assert kinds == ({"BF16", "F8_E4M3"} if in_8_bits else {"BF16"}), file
+
+
+def test_all_weights_of_the_world_are_small() -> None:
+    assert sum(file.stat().st_size for file in WORLD.rglob("*.safetensors")) <= 40e6
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    ("kind", "folder"),
+    [(WanTransformer3DModel, BASE / "transformer_2"), (FluxTransformer2DModel, FLUX)],
+)
+def test_matrices_in_8_bits_are_loaded_as_they_are(
+    kind: type, folder: Path, dtype: torch.dtype
+) -> None:
+    shipped = load_file(folder / "diffusion_pytorch_model.safetensors")
+    network = kind.from_pretrained(folder, torch_dtype=dtype, use_safetensors=True)
+    for name, weight in network.state_dict().items():
+        assert weight.dtype in (dtype, torch.float32)  # Wan keeps some in float32
+        assert torch.equal(weight, shipped[name].to(weight.dtype)), name
+        assert rounded(shipped[name]).dtype == shipped[name].dtype  # all that can be is rounded
 
 
 def test_the_index_says_where_the_experts_meet(pipeline: WanPipeline) -> None:

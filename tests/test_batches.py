@@ -12,12 +12,15 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from byg_train.data.batches import Batches, collate, to_device
+from byg_train.data.cache import Cache
 from byg_train.data.items import Item
 from byg_train.media.fit import Size
 
 
 class Shelf:
     """What batches ask of a cache: latents hold the item's number, embeddings the text's length."""
+
+    by_bucket = Cache.by_bucket
 
     def bucket(self, item: Item) -> Size:
         return Size(item.width, item.height)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from benchmarks.step_cost import markdown
 from byg_train.config import ConfigError, TrainConfig, build_config
 from byg_train.core.roles import EditBatch, Roles, Text, Velocity
 from byg_train.core.schedule import Draw
@@ -16,16 +17,7 @@ from byg_train.models.flux.backbone import FluxBackbone
 from byg_train.objectives import OBJECTIVES
 from byg_train.objectives.objective import Calls
 from byg_train.training import bench
-from byg_train.training.bench import (
-    GRAPHS,
-    WORK,
-    CostReport,
-    markdown,
-    measure,
-    show,
-    table,
-    works,
-)
+from byg_train.training.bench import GRAPHS, WORK, CostReport, measure, show, table, works
 from byg_train.training.peak import peak_saved_bytes
 
 # Two repetitions; the second ran on a machine twice as slow.

@@ -20,7 +20,7 @@ from typer.testing import CliRunner, Result
 from byg_train.cli.app import app
 from byg_train.data.media_kind import CLIPS
 from byg_train.data.segments import Segment, inspect_file, read_segment
-from byg_train.data.vlm.jpegs import FRAMES, clip_jpegs, shown_frames
+from byg_train.data.vlm.pipeline import FRAMES, clip_jpegs, shown_frames
 from byg_train.media import MediaError
 from byg_train.media.fit import Size
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from byg_train.data.captions import CaptionError, Captions
+from byg_train.data.names import CaptionError, Captions
 
 
 @pytest.mark.parametrize("name", ["a.txt", "a.TXT", "A.Txt", "a.caption", "a.CAPTION", "a.png.txt"])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import io
+import subprocess
+import sys
 from copy import deepcopy
 from pathlib import Path
 from pickle import UnpicklingError
@@ -22,6 +24,7 @@ from byg_train.training.checkpoint import (
     read_about,
     save_checkpoint,
 )
+from byg_train.training.state import State
 
 
 def _stepped(steps: int) -> tuple[torch.nn.Linear, torch.optim.Optimizer]:
@@ -33,6 +36,11 @@ def _stepped(steps: int) -> tuple[torch.nn.Linear, torch.optim.Optimizer]:
         net(torch.full((1, 3), float(i + 1))).sum().backward()
         optimizer.step()
     return net, optimizer
+
+
+def test_counters_of_an_older_version_are_read() -> None:
+    state = State.of({"step": 7, "warmup": 2, "micro": 14, "identity": {"high": 0.5}})
+    assert (state.step, state.main_step, state.identity) == (7, 5, {"high": 0.5})
 
 
 def test_an_optimiser_goes_on_exactly_where_it_was(tmp_path: Path) -> None:
@@ -219,3 +227,27 @@ def test_a_full_disk_names_the_file_and_not_its_temporary(tmp_path: Path) -> Non
     with pytest.raises(OSError, match="No space") as caught, atomic(path):
         raise OSError(errno.ENOSPC, "No space left on device", "another")
     assert caught.value.filename == "another"
+
+
+WRITES = """
+import resource, sys
+from pathlib import Path
+import torch
+from byg_train.training.checkpoint import save_checkpoint
+def peak():
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+save_checkpoint(Path(sys.argv[1], "first"), {"a": torch.ones(9)}, {})  # loads what it needs
+state = {str(i): torch.ones(1 << 23) for i in range(8)}
+before = peak()
+save_checkpoint(Path(sys.argv[1], "second"), state, {})
+print((peak() - before) / sum(tensor.nbytes for tensor in state.values()))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems count peaks in other units")
+def test_writing_takes_no_second_copy_in_memory(tmp_path: Path) -> None:
+    """What is on a GPU is copied tensor by tensor; of 256 MiB on the CPU nothing is."""
+    command = [sys.executable, "-c", WRITES, str(tmp_path)]
+    share = float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    assert share < 0.2

@@ -59,11 +59,11 @@ def test_the_demo_draws_nothing_into_a_foreign_folder(tmp_path: Path) -> None:
 
 def test_bench_measures_what_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[object] = []
-    monkeypatch.setattr(bench, "run", lambda device, batch, profile: (device, batch, profile))
+    monkeypatch.setattr(bench, "run", lambda *args, **options: (*args, *options.values()))
     monkeypatch.setattr(bench, "show", seen.append)
     assert byg("bench", "--device", "cpu", "--batch", 3).exit_code == 0
-    assert byg("bench", "--device", "cpu", "--profile", "fast").exit_code == 0
-    assert seen == [("cpu", 3, None), ("cpu", 8, "fast")]
+    assert byg("bench", "--device", "cpu", "--profile", "fast", "--set", "a=1").exit_code == 0
+    assert seen == [("cpu", 3, None, ()), ("cpu", 8, "fast", ["a=1"])]
     refused(byg("bench", "--device", "tpu"), "tpu")
 
 
@@ -135,11 +135,11 @@ def test_the_tiny_worlds_report_is_for_its_own_data(
     tiny_base: Path, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not for other data under the demo's preset."""
-    from byg_train.world import demo
+    from byg_train.world import demo, report
 
     prepare, reported = demo.Demo.prepare, []
     monkeypatch.setattr(demo.Demo, "prepare", lambda self, folder: prepare(self, folder, items=30))
-    monkeypatch.setattr(demo.Demo, "report", lambda self, *args: reported.append(args))
+    monkeypatch.setattr(report, "report", lambda run, _, device: reported.append((run, device)))
 
     def fake(config: TrainConfig, data: object, output: Path, **_: object) -> list[Path]:
         (output / "samples").mkdir()
@@ -194,11 +194,11 @@ def test_being_stopped_before_the_first_step_loses_nothing(
 def test_being_stopped_while_measuring_says_that_training_is_done(
     tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from byg_train.world import demo
+    from byg_train.world import demo, report
 
     prepare = demo.Demo.prepare
     monkeypatch.setattr(demo.Demo, "prepare", lambda self, folder: prepare(self, folder, items=30))
-    monkeypatch.setattr(demo.Demo, "report", lambda *_: signals.send(signal.SIGINT))
+    monkeypatch.setattr(report, "report", lambda *_: signals.send(signal.SIGINT))
     where = ["--model", tiny_base, "--output", tmp_path / "mine", "--device", "cpu"]
     sets = [part for a in (*SMALL, "warmup.lora=null") for part in ("--set", a)]
     result = byg("--preset", "demo", "--steps", 1, *where, *sets)

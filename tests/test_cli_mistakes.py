@@ -14,6 +14,7 @@ from cli_runs import byg, refused, small
 from families import change_embedded
 
 from byg_train.cli import train as train_module
+from byg_train.files import held
 from byg_train.models.lora_file import write_lora
 
 
@@ -164,7 +165,12 @@ def test_the_shipped_warmup_fits_its_own_base_and_rank_alone(
 @pytest.mark.usefixtures("nothing_loads")
 @pytest.mark.parametrize(
     ("setting", "package"),
-    [("optimizer.name=adamw8bit", "bitsandbytes"), ("train.wandb=true", "wandb")],
+    [
+        ("optimizer.name=adamw8bit", "bitsandbytes"),
+        ("model.storage=nf4", "bitsandbytes"),
+        ("model.storage=int8", "torchao"),
+        ("train.wandb=true", "wandb"),
+    ],
 )
 def test_a_missing_package_is_named_before_loading(
     setting: str,
@@ -181,15 +187,41 @@ def test_a_missing_package_is_named_before_loading(
         lambda n, *a: None if n == package else real(n, *a),
     )
     command = small(tiny_base, tiny_data, tmp_path / "run", "--set", setting)
-    refused(byg(*command), setting, f"pip install {package}")
+    result = byg(*command)
+    refused(result, setting, f"pip install {package}")
+    assert len(result.stderr.splitlines()) == 1
 
 
 @pytest.mark.usefixtures("nothing_loads")
-def test_several_processes_are_refused(
-    tiny_base: Path, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("world", "words"),
+    [
+        ("3", ("train.global_batch 2", "3 processes", "a multiple of 3, or start 2")),
+        ("2", ("2 processes", "MASTER_ADDR", "torchrun")),
+    ],
+)
+def test_processes_that_cannot_share_are_refused(
+    world: str,
+    words: tuple[str, ...],
+    tiny_base: Path,
+    tiny_data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    refused(byg(*small(tiny_base, tiny_data, tmp_path / "run")), "2 processes", "one GPU")
+    monkeypatch.setenv("WORLD_SIZE", world)
+    command = small(tiny_base, tiny_data, tmp_path / "run", "--set", "train.batch_size=1")
+    refused(byg(*command), *words)
+
+
+def test_a_folder_that_another_run_writes_to_is_refused(
+    tiny_base: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    with held(run / ".running") as first:
+        assert first
+        refused(byg(*small(tiny_base, tiny_data, run)), "another run writes to", "another folder")
+        assert [path.name for path in run.iterdir()] == [".running"]
+    assert not list(run.iterdir())
 
 
 def test_an_output_that_cannot_be_written(tiny_base: Path, tiny_data: Path, tmp_path: Path) -> None:

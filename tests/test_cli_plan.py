@@ -61,6 +61,15 @@ def test_a_video_preset_without_data_says_what_it_needs_and_what_runs_now(
 
 
 @pytest.mark.usefixtures("nothing_loads")
+def test_a_card_counts_without_data_too() -> None:
+    printed = byg("--preset", "flux_edit", "--vram", "24", "--print-config")
+    assert printed.exit_code == 0 and 'storage = "fp8"' in printed.stdout
+    assert "For this memory: --set model.storage=fp8" in printed.stderr
+    refused(byg("--preset", "wan22_style", "--vram", "24"), "model.placement=streamed", "Plan of")
+    refused(byg("--preset", "flux_edit", "--vram", "20"), "--vram 20: wanted auto")
+
+
+@pytest.mark.usefixtures("nothing_loads")
 def test_one_expert_of_a_base_that_has_no_two_is_refused(
     tiny_base: Path, tiny_data: Path, tiny_clips: Path, tmp_path: Path
 ) -> None:

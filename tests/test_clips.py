@@ -55,7 +55,7 @@ def test_any_container_and_codec(tmp_path: Path, name: str, codec: str, pix_fmt:
 @pytest.mark.parametrize("fps", [16, 24, 7.5, 30, 23.976, 48])
 def test_a_constant_rate_is_resampled_as_edits_see_it(tmp_path: Path, fps: float) -> None:
     path = clip(tmp_path / "a.mp4", 36)
-    seen = Frames.of(36, 24, fps)
+    seen = Frames.of(36, 24, fps, group=4)
     assert numbers(path, fps) == list(seen.seen[: seen.count])
 
 

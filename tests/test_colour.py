@@ -11,11 +11,10 @@ import pytest
 from PIL import Image, ImageCms
 
 from benchmarks.odd.media import ADOBE_RGB, DISPLAY_P3, cmyk_profile, gray_profile, rgb_profile
-from byg_train.data.near_duplicates import signature
-from byg_train.data.vlm.jpegs import picture_jpeg
-from byg_train.media.pictures import picture_size, read_picture
+from byg_train.data.findings import signature
+from byg_train.data.vlm.pipeline import picture_jpegs
 from byg_train.media.profiles import note, with_profile
-from byg_train.media.reader import read_media
+from byg_train.media.reader import picture_size, read_media, read_picture
 from byg_train.media.rgb import to_rgb
 
 RED = (200, 30, 30)
@@ -38,7 +37,7 @@ def test_adobe_rgb_as_the_issue_has_it(tmp_path: Path) -> None:
         colour_of(read_picture(path)),
         colour_of(read_picture(path, at_least=None)),
         colour_of(read_media(path).picture),
-        colour_of(Image.open(BytesIO(picture_jpeg(path)))),
+        colour_of(Image.open(BytesIO(picture_jpegs(path)[0]))),
         signature(path).thumbnail[0, 0].astype(int),
     ):
         assert np.abs(found - (233, 24, 24)).max() <= 3

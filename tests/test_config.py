@@ -107,7 +107,7 @@ def test_the_papers_ablation_of_the_ema_is_one_setting() -> None:
 
 
 PAPERS = ["flux_edit", "flux_style", "wan22_style", "wan22_5b_style", "wan21_small_style"]
-PAPERS += ["z_image_edit", "z_image_style"]
+PAPERS += ["z_image_edit", "z_image_style", "npedit_flux", "npedit_z_image"]
 
 
 @pytest.mark.parametrize("name", PAPERS)
@@ -115,8 +115,8 @@ def test_every_number_of_the_paper_presets_says_where_it_comes_from(name: str) -
     lines = PRESETS[name].read_text(encoding="utf-8").splitlines()
     settings = [x for x in lines if " = " in x and not x.startswith(("#", "description", "source"))]
     assert len(settings) > 30
-    known = ("4.2", "5.1.1", "Alg. 1", "B.1", "B.2", "C.1", "Wan2.1", "Wan2.2", "ours")
-    known += ("Z-Image has no guidance embedding", "ComfyUI's graph")
+    known = ("4.2", "5.1.1", "Alg. 1", "B.1", "B.2", "C.1", "Wan2.1", "Wan2.2", "ours", "NPC")
+    known += ("paper", "Z-Image has no guidance embedding", "ComfyUI's graph")
     for line in settings:
         comment = line.rpartition("#")[2]
         assert any(source in comment for source in known), line

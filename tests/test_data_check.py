@@ -14,11 +14,11 @@ from PIL import Image, ImageFilter
 
 from byg_train.config import DataConfig
 from byg_train.data import DataError
-from byg_train.data.check import Report, check, estimated
+from byg_train.data.check import Limits, Report, check, estimated
 from byg_train.data.excluded import write_excluded
+from byg_train.data.findings import near_duplicates, signature
 from byg_train.data.items import load_items
 from byg_train.data.media_kind import PICTURES
-from byg_train.data.near_duplicates import near_duplicates, signature
 from byg_train.data.rows import read_rows
 from byg_train.world.demo import DEMOS
 
@@ -27,7 +27,9 @@ save = partial(save_any, size=512)
 
 
 def report(root: Path, tokens: int = 256) -> Report:
-    return check(root, *read_rows(root, None, PICTURES), estimated(tokens), 16, DataConfig())
+    return check(
+        root, *read_rows(root, None, PICTURES), Limits(estimated(tokens), 16, DataConfig())
+    )
 
 
 def found(root: Path, tokens: int = 256) -> list[tuple[str, str, str]]:

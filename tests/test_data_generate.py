@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -60,7 +61,9 @@ def test_a_template_gives_its_choices_and_nothing_else(parts: list[list[str]], s
         for words in itertools.product(*parts)
     }
     assert template.fill(random.Random(seed)) in wanted
-    found = {template.fill(random.Random(i)) for i in range(60 * template.number)}
+    found = {
+        template.fill(random.Random(i)) for i in range(60 * math.prod(map(len, template.choices)))
+    }
     assert found == wanted
 
 

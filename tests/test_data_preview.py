@@ -16,11 +16,10 @@ from PIL import Image
 from preview_set import NASTY, data_of, make_set, report, save
 
 from byg_train.config import DataConfig
-from byg_train.data.check import check_loose
+from byg_train.data.check import Limits, check_loose, estimated
 from byg_train.data.excluded import HEAD, write_excluded
 from byg_train.data.media_kind import PICTURES
-from byg_train.data.preview.page import PAGE, page, pictures
-from byg_train.data.thumbnails import THUMB, thumbnail
+from byg_train.data.preview.page import PAGE, THUMB, page, pictures, thumbnail
 
 
 @pytest.fixture
@@ -96,12 +95,12 @@ def test_small_copies_keep_small_pictures_exact_and_turn_upright(tmp_path: Path)
     small = tmp_path / "small.png"
     picture = Image.effect_noise((30, 20), 90).convert("RGB")
     picture.save(small)
-    with Image.open(BytesIO(thumbnail(small, THUMB, PICTURES).data)) as copy:
+    with Image.open(BytesIO(thumbnail(small, THUMB, PICTURES)[1])) as copy:
         assert copy.convert("RGB").tobytes() == picture.tobytes()
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.new("RGB", (900, 300), "red").save(tmp_path / "turned.jpg", exif=exif)
-    with Image.open(BytesIO(thumbnail(tmp_path / "turned.jpg", THUMB, PICTURES).data)) as copy:
+    with Image.open(BytesIO(thumbnail(tmp_path / "turned.jpg", THUMB, PICTURES)[1])) as copy:
         assert copy.size == (160, 480)
 
 
@@ -110,7 +109,7 @@ def test_a_single_style_can_be_looked_at(tmp_path: Path) -> None:
     save(tmp_path / "photo" / "b.png", "blue")
     (tmp_path / "photo" / "c.png").write_text("no picture")
     assert byg("data", "preview", tmp_path, "--static", tmp_path / "o.html").exit_code == 0
-    a, b, c = pictures(check_loose(tmp_path, 16, DataConfig()))
+    a, b, c = pictures(check_loose(tmp_path, Limits(estimated(256), 16, DataConfig())))
     assert a["edits"][0]["texts"] == {"src_caption": "a ball"} and b["edits"] == []
     assert c["problems"][0]["rule"] == "unreadable"
     result = byg("data", "preview", tmp_path / "photo" / "nothing")

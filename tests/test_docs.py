@@ -22,7 +22,7 @@ LEFT_OUT = ("...", "…")
 
 
 def commands(page: Path) -> Iterator[list[str]]:
-    """The words of every `python -m ...` in the page's shell blocks."""
+    """The words of every `python -m ...`, or `torchrun ... -m ...`, in the page's shell blocks."""
     for block in re.findall(r"```(?:bash|sh)\n(.*?)```", page.read_text("utf-8"), re.DOTALL):
         whole = ""
         for line in block.replace("\\\n", " ").splitlines():
@@ -42,7 +42,11 @@ def _commands_of(line: str) -> list[list[str]]:
     parts = [
         [*part] for ends, part in groupby(lexer, lambda word: set(word) <= set(";&|")) if not ends
     ]
-    found = [words[2:] for words in parts if words[:2] == ["python", "-m"]]
+    found = [
+        words[words.index("-m") + 1 :]
+        for words in parts
+        if words[0] in ("python", "torchrun", "accelerate") and "-m" in words
+    ]
     return [[word for word in words if word not in LEFT_OUT] for words in found]
 
 

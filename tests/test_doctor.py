@@ -101,9 +101,9 @@ def test_what_a_person_would_not_publish_is_not_in_it(
 def test_a_doubtful_choice_is_told(quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
     choice = machine.Choice("bfloat16", "it says so")
     monkeypatch.setattr(speed, "preferred_dtype", lambda device: choice)
-    assert "model.dtype=float32" in doctor.speed()["doubt"]
+    assert "model.dtype=float32" in speed.speed()["doubt"]
     monkeypatch.setattr(speed, "preferred_dtype", lambda device: choice._replace(dtype="float32"))
-    assert "doubt" not in doctor.speed()
+    assert "doubt" not in speed.speed()
 
 
 @pytest.mark.slow
@@ -305,3 +305,17 @@ def test_a_missing_package_of_the_command_line_is_named() -> None:
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert run.returncode == 1 and "Traceback" not in run.stderr
     assert "'typer'" in run.stderr and 'pip install -e ".[train]"' in run.stderr
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (20, "1 min"),
+        (600, "10 min"),
+        (3 * 3600, "3 h"),
+        (72 * 3600, "3.0 days"),
+        (4e9, "127 years"),
+    ],
+)
+def test_durations(seconds: float, words: str) -> None:
+    assert duration(seconds) == words

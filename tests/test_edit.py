@@ -19,8 +19,7 @@ from byg_train.core.flow import integrate
 from byg_train.core.schedule import time_grid
 from byg_train.editing import opening
 from byg_train.editing.editor import Editor
-from byg_train.editing.opening import open_lora
-from byg_train.editing.overrides import SamplingOverrides
+from byg_train.editing.opening import EditModel, open_lora
 from byg_train.media.fit import Fit
 from byg_train.media.pixels import to_picture
 from byg_train.media.rgb import to_rgb
@@ -30,7 +29,13 @@ from byg_train.models.lora_file import LoraInfo, read_lora, write_lora
 from byg_train.models.sampler import Sampling
 
 # Each changes an edit.
-OVERRIDES = {"steps": 5, "guidance": 4.0, "sampler": "unipc", "shift": 9.0, "cfg": 3.0}
+OVERRIDES = {
+    "sample_steps": 5,
+    "guidance_sample": 4.0,
+    "sampler": "unipc",
+    "sample_shift": 9.0,
+    "cfg": 3.0,
+}
 OVERRIDES |= {"resolution": 32}
 
 
@@ -81,7 +86,7 @@ def test_seeds_strength_steps_and_guidance_matter_and_repeat(flux_lora: Path) ->
     assert not same(*two)
     assert same(two[1], edited(flux_lora, image, seeds=[8])[0])
     others = [{"strength": 0.5}]
-    others += [{"overrides": SamplingOverrides(**{k: v})} for k, v in OVERRIDES.items()]
+    others += [{"overrides": {k: v}} for k, v in OVERRIDES.items()]
     for change in others:
         assert not same(two[1], edited(flux_lora, image, seeds=[8], **change)[0]), change
 
@@ -91,13 +96,21 @@ def test_overrides_go_before_what_the_metadata_says(tiny_base: Path) -> None:
     metadata = info(tiny_base, sampler="unipc", cfg=4.0, cfg_low=3.0, negative="dull")
 
     def sampling(metadata: LoraInfo = metadata, **overrides: object) -> Sampling:
-        return Sampling.of(SamplingOverrides(**overrides).applied_to(metadata))
+        return Sampling.of(
+            EditModel(tiny_base, {}, metadata, ModelConfig()).sampled(overrides).info
+        )
 
     assert sampling() == Sampling(3, 2.0, "unipc", 4.0, 3.0, "dull", 1.5)
-    changes = {"steps": 9, "shift": 5.0, "sampler": "euler", "cfg": 2.0, "negative": ""}
+    changes = {
+        "sample_steps": 9,
+        "sample_shift": 5.0,
+        "sampler": "euler",
+        "cfg": 2.0,
+        "negative": "",
+    }
     assert sampling(**changes) == Sampling(9, 5.0, "euler", 2.0, None, "", 1.5)
     assert sampling(cfg_low=1.5) == Sampling(3, 2.0, "unipc", 4.0, 1.5, "dull", 1.5)
-    assert sampling(cfg=5.0, cfg_low=1.5, guidance=4.0) == Sampling(
+    assert sampling(cfg=5.0, cfg_low=1.5, guidance_sample=4.0) == Sampling(
         3, 2.0, "unipc", 5.0, 1.5, "dull", 4.0
     )
     assert sampling(info(tiny_base)) == Sampling(3, 2.0, "euler", 1.0, None, "", 1.5)
@@ -240,7 +253,7 @@ def test_several_seeds_and_a_grid(flux_lora: Path, photo: Path, tmp_path: Path) 
         (["--strength", "nan"], ["--strength nan"]),
         (["--cfg", 0.5], ["--cfg 0.5", "1 or more"]),
         (["--shift", 0], ["--shift 0", "above 0"]),
-        (["--sampler", "ddim"], ["--sampler ddim", "euler or unipc"]),
+        (["--sampler", "ddim"], ["--sampler ddim", "euler, unipc or renoise"]),
         (["--start", 1], ["--start is for clips"]),
         (["--input", "."], ["no picture", "Wan"]),
         (["--input", "clip.mp4"], ["clip.mp4", "no picture", "Wan"]),

@@ -16,9 +16,8 @@ from wan_edits import INFO, NEGATIVE, TEXT, byg, edited, worked, write_pair
 
 from byg_train.config import ConfigError
 from byg_train.editing import opening
-from byg_train.editing.clip import EditedClip, longest
 from byg_train.editing.opening import EditModel, attach, open_lora
-from byg_train.editing.overrides import SamplingOverrides
+from byg_train.editing.sources import EditedClip, longest
 from byg_train.media.fit import Fit, Frames
 from byg_train.models.lora_file import LoraInfo, read_lora
 from byg_train.models.sampler import unipc
@@ -94,7 +93,7 @@ def test_seeds_strength_and_overrides_matter_and_repeat(wan_lora: Path, short_cl
     assert np.array_equal(two[1], edited(wan_lora, short_clip, seeds=[8])[0])
     # What each override means for the sampler: test_edit.
     overrides = ({"cfg_low": 9.0}, {"negative": ""}, {"resolution": 48})
-    others = [{"overrides": SamplingOverrides(**one)} for one in overrides] + [{"strength": 0.5}]
+    others = [{"overrides": one} for one in overrides] + [{"strength": 0.5}]
     for change in others:
         assert not np.array_equal(two[1], edited(wan_lora, short_clip, seeds=[8], **change)[0]), (
             change
@@ -131,7 +130,7 @@ def test_the_bases_limit(fps: float, trained: int | None, frames: int) -> None:
 
 def test_frames_come_back_in_their_own_number_and_size() -> None:
     """Each of the clip's frames shows the model's frame that is nearest to it in time."""
-    plan, fit = Frames.of(7, 24.0, 16.0), Fit.of(10, 6, 32, 16)
+    plan, fit = Frames.of(7, 24.0, 16.0, group=4), Fit.of(10, 6, 32, 16)
     pixels = torch.stack([torch.full((3, *fit.outer[::-1]), i / 10) for i in range(len(plan.seen))])
     result = EditedClip(pixels.transpose(0, 1)[None].half(), fit, plan)
     found = list(result.frames())

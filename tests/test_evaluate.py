@@ -14,9 +14,10 @@ from edit_folders import NAMES, evaluate, make_tasks, picture, score
 from PIL import Image
 from safetensors.numpy import save_file
 
-from byg_train.cli.evaluate_score import _labels
-from byg_train.config import ConfigError
+from byg_train.data import DataError
 from byg_train.evaluate.metrics.psnr import psnr
+from byg_train.evaluate.scoring import methods_of
+from byg_train.evaluate.tasks import short_names
 from byg_train.media.writer import write_clip
 
 
@@ -182,10 +183,10 @@ def test_folders_that_do_not_fit(root: Path) -> None:
 
 def test_methods_get_names_that_differ(tmp_path: Path) -> None:
     a, b, c = (tmp_path / name for name in ("x/byg", "y/byg", "kontext"))
-    assert list(_labels([a, b, c]).values()) == ["x/byg", "y/byg", "kontext"]
-    assert _labels([a]) == {a: "byg"}
-    with pytest.raises(ConfigError, match="named twice"):
-        _labels([a, a])
+    assert list(short_names([a, b, c]).values()) == ["x/byg", "y/byg", "kontext"]
+    assert short_names([a]) == {a: "byg"}
+    with pytest.raises(DataError, match="named twice"):
+        methods_of([a, a], {})
 
 
 def test_metrics_are_listed() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from paper_tables import TABLE_3
 
-from byg_train.cli.evaluate_tables import tables
+from byg_train.evaluate.score_tables import tables
 from byg_train.evaluate.scoring import Scores
 from byg_train.evaluate.tasks import Task
 

@@ -12,7 +12,7 @@ import pytest
 from exports import FLUX
 from families import change_embedded
 
-from byg_train.export.card import card, has_workflow, workflow
+from byg_train.export.card import card, has_workflow, said_of_steps, workflow
 
 
 def test_the_card() -> None:
@@ -29,6 +29,13 @@ def test_the_card() -> None:
     for instruction in FLUX.instructions:
         assert f"- {instruction}" in body
     assert not re.search(r"\$[a-z_]+", body)  # every placeholder was filled
+
+
+def test_the_card_of_a_few_step_editor_says_so() -> None:
+    said = "An editor of 4 steps"
+    assert said not in card(FLUX, "ink", has_preview=True)
+    info = replace(FLUX, sampler="renoise", sample_steps=4)
+    assert said in card(info, "ink", has_preview=True) and said_of_steps(info).startswith(said)
 
 
 def test_the_card_of_a_local_base_claims_no_hub_model() -> None:

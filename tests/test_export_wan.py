@@ -222,6 +222,39 @@ def test_the_graph_of_the_embedded_pair(host: Server) -> None:
     assert "small base that ships with ByG" in text
 
 
+@pytest.mark.parametrize("base", [A14B, "world"])
+def test_the_graph_of_a_pair_of_few_steps(base: str, host: Server) -> None:
+    """One sampler over both networks; how many steps, and for which of them, the LoRA says."""
+    info = replace(WAN, base=base, sampler="renoise", sample_steps=4, cfg=None, cfg_low=None)
+    prompt = prompt_of(workflow(info, "ink", BOTH), host.get("/object_info"))
+    found: dict[str, list[dict[str, Any]]] = {}
+    for name, node in prompt.items():
+        found.setdefault(node["class_type"], []).append({**node["inputs"], "name": name})
+    assert not {"KSamplerAdvanced", "ByG_ExpertSplit", "PrimitiveInt"} & found.keys()
+    (few,), (first, second) = found["ByG_FewSteps"], found["SamplerCustomAdvanced"]
+    (loader,), (edit,), (silent,) = (
+        found[kind] for kind in ("ByG_Loader", "ByG_VideoEdit", "DisableNoise")
+    )
+    assert few["steps"] == 0 and loader["lora_name"] == "ink_high_noise.safetensors"
+    assert few["latent_image"] == first["latent_image"] == [edit["name"], 2]
+    assert first["sampler"] == second["sampler"] == [few["name"], 1]
+    assert (first["noise"], second["noise"]) == ([few["name"], 0], [silent["name"], 0])
+    assert (first["sigmas"], second["sigmas"]) == ([few["name"], 2], [few["name"], 3])
+    assert second["latent_image"] == [first["name"], 0]
+    guiders = {guider["name"]: guider for guider in found["CFGGuider"]}
+    for sampler, output in ((first, 0), (second, 1)):
+        guider = guiders[sampler["guider"][0]]
+        assert guider["cfg"] == 1.0 and guider["model"] == [loader["name"], output]
+
+
+def test_the_graph_of_few_steps_of_one_network() -> None:
+    one = {"expert": None, "boundary": None, "multiple": 32, "fps": 24.0, "cfg": 2.5}
+    info = replace(WAN, base=TI2V, sampler="renoise", sample_steps=4, **one)
+    graph = titled(workflow(info, "ink"))
+    assert "KSampler" not in graph and graph["CFGGuider"]["widgets_values"] == [2.5]
+    assert graph["ByG_FewSteps"]["widgets_values"][2] == 0
+
+
 def test_the_graph_says_what_it_is() -> None:
     (text,) = titled(workflow(WAN, "ink", BOTH))["Note"]["widgets_values"]
     for words in ("# ink", "ink_high_noise", "ink_low_noise", A14B, *WAN.instructions):

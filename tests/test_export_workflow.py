@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 from exports import FLUX, nodes
 
-from byg_train.core.schedule import flux_shift
 from byg_train.export.card import card, has_workflow, workflow
 from byg_train.family import family_of
+from byg_train.models.flux.record import sampling_shift
 
 EXAMPLE = family_of("flux").embedded.example
+FEW = replace(FLUX, sampler="renoise", sample_steps=4)
 # Node -> its linked inputs and widgets, in ComfyUI 0.3.64's order.
 STOCK = {
     "UNETLoader": ([], ["unet_name", "weight_dtype"]),
@@ -102,7 +103,7 @@ def test_the_graph_has_the_loras_settings() -> None:
 
 @pytest.mark.parametrize(
     ("shift", "resolution", "wanted"),
-    [("flux", 512, flux_shift(1024)), ("flux", 1024, flux_shift(4096)), (3.0, 512, 3.0)],
+    [("flux", 512, sampling_shift(1024)), ("flux", 1024, sampling_shift(4096)), (3.0, 512, 3.0)],
 )
 def test_the_graph_samples_at_the_same_times(
     shift: float | str, resolution: int, wanted: float
@@ -156,6 +157,16 @@ def test_the_embedded_base_comes_with_the_packs_own_example(told: str, drawn: st
         "KSampler": [7],
         "SaveImage": ["ByG/x"],
     } | ({"ByG_TinyWorld": [drawn]} if drawn else {})
+
+
+def test_of_few_steps_stock_nodes_have_lcm_and_our_example_a_node_of_its_own() -> None:
+    sampler = widgets(workflow(FEW, "x"))["KSampler"]
+    assert (sampler["sampler_name"], sampler["steps"]) == ("lcm", 4)
+    graph = nodes(workflow(replace(FEW, base="world"), "x"))
+    assert "KSampler" not in graph and graph["ByG_Loader"]["widgets_values"][0] == "x.safetensors"
+    assert graph["ByG_FewSteps"]["widgets_values"][2] == 0  # steps: as trained
+    example = json.loads(family_of("flux").embedded.few_steps.read_text(encoding="utf-8"))
+    assert nodes(example)["ByG_FewSteps"]["widgets_values"][2] == 4
 
 
 @pytest.mark.parametrize(

@@ -10,23 +10,15 @@ from pathlib import Path
 
 import pytest
 import tomli_w
-from PIL import Image
+from family_runs import byg, edits
 from toy_family import TOY, write_base
-from typer.testing import CliRunner, Result
 
-from byg_train.cli.app import app
 from byg_train.config import PRESETS, ConfigError, build_config
 from byg_train.family import EMBEDDED, demos, family_of, register, registry
 from byg_train.models.backbone import load_backbone
 from byg_train.models.lora_file import LoraInfo, read_lora
 
 ROOT = Path(__file__).parents[1]
-
-
-def byg(*words: object) -> Result:
-    result = CliRunner().invoke(app, [str(word) for word in words])
-    assert result.exit_code == 0, result.output
-    return result
 
 
 # ---------------------------------------------------------------- the third family
@@ -90,6 +82,12 @@ def test_it_trains(run: Path) -> None:
     assert {p.name for p in (run / "samples").iterdir()} >= {"step-000003.png"}
 
 
+def test_it_is_probed(settings: Path, tmp_path: Path) -> None:
+    words = ("--items", 2, "--times", "0.5", "--output", tmp_path, "--device", "cpu")
+    said = byg("probe", "--preset", "flux_edit", "--config", settings, *words).output
+    assert "the bottom of the loss is" in said
+
+
 def test_it_plans(settings: Path) -> None:
     plan = byg("--preset", "flux_edit", "--config", settings, "--dry-run").output
     assert "16x16" in plan and "8 of text" in plan and "words alone" in plan
@@ -97,19 +95,7 @@ def test_it_plans(settings: Path) -> None:
 
 @pytest.mark.slow
 def test_it_edits(run: Path, tiny_data: Path, tmp_path: Path) -> None:
-    """The file that was written edits on its base, and at strength 0 otherwise."""
-    pixels = []
-    for strength in (1, 0):
-        target = tmp_path / f"{strength}.png"
-        byg(
-            "edit", "--lora", run / "run.safetensors", "--input", tiny_data / "0.png",
-            "--instruction", "paint the thing blue", "--output", target, "--device", "cpu",
-            "--strength", strength,
-        )  # fmt: skip
-        with Image.open(target) as picture:
-            assert picture.size == (16, 16)
-            pixels.append(picture.tobytes())
-    assert pixels[0] != pixels[1]
+    edits(run, tiny_data / "0.png", tmp_path)
 
 
 @pytest.mark.slow

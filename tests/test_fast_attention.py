@@ -10,8 +10,8 @@ from diffusers.models.transformers.transformer_flux import FluxAttention, FluxAt
 from tiny_flux import T, distance, exact_rotary, latents, load, make_bank, randomise, text
 from torch import Tensor, nn
 
-from byg_train.models import fast_attention
-from byg_train.models.fast_attention import use_fast_attention
+from byg_train.models import fast_cpu
+from byg_train.models.fast_cpu import use_fast_attention
 
 
 def attentions(network: nn.Module) -> list[FluxAttention]:
@@ -54,12 +54,12 @@ def test_float64_is_diffusers(
     assert distance(ours, theirs) < 1e-12
 
 
-@pytest.mark.parametrize("few", [0, fast_attention.FEW])
+@pytest.mark.parametrize("few", [0, fast_cpu.FEW])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_less_is_rounding(
     tiny_base: Path, monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, few: int
 ) -> None:
-    monkeypatch.setattr(fast_attention, "FEW", few)
+    monkeypatch.setattr(fast_cpu, "FEW", few)
     ours, theirs = (results(tiny_base, dtype, fast=fast) for fast in (True, False))
     exact_rotary(monkeypatch)
     exact = results(tiny_base, torch.float64, fast=False)

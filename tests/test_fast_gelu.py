@@ -9,7 +9,7 @@ from tiny_flux import load
 from torch import nn
 from torch.nn.functional import gelu
 
-from byg_train.models.fast_gelu import tanh_gelu
+from byg_train.models.fast_cpu import tanh_gelu
 
 
 def test_values_and_gradients_are_the_functions() -> None:

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from byg_train.config import ConfigError
 from byg_train.core.flow import integrate
-from byg_train.core.schedule import flux_shift, time_grid
+from byg_train.core.schedule import time_grid
+from byg_train.models.flux.record import sampling_shift
 
 WORDS = ["a red fox on a blue ground", "an owl on a green ground", "change the ground to red"]
 WEIGHTS = "transformer/diffusion_pytorch_model.safetensors"
@@ -169,7 +170,7 @@ def test_sampling_is_the_pipelines(tiny_base: Path, dynamic: bool) -> None:
         prompt=WORDS[:2], height=HEIGHT, width=WIDTH, num_inference_steps=5, guidance_scale=2.5,
         latents=_packed(eps), max_sequence_length=TEXT_LEN, output_type="pt",
     ).images  # fmt: skip
-    grid = time_grid(5, flux_shift(6) if dynamic else 1.0)
+    grid = time_grid(5, sampling_shift(6) if dynamic else 1.0)
     with torch.no_grad():
         y_0 = integrate(lambda y, s: backbone.velocity(y, s, e, guidance=2.5), eps, grid)
     ours = backbone.decode_latents(y_0)[:, :, 0] / 2 + 0.5

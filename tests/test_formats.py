@@ -13,10 +13,9 @@ from clip_files import clip, drawn, write
 from PIL import Image
 
 from benchmarks.odd.media import transparent_picture
-from byg_train.media import MediaError, opener
+from byg_train.media import MediaError, formats
 from byg_train.media.formats import CLIPS, MEDIA, PICTURES, look
-from byg_train.media.pictures import picture_size, read_picture
-from byg_train.media.reader import read_media
+from byg_train.media.reader import picture_size, read_media, read_picture
 
 PICTURE_NAMES = {
     "a.avif": "AVIF", "a.jfif": "JPEG", "a.jpe": "JPEG", "a.gif": "GIF", "a.tga": "TGA",
@@ -131,11 +130,11 @@ def test_heic_is_named_with_what_opens_it(tmp_path: Path, monkeypatch: pytest.Mo
     path = tmp_path / "IMG_1.HEIC"
     path.write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(400))
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
-    opener._has_heic.cache_clear()
+    formats._has_heic.cache_clear()
     assert PICTURES.holds(path)
     with pytest.raises(MediaError, match="HEIC, for which .* pip install pillow-heif"):
         picture_size(path)
-    opener._has_heic.cache_clear()
+    formats._has_heic.cache_clear()
 
 
 def test_heic_is_a_picture_where_its_plugin_is_there(tmp_path: Path) -> None:

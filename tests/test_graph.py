@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from byg_train.export.graph import filled, widget_names
+from byg_train.export.card import filled, widget_names
 from byg_train.family import Graph, registry
 
 

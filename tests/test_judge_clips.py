@@ -14,29 +14,30 @@ from byg_train.config import DataConfig
 from byg_train.data.items import load_items
 from byg_train.media.clips import frames, probe
 from byg_train.media.writer import LOSSLESS, write_clip
-from byg_train.world.clips import FPS, FRAMES, SIZE, Clip, ClipEdit, draw
+from byg_train.world.clips import FPS, FRAMES, SIZE, Clip, draw
 from byg_train.world.demo import DEMOS
 from byg_train.world.judge import CLIP_LABELS, CLIPS, ClipScore, Example, Frames, Recolour, tall
 from byg_train.world.names import HELD_OUT
 from byg_train.world.report import comparison, write_gif
+from byg_train.world.scenes import Edit
 
 per_label = pytest.mark.parametrize("label", CLIP_LABELS)
 
 
-def truths(label: str, edits: list[ClipEdit]) -> list[Frames]:
+def truths(label: str, edits: list[Edit]) -> list[Frames]:
     return [CLIPS.drawn(e.target) for e in edits]
 
 
-def copies(label: str, edits: list[ClipEdit]) -> list[Frames]:
+def copies(label: str, edits: list[Edit]) -> list[Frames]:
     return [CLIPS.drawn(e.source) for e in edits]
 
 
-def frozen(label: str, edits: list[ClipEdit]) -> list[Frames]:
+def frozen(label: str, edits: list[Edit]) -> list[Frames]:
     """The truth's middle frame, over and over."""
     return [np.repeat(CLIPS.drawn(e.target)[FRAMES // 2 :][:1], FRAMES, 0) for e in edits]
 
 
-def strangers(label: str, edits: list[ClipEdit]) -> list[Frames]:
+def strangers(label: str, edits: list[Edit]) -> list[Frames]:
     """The truth of another edit, as of a model that does not look at the source."""
     return [CLIPS.drawn(e.target) for e in (*edits[1:], edits[0])]
 

@@ -33,6 +33,7 @@ ROOMS = {
     "core": set(),
     "config": {"family", "text_files"},
     "objectives": {"config", "core"},
+    "critics": {"config", "core", "family", "files", "models"},
     "media": {"config", "files"},
     "models": {"config", "core", "family", "files", "machine", "text_files"},
     "data": {
@@ -47,7 +48,7 @@ ROOMS = {
         "text_files",
     },
     "editing": {"config", "core", "data", "family", "files", "media", "models"},
-    "training": BASICS | {"core", "data", "editing", "media", "models", "objectives"},
+    "training": BASICS | {"core", "critics", "data", "editing", "media", "models", "objectives"},
     "evaluate": {"config", "data", "files", "media"},
     "export": {"config", "data", "family", "files", "models", "training"},
     "study": {"data", "evaluate", "files", "local_server", "media"},
@@ -68,12 +69,13 @@ SHARED = {
     "media.pixels",
     "models.lora_file",
     "models.lora_tensors",
+    "models.sampler",
 }
 # Third-party package -> the parts that may import it; nothing else is restricted.
 HEAVY = {
     "accelerate": {"training"},
     "diffusers": {"models"},
-    "transformers": {"models", "data", "evaluate"},
+    "transformers": {"critics", "models", "data", "evaluate"},
     "peft": {"models"},
     "typer": {"cli"},
 }
@@ -84,6 +86,7 @@ PURE = {
     "files": set(),
     "text_files": set(),
     "machine": {"torch"},
+    "core.critic": {"torch"},
     "core.flow": {"torch"},
     "core.schedule": {"torch"},
     "core.losses": {"torch"},
@@ -94,10 +97,12 @@ PURE = {
     "models.lora_file": {"torch", "safetensors"},
     "models.lora_tensors": {"torch"},
     "config": {"pydantic", "tomli"},
+    "config.critic": {"pydantic"},
     "config.sections": {"pydantic"},
     "config.methods": {"pydantic"},
     "objectives.byg": {"torch"},
     "objectives.identity": {"torch"},
+    "objectives.npedit": {"torch"},
     "objectives.objective": {"torch"},
     "objectives.supervised": {"torch"},
     **{f"models.{name}.record": set() for name in registry()},
@@ -181,7 +186,8 @@ def test_there_is_one_way_to_sample() -> None:
     """Guidance, experts, seeds and texts come together in the Editor; FlowEdit stands beside it."""
     assert callers("guided_field") == {"editing.editor"}
     assert callers("unipc") == {"models.sampler"}
-    assert callers("integrate") == {"models.sampler", "editing.flowedit"}
+    assert callers("few_steps") == {"models.sampler", "objectives.npedit"}
+    assert callers("integrate") == {"models.sampler"}
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(PACKAGE)))
@@ -342,8 +348,8 @@ NODES = sorted((ROOT / "nodes").rglob("*.py"))
 FOR_NODES = {"comfy_api", "torch", "numpy", "PIL"}
 FOR_HOST = FOR_NODES | {"comfy", "comfy_execution", "comfy_extras", "folder_paths", "node_helpers"}
 FOR_HOST |= {"safetensors", "tokenizers"}
-# Of the embedded world, what draws its examples: numpy and pillow.
-FROM_WORLD = {"world.clips", "world.names", "world.scenes"}
+# Of the embedded world, what draws its examples (numpy and pillow), and what fetches its bases.
+FROM_WORLD = {"world.clips", "world.fetch", "world.names", "world.scenes"}
 
 
 @pytest.mark.parametrize("path", NODES, ids=lambda p: str(p.relative_to(ROOT)))

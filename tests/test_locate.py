@@ -16,8 +16,8 @@ from tiny_flux import HEIGHT, TEXT_LEN, WIDTH, T, config, latents, load, text
 from torch import Tensor
 
 from byg_train.config import ConfigError, ModelConfig
-from byg_train.models.flux.files import FILES
-from byg_train.models.picture_files import pixel_multiple, token_counts
+from byg_train.models import locate
+from byg_train.models.picture_files import pixel_multiple, resolve, token_counts
 
 WEIGHTS = "transformer/diffusion_pytorch_model.safetensors"
 
@@ -117,41 +117,61 @@ def test_a_wrong_single_file_is_named(tiny_base: Path, tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match=rf"{name}\.safetensors .*FLUX transformer"):
             load(file, components=str(tiny_base))
     with pytest.raises(ConfigError, match=r"model\.components"):
-        FILES.resolve(config(file))
+        resolve(config(file))
     with pytest.raises(ConfigError, match="lacks vae/config.json, text_encoder/config.json"):
-        FILES.resolve(config(file, components=str(tiny_base / "transformer")))
+        resolve(config(file, components=str(tiny_base / "transformer")))
 
 
 def test_what_cannot_be_found_is_said_before_loading(
     tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert FILES.resolve(config(tiny_base)) == tiny_base
+    assert resolve(config(tiny_base)) == tiny_base
     with pytest.raises(ConfigError, match="'/no/such/flux' does not exist"):
-        FILES.resolve(config(Path("/no/such/flux")))
+        resolve(config(Path("/no/such/flux")))
     with pytest.raises(ConfigError, match=r"lacks .*tokenizer_2/tokenizer_config.json"):
-        FILES.resolve(config(tmp_path))
+        resolve(config(tmp_path))
     with pytest.raises(ConfigError, match="hub cannot be reached"):
-        FILES.resolve(ModelConfig(path="nobody/nothing"))
+        resolve(ModelConfig(path="nobody/nothing"))
     (tmp_path / "flux.ckpt").write_bytes(b"")
     with pytest.raises(ConfigError, match=r"wanted a \.safetensors file"):
-        FILES.resolve(config(tmp_path / "flux.ckpt"))
+        resolve(config(tmp_path / "flux.ckpt"))
     change_embedded(monkeypatch, "flux", folder=tmp_path / "nowhere")
     with pytest.raises(ConfigError, match="embedded base"):
-        FILES.resolve(ModelConfig(path="world"))
+        resolve(ModelConfig(path="world"))
     change_embedded(monkeypatch, "flux", folder=tiny_base)
-    assert FILES.resolve(ModelConfig(path="world")) == tiny_base
+    assert resolve(ModelConfig(path="world")) == tiny_base
+
+
+def test_a_part_may_lie_in_another_base(
+    tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy, world = shutil.copytree(tiny_base, tmp_path / "copy"), config(Path("world"))
+    change_embedded(monkeypatch, "flux", folder=copy)
+    whole = locate.content(world)
+    shutil.rmtree(copy / "vae")
+    with pytest.raises(ConfigError, match="embedded base"):
+        resolve(world)
+    change_embedded(monkeypatch, "flux", folder=copy, shared={"vae": tiny_base})
+    assert resolve(world) == copy and locate.content(world) == whole
+    assert "vae/config.json" in whole
+    found, wanted = load(Path("world")), load(tiny_base)
+    assert (found.multiple, found.fingerprint) == (8, wanted.fingerprint)
+    z = latents(1)
+    assert torch.equal(found.decode_latents(z), wanted.decode_latents(z))
+    with pytest.raises(ConfigError, match="lacks vae/config.json"):  # a copy shares with nobody
+        resolve(config(shutil.copytree(copy, tmp_path / "another")))
 
 
 def test_shards_and_weights_are_missed_before_loading(tiny_base: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(tiny_base, tmp_path / "copy")
     (copy / WEIGHTS).unlink()
     with pytest.raises(ConfigError, match=r"lacks transformer/\*\.safetensors"):
-        FILES.resolve(config(copy))
+        resolve(config(copy))
     index = '{"weight_map": {"a": "one.safetensors", "b": "two.safetensors"}}'
     (copy / f"{WEIGHTS}.index.json").write_text(index)
     (copy / "transformer/one.safetensors").write_bytes(b"")
     with pytest.raises(ConfigError, match=r"lacks transformer/two\.safetensors"):
-        FILES.resolve(config(copy))
+        resolve(config(copy))
 
 
 def test_the_hubs_cache_goes_first(
@@ -165,11 +185,11 @@ def test_the_hubs_cache_goes_first(
     (repository / "refs/main").write_text("abc")
     shutil.copytree(tiny_base, repository / "snapshots/abc")
     hub = ModelConfig(path="some/flux")
-    assert FILES.resolve(hub) == repository / "snapshots/abc"
+    assert resolve(hub) == repository / "snapshots/abc"
     assert token_counts(hub, WIDTH, HEIGHT) == (256, 6)
     (repository / "snapshots/abc" / WEIGHTS).unlink()  # a download that was cut short
     with pytest.raises(ConfigError, match="no complete local copy"):
-        FILES.resolve(hub)
+        resolve(hub)
 
 
 @pytest.mark.slow

@@ -104,6 +104,7 @@ def test_a_cpu_computes_in_bfloat16_where_it_has_the_instructions(
 ) -> None:
     cpu(level, *features, **options)
     choice = preferred_dtype("cpu")
+    assert choice == preferred_dtype("cpu:0")  # of one of several processes
     assert choice.dtype == dtype
     named = [f for f in machine.BF16_INSTRUCTIONS if f in features]
     assert (named[0] if dtype == "bfloat16" else level) in choice.why

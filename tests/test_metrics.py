@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from paper_tables import TABLE_3
 
-from byg_train.evaluate.markdown import table
 from byg_train.evaluate.metrics.aesthetic import Head, aesthetic, read_head
 from byg_train.evaluate.metrics.clip_direction import clip_direction
 from byg_train.evaluate.metrics.dino import dino_similarity
@@ -16,7 +15,7 @@ from byg_train.evaluate.metrics.flicker import temporal_flicker
 from byg_train.evaluate.metrics.psnr import psnr
 from byg_train.evaluate.metrics.retrieval import ranks, recall
 from byg_train.evaluate.metrics.ssim import ssim
-from byg_train.evaluate.summary import macro_mean, summarise
+from byg_train.evaluate.summary import macro_mean, summarise, table
 
 
 def rng(seed: int = 0) -> np.random.Generator:

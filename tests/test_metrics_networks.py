@@ -15,7 +15,7 @@ from transformers import AutoTokenizer, CLIPModel, ViTModel
 from byg_train.evaluate.metrics.clip_direction import clip_direction
 from byg_train.evaluate.metrics.dino import dino_similarity
 from byg_train.evaluate.metrics.lpips import Vgg16, load_heads, load_vgg, lpips
-from byg_train.evaluate.models import (
+from byg_train.evaluate.networks import (
     CLIP_NORM,
     IMAGENET_NORM,
     ClipEncoders,

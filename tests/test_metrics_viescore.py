@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from byg_train.cli.evaluate_tables import missing_lines, tables
 from byg_train.evaluate.metrics.viescore import Marks, geometric, judge_edit, read_marks
+from byg_train.evaluate.score_tables import missing_lines, tables
 from byg_train.evaluate.scoring import Scores
 from byg_train.evaluate.tasks import Task
 

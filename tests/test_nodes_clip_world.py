@@ -18,7 +18,6 @@ from PIL import Image
 from tiny_wan import BOUNDARY
 
 from byg_train.editing.opening import attach, open_lora
-from byg_train.editing.overrides import SamplingOverrides
 from byg_train.media.pixels import to_batch
 from byg_train.models.lora_file import LoraInfo, read_lora
 from byg_train.models.wan.backbone import WanBackbone
@@ -88,7 +87,7 @@ def test_edit_and_the_graph_draw_the_same_clip(tmp_path: Path) -> None:
     for i, frame in enumerate(drawn):
         Image.fromarray(frame).save(tmp_path / f"{i}.png")
     model = in_float32(open_lora(LORA, None))
-    overrides = SamplingOverrides(sampler="euler", steps=STEPS)
+    overrides = {"sampler": "euler", "sample_steps": STEPS}
     how = {"seeds": [SEED], "fps": clips.FPS, "overrides": overrides}
     (wanted,) = edit_clip(model, tmp_path, EDIT.instruction, **how)
     frames = torch.from_numpy(drawn).float() / 255
@@ -102,7 +101,7 @@ def test_edit_and_the_graph_draw_the_same_clip(tmp_path: Path) -> None:
 
 def test_the_workflow_samples_as_the_lora_says() -> None:
     info = LoraInfo.from_metadata(read_lora(LORA).metadata)
-    file = ROOT / "workflows" / "byg_tiny_video_edit.json"
+    file = ROOT / "workflows" / "byg_2_tiny_video_edit.json"
     nodes = {n.get("title") or n["type"]: n for n in json.loads(file.read_text())["nodes"]}
     high, low = (nodes[f"{x} noise"]["widgets_values"] for x in ("High", "Low"))
     cfg = 1.0 if info.cfg is None else info.cfg

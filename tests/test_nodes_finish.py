@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import graphs
 import graphs_wan
+import numpy as np
 import pytest
 import torch
 from comfy_host import in_host
@@ -128,6 +129,31 @@ def test_one_goes_with_all_and_sizes_are_made_equal() -> None:
     assert found.shape == (4, 50, 78, 3) and torch.equal(found[:, :, 76], found[:, :, 77])
     with pytest.raises(ValueError, match=r"ByG Compare: a has 2 pictures and b 3"):
         in_host(graphs.compare, _smooth(2), _smooth(3), "wipe")
+
+
+def test_the_slider_gets_both_halves() -> None:
+    a, b = _smooth(2), _smooth(2).flip(2)
+    pictures, _, labels = in_host(graphs.under_the_slider, a, b, 0.0)
+    assert labels == ["before", "after"] and len(pictures) == 2
+    whole = (torch.cat([a, b], dim=2) * 255).byte().numpy()
+    height, width = a.shape[1] + a.shape[1] % 2, a.shape[2] + a.shape[2] % 2
+    assert pictures[1].shape == (height, 2 * width, 3)
+    assert np.array_equal(pictures[1][: a.shape[1], : a.shape[2]], whole[1][:, : a.shape[2]])
+    assert np.array_equal(pictures[1][: a.shape[1], width:][:, : a.shape[2]], whole[1][:, -77:])
+
+
+def test_the_slider_gets_large_pictures_smaller() -> None:
+    large = torch.zeros(1, 100, 5000, 3)
+    ((picture,), _, _) = in_host(graphs.under_the_slider, large, large[:, :50], 0.0)
+    assert picture.shape == (42, 4096, 3)
+
+
+@pytest.mark.parametrize(("frames", "fps", "rate"), [(17, 0.0, 16.0), (5, 24.0, 24.0)])
+def test_the_slider_plays_clips(frames: int, fps: float, rate: float) -> None:
+    a, b = torch.zeros(frames, 32, 48, 3), torch.ones(frames, 32, 48, 3)
+    found, played, _ = in_host(graphs.under_the_slider, a, b, fps)
+    assert len(found) == frames and played == rate
+    assert found[-1][:, :44].mean() < 30 < 225 < found[-1][:, 52:].mean()
 
 
 # ---------------------------------------------------------------- ByG Expert Split

@@ -16,7 +16,7 @@ from byg_train.models.lora_file import LoraInfo
 
 @given(st.integers(1, 200))
 def test_frames_are_padded_and_come_back(length: int) -> None:
-    plan = Frames.of(length)
+    plan = Frames.of(length, group=4)
     assert len(plan.seen) % 4 == 1 and 0 <= len(plan.seen) - length < 4
     assert plan.seen[:length] == plan.back == tuple(range(length))
     assert set(plan.seen[length:]) <= {length - 1} and plan.count == length
@@ -26,7 +26,7 @@ def test_frames_are_padded_and_come_back(length: int) -> None:
 def test_another_rate_takes_the_frames_nearest_in_time(
     length: int, fps: float, model_fps: float
 ) -> None:
-    plan = Frames.of(length, fps, model_fps)
+    plan = Frames.of(length, fps, model_fps, group=4)
     assert len(plan.back) == length and len(plan.seen) % 4 == 1
     assert list(plan.seen) == sorted(plan.seen) and list(plan.back) == sorted(plan.back)
     assert max(plan.seen) < length and max(plan.back) < plan.count
@@ -41,7 +41,7 @@ def test_another_rate_takes_the_frames_nearest_in_time(
 @pytest.mark.parametrize("wrong", [(0, 16, 16), (5, 0, 16), (5, 16, 0)])
 def test_a_clip_of_nothing_is_refused(wrong: tuple) -> None:
     with pytest.raises(ValueError, match="wanted above 0"):
-        Frames.of(*wrong)
+        Frames.of(*wrong, group=4)
 
 
 @given(st.integers(1, 3000), st.integers(1, 3000), st.integers(1, 100), st.integers(1, 100))

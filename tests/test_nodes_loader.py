@@ -81,6 +81,15 @@ def test_the_report_tells_how_a_pair_samples() -> None:
         assert words in report
 
 
+@pytest.mark.parametrize(("sampler", "said"), [("renoise", True), ("euler", False)])
+def test_the_report_tells_of_a_lora_for_few_steps(sampler: str, said: bool) -> None:
+    info = replace(INFO, sampler=sampler, sample_steps=4)
+    report = in_host(graphs_loader.load, _write(f"few_{sampler}", info, **{Q: (192, 192)}))
+    name = "lcm" if said else "euler"
+    assert f"sample with 4 steps, {name}, simple, cfg 1" in report
+    assert ("ByG Few Steps: a LoRA for few steps, which needs no turbo LoRA" in report) == said
+
+
 def test_what_ships_for_the_examples_can_be_loaded() -> None:
     assert "modules matched" in in_host(graphs_loader.load, "ByG tiny world: demo")
     assert not [name for name in in_host(graphs_loader.names) if "warmup" in name]
@@ -141,6 +150,18 @@ def test_a_lora_of_another_family(lora: str) -> None:
         in_host(graphs_loader.load, name)
     with pytest.raises(ValueError, match=r"ByG Loader: .*tiny world's.*the model is WAN21"):
         in_host(graphs_loader.load_wan, lora)
+
+
+def test_a_second_model_of_another_family_or_size(lora: str) -> None:
+    """Whatever stands in lora_low_name."""
+    for expert in ("high", "low"):
+        _write(f"two_{expert}_noise", replace(WAN, expert=expert), **WAN_Q)
+    high = "two_high_noise.safetensors"
+    for choice in ("auto pair", "same file", "single expert"):
+        with pytest.raises(ValueError, match=r"ByG Loader: two_.*edits with Wan.*model is Flux"):
+            in_host(graphs_loader.load_pair, high, choice, "flux")
+        with pytest.raises(ValueError, match=r"ByG Loader: model_low: .*48 channels, .* 16"):
+            in_host(graphs_loader.load_pair, high, choice, "5b")
 
 
 def test_a_flux_that_takes_no_guidance(lora: str) -> None:

@@ -11,7 +11,7 @@ from comfy_host import in_host
 pytestmark = pytest.mark.host
 NODES = {
     "ByG_Loader", "ByG_ImageEdit", "ByG_VideoEdit", "ByG_Finish", "ByG_ExpertSplit", "ByG_Compare",
-    "ByG_Debug", "ByG_TinyWorld", "ByG_Instruction",
+    "ByG_Debug", "ByG_TinyWorld", "ByG_Instruction", "ByG_FewSteps",
 }  # fmt: skip
 
 

@@ -132,5 +132,5 @@ def test_the_tiny_world_gives_the_shipped_pair() -> None:
 
 
 def test_an_installation_without_the_pair_is_told() -> None:
-    with pytest.raises(ValueError, match=r"ByG Tiny World: the files of its clip model .*base_w"):
+    with pytest.raises(ValueError, match=r"ByG Tiny World: its files are not in .*base_wan, and"):
         in_host(graphs_tiny_wan.tiny_clip_elsewhere, "nowhere")

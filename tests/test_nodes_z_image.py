@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import shutil
 from dataclasses import replace
 from functools import partial
 
@@ -13,7 +15,7 @@ import tiny_z_image
 import torch
 import z_image_loras
 from comfy_host import in_host, since
-from edits import edit_picture
+from edits import edit_picture, in_float32
 from graphs_z_image import SEED
 from host_z_image import base
 from PIL import Image
@@ -22,9 +24,13 @@ from z_image_cases import CASES
 from z_image_loras import INFO, SHIFT, TEXT, trained
 
 from byg_train.editing.opening import open_lora
+from byg_train.family import WORLD, family_of
+from byg_train.models.lora_file import LoraInfo, read_lora
+from byg_train.world import scenes
+from byg_train.world.judge import PICTURES
 
 pytestmark = pytest.mark.host
-NAME = "z_image.safetensors"
+NAME, SMALL = "z_image.safetensors", family_of("z_image").embedded
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +109,40 @@ def test_stock_nodes_draw_the_same(lora: str, can_edit: None) -> None:
     wanted = in_host(graphs.stock, lora, NAME, image, TEXT, INFO.sample_steps, SHIFT)
     found = in_host(graphs.edit, lora, NAME, image, TEXT)["latent"]
     assert (found - wanted).abs().max() < 1e-5 * wanted.abs().max()
+
+
+# ---------------------------------------------------------------- the base that ships with ByG
+
+
+def test_the_tiny_world_opens_it_or_says_what_it_needs() -> None:
+    try:
+        since("0.11.0", "sources of Z-Image")
+    except pytest.skip.Exception:
+        with pytest.raises(ValueError, match=rf"ByG Tiny World: .*{SMALL.media}.*0\.11\.0"):
+            in_host(graphs.tiny_world, SMALL.media)
+    else:
+        kind, image = in_host(graphs.tiny_world, SMALL.media)
+        assert (kind, image.shape) == ("Lumina2", (1, 48, 48, 3))
+
+
+def test_the_shipped_editor_is_the_same_in_every_graph(can_edit: None) -> None:
+    """`edit`, ByG's nodes, and stock ones."""
+    file = comfy_host.loras() / "tiny_editor.safetensors"
+    shutil.copy(WORLD / f"{SMALL.preset}.safetensors", file)
+    query = PICTURES.query(random.Random(0), "style ink → 3d")
+    drawn, text = scenes.draw(query.source), query.instruction
+    (wanted,) = edit_picture(
+        in_float32(open_lora(file, None)), Image.fromarray(drawn), text, seeds=[SEED]
+    )
+    image = torch.from_numpy(drawn).float()[None] / 255
+    given = (str(SMALL.folder), file.name, image, text)
+    found = in_host(partial(graphs.edit, cfg=1.0), *given)
+    levels = (found["image"][0] * 255).round().numpy().astype(int)
+    assert np.abs(levels - np.asarray(wanted, int)).max() <= 1
+    info = LoraInfo.from_metadata(read_lora(file).metadata)
+    assert info.sample_shift == 1 and info.cfg in (None, 1)
+    stock = in_host(partial(graphs.stock, cfg=1.0), *given, info.sample_steps, 1.0)
+    assert (found["latent"] - stock).abs().max() < 1e-4 * stock.abs().max()
 
 
 # ---------------------------------------------------------------- the other nodes

@@ -13,8 +13,8 @@ from PIL import Image
 from benchmarks.odd.media import coloured, cut, show_by, transparent, transparent_picture
 from byg_train.media import MediaError
 from byg_train.media.clips import frames, moments, probe, verify
-from byg_train.media.orientation import Orientation, from_matrix
 from byg_train.media.reader import read_media
+from byg_train.media.rgb import Orientation, from_matrix
 from byg_train.media.writer import write_clip
 
 # ---------------------------------------------------------------- orientation
@@ -232,10 +232,12 @@ def test_damage_within_is_stood_for_by_the_nearest_frames(
     middle = len(data) // 2
     data[middle : middle + 900] = np.random.default_rng(3).bytes(900)
     path.write_bytes(data)
+    # How much is lost goes by the packets that are hit, and MPEG-TS places its tables by the clock:
+    # at most from one key frame to the next, which are twelve frames.
     facts = probe(path, whole=False)
-    assert facts.frames + facts.lost_end >= 238
+    assert facts.frames + facts.lost_end >= 228
     shown = [number(f) for f in frames(path, 24, 0, facts.frames_at(24), whole=False)]
-    assert len(shown) >= 236 and shown[:90] == list(range(90))
+    assert len(shown) >= 226 and shown[:90] == list(range(90))
     assert shown[-60:-2] == list(range(len(shown) - 60, len(shown) - 2))
     assert "a." in caplog.text and "is damaged within" in caplog.text
 

@@ -15,8 +15,7 @@ from byg_train.data.media_kind import PICTURES
 from byg_train.data.segments import PICTURE, inspect_file, read_segment
 from byg_train.media import MediaError
 from byg_train.media.fit import Size
-from byg_train.media.pictures import averaged_down, read_picture
-from byg_train.media.reader import Facts
+from byg_train.media.reader import Facts, averaged_down, read_picture
 
 
 def inspect(path: Path) -> Facts:

@@ -10,7 +10,8 @@ from tiny_wan import BOUNDARY, FRAMES, HEIGHT, TEXT_LEN, WIDTH, base, latents, l
 from torch import Tensor
 
 from byg_train.core.flow import Field, integrate
-from byg_train.core.schedule import flux_shift, time_grid
+from byg_train.core.schedule import time_grid
+from byg_train.models.flux.record import sampling_shift
 from byg_train.models.sampler import Sampling, sampling_grid
 
 TEXTS = ["a red fox runs over the snow", "turn video to cartoon style in the a red fox snow"]
@@ -92,7 +93,7 @@ def test_euler_is_what_it_was() -> None:
     eps, field = latents(1).double(), lambda y, t: y * t.view(-1, 1, 1, 1, 1)
     y_0 = Sampling(5, 3.0).solve(field, eps)
     assert torch.equal(y_0, integrate(field, eps, time_grid(5, 3.0)))
-    wanted = time_grid(4, flux_shift(2 * 4 * 8 // 4))
+    wanted = time_grid(4, sampling_shift(2 * 4 * 8 // 4))
     assert torch.equal(sampling_grid(4, "flux", latents(1)), wanted)
 
 

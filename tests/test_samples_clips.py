@@ -48,7 +48,8 @@ class Frames:
         source: Tensor,
         guidance: float | None = None,
     ) -> Tensor:
-        """A straight flow to the source, brighter by what the text says."""
+        """A straight flow to the source, brighter by what the text says; the base draws black."""
+        source = torch.zeros_like(y) if source is None else source
         brighter = text["prompt_embeds"].view(-1, 1, 1, 1, 1)
         self.asked.append((len(y), t[0].item(), brighter[0].item()))
         return (y - source - brighter) / t.view(-1, 1, 1, 1, 1)
@@ -96,7 +97,7 @@ def test_the_film_shows_every_clip_and_what_became_of_it() -> None:
     x, backbone = sources(), Frames()
     found = validated(backbone, x)
     assert backbone.decoded == [1] * (4 * COUNT)  # one by one
-    assert found.clips.columns == ["source", "edit", "edited back", "one-step"]
+    assert found.clips.columns == ["source, 0 % kept", "edit", "edited back", "one-step"]
     assert (found.clips.captions, found.clips.fps) == (CAPTIONS, Fraction(12))
     for row, clip in zip(found.clips.clips, x, strict=True):
         wanted = [clip, clip + 0.4, clip, clip + 0.4]
@@ -115,7 +116,7 @@ def test_the_picture_is_the_films_strip() -> None:
     labels = [
         label
         for caption in CAPTIONS
-        for label in ("source", f"edit: {caption}", "edited back", "one-step")
+        for label in ("source, 0 % kept", f"edit: {caption}", "edited back", "one-step")
     ]
     wanted = frame_strip(clips, labels, 12.0)
     assert ImageChops.difference(found.grid, wanted).getbbox() is None

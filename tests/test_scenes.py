@@ -24,12 +24,10 @@ from byg_train.world.names import (
     TINTS,
 )
 from byg_train.world.scenes import (
-    CANVASES,
     EDIT_TYPES,
     EDITED,
     Edit,
     Scene,
-    base_scene,
     base_styles,
     caption,
     draw,
@@ -40,6 +38,7 @@ from byg_train.world.scenes import (
     training_edit,
     withheld,
 )
+from tools.world.lots import CANVASES, base_scene
 
 MAY_CHANGE = {
     "background": {"ground", "pattern"},

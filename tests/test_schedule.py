@@ -10,7 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from byg_train.core.schedule import TimeDistribution, draw_t, flux_shift, shifted, time_grid
+from byg_train.core.schedule import (
+    TimeDistribution,
+    along,
+    draw_t,
+    shifted,
+    time_grid,
+)
+from byg_train.models.flux.record import sampling_shift
 
 COUNT = 200_000
 BOTH: list[TimeDistribution] = ["uniform", "logit_normal"]
@@ -138,4 +145,12 @@ def test_grid_of_the_video_model() -> None:
 
 @pytest.mark.parametrize(("tokens", "mu"), [(256, 0.5), (4096, 1.15), (2176, 0.825)])
 def test_flux_shift_at_its_published_points(tokens: int, mu: float) -> None:
-    assert math.log(flux_shift(tokens)) == pytest.approx(mu, abs=1e-12)
+    assert math.log(sampling_shift(tokens)) == pytest.approx(mu, abs=1e-12)
+
+
+def test_along_is_straight_between_its_points_and_level_beyond() -> None:
+    t = torch.tensor([0.0, 0.2, 0.3, 0.5, 0.6, 1.0], dtype=torch.float64)
+    found = along(t, ((0.2, 1.0), (0.4, 3.0), (0.6, 0.0)))
+    wanted = torch.tensor([1.0, 1.0, 2.0, 1.5, 0.0, 0.0], dtype=torch.float64)
+    torch.testing.assert_close(found, wanted)
+    assert along(t, ((0.7, 2.5),)).tolist() == [2.5] * len(t)

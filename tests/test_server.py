@@ -28,7 +28,7 @@ from tools.prompts import (
     with_inputs,
 )
 
-LORA = "server.safetensors"
+LORA, FOUR_STEPS = "server.safetensors", "server_four_steps.safetensors"
 SOURCE = scenes.Scene("fox", "3d", "green", "plain")
 
 
@@ -44,7 +44,7 @@ def host() -> Iterator[Server]:
 
 def _edit(host: Server, seed: int = SEED, steps: int = INFO.sample_steps) -> Prompt:
     """The shipped graph of a tiny picture, with the random LoRA on the picture."""
-    prompt = shipped("byg_tiny_image_edit", host.get("/object_info"))
+    prompt = shipped("byg_1_tiny_image_edit", host.get("/object_info"))
     prompt = with_inputs(prompt, "KSampler", seed=seed, steps=steps)
     prompt = with_inputs(prompt, "ByG_Loader", lora_name=LORA)
     prompt = with_inputs(prompt, "CLIPTextEncode", text=INSTRUCTION)
@@ -57,12 +57,6 @@ def _picture(host: Server, prompt: Prompt) -> np.ndarray:
     return host.pictures(host.run(prompt), node)[0]
 
 
-def _forget(host: Server) -> None:
-    """Everything out of memory, as with the button."""
-    assert host.post("/free", {"unload_models": True, "free_memory": True}).ok
-    time.sleep(0.5)  # the worker looks at its flags when it wakes up
-
-
 # ---------------------------------------------------------------- manners
 
 
@@ -70,7 +64,7 @@ def test_twice_is_the_same_picture(host: Server) -> None:
     prompt = _edit(host)
     first = _picture(host, prompt)
     assert set(host.run(prompt).cached) == prompt.keys()  # nothing changed, nothing runs
-    _forget(host)
+    host.forget()
     again = host.run(prompt)
     (node,) = of_class(prompt, "SaveImage")
     assert again.cached == () and np.array_equal(host.pictures(again, node)[0], first)
@@ -82,12 +76,12 @@ def test_a_queue_of_five(host: Server) -> None:
     numbers = [host.queue(prompt) for prompt in prompts]
     queued = [host.pictures(host.wait(number), node)[0] for number in numbers]
     assert len({picture.tobytes() for picture in queued}) == 5
-    _forget(host)
+    host.forget()
     for prompt, picture in zip(reversed(prompts), reversed(queued), strict=True):
         assert np.array_equal(_picture(host, prompt), picture)
 
 
-@pytest.mark.parametrize("name", ["byg_tiny_image_edit", "byg_tiny_debug"])
+@pytest.mark.parametrize("name", ["byg_1_tiny_image_edit", "byg_3_tiny_debug"])
 def test_cancel_stops_without_an_error(host: Server, name: str) -> None:
     prompt = shipped(name, host.get("/object_info"))
     for kind in ("KSampler", "BasicScheduler"):
@@ -138,3 +132,19 @@ def test_the_exported_workflow_of_stock_nodes_draws_the_same(host: Server) -> No
     stock = _picture(host, with_inputs(prompt, "KSampler", seed=SEED)).astype(int)
     ours = _picture(host, _edit(host)).astype(int)
     assert np.abs(stock - ours).max() <= 1
+
+
+def test_edit_and_the_exported_workflow_of_few_steps_draw_the_same(host: Server) -> None:
+    """What `byg_train export` puts beside a LoRA of four steps for the tiny world."""
+    lora = host.base / "models" / "loras" / FOUR_STEPS
+    info = replace(INFO, sampler="renoise", sample_steps=4)
+    write(trained()[1], lora.stem, info, folder=lora.parent)
+    photo = Image.open(host.base / "input" / "fox.png").convert("RGB")
+    (wanted,) = edit_picture(in_float32(open_lora(lora, None)), photo, INSTRUCTION, seeds=[SEED])
+
+    prompt = prompt_of(card.workflow(info, lora.stem), host.get("/object_info"))
+    prompt["in"] = {"class_type": "LoadImage", "inputs": {"image": "fox.png"}}
+    prompt = with_inputs(prompt, "ByG_ImageEdit", image=["in", 0])
+    found = _picture(host, with_inputs(prompt, "ByG_FewSteps", noise_seed=SEED)).astype(int)
+    assert np.abs(found - np.asarray(wanted, int)).max() <= 1
+    assert np.abs(found - np.asarray(photo, int)).mean() > 5

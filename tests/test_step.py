@@ -36,7 +36,7 @@ from byg_train.training.peak import peak_saved_bytes
 def test_byg_step_is_algorithm_1() -> None:
     batch, draw = problem(ON_NODES)
     G, twin = roles(), roles()
-    loss, terms = algorithm_1(*twin, batch, draw, WEIGHTS)
+    loss, terms = algorithm_1(*twin[:3], batch, draw, WEIGHTS)
     out = byg_step(G, batch, draw, WEIGHTS)
     torch.testing.assert_close(out.loss, loss)
     for name, term in terms.items():
@@ -45,6 +45,18 @@ def test_byg_step_is_algorithm_1() -> None:
     loss.backward()
     out.loss.backward()
     assert_same_gradients(gradients(G.edit), gradients(twin.edit), rel=1e-12)
+
+
+def test_the_prior_is_weighed_by_the_noise_level() -> None:
+    """Halfway between two points the factor is halfway; cycle and identity have none."""
+    batch, draw = problem([0.9, 0.35])
+    plain = byg_step(roles(), batch, draw, WEIGHTS)
+    for form in (byg_step, lambda *of: staged_step(*of, scaled(1.0))):
+        out = form(roles(), batch, draw, changed(prior_by_t=((0.2, 1.0), (0.5, 3.0))))
+        factor = torch.tensor([3.0, 2.0], dtype=torch.float64)
+        for name, term in plain.terms.items():
+            by = factor if name.startswith("prior") else 1
+            torch.testing.assert_close(out.terms[name], by * term)
 
 
 # ---------------------------------------------------------------- staged = joint
@@ -151,7 +163,7 @@ def test_identity_at_weight_zero_is_not_asked(form: str) -> None:
     assert len(G.edit.calls) == 2
     assert stages == {"joint": ["joint"], "staged": ["reverse", "forward"]}[form]
     assert set(out.terms) == {"cycle", "prior_fwd", "prior_rev"}
-    loss, terms = algorithm_1(*twin, batch, draw, w)
+    loss, terms = algorithm_1(*twin[:3], batch, draw, w)
     loss.backward()
     torch.testing.assert_close(out.loss, loss)
     for name, term in out.terms.items():

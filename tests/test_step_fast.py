@@ -195,7 +195,7 @@ def test_the_fast_profile_costs_half_and_yields_to_what_is_set() -> None:
     assert step_cost(paper, 0.45).full == pytest.approx(20.8)
     assert step_cost(fast, 0.45).full <= 11
     own = merge_settings("flux_edit", profile="fast", assignments=["rollout.steps=7"])
-    assert (own.rollout.steps, own.rollout.times) == (7, 2)
+    assert (own.rollout.steps, own.rollout.order) == (7, 2)
     with pytest.raises(ConfigError, match="unknown profile 'fsat'.*fast"):
         merge_settings("flux_edit", profile="fsat")
 

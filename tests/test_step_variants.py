@@ -107,7 +107,7 @@ def test_without_the_reverse_pass_nothing_is_undone(form: str) -> None:
     assert set(out.terms) == {"prior_fwd", "identity"}
     assert len(G.edit.calls) == 2 and len(G.base.calls) == 2
     twin = roles()
-    _, terms = algorithm_1(*twin, *problem(ON_NODES), WEIGHTS)
+    _, terms = algorithm_1(*twin[:3], *problem(ON_NODES), WEIGHTS)
     batch, draw = problem(ON_NODES)
     out = byg_step(roles(), batch, draw, changed(reverse=False))
     wanted = WEIGHTS.lambda_prior * terms["prior_fwd"] + WEIGHTS.lambda_id * terms["identity"]

@@ -218,6 +218,41 @@ def test_runs_resume_exactly_and_their_loras_edit(
     assert not torch.equal(*edits)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("storage", ["bf16", "nf4"])
+def test_moments_in_8_bits_resume_exactly(
+    storage: str, wide: dict[str, Path], tiny_data: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """The package's own optimiser; smaller weights than these keep moments of 32 bits."""
+    pytest.importorskip("bitsandbytes")
+    over = {"optimizer": {"name": "adamw8bit"}, "lora": {"rank": 64}, "train": {"steps": 2}}
+    config = settings(wide["flux"], tiny_data, {**over, "model": {"storage": storage}})
+    for name in ("whole", "parts"):
+        (tmp_path / name).mkdir()
+    whole = train_whole(config, tmp_path / "whole" / "run")
+    stop_after(monkeypatch, 3)
+    parts = tmp_path / "parts" / "run"
+    with pytest.raises(Interrupted):
+        train_whole(config, parts)
+    train_whole(config, parts, resume=True)
+    newest = [checkpoints(run / "checkpoints")[-1] for run in (whole.parent, parts)]
+    states = [load_checkpoint(path) for path in newest]
+    assert any(
+        isinstance(part, Tensor) and part.dtype == torch.uint8
+        for moments in states[0]["optimizer"].values()
+        for part in leaves(moments)
+    )
+    assert same(*states)
+
+
+def leaves(table: object) -> list[object]:
+    """What lies in dicts of any depth."""
+    if isinstance(table, dict):
+        return [leaf for part in table.values() for leaf in leaves(part)]
+    return [table]
+
+
 @pytest.mark.parametrize("kind", PACKAGES)
 def test_a_package_that_is_not_there_is_named(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)

@@ -14,8 +14,9 @@ import pytest
 from study_folders import items_of, make_folders, picture
 
 from byg_train.data import DataError
+from byg_train.evaluate.tasks import short_names
 from byg_train.study.ballot import Ballot, rater_name
-from byg_train.study.items import find_items, short_names
+from byg_train.study.items import find_items
 from byg_train.study.votes import VoteFile
 
 
@@ -114,8 +115,11 @@ def test_empty_folders_are_no_study(tmp_path: Path) -> None:
 
 
 def test_names_of_methods_tell_them_apart() -> None:
-    assert short_names(Path("/r/byg"), Path("/r/flow")) == ("byg", "flow")
-    assert short_names(Path("/r/byg/out"), Path("/r/flow/out")) == ("byg/out", "flow/out")
+    for a, b, names in (
+        ("/r/byg", "/r/flow", ["byg", "flow"]),
+        ("/r/byg/out", "/r/flow/out", ["byg/out", "flow/out"]),
+    ):
+        assert list(short_names([Path(a), Path(b)]).values()) == names
 
 
 # ---------------------------------------------------------------- votes that last

@@ -8,8 +8,8 @@ import pytest
 
 from byg_train.world.ablation import WARMUP
 from byg_train.world.judge import PICTURE_LABELS
-from byg_train.world.methods import Methods
 from byg_train.world.names import HELD_OUT, KNOWN
+from byg_train.world.report import Methods
 from tools.world.teacher import TIMES, direction_table, edits, truth_of_direction
 
 

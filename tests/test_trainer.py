@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,7 +17,6 @@ from tiny_run import settings, trainer
 from byg_train.config import ConfigError, build_config
 from byg_train.core.flow import at_rank
 from byg_train.core.roles import EditBatch
-from byg_train.core.schedule import Draw
 from byg_train.objectives.byg import BYG, byg_step
 from byg_train.training.optimizer import learning_rate
 from byg_train.training.state import State
@@ -43,22 +43,17 @@ def test_staged_gradients_through_the_trainer_equal_the_joint_gradient_of_eq_5(
             k: v.double() for k, v in part.items()
         }  # fmt: skip
 
-    batches = [EditBatch(*map(double, t.batches[k][:5])) for k in range(4)]
-    draws = []
-    for batch in batches:
-        eps = torch.randn(batch.x.shape, generator=generator, dtype=torch.float64)
-        times = 1 - torch.rand(2, generator=generator, dtype=torch.float64)
-        draws.append(Draw(eps, times, torch.linspace(1, 0, 4, dtype=torch.float64)))
-    left = iter(draws)
-    t.batches, t._draw = batches, lambda x, expert: next(left)
-    parameters = t.bank.named_parameters()
-
-    t._gradients([t._micro_batches(t.spans)[0] for _ in range(4)], identity_only=False)
+    t.batches = [EditBatch(*map(double, t.batches[k][:5])) for k in range(8)]
+    parameters, work = t.bank.named_parameters(), t._micro_batches(t.spans)
+    draws = [one.draw for one in work]
+    t._taken(t.objective, work)
     staged = {name: p.grad.clone() for name, p in parameters.items()}
     t.optimizer.zero_grad()
-    for batch, draw in zip(batches, draws, strict=True):
-        (byg_step(t.roles, batch, draw, t.config.method).loss / 4).backward()
+    for one in work:
+        loss = byg_step(t.roles, one.batch, one.draw, t.config.method).loss
+        (loss * len(one.batch.x) / 8).backward()
 
+    assert [len(draw.t) for draw in draws] == [2, 2, 2, 2]
     assert len({float(time) for draw in draws for time in draw.t}) == 8
     for name, p in parameters.items():
         assert p.grad.norm() > 0, name
@@ -264,3 +259,39 @@ def test_the_alarms_of_a_look_reach_the_log_once_it_should_edit(
         t.state.warmup, t.state.step = 0, step
         t.validate()
         assert (f"step {step}: the source is being lost" in caplog.text) is heard
+
+
+def test_what_is_kept_of_the_source_is_told_on_the_way(
+    tiny_base: Path, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the metrics, on the progress line, and as an alarm once; a resumed run knows its start."""
+    monkeypatch.setattr("byg_train.training.keeper.EVERY", 1)
+    said, lines = [], []
+    monkeypatch.setattr(
+        "byg_train.training.keeper.log.warning", lambda *of: said.append(of[0] % of[1:])
+    )
+    t = trainer(settings(tiny_base, tiny_data, {"warmup": {"min_steps": 0}}), tmp_path / "run")
+    for lost in (0.1, 0.6, 0.7, 0.2, 0.5):
+        t.optimizer_step()
+        monkeypatch.setattr(
+            t.validator.watch, "lost", lambda each, lost=lost: {"transformer": lost}
+        )
+        t.line = SimpleNamespace(said="")
+        t.watch_source()
+        lines.append(t.line.said)
+    assert lines == ["source 90 %", "source 40 %", "source 30 %", "source 80 %", "source 50 %"]
+    assert [m["lost"] for m in metrics(tmp_path / "run") if m["kind"] == "source"] == [
+        0.1,
+        0.6,
+        0.7,
+        0.2,
+        0.5,
+    ]
+    assert [sentence.split(": ")[0] for sentence in said] == ["step 2", "step 5"]
+    assert all("the source is being lost" in sentence for sentence in said)
+    copied = t.state.copied
+    assert copied == t.validator.watch.copied and copied["transformer"] > 0
+    t.save()
+    again = trainer(t.config, tmp_path / "run")
+    again.resume()
+    assert again.validator.watch.copied == copied

@@ -23,6 +23,7 @@ from torch import Tensor
 from byg_train.config import merged
 from byg_train.core.roles import Roles, Velocity
 from byg_train.data.cache import Cache, Turn
+from byg_train.editing.editor import Editor
 from byg_train.models.lora import LoraBank
 from byg_train.training.checkpoint import checkpoints, load_checkpoint
 from byg_train.training.stopping import Interrupted
@@ -245,6 +246,33 @@ def test_a_stop_inside_a_step_is_heard_at_the_next_forward_and_loses_nothing(
     newest = [checkpoints(run / "checkpoints")[-1] for run in (whole, parts)]
     assert same(*map(load_checkpoint, newest))
     assert timeless(whole) == timeless(parts)
+
+
+@pytest.mark.slow
+def test_a_stop_is_heard_while_it_is_measured_what_the_warm_up_has_learned(
+    tiny_base: Path, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = settings(tiny_base, tiny_data, {"train": {"sample_every": 0, "sample_first": False}})
+    whole = train_whole(config, tmp_path / "whole" / "run").parent
+    asked: list[int] = []
+
+    def counted(velocity: Velocity) -> Velocity:
+        def answer(*given: object, **named: object) -> Tensor:
+            asked.append(1)
+            if len(asked) == 3:
+                signals.send(signal.SIGTERM)
+            return velocity(*given, **named)
+
+        return answer
+
+    monkeypatch.setattr(Editor, "in_turn", lambda self, velocity: counted(velocity))
+    parts = tmp_path / "parts" / "run"
+    with pytest.raises(Interrupted, match="stopped at step 2;"):
+        train_whole(config, parts)
+    assert len(asked) == 3
+    train_whole(config, parts, resume=True)
+    newest = [checkpoints(run / "checkpoints")[-1] for run in (whole, parts)]
+    assert same(*map(load_checkpoint, newest))
 
 
 @pytest.mark.slow

@@ -10,22 +10,37 @@ import tiny_wan
 import torch
 from kept import kept_and_planned
 from runs import metrics
+from tiny_banks import flux, wan
 from tiny_run import settings
 from torch import Tensor
 
-from byg_train.config import ConfigError, TrainConfig, build_config, load_preset, merged
-from byg_train.models.backbone import Backbone, pixel_multiple
+from byg_train.config import (
+    ConfigError,
+    TrainConfig,
+    build_config,
+    load_preset,
+    merge_settings,
+    merged,
+)
+from byg_train.models.backbone import pixel_multiple
 from byg_train.models.checkpointing import spread
-from byg_train.models.lora import LoraBank
 from byg_train.training.plan import need, shapes
-from byg_train.training.vram import CARDS, Fit, as_before, choose, room_of, said
+from byg_train.training.vram import (
+    CARDS,
+    FittedSettings,
+    as_before,
+    choose,
+    room_of,
+    said,
+    set_by_hand,
+)
 
 
 def asked(preset: str, **model: object) -> TrainConfig:
     return build_config(merged(load_preset(preset), {"model": model}))
 
 
-def fit(preset: str, vram: str, typed: set[str] = frozenset(), **model: object) -> Fit:
+def fit(preset: str, vram: str, typed: set[str] = frozenset(), **model: object) -> FittedSettings:
     config = asked(preset, **model)
     s = shapes(config, pixel_multiple(config.model), None)
     return choose(config, s, room_of(vram, "cuda"), typed)
@@ -42,10 +57,15 @@ def fit(preset: str, vram: str, typed: set[str] = frozenset(), **model: object) 
         ("flux_edit", "24", "fp8"),
         ("flux_edit", "48", "bf16"),
         ("flux_edit", "80", "bf16"),
-        ("wan22_style", "24", "nf4"),
+        ("z_image_edit", "12", "fp8"),
+        ("z_image_edit", "16", "bf16"),
+        ("z_image_style", "24", "bf16"),
+        ("wan22_style", "24", "bf16"),  # streamed
         ("wan22_style", "80", "bf16"),
         ("wan22_5b_style", "12", "fp8"),
         ("wan22_5b_style", "24", "bf16"),
+        ("z_image_edit", "12", "fp8"),
+        ("z_image_edit", "16", "bf16"),
     ],
 )
 def test_every_card_gets_what_fits_it(preset: str, vram: str, storage: str) -> None:
@@ -55,6 +75,27 @@ def test_every_card_gets_what_fits_it(preset: str, vram: str, storage: str) -> N
     assert need(found.config, s).total == found.bytes <= room_of(vram, "cuda")
     sentence = said(found, room_of(vram, "cuda"))
     assert all(f"--set {setting}" in sentence for setting in found.settings)
+
+
+@pytest.mark.parametrize(
+    ("preset", "vram", "options"),
+    [
+        ("flux_edit", "12", {"model.storage=nf4", "optimizer.name=adamw8bit"}),
+        ("z_image_edit", "24", {"model.checkpointed_blocks=0.5"}),
+        ("wan22_style", "24", {"model.placement=streamed", "model.boundaries_on_cpu=true"}),
+    ],
+)
+def test_the_large_models_fit_small_cards_at_the_size_and_rank_of_their_presets(
+    preset: str, vram: str, options: set[str]
+) -> None:
+    """FLUX at 512 px on 12 GB, Z-Image unrounded on 24, Wan2.2 A14B at 320x576x81 on 24."""
+    found, asked_for = fit(preset, vram), asked(preset)
+    assert options <= set(found.settings)
+    assert found.bytes <= room_of(vram, "cuda")
+    assert found.config.lora.rank == asked_for.lora.rank == 64
+    assert found.config.data == asked_for.data
+    if not any("storage" in setting for setting in found.settings):
+        assert found.config.model.storage == "bf16"
 
 
 def test_more_memory_is_never_slower() -> None:
@@ -72,6 +113,40 @@ def test_what_a_person_set_stays() -> None:
     assert fit("flux_edit", "24", compile=True).config.model.storage != "fp8"
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"placement": "streamed"},
+        {"placement": "sharded"},
+        {"storage": "int8"},
+        {"boundaries_on_cpu": True},
+        {"checkpointed_blocks": 0.3},
+        {"gradient_checkpointing": False},
+        {"gradient_checkpointing": False, "keep_attention": True},
+        {"compile": True},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("preset", ["z_image_edit", "wan22_5b_style"])
+def test_whatever_a_person_set_the_rest_is_chosen_to_go_with_it(
+    preset: str, settings: dict
+) -> None:
+    by_hand = set_by_hand(asked(preset, **settings), [])
+    assert by_hand == {f"model.{name}" for name in settings} - {"model.compile"}
+    model = fit(preset, "80", by_hand, **settings).config.model
+    assert model.model_dump().items() >= settings.items()
+    assert "keep_attention" in settings or model.gradient_checkpointing >= model.keep_attention
+
+
+def test_what_a_file_says_is_a_persons_as_what_is_typed(tmp_path: Path) -> None:
+    assert set_by_hand(asked("flux_edit"), []) == set()
+    assert set_by_hand(asked("flux_edit"), ["lora.rank = 64"]) == {"lora.rank"}
+    file = tmp_path / "mine.toml"
+    file.write_text("[lora]\nrank = 8\n[optimizer]\nname = 'adamw8bit'\n[train]\nsteps = 5\n")
+    config = merge_settings("flux_edit", file=file)
+    assert set_by_hand(config, []) == {"lora.rank", "optimizer.name"}
+
+
 def test_what_cannot_fit_is_said() -> None:
     with pytest.raises(ConfigError, match=r"wan22_style needs about .* lower .*data\.frames"):
         fit("wan22_style", "12")
@@ -85,6 +160,8 @@ def test_a_run_that_goes_on_keeps_what_was_chosen() -> None:
     before = fit("flux_edit", "24").config
     again = as_before(asked("flux_edit"), before)
     assert again == before != asked("flux_edit")
+    typed = build_config(merged(load_preset("flux_edit"), {"lora": {"rank": 8}}))
+    assert as_before(typed, before, {"lora.rank"}).lora.rank == 8  # and the run refuses it
 
 
 # ---------------------------------------------------------------- what is measured
@@ -97,27 +174,13 @@ MODES = {
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("preset", ["demo", "demo_video"])
+@pytest.mark.parametrize("preset", ["demo", "demo_z_image", "demo_video"])
 def test_the_plan_is_within_15_percent_of_what_backward_keeps(preset: str, mode: str) -> None:
     """With one boundary more, that of what follows the blocks, which tiny networks feel."""
     kept, planned, boundary = kept_and_planned(asked(preset, dtype="float32", **MODES[mode]))
     nearest = min((planned, planned + boundary), key=lambda p: abs(kept / p - 1))
     assert kept / nearest == pytest.approx(1, abs=0.15)
     assert planned > 20 * boundary or mode == "all again"
-
-
-def flux(path: Path, **changes: object) -> tuple[Backbone, LoraBank]:
-    backbone = tiny_flux.load(path, **changes)
-    bank = tiny_flux.make_bank(backbone)
-    tiny_flux.randomise(bank)
-    return backbone, bank
-
-
-def wan(_: Path, **changes: object) -> tuple[Backbone, LoraBank]:
-    backbone = tiny_wan.load(tiny_wan.base(), **changes)
-    bank = tiny_wan.make_bank(backbone)
-    tiny_wan.randomise(bank)
-    return backbone, bank
 
 
 def gradients(make: object, tiny_base: Path, **changes: object) -> list[Tensor]:

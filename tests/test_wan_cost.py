@@ -68,12 +68,14 @@ def test_one_expert_alone_takes_half_of_the_adapter() -> None:
 
 
 def test_a_look_in_forwards() -> None:
-    """Two edits of 40 steps, twice each with guidance; the rollout, its guess, two measures."""
-    assert validation_cost(preset("wan22_style")) == 2 * 40 * 2 + 10 + 3
-    assert (
-        validation_cost(preset("wan22_style", sample={"cfg": 1.0, "cfg_low": None})) == 2 * 40 + 13
-    )
-    assert validation_cost(preset("flux_edit")) == 2 * 20 + 13
+    """Two edits of 40 steps, twice each with guidance; the rollout, its guess, two measures.
+
+    The second is of 16 rows: 8 for each of two items, 4 for each of four.
+    """
+    assert validation_cost(preset("wan22_style")) == 2 * 40 * 2 + 10 + 2 + 8
+    plain = preset("wan22_style", sample={"cfg": 1.0, "cfg_low": None})
+    assert validation_cost(plain) == 2 * 40 + 10 + 2 + 8
+    assert validation_cost(preset("flux_edit")) == 2 * 20 + 10 + 2 + 4
 
 
 def test_sizes_come_from_a_folder() -> None:

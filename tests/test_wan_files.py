@@ -32,7 +32,7 @@ from byg_train.models.wan.files import (
     boundary,
     expert_files,
     pixel_multiple,
-    resolve_base,
+    resolve,
     token_counts,
 )
 
@@ -232,7 +232,7 @@ def test_a_wrong_file_is_said(tmp_path: Path) -> None:
 def test_components_must_fit_the_files(tmp_path: Path) -> None:
     path = write_pair(tmp_path)
     with pytest.raises(ConfigError, match=r"set model\.components"):
-        resolve_base(config(path))
+        resolve(config(path))
     with pytest.raises(ConfigError, match=r"means 2 network.*describes 1"):
         load(path, components=str(base("one")))
     (tmp_path / "wan.safetensors").write_bytes(path.read_bytes())
@@ -240,21 +240,21 @@ def test_components_must_fit_the_files(tmp_path: Path) -> None:
         load(tmp_path / "wan.safetensors", components=str(base()))
     path.rename(tmp_path / "wan.ckpt")
     with pytest.raises(ConfigError, match=r"wanted a \.safetensors"):
-        resolve_base(config(tmp_path / "wan.ckpt"))
+        resolve(config(tmp_path / "wan.ckpt"))
 
 
 def test_incomplete_folders_are_named(tmp_path: Path) -> None:
     folder = copy_of(tmp_path / "a", {})
     shutil.rmtree(folder / "transformer_2")
     with pytest.raises(ConfigError, match=r"lacks transformer_2/config\.json"):
-        resolve_base(config(folder))
+        resolve(config(folder))
     (folder / "model_index.json").unlink()
     with pytest.raises(ConfigError, match=r"no model_index\.json"):
-        resolve_base(config(folder))
+        resolve(config(folder))
     with pytest.raises(ConfigError, match="no boundary_ratio"):
         load(copy_of(tmp_path / "b", {"boundary_ratio": None}))
     with pytest.raises(ConfigError, match="does not exist"):
-        resolve_base(config(tmp_path / "nothing"))
+        resolve(config(tmp_path / "nothing"))
     shape = copy_of(tmp_path / "c", {}) / "transformer/config.json"
     shape.write_text(shape.read_text().replace('"in_channels": 4', '"in_channels": 9'))
     weights = weights_of("high")

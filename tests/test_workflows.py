@@ -17,12 +17,14 @@ from comfy_server import PACK, Done, Server, server
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from byg_train.models.lora_file import read_info
 from byg_train.world import scenes
 from byg_train.world.scenes import Scene
 from tools import build_workflows
 from tools.kits import FLUX_KIT
 from tools.prompts import (
     BLUEPRINTS,
+    BYPASSED,
     ROOT,
     WORKFLOWS,
     Prompt,
@@ -34,9 +36,10 @@ from tools.prompts import (
     tiny_world,
     with_inputs,
 )
+from tools.world.lots import CANVASES
 
 DEMO = "ByG tiny world: demo"
-TURBO = "turbo.safetensors"
+TURBO, FEW_STEPS = "turbo.safetensors", "few_steps.safetensors"
 RENDER = "turn the ink drawing into a 3d render with a red subject"
 RED_GROUND, BLUE_GROUND = (f"change the background to a {c} ground" for c in ("red", "blue"))
 INK = Scene("fox", "ink", "blue", "plain", canvas=(56, 40))
@@ -56,7 +59,7 @@ def host() -> Server:
     pictures = found.base / "input" / "my_pictures"
     pictures.mkdir(exist_ok=True)
     _save(INK, pictures.with_name("ink.png"))
-    for i, canvas in enumerate(scenes.CANVASES):
+    for i, canvas in enumerate(CANVASES):
         _save(replace(INK, canvas=canvas), pictures / f"{i}.png")
     return found
 
@@ -95,7 +98,7 @@ def test_the_files_are_what_the_builder_writes(host: Server) -> None:
         pytest.skip(f"the files are written with the widgets of ComfyUI {fetch_host.VERSION}")
     built = build_workflows.build(host.get("/object_info"))
     known = {str(p.relative_to(ROOT)) for p in (*WORKFLOWS, *BLUEPRINTS)}
-    ours = {*build_workflows.TEMPLATES, build_workflows.WIDGETS}
+    ours = {*build_workflows.TEMPLATES, *build_workflows.EXPORTED, build_workflows.WIDGETS}
     assert known | ours == built.keys()
     for path, content in built.items():
         again = "python -m tools.build_workflows"
@@ -166,13 +169,20 @@ def _shown(host: Server, prompt: Prompt, done: Done) -> list[np.ndarray]:
     return [p for node in of_class(prompt, "PreviewImage") for p in host.pictures(done, node)]
 
 
+def _under_the_slider(host: Server, prompt: Prompt, done: Done) -> list[np.ndarray]:
+    """Source and edit beside each other, as ByG Compare's slider gets them."""
+    (node,) = of_class(prompt, "ByG_Compare")
+    files = [host.base / f["type"] / f["filename"] for f in done.outputs[node]["before_after"]]
+    return [np.asarray(Image.open(file).convert("RGB")) for file in files]
+
+
 def test_an_image_edit(host: Server) -> None:
     prompt = _workflow(host, "byg_flux_image_edit")
     done = host.run(prompt)
     (picture,) = _saved(host, prompt, done)
     _is_an_edit(picture)
-    (both,) = _shown(host, prompt, done)
-    assert both.shape[1] > 2 * picture.shape[1] and both.std() > 20
+    (both,) = _under_the_slider(host, prompt, done)
+    assert np.array_equal(both, np.concatenate([scenes.draw(INK), picture], axis=1))
     (loader,) = of_class(prompt, "ByG_Loader")
     assert "modules matched" in done.outputs[loader]["text"][0]
 
@@ -186,6 +196,26 @@ def test_an_edit_in_few_steps(host: Server) -> None:
     (sampler,) = of_class(prompt, "KSampler")
     assert prompt[sampler]["inputs"]["steps"] == 8
     (picture,) = _saved(host, prompt, host.run(prompt))
+    _is_an_edit(picture)
+
+
+def test_a_lora_for_few_steps_needs_no_second_one(host: Server) -> None:
+    """As the note says: the turbo LoRA is bypassed, steps and sampler are those of the report."""
+    demo = ROOT / "byg_train" / "world" / "demo.safetensors"
+    info = replace(read_info(demo), sampler="renoise", sample_steps=4)
+    save_file(load_file(demo), host.base / "models" / "loras" / FEW_STEPS, info.to_metadata())
+    workflow = read(ROOT / "workflows" / "byg_flux_few_steps.json")
+    for node in workflow["nodes"]:
+        node["mode"] = BYPASSED if node["type"] == "LoraLoaderModelOnly" else node["mode"]
+    prompt = prompt_of(workflow, host.get("/object_info"))
+    prompt = on_tiny_world(prompt, FEW_STEPS, WORDS, tiny_world("picture"))
+    prompt = with_inputs(prompt, "LoadImage", image="ink.png")
+    prompt = with_inputs(prompt, "KSampler", steps=4, sampler_name="lcm")
+    done = host.run(prompt)
+    (loader,) = of_class(prompt, "ByG_Loader")
+    said = " ".join(done.outputs[loader]["text"][0].split())
+    assert "sample with 4 steps, lcm, simple, cfg 1" in said
+    (picture,) = _saved(host, prompt, done)
     _is_an_edit(picture)
 
 
@@ -205,7 +235,7 @@ def test_a_folder(host: Server) -> None:
     prompt = _workflow(host, "byg_flux_folder_style")
     pictures = _saved(host, prompt, host.run(prompt))
     sizes = sorted(picture.shape[:2] for picture in pictures)
-    assert sizes == sorted((height, width) for width, height in scenes.CANVASES)
+    assert sizes == sorted((height, width) for width, height in CANVASES)
     for picture in pictures:
         canvas = picture.shape[1::-1]
         source, truth = replace(INK, canvas=canvas), replace(TRUTH, canvas=canvas)
@@ -220,12 +250,12 @@ def test_there_and_back(host: Server) -> None:
     assert _error(there, replace(INK, ground="red")) < 0.5 * _error(there, INK)
     finishes = of_class(prompt, "ByG_Finish")
     assert len(finishes) == 2
-    _, lost = _shown(host, prompt, done)  # four times the difference to the source
+    (lost,) = _shown(host, prompt, done)  # four times the difference to the source
     assert lost.shape == there.shape
     assert lost.mean() / 4 < 0.5 * 255 * _error(there, INK)
 
 
-@pytest.mark.parametrize("name", ["byg_flux_debug", "byg_tiny_debug"])
+@pytest.mark.parametrize("name", ["byg_flux_debug", "byg_3_tiny_debug"])
 def test_a_debug_graph(host: Server, name: str) -> None:
     infos = host.get("/object_info")
     prompt = _workflow(host, name) if "flux" in name else shipped(name, infos)
@@ -240,9 +270,10 @@ def test_a_debug_graph(host: Server, name: str) -> None:
     assert "NO EFFECT" not in report and "COLLAPSE" not in report
 
 
-def test_the_tiny_world_needs_nothing(host: Server) -> None:
+@pytest.mark.parametrize("name", ["byg_1_tiny_image_edit", "byg_4_tiny_few_steps"])
+def test_the_tiny_world_needs_nothing(host: Server, name: str) -> None:
     """As it is opened: no file, no choice, press Run."""
-    prompt = shipped("byg_tiny_image_edit", host.get("/object_info"))
+    prompt = shipped(name, host.get("/object_info"))
     (picture,) = _saved(host, prompt, host.run(prompt))
     source, truth = (replace(scene, canvas=(48, 48)) for scene in (INK, TRUTH))
     assert picture.shape == (48, 48, 3)

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import browsers
 import fetch_host
+import frontends
 import pytest
 from comfy_host import since
 from comfy_server import PACK, Server
 
-from tools import frontend
-from tools.frontend import Box
+from tools import build_workflows, frontend
 from tools.prompts import BLUEPRINTS, NOTES, ROOT, WORKFLOWS, prompt_of, read
 
 if TYPE_CHECKING:
@@ -23,30 +21,7 @@ if TYPE_CHECKING:
 # Widgets of the frontend alone, in which nodes show text and clips.
 PREVIEWS = ("preview", "video-preview")
 browser = browsers.browser  # found, or the test fails or is skipped
-
-
-@pytest.fixture(scope="module")
-def page(browser: Browser, host: Server) -> Iterator[Page]:
-    """The frontend, ready."""
-    context = browser.new_context(viewport=frontend.VIEW)
-    found = context.new_page()
-    frontend.start(found, host.address)
-    yield found
-    context.close()
-
-
-def _overlap(a: Box, b: Box) -> bool:
-    apart = a["x"] + a["width"] <= b["x"] or b["x"] + b["width"] <= a["x"]
-    return not apart and not (a["y"] + a["height"] <= b["y"] or b["y"] + b["height"] <= a["y"])
-
-
-def _inside(box: Box, frame: Box) -> bool:
-    return (
-        frame["x"] <= box["x"]
-        and frame["y"] <= box["y"]
-        and box["x"] + box["width"] <= frame["x"] + frame["width"]
-        and box["y"] + box["height"] <= frame["y"] + frame["height"]
-    )
+page, page_2 = frontends.page, frontends.page_2
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda p: p.stem)
@@ -64,7 +39,7 @@ def test_a_workflow_opens(path: Path, page: Page, host: Server) -> None:
         assert (found[name]["class_type"], inputs) == tuple(node.values())
     # Nothing lies on anything else, every node in one frame, and links lead to the right.
     boxes = {b["id"]: b for b in frontend.nodes(page)}
-    _assert_apart(list(boxes.values()), frontend.frames(page))
+    frontends.assert_apart(list(boxes.values()), frontend.frames(page))
     for _, source, _, target, *_ in workflow["links"]:
         a, b = boxes[source], boxes[target]
         below = a["x"] == b["x"] and a["y"] < b["y"]
@@ -72,34 +47,18 @@ def test_a_workflow_opens(path: Path, page: Page, host: Server) -> None:
     _assert_notes_fit(page)
 
 
-def _assert_apart(boxes: list[Box], frames: list[Box]) -> None:
-    for a, b in (*combinations(boxes, 2), *combinations(frames, 2)):
-        assert not _overlap(a, b), f"{a['title']} and {b['title']} overlap: {a} {b}"
-    for box in boxes:
-        assert sum(_inside(box, frame) for frame in frames) == 1, box
-
-
-@pytest.fixture(scope="module")
-def page_2(browser: Browser, host: Server) -> Iterator[Page]:
-    """The frontend with Nodes 2.0, ready."""
-    host.post("/settings", {frontend.NODES_2: True}).raise_for_status()
-    context = browser.new_context(viewport=frontend.VIEW)
-    found = context.new_page()
-    frontend.start(found, host.address)
-    yield found
-    context.close()
-    host.post("/settings", {frontend.NODES_2: False}).raise_for_status()
-
-
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda p: p.stem)
 def test_nodes_2_keep_apart(path: Path, page_2: Page) -> None:
     """The other renderer, whose nodes are taller."""
     assert frontend.open_graph(page_2, read(path)) == []
-    count = len(read(path)["nodes"])
-    page_2.wait_for_function(f"() => document.querySelectorAll('[data-node-id]').length == {count}")
-    page_2.wait_for_timeout(1000)  # until what is in them has its size
-    boxes = frontend.drawn(page_2)
-    _assert_apart(boxes, frontend.frames(page_2))
+    frontends.wait_until_drawn(page_2, len(read(path)["nodes"]))
+    frontends.assert_apart(frontend.drawn(page_2), frontend.frames(page_2))
+
+
+@pytest.mark.parametrize("name", build_workflows.EXPORTED)
+def test_a_graph_of_export_alone_opens(name: str, page: Page) -> None:
+    assert frontend.open_graph(page, read(ROOT / name)) == []
+    frontends.assert_apart(frontend.nodes(page), frontend.frames(page))
 
 
 def _assert_notes_fit(page: Page) -> None:
@@ -121,7 +80,7 @@ def test_a_workflow_opens_by_its_address(browser: Browser, host: Server) -> None
     path, page = WORKFLOWS[0], browser.new_page(viewport=frontend.VIEW)
     frontend.start(page, f"{host.address}/?template={path.stem}&source={PACK}")
     nodes = [node["type"] for node in read(path)["nodes"]]
-    page.wait_for_function(f"() => app.graph._nodes.length == {len(nodes)}")
+    page.wait_for_function(f"() => {nodes}.every((n, i) => app.graph._nodes[i]?.type === n)")
     assert len(frontend.prompt(page)) == len([kind for kind in nodes if kind not in NOTES])
     page.close()
 

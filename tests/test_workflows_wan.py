@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -13,9 +14,12 @@ from comfy_server import Done, Prompt, Server, server
 from safetensors.torch import load_file, save_file
 from tiny_wan import folder_of
 
+from byg_train.export import card
+from byg_train.models.lora_file import read_info
 from byg_train.world import clips
+from byg_train.world.clips import motion_error
 from byg_train.world.judge import CLIPS, STRAY
-from byg_train.world.motion import motion_error
+from byg_train.world.scenes import Edit
 from tools.kits import TINY_CLIP_KIT, WAN_KIT
 from tools.prompts import (
     BLUEPRINTS,
@@ -25,12 +29,16 @@ from tools.prompts import (
     read,
     shipped,
     with_inputs,
+    without,
 )
 
 LORA, LORA_5B = "pair_high_noise.safetensors", "small.safetensors"
+QUICK, QUICK_5B = f"quick_{LORA}", f"quick_{LORA_5B}"  # said to be for four steps
+FOUR = {"sampler": "renoise", "sample_steps": 4}
 TURBO = "turbo_wan.safetensors"  # by another trainer
 # Ten frames of 64 x 48 pixels, 12 per second, with a second of sound.
 CLIP, FRAMES, RATE, HERTZ = "clip.mp4", 10, 12, 8000
+WINDOWS, OF_FIVE = "WanContextWindowsManual", {"context_length": 5, "context_overlap": 2}
 TEXT = "turn video to cartoon style"
 WORDS = dict.fromkeys((WAN_KIT.instruction, *WAN_KIT.captions), TEXT) | {WAN_KIT.negative: "snow"}
 
@@ -51,6 +59,10 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Server:
     alone = replace(info, expert=None, boundary=None, multiple=32, fps=24.0, resolution=64)
     path = found.base / "models" / "loras" / LORA_5B
     wan_loras.write(bank, "transformer", path, metadata=alone.to_metadata())
+    for name in (LORA, LORA.replace("high", "low"), LORA_5B):
+        path = found.base / "models" / "loras" / name
+        about = replace(read_info(path), **FOUR).to_metadata()
+        save_file(load_file(path), path.with_name(f"quick_{name}"), about)
     _write_clip(found.base / "input" / CLIP)
     return found
 
@@ -140,12 +152,68 @@ def test_a_video_edit_in_few_steps(host: Server, pair: dict) -> None:
     assert done.outputs["step"]["text"] == ["2"]
 
 
+@pytest.mark.parametrize(
+    ("base", "lora", "stand_in"),
+    [
+        ("Wan-AI/Wan2.2-T2V-A14B-Diffusers", QUICK, "TestTinyWan"),
+        ("Wan-AI/Wan2.2-TI2V-5B-Diffusers", QUICK_5B, "TestTinyWan5B"),
+    ],
+)
+def test_an_exported_graph_of_few_steps(
+    base: str, lora: str, stand_in: str, host: Server, pair: dict
+) -> None:
+    """What `byg_train export` writes for a pair, and for one network."""
+    info = replace(read_info(host.base / "models" / "loras" / lora), base=base, instructions=[TEXT])
+    experts = ("high", "low") if info.boundary else ("",)
+    graph = card.workflow(info, "quick", experts)
+    prompt = prompt_of(graph, host.get("/object_info"))
+    words = {TEXT: TEXT}
+    prompt = on_tiny_world(prompt, lora, words, {**pair, "class_type": stand_in})
+    done = _is_a_video_edit(host, prompt)
+    (few,) = of_class(prompt, "ByG_FewSteps")
+    said = done.outputs[few]["text"][0]
+    assert said.startswith("4 steps") and "not trained" not in said
+    assert ("at low noise" in said) == (info.boundary is not None)
+
+
 def test_a_film_in_windows(host: Server, pair: dict) -> None:
     """Windows of five frames, two in common, over a clip of ten."""
     prompt = shipped("byg_wan22_long_video", host.get("/object_info"))
     prompt = _few_steps(on_tiny_world(prompt, LORA, WORDS, pair))
-    cut = {"context_length": 5, "context_overlap": 2}
-    _is_a_video_edit(host, with_inputs(prompt, "WanContextWindowsManual", **cut))
+    _is_a_video_edit(host, with_inputs(prompt, WINDOWS, **OF_FIVE))
+
+
+def test_a_film_that_fits_is_sampled_in_one_pass(host: Server, pair: dict) -> None:
+    """As shipped, windows of 81 frames change nothing; windows of five frames do.
+
+    Compared are the frames themselves: x264 writes the same ones now and then in another way.
+    """
+    prompt = shipped("byg_wan22_long_video", host.get("/object_info"))
+    prompt = _few_steps(on_tiny_world(prompt, LORA, WORDS, pair))
+    finish, _ = prompt[of_class(prompt, "SaveVideo")[0]]["inputs"]["video"]
+    prompt = without(prompt, "SaveVideo", "CreateVideo", "ByG_Compare")
+    saved = {"images": [finish, 0], "filename_prefix": "frames"}
+    prompt["out"] = {"class_type": "SaveImage", "inputs": saved}
+    windows = of_class(prompt, WINDOWS)
+    assert {prompt[window]["inputs"]["context_length"] for window in windows} == {81}
+    graphs = (prompt, _past(prompt, windows), with_inputs(prompt, WINDOWS, **OF_FIVE))
+    fits, plain, cut = (np.stack(host.pictures(host.run(g), "out")).astype(float) for g in graphs)
+    same, moved = (np.abs(frames - plain).mean() for frames in (fits, cut))
+    # One level of 255 in one of a hundred numbers, should products be rounded in another way.
+    assert same < 0.01 < 0.1 < moved
+
+
+def _past(prompt: Prompt, nodes: list[str]) -> Prompt:
+    """The same with every model led past some nodes."""
+
+    def source(value: Any) -> Any:
+        through = isinstance(value, list) and value[0] in nodes
+        return prompt[value[0]]["inputs"]["model"] if through else value
+
+    return {
+        name: {**node, "inputs": {key: source(v) for key, v in node["inputs"].items()}}
+        for name, node in prompt.items()
+    }
 
 
 def test_a_video_edit_with_the_5b(host: Server, pair: dict) -> None:
@@ -200,9 +268,10 @@ def test_the_all_in_one_box(host: Server, pair: dict) -> None:
     _is_an_edit(*host.clip(host.run(prompt), "out"))
 
 
-def test_the_tiny_worlds_clips(host: Server) -> None:
+@pytest.mark.parametrize("name", ["byg_2_tiny_video_edit", "byg_5_tiny_video_few_steps"])
+def test_the_tiny_worlds_clips(host: Server, name: str) -> None:
     """As it is opened."""
-    prompt = shipped("byg_tiny_video_edit", host.get("/object_info"))
+    prompt = shipped(name, host.get("/object_info"))
     done = host.run(prompt)
     frames, rate = host.clip(done, of_class(prompt, "SaveVideo")[0])
     source = clips.Clip("fox", "ink", "blue", "right")
@@ -213,6 +282,6 @@ def test_the_tiny_worlds_clips(host: Server) -> None:
     assert TINY_CLIP_KIT.instruction in str(prompt)
     # Nearer to the true counterpart, most of the way to its style, and moving as the source does.
     assert np.abs(frames / 255 - truth).mean() < 0.85 * np.abs(before - truth).mean()
-    edit = clips.ClipEdit("style", source, target, TINY_CLIP_KIT.instruction, "")
+    edit = Edit("style", source, target, TINY_CLIP_KIT.instruction, "")
     assert CLIPS.attribute(edit, (frames / 255).astype(np.float32))[0] > 0.5
     assert motion_error(frames / 255, truth) < STRAY

@@ -23,32 +23,34 @@ from byg_train.world.clips import (
     SIZE,
     STEP,
     Clip,
-    ClipEdit,
-    base_clip,
     base_styles,
     caption,
     draw,
+    ground_colour,
+    motion_error,
     object_mask,
     path,
     random_clip,
     random_edit,
+    track,
     training_edit,
     withheld,
 )
-from byg_train.world.motion import ground_colour, motion_error, track
 from byg_train.world.names import COLOURS, HELD_OUT, STYLE_PHRASE, STYLES, SUBJECTS, TINTS
+from byg_train.world.scenes import Edit
 from tools.world import train_wan_vae
+from tools.world.lots import base_clip
 
 per_type = pytest.mark.parametrize("edit_type", EDIT_TYPES)
 per_motion = pytest.mark.parametrize("how", MOTIONS)
 
 
-def edits(edit_type: str, count: int = 100, seed: int = 0) -> list[ClipEdit]:
+def edits(edit_type: str, count: int = 100, seed: int = 0) -> list[Edit]:
     rng = random.Random(seed)
     return [random_edit(rng, edit_type) for _ in range(count)]
 
 
-def training_edits(edit_type: str, count: int = 100, seed: int = 1) -> list[ClipEdit]:
+def training_edits(edit_type: str, count: int = 100, seed: int = 1) -> list[Edit]:
     rng = random.Random(seed)
     return [training_edit(rng, edit_type) for _ in range(count)]
 

@@ -16,8 +16,7 @@ from PIL import Image
 
 from byg_train.media.clip_grid import frame_strip, side_by_side
 from byg_train.media.grid import labelled_grid
-from byg_train.media.sound import Sound
-from byg_train.media.writer import write_clip, write_frames
+from byg_train.media.writer import Sound, write_clip, write_frames
 
 
 @pytest.mark.parametrize("fps", [Fraction(16), Fraction(30000, 1001), Fraction(100, 3)])

@@ -105,7 +105,7 @@ def reference(model: nn.Module, x: Tensor, y: Tensor, caption: Tensor, t: Tensor
 
 
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("lengths", [(12, 12), (12, 40), (32, 64)])
+@pytest.mark.parametrize("lengths", [(12, 12), (12, 40), (32, 64), (1, 190)])
 def test_velocity_with_a_source_is_comfyuis(
     size: tuple[int, int], lengths: tuple[int, int]
 ) -> None:
@@ -350,6 +350,6 @@ def test_sizes_of_a_folder_and_of_the_known_model() -> None:
 
 
 def test_the_encoder_is_counted_by_its_configuration() -> None:
-    qwen = load()._load_encoders().qwen
+    qwen = load()._load_encoders().model
     counted = sum(p.numel() for p in qwen.parameters() if p.ndim == 2)
     assert network(config(base())).encoder == counted

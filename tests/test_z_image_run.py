@@ -11,32 +11,27 @@ import pytest
 import tiny_z_image
 import tomli_w
 from exports import nodes
+from family_runs import byg, edits
 from PIL import Image
-from typer.testing import CliRunner, Result
 
-from byg_train.cli.app import app
-from byg_train.cli.limits import base_settings
 from byg_train.config import merge_settings
+from byg_train.data.limits import base_settings
 from byg_train.data.media_kind import PICTURES
 from byg_train.export.card import card, has_workflow, workflow
+from byg_train.family import family_of
 from byg_train.models.locate import told_family
 from byg_train.models.lora_file import LoraInfo, read_lora
 from byg_train.models.networks import network
 from byg_train.training.cost import memory
+from byg_train.world import demo, report
 
-HUB = "Tongyi-MAI/Z-Image"
+HUB, SMALL = "Tongyi-MAI/Z-Image", family_of("z_image").embedded
 INFO = LoraInfo(
     base=HUB, family="z_image", reference_mode="index", text_len=256,
     instructions=["make it ink"], reverse_instructions=["make it a photo"], resolution=512,
     guidance_train=None, guidance_prior=None, guidance_sample=None, sample_steps=25,
     sample_shift=3.0, rank=64, steps=3200, weights="edit", dataset="abc", cfg=4.0,
 )  # fmt: skip
-
-
-def byg(*words: object) -> Result:
-    result = CliRunner().invoke(app, [str(word) for word in words])
-    assert result.exit_code == 0, result.output
-    return result
 
 
 @pytest.fixture(scope="module")
@@ -99,17 +94,7 @@ def test_its_methods_edit(run: Path, tiny_data: Path, tmp_path: Path, method: st
 
 @pytest.mark.slow
 def test_it_edits_and_exports(run: Path, tiny_data: Path, tmp_path: Path) -> None:
-    pixels = []
-    for strength in (1, 0):
-        target = tmp_path / f"{strength}.png"
-        byg(
-            "edit", "--lora", run / "run.safetensors", "--input", tiny_data / "0.png",
-            "--instruction", "paint the thing blue", "--output", target, "--device", "cpu",
-            "--strength", strength,
-        )  # fmt: skip
-        with Image.open(target) as picture:
-            pixels.append(picture.tobytes())
-    assert pixels[0] != pixels[1]
+    edits(run, tiny_data / "0.png", tmp_path)
     byg("export", run, "--output", tmp_path / "out", "--name", "ink")
     assert "ZImagePipeline" in (tmp_path / "out" / "README.md").read_text()
 
@@ -126,6 +111,25 @@ def test_it_draws_what_captions_say(tmp_path: Path) -> None:
     assert len(drawn) == 2
     with Image.open(drawn[0]) as first, Image.open(drawn[1]) as second:
         assert first.size == (16, 24) and first.tobytes() != second.tobytes()
+
+
+@pytest.mark.slow
+def test_the_demo_trains_measures_edits_and_exports(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare, run, measured = demo.Demo.prepare, tmp_path / "run", []
+    monkeypatch.setattr(demo.Demo, "prepare", lambda self, folder: prepare(self, folder, items=30))
+    monkeypatch.setattr(report, "report", lambda folder, *_: measured.append(folder))
+    small = ("train.global_batch=2", "train.batch_size=2", "rollout.steps=2", "sample.steps=2")
+    sets = [word for setting in small for word in ("--set", setting)]
+    byg("--preset", SMALL.preset, "--steps", 1, "--output", run, "--device", "cpu", *sets)
+    info = LoraInfo.from_metadata(read_lora(run / "run.safetensors").metadata)
+    assert (info.base, info.family, info.multiple, info.cfg) == ("world", "z_image", 8, 1)
+    assert measured == [run] and demo.demo_of(run) is demo.DEMOS[SMALL.preset]
+    edits(run, next((run / "data").glob("*.png")), tmp_path)
+    byg("export", run, "--output", tmp_path / "out", "--name", "ink")
+    graph = json.loads((tmp_path / "out" / "ink.workflow.json").read_text())
+    assert widgets(graph)["ByG_TinyWorld"][0] == SMALL.media
 
 
 def test_a_folder_says_of_which_family_it_is(tiny_base: Path, tmp_path: Path) -> None:
@@ -159,6 +163,14 @@ def test_the_graph_has_the_loras_settings() -> None:
     assert "models" in nodes(graph)["UNETLoader"]["properties"]
     shifted = widgets(workflow(replace(INFO, sample_shift="flux"), "ink"))
     assert 1 < shifted["ModelSamplingAuraFlow"][0] < 3
+
+
+def test_the_graph_of_the_small_base_opens_it() -> None:
+    small = replace(INFO, base="world", cfg=None, resolution=48, sample_steps=12)
+    found = widgets(workflow(small, "ink"))
+    assert found["ByG_TinyWorld"][0] == SMALL.media
+    assert found["ByG_Loader"][0] == "ink.safetensors"
+    assert found["KSampler"][2:4] == [12, 1.0]  # without guidance: the graph has no negative
 
 
 def test_the_source_is_on_both_sides_of_the_guidance() -> None:

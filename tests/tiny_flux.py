@@ -28,8 +28,10 @@ def config(path: Path, **changes: object) -> ModelConfig:
 
 
 def load(path: Path, **changes: object) -> FluxBackbone:
-    """The tiny backbone on the CPU."""
-    return FluxBackbone.load(config(path, **changes), "cpu")
+    """The tiny backbone on the CPU, with its networks."""
+    backbone = FluxBackbone.load(config(path, **changes), "cpu")
+    assert backbone.experts  # loaded when they are asked for
+    return backbone
 
 
 def text(seed: int, batch: int = 2, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:

@@ -24,6 +24,7 @@ SMALL = {
         "checkpoint_every": 2,
         "check_gradients_every": 2,
         "keep_checkpoints": 9,
+        "weigh_losses": False,
     },
     "sample": {"steps": 2, "shift": 1.0, "count": 2},
 }

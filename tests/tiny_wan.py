@@ -120,8 +120,10 @@ def config(path: Path, **changes: object) -> ModelConfig:
 
 
 def load(path: Path, **changes: object) -> WanBackbone:
-    """The tiny backbone on the CPU."""
-    return WanBackbone.load(config(path, **changes), "cpu")
+    """The tiny backbone on the CPU, with its networks."""
+    backbone = WanBackbone.load(config(path, **changes), "cpu")
+    assert backbone.experts  # loaded when they are asked for
+    return backbone
 
 
 def latents(seed: int, batch: int = 2, dtype: torch.dtype = torch.float32) -> Tensor:

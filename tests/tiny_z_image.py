@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
 from diffusers import (
-    AutoencoderKL,
     FlowMatchEulerDiscreteScheduler,
     ZImagePipeline,
     ZImageTransformer2DModel,
 )
+from tiny_vae import tiny_vae
 from torch import Tensor
 from transformers import Qwen3Config, Qwen3Model
 
@@ -41,42 +42,27 @@ def transformer() -> ZImageTransformer2DModel:
     return network
 
 
-def vae() -> AutoencoderKL:
-    """Four pixels to a latent, of 4 channels."""
-    return AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * 3,
-        up_block_types=("UpDecoderBlock2D",) * 3,
-        block_out_channels=(8, 8, 8),
-        layers_per_block=1,
-        norm_num_groups=4,
-        latent_channels=4,
-        mid_block_add_attention=False,
-        use_quant_conv=False,
-        use_post_quant_conv=False,
-        scaling_factor=1.3,
-        shift_factor=0.2,
-    )
-
-
 @cache
 def base() -> Path:
     """The folder; built once, never changed."""
+    sizes = {"intermediate_size": 32, "num_attention_heads": 2, "head_dim": 8}
+    return written("base", transformer, hidden_size=WORDS, **sizes)
+
+
+def written(name: str, network: Callable[[], ZImageTransformer2DModel], **qwen: object) -> Path:
+    """A pipeline in a folder of `name`, random from seed 0; `qwen`: sizes of its text encoder."""
     torch.manual_seed(0)
     tokenizer = build_qwen_tokenizer(SENTENCES)
-    folder = Path(FOLDER.name) / "base"
+    folder = Path(FOLDER.name) / name
+    sizes = {"num_hidden_layers": 3, "num_key_value_heads": 1, **qwen}
+    words = {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
     ZImagePipeline(
         scheduler=FlowMatchEulerDiscreteScheduler(shift=1.0, use_dynamic_shifting=False),
-        vae=vae(),
-        text_encoder=Qwen3Model(
-            Qwen3Config(
-                vocab_size=len(tokenizer), hidden_size=WORDS, intermediate_size=32,
-                num_hidden_layers=3, num_attention_heads=2, num_key_value_heads=1, head_dim=8,
-                pad_token_id=tokenizer.pad_token_id,
-            )
-        ),
+        vae=tiny_vae(),
+        text_encoder=Qwen3Model(Qwen3Config(**words, **sizes)),
         tokenizer=tokenizer,
-        transformer=transformer(),
-    ).save_pretrained(folder, safe_serialization=True)  # fmt: skip
+        transformer=network(),
+    ).save_pretrained(folder, safe_serialization=True)
     return folder
 
 
@@ -87,8 +73,10 @@ def config(path: Path, **changes: object) -> ModelConfig:
 
 
 def load(path: Path | None = None, **changes: object) -> ZImageBackbone:
-    """The tiny backbone on the CPU."""
-    return ZImageBackbone.load(config(path or base(), **changes), "cpu")
+    """The tiny backbone on the CPU, with its networks."""
+    backbone = ZImageBackbone.load(config(path or base(), **changes), "cpu")
+    assert backbone.experts  # loaded when they are asked for
+    return backbone
 
 
 def latents(
@@ -104,7 +92,8 @@ def text(
 ) -> dict[str, Tensor]:
     """Random prompt embeddings of so many words."""
     g = torch.Generator().manual_seed(seed)
-    embeds = torch.randn(len(lengths), TEXT_LEN, WORDS, generator=g, dtype=dtype)
+    longest = max(TEXT_LEN, *lengths)
+    embeds = torch.randn(len(lengths), longest, WORDS, generator=g, dtype=dtype)
     for row, length in zip(embeds, lengths, strict=True):
         row[length:] = 0
     return {"prompt_embeds": embeds, "lengths": torch.tensor(lengths)}

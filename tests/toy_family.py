@@ -77,6 +77,10 @@ class ToyBackbone:
         x = torch.cat([x_t, clean.to(x_t), known], dim=1)
         return self.experts["transformer"](x.movedim(1, -1)).movedim(-1, 1)
 
+    def outline(self) -> nn.Module:
+        """It is small."""
+        return self.experts["transformer"]
+
     def drop_encoders(self) -> None:
         """There are none."""
 

@@ -30,7 +30,7 @@ SMALL = {
     "lora": {"rank": 4},
     "train": {
         "steps": 4, "batch_size": 1, "global_batch": 4, "sample_every": 0, "checkpoint_every": 2,
-        "check_gradients_every": 2, "keep_checkpoints": 9,
+        "check_gradients_every": 2, "keep_checkpoints": 9, "weigh_losses": False,
     },
     "sample": {"steps": 2, "shift": 12.0, "count": 1},
 }  # fmt: skip

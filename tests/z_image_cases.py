@@ -43,6 +43,8 @@ CASES = {
     "source, few words": Case(8, (6, 10), (6, 10)),
     "source, many words": Case(40, (6, 10), (6, 10)),
     "source, a block of words": Case(32, (16, 16), (16, 16)),
+    "source, one word": Case(1, (6, 10), (6, 10)),
+    "source, 150 words": Case(150, (6, 10), (6, 10)),
     "source of another size": Case(40, (6, 10), (8, 4)),
     "source, two": Case(8, (16, 16), (16, 16), batch=2),
     "source of another size, two": Case(40, (6, 10), (18, 14), batch=2),

@@ -7,6 +7,7 @@ Stages are columns from left to right, each with its own frame; nodes stand unde
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,9 +16,11 @@ from uuid import NAMESPACE_URL, uuid5
 
 Info = dict[str, Any]
 WIDGETS = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
+CODE = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
 DYNAMIC = "COMFY_DYNAMICCOMBO_V3"
 GROUPS = ("required", "optional")
 UPLOADS = ("image_upload", "video_upload")
+RESULTS = ("PreviewImage", "SaveImage", "SaveVideo")  # which show what comes out
 # Pixels of the frontend's drawing: a row of sockets, of widgets, a title bar.
 ROW, WIDGET_ROW, TITLE = 20, 24, 30
 # The same in Nodes 2.0, and what it leaves free in a node.
@@ -165,6 +168,8 @@ class Canvas:
         source = {"cnr_id": PROJECT, "ver": self.version} if ours else {"cnr_id": "comfy-core"}
         chosen = any(_uploads(options) for _, options in known.values())
         taller = _height_2(info) + spare + chosen * height  # below, what was chosen is shown
+        if kind in RESULTS:
+            taller += self.width  # as wide as the node, and so high if it is square
         node = self._node(kind, max(height, _height(info)) + spare, title, taller=taller)
         node["properties"] = {"Node name for S&R": kind, **source}
         if models:
@@ -181,7 +186,8 @@ class Canvas:
         return Placed(node)
 
     def note(self, text: str, height: int) -> None:
-        """Words for the artist, in Markdown; Nodes 2.0 write them larger."""
+        """Words for the artist, in Markdown; Nodes 2.0 write them larger, and code blue on blue."""
+        text = CODE.sub(r"**\1**", text)
         node = self._node("MarkdownNote", height, "Note", taller=round(height * NOTE_2))
         node |= {"properties": {}, "widgets_values": [text], **NOTE}
 

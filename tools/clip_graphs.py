@@ -9,8 +9,10 @@ from .parts import (
     REPORT,
     SAID,
     SEED,
+    SLIDER,
     Note,
     add_captions,
+    add_few_steps,
     add_finish,
     add_inspection,
     add_instruction,
@@ -21,6 +23,7 @@ from .parts import (
     add_text,
 )
 
+EXPERTS = ("High noise", "Low noise")  # titles of what each of them has
 SAMPLER = {"sampler_name": WAN_KIT.sampler, "scheduler": "simple"}
 
 
@@ -43,8 +46,8 @@ def _compared_clip(c: Canvas, kit: Kit, finished: Placed, edit: Placed) -> None:
     given = {"images": edit["frames"], "fit": edit["fit"]}
     source = c.add("ByG_Finish", given, title="The source, to compare")["images"]
     mode = "side by side" if kit.small else "wipe"  # of which the first enlarges
-    given = {"a": source, "b": finished["images"], "mode": mode}
-    frames = c.add("ByG_Compare", given)["image"]
+    given = {"a": source, "b": finished["images"], "mode": mode, "fps": edit["fps"]}
+    frames = c.add("ByG_Compare", given, spare=SLIDER)["image"]
     video = c.add("CreateVideo", {"images": frames, "fps": edit["fps"]})["VIDEO"]
     c.add("SaveVideo", {"video": video, "filename_prefix": f"{kit.prefix}_compare"}, height=380)
 
@@ -94,6 +97,46 @@ def video_edit_5b(c: Canvas, kit: Kit, note: Note) -> None:
     _saved_and_compared(c, kit, finished, edit, 5)
 
 
+def few_steps(c: Canvas, kit: Kit, note: Note) -> None:
+    """A clip through both experts in few steps, as `byg_train edit` samples them."""
+    base, loader, edit = _asked(c, kit, note)
+    with c.stage("4  Steps for each expert", 340):
+        few = add_few_steps(c, kit, loader, edit)
+    with c.stage("5  High noise, then low", 340):
+        latent, noise, sigmas = edit["latent"], few["noise"], few["sigmas"]
+        for title, name, cfg in zip(EXPERTS, ("model", "model_low"), kit.cfg, strict=True):
+            guider = _guider(c, loader[name], edit, cfg, title)
+            latent = _custom(c, few, guider, latent, noise=noise, sigmas=sigmas)
+            if name == "model":
+                noise, sigmas = c.add("DisableNoise", {})["NOISE"], few["low_sigmas"]
+        finished = add_finish(c, base, latent, edit)
+    _saved_and_compared(c, kit, finished, edit, 6)
+
+
+def few_steps_5b(c: Canvas, kit: Kit, note: Note) -> None:
+    """The same through one network."""
+    base, loader, edit = _asked(c, kit, note)
+    with c.stage("4  Sample in few steps", 340):
+        few = add_few_steps(c, kit, loader, edit)
+        guider = _guider(c, loader["model"], edit, kit.cfg[0])
+        whole = {name: few[name] for name in ("noise", "sigmas")}
+        latent = _custom(c, few, guider, edit["latent"], **whole)
+        finished = add_finish(c, base, latent, edit)
+    _saved_and_compared(c, kit, finished, edit, 5)
+
+
+def _guider(c: Canvas, model: Socket, edit: Placed, cfg: float, title: str | None = None) -> Socket:
+    texts = {name: edit[name] for name in ("positive", "negative")}
+    return c.add("CFGGuider", {"model": model, **texts, "cfg": cfg}, title=title)["GUIDER"]
+
+
+def _custom(
+    c: Canvas, few: Placed, guider: Socket, latent: Socket, *, noise: Socket, sigmas: Socket
+) -> Socket:
+    given = {"noise": noise, "guider": guider, "sampler": few["sampler"], "sigmas": sigmas}
+    return c.add("SamplerCustomAdvanced", {**given, "latent_image": latent})["output"]
+
+
 def _two_experts(
     c: Canvas, kit: Kit, models: list[Socket], edit: Placed, steps: Socket, at: Socket
 ) -> Socket:
@@ -139,18 +182,14 @@ def video_debug(c: Canvas, kit: Kit, note: Note) -> None:
         src, tgt = add_captions(c, kit, base)
     with c.stage("4  How to sample", 340):
         split = c.add("ByG_ExpertSplit", {"model": loader["model"], "steps": kit.steps})
-        texts = {name: edit[name] for name in ("positive", "negative")}
         high, low = (
-            c.add("CFGGuider", {"model": loader[name], **texts, "cfg": cfg}, title=title)
-            for name, cfg, title in (
-                ("model", kit.cfg[0], "High noise"),
-                ("model_low", kit.cfg[1], "Low noise"),
-            )
+            _guider(c, loader[name], edit, cfg, title)
+            for title, name, cfg in zip(EXPERTS, ("model", "model_low"), kit.cfg, strict=True)
         )
         parts = add_noise_and_sampler(c, SAMPLER["sampler_name"])
     with c.stage("5  Debug", 360):
-        both = {"guider": high["GUIDER"], "sigmas": split["high_sigmas"]}
-        both |= {"guider_low": low["GUIDER"], "low_sigmas": split["low_sigmas"]}
+        both = {"guider": high, "sigmas": split["high_sigmas"]}
+        both |= {"guider_low": low, "low_sigmas": split["low_sigmas"]}
         bases = {"base_model": base.model, "base_model_low": base.model_low}
         probes = {**bases, "src_caption": src, "tgt_caption": tgt}
         latent = {"latent_image": edit["latent"], "vae": base.vae}

@@ -47,11 +47,13 @@ _DRAWN = """() => [...document.querySelectorAll("[data-node-id]")].map((element)
     return {id, type, title, x, y, width: element.offsetWidth, height: element.offsetHeight};
 })"""
 _RUN = """async () => {
+    let known = [];
+    app.api.addEventListener("execution_cached", ({detail}) => known = detail.nodes, {once: true});
     const ends = ["execution_success", "execution_error", "execution_interrupted"];
     const end = new Promise((found) => ends.forEach((name) =>
         app.api.addEventListener(name, ({detail}) => found([name, detail]), {once: true})));
     await app.queuePrompt(0, 1);
-    return await end;
+    return [...await end, known];
 }"""
 _LOOK_AT = """([x, y, scale]) => {
     app.canvas.ds.scale = scale;
@@ -82,11 +84,12 @@ def prompt(page: Page) -> dict[str, Any]:
     return page.evaluate(_PROMPT)
 
 
-def run(page: Page) -> None:
-    """Press Run and wait; RuntimeError if the graph fails."""
-    end, detail = page.evaluate(_RUN)
+def run(page: Page) -> list[str]:
+    """Press Run and wait; the nodes whose result was known. RuntimeError if the graph fails."""
+    end, detail, known = page.evaluate(_RUN)
     if end != "execution_success":
         raise RuntimeError(f"{end}: {json.dumps(detail)[:500]}")
+    return known
 
 
 def open_templates(page: Page, pack: str) -> None:

@@ -256,3 +256,8 @@ TINY_CLIP_KIT = Kit(
     fps=8.0,
     listed=True,
 )
+TINY_FEW_STEPS_KIT = replace(TINY_KIT, prefix="ByG/tiny_few_steps", steps=4)
+TINY_CLIP_FEW_STEPS_KIT = replace(TINY_CLIP_KIT, prefix="ByG/tiny_clip_few_steps", steps=4)
+# What `export` fills in for LoRAs of few steps, which say themselves of how many.
+OWN_FEW_STEPS_KIT = replace(WAN_KIT, steps=0, cfg=(1.0, 1.0))
+OWN_FEW_STEPS_5B_KIT = replace(WAN_5B_KIT, steps=0, cfg=(1.0, 1.0))

@@ -24,6 +24,10 @@ STEPS_OF_OTHERS = (
     "Made for pictures from text, and not together with your LoRA: compare with the full graph "
     "before you trust it. Details get coarser."
 )
+OWN_FEW_STEPS = (
+    "**Was your LoRA itself trained for few steps?** Then the report under *ByG Loader* says so "
+    '("4 steps, lcm"): bypass the second one, and set `steps` and `sampler_name` as it says.'
+)
 LOADERS = (
     "**Less memory?** `weight_dtype` *fp8_e4m3fn* in *Load Diffusion Model*, or a GGUF file with "
     "*Unet Loader (GGUF)* of ComfyUI-GGUF in its place; *ByG Loader* takes the model of either."
@@ -35,6 +39,7 @@ TINY_WARNING = (
     "It is a toy of a few million parameters: it shows how the nodes work, not how well ByG edits. "
     "Pictures are 48 pixels wide."
 )
+FETCHED = "(Installed from ComfyUI's registry, the first run fetches the models, 33 MB.)"
 
 IMAGE = f"""# Edit a picture
 
@@ -55,6 +60,8 @@ The graph of *byg_flux_image_edit* with a second LoRA behind yours: *Hyper-FLUX*
 below. Any other turbo LoRA for FLUX.1-dev goes in its place; mind its strength and steps.
 2. **Run.** To switch it off, select *LoraLoaderModelOnly*, press **Ctrl+B** (bypass), and set \
 `steps` of the *KSampler* to 20.
+
+{OWN_FEW_STEPS}
 
 {STEPS_OF_OTHERS}
 
@@ -166,6 +173,8 @@ for either network.
 3. To switch it off, bypass (**Ctrl+B**) both *LoraLoaderModelOnly* and both *ModelSamplingSD3*, \
 and set 40 steps, `cfg` 4 and 3, *uni_pc*.
 
+{OWN_FEW_STEPS}
+
 {STEPS_OF_OTHERS} At `cfg` 1 the negative text does nothing.
 
 {WAN_KNOBS}
@@ -212,9 +221,9 @@ level; delete their links to save them.
 
 {WAN_KNOBS}"""
 
-TINY_IMAGE = f"""# Try ByG now, without a download
+TINY_IMAGE = f"""# Try ByG now
 
-Everything here ships with ByG and runs on a CPU in seconds. **Press Run.**
+Models, LoRA and picture are ByG's own, and a CPU needs seconds. **Press Run.** {FETCHED}
 
 - `style` and `subject` choose the example picture.
 - The instruction turns one style into another, changes the ground ("change the background to a \
@@ -225,9 +234,9 @@ red striped ground") or paints the subject ("paint the fox blue", not for ink dr
 
 For real pictures open *byg_flux_image_edit*."""
 
-TINY_VIDEO = f"""# Edit a clip now, without a download
+TINY_VIDEO = f"""# Edit a clip now
 
-Two small Wan networks and a LoRA for each ship with ByG and run on a CPU. **Press Run.**
+Two small Wan networks of ByG's own, and a LoRA for each, on a CPU. **Press Run.** {FETCHED}
 
 - `style` and `subject` choose the example clip.
 - *ByG Instruction* lists what LoRAs know, best first.
@@ -235,7 +244,7 @@ Two small Wan networks and a LoRA for each ship with ByG and run on a CPU. **Pre
 
 {TINY_WARNING}"""
 
-TINY_DEBUG = f"""# Look over the model's shoulder, without a download
+TINY_DEBUG = f"""# Look over a small model's shoulder
 
 *ByG Debug* stands where *SamplerCustomAdvanced* would. At the noise levels in `at` it shows the \
 noisy state, what the model makes of it in **one step**, and what **many steps** make of it. \
@@ -244,6 +253,28 @@ noisy state, what the model makes of it in **one step**, and what **many steps**
 {TINY_WARNING}
 
 *byg_flux_debug* is the same for FLUX.1-dev, and says what its alarms mean."""
+
+TINY_FEW_STEPS = f"""# Four steps in place of twenty
+
+*ByG Few Steps* gives *SamplerCustomAdvanced* noise, sampler and schedule: it guesses the result, \
+adds **fresh** noise, and guesses again. **Press Run.** {FETCHED}
+
+- The LoRA here was not trained for few steps, so `steps` says 4, and the node says that it was \
+not. With one of `--profile four_steps` it is 0: as trained.
+- With the same seed and steps, `python -m byg_train edit --sampler renoise` draws this picture.
+- To see each of the steps: *ByG Debug* in place of *SamplerCustomAdvanced*, with `at` *all*.
+
+{TINY_WARNING}"""
+
+TINY_VIDEO_FEW_STEPS = f"""# A clip in four steps
+
+How *ByG Few Steps* samples a Wan pair: `sigmas` with the high-noise model, then `low_sigmas` with \
+the low-noise one, which gets *Disable Noise* and the same `sampler`. **Press Run.** {FETCHED}
+
+- These LoRAs were not trained for few steps, so `steps` says 4. With a pair of \
+`--profile four_steps` it is 0: as trained.
+
+{TINY_WARNING}"""
 
 
 def with_files(text: str, files: tuple[Model, ...], loras: tuple[str, ...]) -> str:

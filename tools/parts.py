@@ -10,6 +10,7 @@ from .kits import Base, Kit
 NOTE_WIDTH = 420
 REPORT = 220  # pixels in which ByG Loader and ByG Debug show what they say, after a run
 SAID = 90  # the same of the nodes that say less
+SLIDER = 220  # and ByG Compare its slider
 SEED = 7
 NEGATIVE = "Negative (for cfg above 1)"  # title of its text
 OVERLAP = 30  # frames that two windows of a long clip share
@@ -79,6 +80,12 @@ def add_noise_and_sampler(c: Canvas, sampler: str) -> dict[str, Socket]:
     noise = c.add("RandomNoise", {"noise_seed": SEED})["NOISE"]
     chosen = c.add("KSamplerSelect", {"sampler_name": sampler})["SAMPLER"]
     return {"noise": noise, "sampler": chosen}
+
+
+def add_few_steps(c: Canvas, kit: Kit, loader: Placed, edit: Placed) -> Placed:
+    """Noise, sampler and schedule of a LoRA for few steps; 0 steps: as it says itself."""
+    given = {"info": loader["info"], "latent_image": edit["latent"], "steps": kit.steps}
+    return c.add("ByG_FewSteps", {**given, "noise_seed": SEED}, spare=SAID)
 
 
 def add_inspection(c: Canvas, found: Placed) -> None:

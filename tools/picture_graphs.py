@@ -11,8 +11,10 @@ from .parts import (
     REPORT,
     SAID,
     SEED,
+    SLIDER,
     Note,
     add_captions,
+    add_few_steps,
     add_finish,
     add_inspection,
     add_loader,
@@ -71,8 +73,13 @@ def _save(c: Canvas, images: Socket, prefix: str, height: int = 340) -> None:
     c.add("SaveImage", {"images": images, "filename_prefix": prefix}, height=height)
 
 
-def _compared(c: Canvas, a: Socket, b: Socket, height: int, **widgets: str) -> None:
-    image = c.add("ByG_Compare", {"a": a, "b": b, **widgets})["image"]
+def _compared(c: Canvas, a: Socket, b: Socket, height: int, **widgets: str) -> Placed:
+    """The slider, so many pixels high."""
+    return c.add("ByG_Compare", {"a": a, "b": b, **widgets}, spare=height)
+
+
+def _difference(c: Canvas, a: Socket, b: Socket, height: int) -> None:
+    image = _compared(c, a, b, SLIDER, mode="difference x4")["image"]
     c.add("PreviewImage", {"images": image}, height=height)
 
 
@@ -94,13 +101,29 @@ def image_edit(c: Canvas, kit: Kit, note: Note) -> None:
     with c.stage("4  Sample", 320):
         (model,) = add_models(c, kit, loader)
         images = _sampled(c, kit, base, model, edit)
+    _saved_and_compared(c, kit, image, images)
+
+
+def few_steps(c: Canvas, kit: Kit, note: Note) -> None:
+    """The same in few steps, as `byg_train edit` samples them."""
+    base, loader, image, edit = _asked(c, kit, note)
+    with c.stage("4  Sample in few steps", 340):
+        few = add_few_steps(c, kit, loader, edit)
+        given = {name: few[name] for name in ("noise", "sampler", "sigmas")}
+        given |= {"guider": _guider(c, kit, loader["model"], edit), "latent_image": edit["latent"]}
+        latent = c.add("SamplerCustomAdvanced", given)["output"]
+        images = add_finish(c, base, latent, edit)["images"]
+    _saved_and_compared(c, kit, image, images)
+
+
+def _saved_and_compared(c: Canvas, kit: Kit, image: Socket, images: Socket) -> None:
     with c.stage("5  Result", 440):
         if kit.small:  # too small to be seen as it is
-            _compared(c, image, images, 300)
+            _compared(c, image, images, 320)
             _save(c, images, kit.prefix, 280)
         else:
             _save(c, images, kit.prefix)
-            _compared(c, image, images, 260)
+            _compared(c, image, images, 320)
 
 
 def mask_edit(c: Canvas, kit: Kit, note: Note) -> None:
@@ -116,7 +139,7 @@ def mask_edit(c: Canvas, kit: Kit, note: Note) -> None:
         images = _sampled(c, kit, base, loader["model"], edit)
     with c.stage("5  Result", 440):
         _save(c, images, f"{kit.prefix}_mask")
-        _compared(c, image, images, 260, mode="difference x4")
+        _difference(c, image, images, 220)
 
 
 def folder_style(c: Canvas, kit: Kit, note: Note) -> None:
@@ -145,9 +168,9 @@ def cycle_check(c: Canvas, kit: Kit, note: Note) -> None:
         again = _sampled(c, kit, base, loader["model"], back)
     with c.stage("5  Result", 440):
         _save(c, there, f"{kit.prefix}_there", 300)
-        _compared(c, image, again, 220, label_b="back again")
+        _compared(c, image, again, 280, label_b="back again")
     with c.stage("6  What was lost", 440):
-        _compared(c, image, again, 380, mode="difference x4")
+        _difference(c, image, again, 380)
 
 
 def debug(c: Canvas, kit: Kit, note: Note) -> None:

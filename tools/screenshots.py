@@ -26,16 +26,20 @@ HELP = ROOT / "web" / "docs" / "images"
 SHARP = 1.2  # pixels of a help page's picture for each of the canvas
 # Node -> workflow, and the nodes around it that its help page shows.
 PARTS = {
-    "ByG_Loader": ("byg_tiny_image_edit", ("ByG Tiny World", "ByG Loader")),
+    "ByG_Loader": ("byg_1_tiny_image_edit", ("ByG Tiny World", "ByG Loader")),
     "ByG_Instruction": (
-        "byg_tiny_video_edit",
+        "byg_2_tiny_video_edit",
         ("ByG Loader", "ByG Instruction", "Instruction"),
     ),
-    "ByG_ImageEdit": ("byg_tiny_image_edit", ("Instruction", "ByG Image Edit", "KSampler")),
-    "ByG_Finish": ("byg_tiny_image_edit", ("ByG Image Edit", "VAE Decode", "ByG Finish")),
-    "ByG_Compare": ("byg_tiny_image_edit", ("ByG Compare", "Preview Image")),
-    "ByG_TinyWorld": ("byg_tiny_image_edit", ("ByG Tiny World",)),
-    "ByG_Debug": ("byg_tiny_debug", ("ByG Debug", "Preview Image", "Report")),
+    "ByG_ImageEdit": ("byg_1_tiny_image_edit", ("Instruction", "ByG Image Edit", "KSampler")),
+    "ByG_Finish": ("byg_1_tiny_image_edit", ("ByG Image Edit", "VAE Decode", "ByG Finish")),
+    "ByG_Compare": ("byg_1_tiny_image_edit", ("ByG Compare",)),
+    "ByG_TinyWorld": ("byg_1_tiny_image_edit", ("ByG Tiny World",)),
+    "ByG_Debug": ("byg_3_tiny_debug", ("ByG Debug", "Preview Image", "Report")),
+    "ByG_FewSteps": (
+        "byg_4_tiny_few_steps",
+        ("ByG Image Edit", "ByG Few Steps", "SamplerCustomAdvanced"),
+    ),
     "ByG_VideoEdit": ("byg_wan22_video_edit", ("Instruction", "ByG Video Edit", "High noise")),
     "ByG_ExpertSplit": (
         "byg_wan22_video_edit",
@@ -50,7 +54,7 @@ def _take(page: Page, name: str) -> None:
     missing = frontend.open_graph(page, read(path))
     if missing:
         raise RuntimeError(f"{name}: no {missing}; is ByG loaded?")
-    if name.startswith("byg_tiny"):
+    if "_tiny_" in name:
         # Nodes say something when they run, not when their result is known from before.
         page.evaluate("() => app.api.freeMemory({freeExecutionCache: true})")
         page.wait_for_timeout(2000)
@@ -84,7 +88,7 @@ def main() -> None:
         browser = play.chromium.launch(executable_path=options.chromium, args=["--no-sandbox"])
         page = browser.new_page(viewport=frontend.VIEW)
         frontend.start(page, options.server)
-        settings = list(frontend.SETTINGS.items())
+        settings = list({**frontend.SETTINGS, frontend.NODES_2: False}.items())
         page.evaluate(
             "(all) => all.forEach(([k, v]) => app.ui.settings.setSettingValue(k, v))", settings
         )
@@ -92,6 +96,8 @@ def main() -> None:
             _take(page, name)
             print(name)
         if not options.names:
+            page = browser.new_page(viewport=frontend.VIEW)  # with its bars
+            frontend.start(page, options.server)
             _take_templates(page, options.pack)
         browser.close()
 

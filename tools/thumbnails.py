@@ -148,9 +148,11 @@ def _unsaved(prompt: Prompt) -> tuple[Prompt, list[str]]:
     return found, saves
 
 
-def _rendered(comfy: Comfy, subject: str, colour: str) -> Image.Image:
+def _rendered(
+    comfy: Comfy, subject: str, colour: str, name: str = "byg_1_tiny_image_edit"
+) -> Image.Image:
     """An ink drawing as a render."""
-    prompt = shipped("byg_tiny_image_edit", comfy.infos)
+    prompt = shipped(name, comfy.infos)
     prompt = with_inputs(prompt, "ByG_TinyWorld", subject=subject)
     prompt = with_inputs(prompt, "CLIPTextEncode", text=RENDER.format(colour))
     prompt, (saved,) = _unsaved(prompt)
@@ -189,7 +191,7 @@ def _there_and_back(comfy: Comfy, subject: str) -> list[Image.Image]:
 
 def _looked_at(comfy: Comfy, subject: str, colour: str) -> Image.Image:
     """The grid of ByG Debug."""
-    prompt = shipped("byg_tiny_debug", comfy.infos)
+    prompt = shipped("byg_3_tiny_debug", comfy.infos)
     prompt = with_inputs(prompt, "ByG_TinyWorld", subject=subject)
     scene = Scene(subject, "ink", "blue", "plain")
     wanted = replace(scene, style="3d", tint=colour)
@@ -201,9 +203,11 @@ def _looked_at(comfy: Comfy, subject: str, colour: str) -> Image.Image:
     return _whole(comfy.pictures(_unsaved(prompt)[0])[grid][0])
 
 
-def _film(comfy: Comfy, subject: str, colour: str) -> list[list[Image.Image]]:
+def _film(
+    comfy: Comfy, subject: str, colour: str, name: str = "byg_2_tiny_video_edit"
+) -> list[list[Image.Image]]:
     """Four frames of a clip, and of its edit."""
-    prompt = shipped("byg_tiny_video_edit", comfy.infos)
+    prompt = shipped(name, comfy.infos)
     prompt = with_inputs(prompt, "ByG_TinyWorld", subject=subject)
     words, _ = of_class(prompt, "CLIPTextEncode")
     prompt[words]["inputs"]["text"] = RENDER_CLIP.format(colour)
@@ -254,9 +258,15 @@ def draw(comfy: Comfy) -> dict[str, Image.Image]:
         "byg_z_image_folder_style": _sheet([list(row) for row in zip(*folder[::-1], strict=True)]),
         "byg_z_image_debug": _looked_at(comfy, "fox", "orange"),
         "byg_z_image_turbo_edit": _halves(*folder[0]),
-        "byg_tiny_image_edit": _halves(*folder[2]),
-        "byg_tiny_debug": _looked_at(comfy, *PENGUIN),
-        "byg_tiny_video_edit": _sheet(_film(comfy, "rabbit", "orange")),
+        "byg_1_tiny_image_edit": _halves(*folder[2]),
+        "byg_3_tiny_debug": _looked_at(comfy, *PENGUIN),
+        "byg_4_tiny_few_steps": _halves(
+            _ink(FOLDER[1][0]), _rendered(comfy, *FOLDER[1], "byg_4_tiny_few_steps")
+        ),
+        "byg_2_tiny_video_edit": _sheet(_film(comfy, "rabbit", "orange")),
+        "byg_5_tiny_video_few_steps": _sheet(
+            _film(comfy, "fox", "orange", "byg_5_tiny_video_few_steps")
+        ),
         "byg_wan22_video_edit": _sheet(_film(comfy, "fox", "red")),
         "byg_wan22_few_steps": _sheet(_film(comfy, "rabbit", "purple")),
         "byg_wan22_long_video": _sheet(_film(comfy, "penguin", "blue")),

@@ -89,7 +89,7 @@ def _coloured(mode: str, profile: str, path: Path) -> None:
 
 
 def _seen(name: str, wanted: tuple[int, int, int] | None, root: Path, printed: str) -> str | None:
-    from byg_train.media.pictures import picture_size, read_picture
+    from byg_train.media.reader import picture_size, read_picture
 
     if wrong := tuples(5)(root, printed):
         return wrong
@@ -124,7 +124,7 @@ def _turned(orientation: int, ending: str, root: Path) -> list[object]:
 
 
 def _stands(orientation: int, ending: str, root: Path, printed: str) -> str | None:
-    from byg_train.media.pictures import picture_size, read_picture
+    from byg_train.media.reader import picture_size, read_picture
 
     path = root / "photo" / f"x{ending}"
     size = (64, 80) if orientation in (5, 6, 7, 8) else (80, 64)

@@ -1,1 +1,1 @@
-"""What each command does; `cli.py` only declares their options."""
+"""One file for each command: its options, once, and what it prints; `app` names them all."""

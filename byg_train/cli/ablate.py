@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer import Option
 
 from ..progress import CONSOLE
 from ..training.stopping import stops_at_once
@@ -14,23 +15,21 @@ from .options import Assignments, Device, names_of, resolve_device
 
 
 def ablate(
-    preset: Annotated[str, typer.Option(help="Preset of the embedded world.")] = "demo",
-    output: Annotated[Path, typer.Option(help="Folder of all runs and of the table.")] = Path(
+    preset: Annotated[str, Option(help="Preset of the embedded world.")] = "demo",
+    output: Annotated[Path, Option(help="Folder of all runs and of the table.")] = Path(
         "runs/ablation"
     ),
-    seeds: Annotated[int, typer.Option(help="Number of runs of every row.", min=1)] = 3,
+    seeds: Annotated[int, Option(help="Number of runs of every row.", min=1)] = 3,
     steps: Annotated[
-        int | None, typer.Option(help="Steps of every run; default: the preset's.", min=1)
+        int | None, Option(help="Steps of every run; default: the preset's.", min=1)
     ] = None,
     only: Annotated[
-        str, typer.Option(help="Rows A,B to run; `baselines` is one of them; default: all.")
+        str, Option(help="Rows A,B to run; `baselines` is one of them; default: all.")
     ] = "",
     jobs: Annotated[
-        int, typer.Option(help="Number of runs in parallel; they share the cores.", min=1)
+        int, Option(help="Number of runs in parallel; they share the cores.", min=1)
     ] = 1,
-    queries: Annotated[
-        int, typer.Option(help="Number of held-out edits of each type.", min=1)
-    ] = 32,
+    queries: Annotated[int, Option(help="Number of held-out edits of each type.", min=1)] = 32,
     assignments: Assignments = None,
     device: Device = "auto",
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import warnings
+from collections.abc import Callable
 
 import typer
 from rich.logging import RichHandler
@@ -18,12 +19,20 @@ from ..progress import CONSOLE
 from ..text_files import TextFileError
 from .ablate import ablate
 from .bench import bench
-from .data import data_app
+from .data_caption import caption
+from .data_check import check
+from .data_generate import generate
+from .data_import import import_
+from .data_preview import preview
+from .data_styles import styles
 from .doctor import doctor
 from .edit import edit
-from .evaluate import evaluate_app
+from .evaluate_edit import edit as edit_tasks
+from .evaluate_fetch import fetch
+from .evaluate_score import metrics, score
 from .export import export
 from .presets import presets
+from .probe import probe
 from .study import study
 from .train import train
 
@@ -49,10 +58,34 @@ class PlainGroup(TyperGroup):
 
 app = typer.Typer(cls=PlainGroup, pretty_exceptions_enable=False)
 app.callback(invoke_without_command=True)(train)
-for command in (presets, edit, export, study, ablate, doctor, bench):
+for command in (presets, probe, edit, export, study, ablate, doctor, bench):
     app.command()(command)
-app.add_typer(data_app, name="data")
-app.add_typer(evaluate_app, name="evaluate")
+
+
+def _add_group(name: str, about: str, commands: dict[str, Callable[..., None]]) -> None:
+    group = typer.Typer(no_args_is_help=True, help=about)
+    for word, command in commands.items():
+        group.command(word)(command)
+    app.add_typer(group, name=name)
+
+
+_add_group(
+    "data",
+    "Turn pictures or clips into training tuples.",
+    {
+        "styles": styles,
+        "caption": caption,
+        "check": check,
+        "preview": preview,
+        "generate": generate,
+        "import": import_,
+    },
+)
+_add_group(
+    "evaluate",
+    "Measure edits: fetch tasks, edit them all, score the results.",
+    {"fetch": fetch, "edit": edit_tasks, "score": score, "metrics": metrics},
+)
 
 
 def main() -> None:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
+from typer import Option
 
-from .options import Device, Profile, resolve_device
+from .options import Assignments, Device, Profile, resolve_device
 
 
 def bench(
     device: Device = "auto",
-    batch: Annotated[int, typer.Option(help="Items in each step.", min=1)] = 8,
+    batch: Annotated[int, Option(help="Items in each step.", min=1)] = 8,
     profile: Profile = None,
+    assignments: Assignments = None,
 ) -> None:
     """Measure what a training step costs on this machine."""
     from ..training.bench import run, show
 
-    show(run(resolve_device(device), batch, profile=profile))
+    show(run(resolve_device(device), batch, profile=profile, assignments=assignments or ()))

@@ -1,4 +1,4 @@
-"""`--vram`: settings for the memory of a GPU."""
+"""`--vram`: the GPU that settings are chosen for."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ class Card(NamedTuple):
         from ..models.backbone import pixel_multiple
         from ..training.plan import shapes
         from ..training.run_folder import read_config
-        from ..training.vram import as_before, choose, room_of, said
+        from ..training.vram import as_before, choose, room_of, said, set_by_hand
 
         if self.vram is None:
             return config
+        by_hand = set_by_hand(config, self.assignments)
         if run:
-            return as_before(config, read_config(run))
+            return as_before(config, read_config(run), by_hand)
         room = room_of(self.vram, device)
-        typed = {assignment.partition("=")[0].strip() for assignment in self.assignments}
-        fit = choose(config, shapes(config, pixel_multiple(config.model), data), room, typed)
+        fit = choose(config, shapes(config, pixel_multiple(config.model), data), room, by_hand)
         CONSOLE.print(said(fit, room), markup=False, highlight=False, soft_wrap=True)
         return fit.config

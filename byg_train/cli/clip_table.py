@@ -13,8 +13,9 @@ from rich.table import Column, Table
 from ..config import DataConfig
 from ..data import SHOWN
 from ..data.items import Dataset, load_items
-from ..data.media_kind import CLIPS, kind_of
+from ..data.media_kind import kind_of
 from ..media.fit import Coverage, Size, buckets, nearest_bucket
+from ..media.formats import CLIPS
 from ..progress import CONSOLE, Progress
 
 if TYPE_CHECKING:
@@ -34,11 +35,7 @@ def load_shown(config: DataConfig, multiple: int) -> Dataset:
     if kind_of(config) is not CLIPS:
         return load_items(config, multiple)
     with Progress(1, "checking clips") as progress:
-
-        def tell(done: int, of: int) -> None:
-            progress.bar.update(progress.task, completed=done, total=of)
-
-        data = load_items(config, multiple, tell)
+        data = load_items(config, multiple, progress.follow)
     CONSOLE.print(clip_tables(data, config, multiple))
     return data
 

@@ -8,10 +8,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
+from typer import Argument, Option
 
 from ..config import ConfigError
 from ..data import counted
-from .options import Concurrency, Device, KeyVariable, LocalVlm, MaxTokens, Server, names_of
+from .options import (
+    Concurrency,
+    Device,
+    KeyVariable,
+    LocalVlm,
+    MaxTokens,
+    Server,
+    names_of,
+    resolve_device,
+)
 
 if TYPE_CHECKING:
     from ..data.vlm.captioning import Captioning, Outcome
@@ -24,45 +34,39 @@ GO_ON = "Run the same command again to continue"
 
 def caption(
     folder: Annotated[
-        Path, typer.Argument(metavar="DIR", help="Folder with pictures and clips, at any depth.")
+        Path, Argument(metavar="DIR", help="Folder with pictures and clips, at any depth.")
     ],
     endpoint: Server = None,
-    model: Annotated[str | None, typer.Option(help="Name of the model at --endpoint.")] = None,
+    model: Annotated[str | None, Option(help="Name of the model at --endpoint.")] = None,
     vlm: LocalVlm = None,
     style_folders: Annotated[
-        bool,
-        typer.Option("--style-folders", help="Take folder names as the style of their files."),
+        bool, Option("--style-folders", help="Take folder names as the style of their files.")
     ] = False,
     clip_styles: Annotated[
-        str | None,
-        typer.Option(help="Styles to turn clips into, such as 'cartoon, photo-realistic'."),
+        str | None, Option(help="Styles to turn clips into, such as 'cartoon, photo-realistic'.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed for the file order and the edit types.")] = 0,
+    seed: Annotated[int, Option(help="Seed for the file order and the edit types.")] = 0,
     limit: Annotated[
-        int | None, typer.Option(min=1, help="Maximum number of files; a later run goes on.")
+        int | None, Option(min=1, help="Maximum number of files; a later run goes on.")
     ] = None,
     concurrency: Concurrency = 8,
-    tries: Annotated[
-        int, typer.Option(min=1, help="Maximum number of answers until one is usable.")
-    ] = 3,
+    tries: Annotated[int, Option(min=1, help="Maximum number of answers until one is usable.")] = 3,
     retries: Annotated[
-        int, typer.Option(min=0, help="Maximum number of retries of a failed request.")
+        int, Option(min=0, help="Maximum number of retries of a failed request.")
     ] = 6,
-    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds to wait for one answer.")] = 600,
+    timeout: Annotated[float, Option(min=0.1, help="Seconds to wait for one answer.")] = 600,
     max_tokens: MaxTokens = 8192,
     temperature: Annotated[
-        float | None, typer.Option(min=0, help="Sampling temperature; the server's by default.")
+        float | None, Option(min=0, help="Sampling temperature; the server's by default.")
     ] = None,
-    price_in: Annotated[
-        float | None, typer.Option(min=0, help="Price per million input tokens.")
-    ] = None,
+    price_in: Annotated[float | None, Option(min=0, help="Price per million input tokens.")] = None,
     price_out: Annotated[
-        float | None, typer.Option(min=0, help="Price per million output tokens.")
+        float | None, Option(min=0, help="Price per million output tokens.")
     ] = None,
     key_variable: KeyVariable = "OPENAI_API_KEY",
     device: Device = "auto",
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the first prompts and ask nothing.")
+        bool, Option("--dry-run", help="Print the first prompts and ask nothing.")
     ] = False,
 ) -> None:
     """Let a vision-language model write metadata.jsonl, from pictures or clips alone.
@@ -73,7 +77,6 @@ def caption(
     from ..data.vlm.client import Endpoint
     from ..data.vlm.local import LocalModel
     from .errors import expect_writable, full_disk_explained
-    from .options import resolve_device
 
     captioning = Captioning(
         folder,
@@ -96,7 +99,7 @@ def caption(
     else:
         limits |= {"retries": retries, "timeout": timeout}
         answerer = Endpoint(endpoint, model, key_variable=key_variable, **limits)
-    prices = Prices(price_in, price_out)
+    prices = TokenPrices(price_in, price_out)
     with full_disk_explained(folder, "again"), captioning.journal:
         outcome = _run(captioning, answerer, concurrency, tries, prices)
         typer.echo("\n".join(_summary(captioning, folder, outcome, prices)))
@@ -107,7 +110,7 @@ def caption(
         raise typer.Exit(1)
 
 
-class Prices(NamedTuple):
+class TokenPrices(NamedTuple):
     """Prices per million tokens, None where not given."""
 
     asked: float | None
@@ -123,7 +126,7 @@ class Prices(NamedTuple):
 
 
 def _run(
-    captioning: Captioning, model: Model, concurrency: int, tries: int, prices: Prices
+    captioning: Captioning, model: Model, concurrency: int, tries: int, prices: TokenPrices
 ) -> Outcome:
     from ..progress import Progress
 
@@ -146,7 +149,7 @@ def _short(number: float) -> str:
 
 
 def _summary(
-    captioning: Captioning, folder: Path, outcome: Outcome, prices: Prices
+    captioning: Captioning, folder: Path, outcome: Outcome, prices: TokenPrices
 ) -> Iterator[str]:
     from ..data.unused import by_reason, told
 
@@ -182,7 +185,7 @@ def _explain_stop(reason: Exception | KeyboardInterrupt) -> None:
 
 
 def _next_steps(
-    captioning: Captioning, folder: Path, outcome: Outcome, prices: Prices
+    captioning: Captioning, folder: Path, outcome: Outcome, prices: TokenPrices
 ) -> Iterator[str]:
     """What to do next; after a limited run, also what the remaining files will take."""
     if outcome.new and outcome.beyond:

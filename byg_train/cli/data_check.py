@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
+from typer import Option
 
 from ..data import DataError, counted
 from .options import BaseModel, DataFolder, Preset, Templates
@@ -28,12 +29,12 @@ STYLE = {ERROR: "[red]error[/]", WARNING: "[yellow]warning[/]"}
 def check(
     root: DataFolder,
     fix: Annotated[
-        bool, typer.Option("--fix", help="Repair metadata.jsonl where possible; keeps a .bak.")
+        bool, Option("--fix", help="Repair metadata.jsonl where possible; keeps a .bak.")
     ] = False,
-    strict: Annotated[bool, typer.Option("--strict", help="Fail on warnings too.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print all findings as JSON.")] = False,
+    strict: Annotated[bool, Option("--strict", help="Fail on warnings too.")] = False,
+    as_json: Annotated[bool, Option("--json", help="Print all findings as JSON.")] = False,
     everything: Annotated[
-        bool, typer.Option("--all", help="Print the whole table, however long.")
+        bool, Option("--all", help="Print the whole table, however long.")
     ] = False,
     templates: Templates = None,
     preset: Preset = None,
@@ -41,26 +42,26 @@ def check(
 ) -> None:
     """Check texts, pictures and clips; the exit code is 1 if there are errors."""
     from ..data.check import check as check_set
-    from ..data.check import rows_with_files
     from ..data.excluded import drop_excluded
+    from ..data.limits import limits
     from ..data.media_kind import kind_of
     from ..data.rows import data_folder, read_rows
     from ..progress import Progress
-    from .limits import limits
 
     data_folder(root)
     if fix:
         _fix(root)
-    tokens, multiple, data = limits(root, preset, model)
-    rows, problems = read_rows(root, templates, kind_of(data))
+    base = limits(root, preset, model)
+    rows, problems = read_rows(root, templates, kind_of(base.data))
     rows, problems, excluded = drop_excluded(rows, problems, root)
-    number = len({path for _, path in rows_with_files(rows, root, kind_of(data))})
-    with Progress(number, "checking") as progress:
-        report = check_set(root, rows, problems, tokens, multiple, data, progress.advance)
+    with Progress(1, "checking") as progress:
+        report = check_set(root, rows, problems, base, progress.follow)
     if as_json:
-        typer.echo(json.dumps(_as_json(report, tokens, excluded), ensure_ascii=False, indent=1))
+        typer.echo(
+            json.dumps(_as_json(report, base.tokens, excluded), ensure_ascii=False, indent=1)
+        )
     else:
-        _print(report, tokens, excluded, None if everything else SHOWN)
+        _print(report, base.tokens, excluded, None if everything else SHOWN)
     if report.errors or (strict and report.findings):
         raise typer.Exit(1)
 
@@ -81,9 +82,6 @@ def _fix(root: Path) -> None:
         typer.echo(f"{what}: {number}", err=True)
     kept = f"the old file is kept as {manifest.name}.bak" if done else "nothing to repair"
     typer.echo(kept, err=True)
-
-
-# ---------------------------------------------------------------- output
 
 
 def _as_json(report: Report, tokens: Tokens, excluded: int) -> dict:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer import Argument, Option
 
 from ..config import ConfigError, TrainConfig
 from ..progress import Progress
@@ -14,10 +15,10 @@ from .errors import expect_writable, full_disk_explained, out_of_memory_explaine
 from .options import Assignments, BaseModel, DataFolder, Device, Preset, Templates, resolve_device
 
 if TYPE_CHECKING:
-    from ..data.media_kind import MediaKind
     from ..data.prompt_templates import Shot, Template
-    from ..editing.drawing import Recipe
+    from ..editing.drawing import DrawingRecipe
     from ..media.fit import Size
+    from ..media.formats import Formats
 
 # What is drawn of a --template when --count is not given.
 COUNT = 20
@@ -27,38 +28,30 @@ WIDE = (16, 9)
 
 def generate(
     root: DataFolder,
-    style: Annotated[
-        str, typer.Argument(metavar="STYLE", help="Name of the style folder to fill.")
-    ],
+    style: Annotated[str, Argument(metavar="STYLE", help="Name of the style folder to fill.")],
     captions: Annotated[
         Path | None,
-        typer.Option(
-            help="Text file with a caption or template on every line, or a folder of captions."
-        ),
+        Option(help="Text file with a caption or template on every line, or a folder of captions."),
     ] = None,
     template: Annotated[
         str | None,
-        typer.Option(
-            help="Template such as 'a {cat|dog} in {place}', with choices and list names."
-        ),
+        Option(help="Template such as 'a {cat|dog} in {place}', with choices and list names."),
     ] = None,
     lists: Annotated[
         list[str] | None,
-        typer.Option(
+        Option(
             "--list",
             metavar="NAME=FILE",
             help="File of a list, with a choice on every line; repeatable.",
         ),
     ] = None,
     count: Annotated[
-        int | None, typer.Option(help="Number of pictures; default: one for each caption, or 20.")
+        int | None, Option(help="Number of pictures; default: one for each caption, or 20.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of captions and noise.", min=0)] = 0,
+    seed: Annotated[int, Option(help="Seed of captions and noise.", min=0)] = 0,
     size: Annotated[
         str | None,
-        typer.Option(
-            help="WIDTHxHEIGHT in pixels; default: the preset's square, or 16:9 for clips."
-        ),
+        Option(help="WIDTHxHEIGHT in pixels; default: the preset's square, or 16:9 for clips."),
     ] = None,
     templates: Templates = None,
     preset: Preset = None,
@@ -67,12 +60,13 @@ def generate(
     device: Device = "auto",
 ) -> None:
     """Let the base model draw a style folder; run the same command again to continue."""
-    from ..data.media_kind import PICTURES, found_kind, kind_of
+    from ..data.limits import base_settings
+    from ..data.media_kind import found_kind, kind_of
     from ..data.prompt_templates import shots
     from ..data.styles import style_words
     from ..editing.drawing import is_drawn, recipe_of
     from ..machine import resolve_dtype
-    from .limits import base_settings
+    from ..media.formats import PICTURES
 
     if not style or Path(style).name != style or style.startswith("."):
         raise ConfigError(f"style {style!r}: wanted the name of a folder, such as photo")
@@ -103,7 +97,7 @@ def generate(
 
 def _draw(
     folder: Path,
-    recipes: Mapping[Shot, Recipe],
+    recipes: Mapping[Shot, DrawingRecipe],
     config: TrainConfig,
     size: Size,
     cache: Path,
@@ -148,10 +142,10 @@ def _templates(captions: Path | None, template: str | None, lists: list[str]) ->
         raise ConfigError(f"{error}. Lists are given with --list {error.name}=FILE") from None
 
 
-def _size(text: str | None, config: TrainConfig, kind: MediaKind) -> Size:
+def _size(text: str | None, config: TrainConfig, kind: Formats) -> Size:
     """`768x512`; else the preset's square, of clips its bucket of 16:9."""
-    from ..data.media_kind import PICTURES
     from ..media.fit import Size, buckets, nearest_bucket
+    from ..media.formats import PICTURES
     from ..models.backbone import pixel_multiple
 
     multiple = pixel_multiple(config.model)

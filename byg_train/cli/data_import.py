@@ -6,34 +6,33 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer import Argument, Option
 
 from ..config import ConfigError, nearest
 from ..data import DataError, Problem, counted
+from .errors import expect_no_manifest
 from .options import Drop, Force
 
 
 def import_(
-    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="Folder or file to read.")],
+    source: Annotated[Path, Argument(metavar="SOURCE", help="Folder or file to read.")],
     kind: Annotated[
-        str, typer.Option("--from", help="Format of SOURCE: musubi, ai-toolkit or huggingface.")
+        str, Option("--from", help="Format of SOURCE: musubi, ai-toolkit or huggingface.")
     ],
     output: Annotated[
-        Path | None,
-        typer.Option(help="Folder to copy files into; by default they stay in SOURCE."),
+        Path | None, Option(help="Folder to copy files into; by default they stay in SOURCE.")
     ] = None,
-    style: Annotated[
-        str | None, typer.Option(help="Name of a style folder in --output to fill.")
-    ] = None,
-    caption_key: Annotated[str | None, typer.Option(help="Column that holds the captions.")] = None,
-    image_key: Annotated[str, typer.Option(help="Parquet column that holds pictures.")] = "image",
+    style: Annotated[str | None, Option(help="Name of a style folder in --output to fill.")] = None,
+    caption_key: Annotated[str | None, Option(help="Column that holds the captions.")] = None,
+    image_key: Annotated[str, Option(help="Parquet column that holds pictures.")] = "image",
     base: Annotated[
-        Path | None, typer.Option("--root", help="Folder that a musubi JSONL may refer to.")
+        Path | None, Option("--root", help="Folder that a musubi JSONL may refer to.")
     ] = None,
     drop: Drop = False,
     force: Force = False,
 ) -> None:
     """Import another trainer's data set."""
-    from ..data.imports import READERS, Found, Options
+    from ..data.imports import READERS, Imported, Options
     from ..data.imports.destination import Destination
     from ..data.manifest import write_manifest
     from ..data.unused import by_reason, told
@@ -50,7 +49,7 @@ def import_(
         raise DataError(f"{source} does not exist")
     root = output or (source if source.is_dir() else source.parent)
     if not style:
-        _expect_free(root, force)
+        expect_no_manifest(root, force)
     options = Options(caption_key, image_key, base)
     destination = Destination(root, copies=output is not None, style=style)
     number, problems, unused = destination.survey(READERS[kind](source, options))
@@ -60,9 +59,9 @@ def import_(
         raise DataError(f"{source} leaves nothing to import", problems)
     without, rows = {problem.where for problem in problems}, []
     with Progress(number, "importing") as progress:
-        for found in READERS[kind](source, options):
-            if isinstance(found, Found) and found.where not in without:
-                rows.append(destination.put(found))
+        for item in READERS[kind](source, options):
+            if isinstance(item, Imported) and item.where not in without:
+                rows.append(destination.put(item))
                 progress.advance()
     if not style:
         write_manifest(root, rows)  # last: it says that everything is there
@@ -71,17 +70,6 @@ def import_(
     for why, names in by_reason(unused).items():
         typer.echo(f"not used: {told(names)}, {why}", err=True)
     typer.echo(_next_steps(root, style, rows))
-
-
-def _expect_free(root: Path, force: bool) -> None:
-    from ..data.manifest import NAMES
-
-    there = [root / name for name in NAMES if (root / name).exists()]
-    if there and not (force and there == [root / NAMES[0]]):
-        raise DataError(
-            f"{there[0]} is already there; choose another --output, or replace a {NAMES[0]} with "
-            "--force (it is kept as .bak)"
-        )
 
 
 def _hint(problems: list[Problem]) -> str:
@@ -98,9 +86,10 @@ def _hint(problems: list[Problem]) -> str:
 
 def _next_steps(root: Path, style: str | None, rows: list[dict]) -> str:
     from ..data.manifest import NAMES
-    from ..data.media_kind import CLIPS, found_kind
+    from ..data.media_kind import found_kind
     from ..data.rows import TEXTS
     from ..family import usual_family
+    from ..media.formats import CLIPS
 
     if style:
         there = root / style

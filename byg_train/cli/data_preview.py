@@ -7,36 +7,34 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer import Option
 
 from ..data import DataError
 from .options import BaseModel, DataFolder, Preset, Templates
 
 if TYPE_CHECKING:
-    from ..data.check import Report
-    from .limits import Limits
+    from ..data.check import Limits, Report
 
 
 def preview(
     root: DataFolder,
     static: Annotated[
         Path | None,
-        typer.Option(metavar="OUT.html", help="Write the page to this file instead of serving it."),
+        Option(metavar="OUT.html", help="Write the page to this file instead of serving it."),
     ] = None,
     port: Annotated[
-        int, typer.Option(help="Port of the page; 0 takes a free one.", min=0, max=65535)
+        int, Option(help="Port of the page; 0 takes a free one.", min=0, max=65535)
     ] = 0,
-    browser: Annotated[
-        bool, typer.Option("--open/--no-open", help="Open the page in a browser.")
-    ] = True,
+    browser: Annotated[bool, Option("--open/--no-open", help="Open the page in a browser.")] = True,
     templates: Templates = None,
     preset: Preset = None,
     model: BaseModel = None,
 ) -> None:
     """Look through a data set in a browser, and exclude what must not be trained on."""
     from ..data.excluded import EXCLUDED, read_excluded
+    from ..data.limits import limits
     from ..data.preview.server import PreviewServer
     from ..data.rows import data_folder
-    from .limits import limits
 
     data_folder(root)
     report = _report(root, templates, limits(root, preset, model))
@@ -73,22 +71,18 @@ def _write(report: Report, static: Path) -> None:
 
 def _report(root: Path, templates: Path | None, limits: Limits) -> Report:
     """Check the folder, even if it is only a single style, or files with captions."""
-    from ..data.check import check, check_loose, rows_with_files
+    from ..data.check import check, check_loose
     from ..data.manifest import find_manifest
-    from ..data.media_kind import kind_of
+    from ..data.media_kind import kind_of, media_names
     from ..data.rows import read_rows
     from ..data.styles import style_folders
     from ..progress import Progress
 
-    tokens, multiple, data = limits
-    kind = kind_of(data)
-    names = kind.names(root)
-    if not names:
-        raise DataError(f"{root} holds no {kind.many}; wanted {kind.formats.words} files")
-    if find_manifest(root) is None and len(style_folders(root, kind)[0]) < 2:
-        with Progress(len(names), "checking") as progress:
-            return check_loose(root, multiple, data, progress.advance)
-    rows, problems = read_rows(root, templates, kind)
-    number = len({path for _, path in rows_with_files(rows, root, kind)})
-    with Progress(number, "checking") as progress:
-        return check(root, rows, problems, tokens, multiple, data, progress.advance)
+    kind = kind_of(limits.data)
+    if not media_names(root, kind):
+        raise DataError(f"{root} holds no {kind.many}; wanted {kind.words} files")
+    with Progress(1, "checking") as progress:
+        if find_manifest(root) is None and len(style_folders(root, kind)[0]) < 2:
+            return check_loose(root, limits, progress.follow)
+        rows, problems = read_rows(root, templates, kind)
+        return check(root, rows, problems, limits, progress.follow)

@@ -9,42 +9,37 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 from rich.table import Table
+from typer import Option
 
 from ..data import DataError, Problem, counted
+from .errors import expect_no_manifest
 from .options import DataFolder, Drop, Force, Templates
 
 if TYPE_CHECKING:
     from ..data.items import Item
-    from ..data.media_kind import MediaKind
+    from ..media.formats import Formats
 
 
 def styles(
     root: DataFolder,
     templates: Templates = None,
     caption: Annotated[
-        str | None,
-        typer.Option(help="Caption for files that have none, such as 'a picture'."),
+        str | None, Option(help="Caption for files that have none, such as 'a picture'.")
     ] = None,
-    holdout: Annotated[
-        int, typer.Option(help="Number of tuples held out for validation.", min=0)
-    ] = 4,
+    holdout: Annotated[int, Option(help="Number of tuples held out for validation.", min=0)] = 4,
     drop: Drop = False,
     force: Force = False,
 ) -> None:
     """Write metadata.jsonl from style folders: every file into every other style, balanced."""
     from ..data.excluded import drop_excluded
     from ..data.items import balanced, check_items, expect_every_style, split
-    from ..data.manifest import NAMES, find_manifest, write_manifest
+    from ..data.manifest import NAMES, write_manifest
     from ..data.media_kind import found_kind
     from ..data.rows import data_folder, styled_rows
-    from ..data.styles import OWN
+    from ..data.styles import BUILT_IN, OWN
 
     data_folder(root)
-    manifest = find_manifest(root)
-    if manifest and not (force and manifest.name == NAMES[0]):
-        raise DataError(
-            f"{manifest} is already there; --force replaces a {NAMES[0]} (it is kept as .bak)"
-        )
+    expect_no_manifest(root, force)
     kind = found_kind(root)
     rows, problems = styled_rows(root, templates, kind, caption)
     rows, problems, excluded = drop_excluded(rows, problems, root)
@@ -65,10 +60,10 @@ def styles(
         + (f"; {excluded} excluded" if excluded else "")
     )
     if not templates and not (root / OWN).is_file():
-        typer.echo(f"For other texts, copy {kind.built_in} to {root / OWN} and change it there.")
+        typer.echo(f"For other texts, copy {BUILT_IN[kind]} to {root / OWN} and change it there.")
 
 
-def _hint(problems: list[Problem], kind: MediaKind) -> str:
+def _hint(problems: list[Problem], kind: Formats) -> str:
     hint = "repair them, or leave them out with --drop"
     lacking = sum(problem.found == "no caption" for problem in problems)
     stand_in = f'; --caption "a {kind.one}" stands in for {counted(lacking, "caption")}'
@@ -76,19 +71,16 @@ def _hint(problems: list[Problem], kind: MediaKind) -> str:
 
 
 def _fields(item: Item, root: Path, repeats: int) -> dict:
+    from ..data.manifest import TEXTS
+
     return {
         "file_name": item.path.relative_to(root).as_posix(),
-        "src_caption": item.src_caption,
-        "tgt_caption": item.tgt_caption,
-        "instruction": item.instruction,
-        "reverse_instruction": item.reverse_instruction,
-        "edit_type": item.edit_type,
-        "split": item.split,
+        **{name: getattr(item, name) for name in (*TEXTS, "edit_type", "split")},
         "repeats": repeats if repeats > 1 else None,
     }
 
 
-def _table(train: list[Item], repeats: Counter[int], root: Path, kind: MediaKind) -> Table:
+def _table(train: list[Item], repeats: Counter[int], root: Path, kind: Formats) -> Table:
     """Build a table of the files and the tuples per epoch of each direction."""
     from ..data.media_kind import style_folder
 

@@ -6,12 +6,13 @@ import json
 from typing import Annotated, Any
 
 import typer
+from typer import Option
 
 from ..progress import CONSOLE
 
 
 def doctor(
-    as_json: Annotated[bool, typer.Option("--json", help="Print the same facts as JSON.")] = False,
+    as_json: Annotated[bool, Option("--json", help="Print the same facts as JSON.")] = False,
 ) -> None:
     """Say what this machine is, what was chosen for it, how fast it is and what fits on it."""
     from ..training.doctor import examine

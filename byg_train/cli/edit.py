@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer import Option
 
 from ..config import ConfigError
 from ..family import family_of, titles
@@ -17,15 +18,14 @@ from .errors import out_of_memory_explained
 from .options import Components, Device, EditModelName, above, at_least, finite, resolve_device
 
 if TYPE_CHECKING:
-    from ..editing.clip import ClipToEdit
     from ..editing.opening import EditModel
-    from ..editing.picture import PictureToEdit
+    from ..editing.sources import ClipToEdit, PictureToEdit
 
 # Where a setting comes from that is not given.
 AS_TRAINED = "default: as trained"
 # Seeds that torch takes.
 MAX_SEED = 2**63 - 1
-SAMPLERS = ("euler", "unipc")
+SAMPLERS = ("euler", "unipc", "renoise")
 # Said of a clip that is written as a video.
 ODD = (
     "has an odd width or height: to keep it, the video is in 4:4:4, which some players do not "
@@ -34,12 +34,10 @@ ODD = (
 
 
 def edit(
-    lora: Annotated[
-        Path, typer.Option(help="LoRA file written by byg_train; either file of a pair.")
-    ],
+    lora: Annotated[Path, Option(help="LoRA file written by byg_train; either file of a pair.")],
     source: Annotated[
         Path,
-        typer.Option(
+        Option(
             "--input",
             "--image",
             "--video",
@@ -47,112 +45,96 @@ def edit(
             "frames.",
         ),
     ],
-    instruction: Annotated[str, typer.Option(help="Instruction: what to change.")],
+    instruction: Annotated[str, Option(help="Instruction: what to change.")],
     output: Annotated[
-        Path,
-        typer.Option(
-            help="File or folder for the result: a picture, an .mp4, a folder for frames."
-        ),
+        Path, Option(help="File or folder for the result: a picture, an .mp4, a folder for frames.")
     ],
     model: EditModelName = None,
     components: Components = None,
     storage: Annotated[
-        str, typer.Option(help="How the base's weights are stored: bf16, fp8, int8 or nf4.")
+        str, Option(help="How the base's weights are stored: bf16, fp8, int8 or nf4.")
     ] = "bf16",
     strength: Annotated[
         float,
-        typer.Option(
-            help="Strength of the LoRA; 1 is as trained, 0 is the bare base.", callback=finite
-        ),
+        Option(help="Strength of the LoRA; 1 is as trained, 0 is the bare base.", callback=finite),
     ] = 1.0,
     n: Annotated[
         int,
-        typer.Option(
-            "--n", help="Number of results, each from a seed of its own.", callback=at_least(1)
-        ),
+        Option("--n", help="Number of results, each from a seed of its own.", callback=at_least(1)),
     ] = 1,
-    seed: Annotated[
-        int, typer.Option(help="Seed of the first result; the next ones count on.")
-    ] = 0,
+    seed: Annotated[int, Option(help="Seed of the first result; the next ones count on.")] = 0,
     steps: Annotated[
-        int | None, typer.Option(help=f"Sampling steps; {AS_TRAINED}.", callback=at_least(1))
+        int | None, Option(help=f"Sampling steps; {AS_TRAINED}.", callback=at_least(1))
     ] = None,
     sampler: Annotated[
-        str | None, typer.Option(help=f"Sampler: euler or unipc; {AS_TRAINED}.")
+        str | None, Option(help=f"Sampler: {', '.join(SAMPLERS)}; {AS_TRAINED}.")
     ] = None,
     shift: Annotated[
         float | None,
-        typer.Option(
-            help=f"Shift of the sampling times towards noise; {AS_TRAINED}.", callback=above(0)
-        ),
+        Option(help=f"Shift of the sampling times towards noise; {AS_TRAINED}.", callback=above(0)),
     ] = None,
     cfg: Annotated[
         float | None,
-        typer.Option(
-            help=f"Classifier-free guidance, 1: none; {AS_TRAINED}.", callback=at_least(1)
-        ),
+        Option(help=f"Classifier-free guidance, 1: none; {AS_TRAINED}.", callback=at_least(1)),
     ] = None,
     cfg_low: Annotated[
         float | None,
-        typer.Option(
-            help="Classifier-free guidance of a pair's low-noise expert.", callback=at_least(1)
-        ),
+        Option(help="Classifier-free guidance of a pair's low-noise expert.", callback=at_least(1)),
     ] = None,
     negative: Annotated[
-        str | None,
-        typer.Option(help=f"Negative prompt, which --cfg leads away from; {AS_TRAINED}."),
+        str | None, Option(help=f"Negative prompt, which --cfg leads away from; {AS_TRAINED}.")
     ] = None,
     guidance: Annotated[
         float | None,
-        typer.Option(help=f"Guidance input of distilled models; {AS_TRAINED}.", callback=finite),
+        Option(help=f"Guidance input of distilled models; {AS_TRAINED}.", callback=finite),
     ] = None,
     resolution: Annotated[
         int | None,
-        typer.Option(
+        Option(
             help=f"Edit at about N x N pixels; {AS_TRAINED}.", metavar="N", callback=at_least(16)
         ),
     ] = None,
     start: Annotated[
         float | None,
-        typer.Option(help="Second of the clip at which the edit begins.", callback=at_least(0)),
+        Option(help="Second of the clip at which the edit begins.", callback=at_least(0)),
     ] = None,
     seconds: Annotated[
-        float | None, typer.Option(help="Seconds of the clip to edit.", callback=above(0))
+        float | None, Option(help="Seconds of the clip to edit.", callback=above(0))
     ] = None,
     fps: Annotated[
         float | None,
-        typer.Option(
-            help="Frame rate of a folder of frames; default: the model's.", callback=above(0)
-        ),
+        Option(help="Frame rate of a folder of frames; default: the model's.", callback=above(0)),
     ] = None,
     single_expert: Annotated[
         bool,
-        typer.Option(
-            "--single-expert", help="Edit although the other expert of the pair has no LoRA."
-        ),
+        Option("--single-expert", help="Edit although the other expert of the pair has no LoRA."),
     ] = False,
     device: Device = "auto",
 ) -> None:
     """Edit a picture or a clip with a trained LoRA."""
-    from ..editing.overrides import SamplingOverrides
+    from ..editing.opening import NoPartnerError, open_lora
 
     part = {"start": start, "seconds": seconds, "fps": fps}
-    overrides = SamplingOverrides(
-        steps, sampler, shift, cfg, cfg_low, negative, guidance, resolution
-    )
     _check_texts(source, instruction, sampler)
     if not 0 <= seed <= MAX_SEED - n:
         raise ConfigError(f"--seed {seed}: wanted a number from 0 to {MAX_SEED}")
-    found = _open(lora, model, components, storage, single_expert=single_expert)
-    if guidance is not None and found.info.guidance_sample is None:
+    try:
+        chosen = open_lora(lora, model, components, storage, single_expert=single_expert)
+    except NoPartnerError as error:
+        raise ConfigError(f"{error} (--single-expert)") from None
+    if guidance is not None and chosen.info.guidance_sample is None:
         raise ConfigError("--guidance: the base of this LoRA has no guidance embedding")
-    found = found.overridden(overrides)
+    chosen = chosen.sampled({
+        "sample_steps": steps, "sampler": sampler, "sample_shift": shift, "cfg": cfg,
+        "cfg_low": cfg_low, "negative": negative, "guidance_sample": guidance,
+        "resolution": resolution,
+    })  # fmt: skip
     targets = targets_of(output, n)
-    is_video = family_of(found.info.family).is_video
-    opened = (_clip if is_video else _picture)(found, source, targets, part)
+    is_video = family_of(chosen.info.family).is_video
+    opened = (_clip if is_video else _picture)(chosen, source, targets, part)
     device = resolve_device(device)
-    _check_base(found, named=bool(model))
-    _edit(found, opened, instruction, [seed + i for i in range(n)], targets, device, strength)
+    _check_base(chosen, named=bool(model))
+    _edit(chosen, opened, instruction, [seed + i for i in range(n)], targets, device, strength)
     typer.echo(f"Written: {', '.join(map(str, targets))}")
 
 
@@ -181,24 +163,15 @@ def _edit(
 # ---------------------------------------------------------------- what is typed
 
 
-def _open(
-    lora: Path, model: str | None, components: str | None, storage: str, *, single_expert: bool
-) -> EditModel:
-    from ..editing.opening import NoPartnerError, open_lora
-
-    try:
-        return open_lora(lora, model, components, storage, single_expert=single_expert)
-    except NoPartnerError as error:
-        raise ConfigError(f"{error} (--single-expert)") from None
-
-
 def _check_texts(source: Path, instruction: str, sampler: str | None) -> None:
     if not instruction.strip():
         raise ConfigError("--instruction is empty; say what to change")
     if not source.exists():
         raise ConfigError(f"--input {source} does not exist")
     if sampler not in (None, *SAMPLERS):
-        raise ConfigError(f"--sampler {sampler}: wanted {' or '.join(SAMPLERS)}")
+        raise ConfigError(
+            f"--sampler {sampler}: wanted {', '.join(SAMPLERS[:-1])} or {SAMPLERS[-1]}"
+        )
 
 
 def _check_base(model: EditModel, *, named: bool) -> None:
@@ -220,13 +193,12 @@ def _check_base(model: EditModel, *, named: bool) -> None:
 def _picture(
     model: EditModel, path: Path, targets: list[Path], part: dict[str, float | None]
 ) -> Callable[[], PictureToEdit]:
-    """What opens a picture that can be edited; ConfigError says why it cannot be."""
-    from ..editing.picture import PictureToEdit
+    """Return what opens a picture that can be edited; ConfigError says why it cannot be."""
+    from ..editing.sources import PictureToEdit
     from ..media import MediaError
-    from ..media.formats import PICTURES
-    from ..media.opener import moves
-    from ..media.pictures import opened_whole
+    from ..media.formats import PICTURES, moves
     from ..media.profiles import note
+    from ..media.reader import opened_whole
 
     for name, value in part.items():
         if value is not None:
@@ -240,8 +212,8 @@ def _picture(
         raise ConfigError(f"--input {path} cannot be used: {error}") from None
     check_picture_output(path, targets, transparent=image.has_transparency_data)
     first = "is a picture that moves: its first frame is edited" if moves(image) else None
-    for said in filter(None, (first, note(image))):
-        typer.echo(f"note: {path} {said}", err=True)
+    for notice in filter(None, (first, note(image))):
+        typer.echo(f"note: {path} {notice}", err=True)
     return partial(PictureToEdit, image, model.info)
 
 
@@ -251,14 +223,16 @@ def _picture(
 def _clip(
     model: EditModel, path: Path, targets: list[Path], part: dict[str, float | None]
 ) -> Callable[[], ClipToEdit]:
-    """What decodes a clip that can be edited; ConfigError says why it cannot be."""
-    from ..editing.clip import ClipToEdit, ClipTooLongError, open_clip, seen_by_model
+    """Return what decodes a clip that can be edited; ConfigError says why it cannot be."""
+    from ..editing.sources import ClipToEdit, ClipTooLongError, model_fps, seen_by_model
     from ..media.formats import look
+    from ..media.source_clip import open_source_clip
 
     if path.is_file() and look(path).sort == "picture":
         wanted = "wanted a video, or a folder of frames"
         raise ConfigError(f"--input {path} is a picture, and this LoRA edits clips; {wanted}")
-    clip = open_clip(path, model.info, part["fps"]).part(part["start"], part["seconds"])
+    clip = open_source_clip(path, part["fps"], model_fps(model.info))
+    clip = clip.part(part["start"], part["seconds"])
     try:
         seen_by_model(clip, model.info)
     except ClipTooLongError as error:

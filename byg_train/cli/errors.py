@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import errno
+import logging
+import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +13,10 @@ from pathlib import Path
 import typer
 
 from ..config import ConfigError
+from ..data import DataError
 from ..files import why_not_writable
+from ..progress import CONSOLE
+from ..training.processes import launched
 from ..training.stopping import Interrupted, SavedAndStopped
 
 
@@ -24,6 +30,14 @@ def out_of_memory_explained(advice: str) -> Iterator[None]:
     except torch.OutOfMemoryError:
         typer.echo(f"error: the GPU's memory is full; {advice}", err=True)
         raise typer.Exit(1) from None
+
+
+def others_are_quiet() -> None:
+    """Let only the main one of several processes talk; faults of others are still heard."""
+    if launched()[0]:
+        CONSOLE.quiet = True
+        logging.getLogger("byg_train").setLevel(logging.ERROR)
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
 
 
 @contextmanager
@@ -42,6 +56,17 @@ def expect_writable(folder: Path) -> None:
     """ConfigError where nothing can be written; asked before anything is loaded."""
     if why := why_not_writable(folder):
         raise ConfigError(f"{folder} cannot be written ({why}); free it, or choose another folder")
+
+
+def expect_no_manifest(root: Path, force: bool) -> None:
+    """DataError for a manifest that is there; with `force`, a metadata.jsonl may be replaced."""
+    from ..data.manifest import NAMES, find_manifest
+
+    manifest = find_manifest(root)
+    if manifest and not (force and manifest.name == NAMES[0]):
+        raise DataError(
+            f"{manifest} is already there; --force replaces a {NAMES[0]} (it is kept as .bak)"
+        )
 
 
 @contextmanager

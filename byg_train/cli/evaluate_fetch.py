@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer import Argument, Option
 
 from ..config import ConfigError
 from ..data import DataError
@@ -17,22 +16,20 @@ BENCHMARKS = ("gedit", "imgedit", "styles")
 
 
 def fetch(
-    benchmark: Annotated[str, typer.Argument(metavar="gedit | imgedit | styles")],
-    folder: Annotated[Path, typer.Argument(metavar="TASKS", help="A new folder for the tasks.")],
+    benchmark: Annotated[str, Argument(metavar="gedit | imgedit | styles")],
+    folder: Annotated[Path, Argument(metavar="TASKS", help="A new folder for the tasks.")],
     source: Annotated[
         str | None,
-        typer.Option(
+        Option(
             "--from",
             help="Hub id, or folder of an earlier download; for styles, the style folders.",
         ),
     ] = None,
-    language: Annotated[str, typer.Option(help="Language of gedit's tasks: en or cn.")] = "en",
+    language: Annotated[str, Option(help="Language of gedit's tasks: en or cn.")] = "en",
     through: Annotated[
-        str | None, typer.Option(help="For styles: the style at one end of every edit.")
+        str | None, Option(help="For styles: the style at one end of every edit.")
     ] = None,
-    to: Annotated[
-        str, typer.Option(help="For styles: target styles A,B; default: all of them.")
-    ] = "",
+    to: Annotated[str, Option(help="For styles: target styles A,B; default: all of them.")] = "",
 ) -> None:
     """Write a benchmark's tasks: pictures or clips with their instructions."""
     targets = names_of(to)
@@ -67,18 +64,10 @@ def _published(benchmark: str, source: str | None, language: str, folder: Path) 
     else:
         tasks = published.imgedit(source or published.IMGEDIT)
         whole = published.WHOLE_IMGEDIT
-    with _download_hint():
+    try:
         counts = published.write_tasks(tasks, folder)
+    except published.NoDownloadError as error:
+        raise DataError(f"{error}, and pass that folder with --from") from None
     if difference := published.unlike(whole, counts):
         typer.echo(f"warning: {difference}. Is the download whole?", err=True)
     return counts.total()
-
-
-@contextmanager
-def _download_hint() -> Iterator[None]:
-    from ..evaluate.published import NoDownloadError
-
-    try:
-        yield
-    except NoDownloadError as error:
-        raise DataError(f"{error}, and pass that folder with --from") from None

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
+from typer import Argument, Option
 
 from ..config import ConfigError
 from ..data import DataError
+from ..progress import Progress
 from .options import (
     Concurrency,
     Device,
@@ -21,10 +23,12 @@ from .options import (
     Server,
     Sources,
     names_of,
+    resolve_device,
 )
 
 if TYPE_CHECKING:
-    from ..evaluate.scoring import Measure, Scores
+    from ..data.vlm.client import Model
+    from ..evaluate.judging import OpenQuestions
 
 # What a metric may need -> how to give it.
 HINTS = {
@@ -45,59 +49,55 @@ HINTS = {
 
 def score(
     results: Annotated[
-        list[Path], typer.Argument(metavar="RESULTS...", help="One folder for each method.")
+        list[Path], Argument(metavar="RESULTS...", help="One folder for each method.")
     ],
     sources: Sources,
     truths: Annotated[
-        Path | None,
-        typer.Option(help="Folder of true targets, with the same file names as the results."),
+        Path | None, Option(help="Folder of true targets, with the same file names as the results.")
     ] = None,
     instruction: Instruction = None,
     metrics: Annotated[
-        str,
-        typer.Option(help="Metrics A,B as `evaluate metrics` lists them; default: all that fit."),
+        str, Option(help="Metrics A,B as `evaluate metrics` lists them; default: all that fit.")
     ] = "",
     output: Annotated[
-        Path | None, typer.Option("--json", help="File for all values, of every single edit too.")
+        Path | None, Option("--json", help="File for all values, of every single edit too.")
     ] = None,
     judge: Annotated[
-        str | None, typer.Option(help="Name of the judging model, for viescore and imgedit.")
+        str | None, Option(help="Name of the judging model, for viescore and imgedit.")
     ] = None,
     endpoint: Server = None,
     vlm: LocalVlm = None,
     key_variable: KeyVariable = "OPENAI_API_KEY",
     concurrency: Concurrency = 8,
     max_tokens: MaxTokens = 512,
-    clip: Annotated[str | None, typer.Option(help="Hub id or folder of CLIP.")] = None,
-    dino: Annotated[str | None, typer.Option(help="Hub id or folder of DINO.")] = None,
-    vgg: Annotated[Path | None, typer.Option(help="Safetensors file of VGG-16, for lpips.")] = None,
+    clip: Annotated[str | None, Option(help="Hub id or folder of CLIP.")] = None,
+    dino: Annotated[str | None, Option(help="Hub id or folder of DINO.")] = None,
+    vgg: Annotated[Path | None, Option(help="Safetensors file of VGG-16, for lpips.")] = None,
     aesthetic_head: Annotated[
-        Path | None, typer.Option(help="Safetensors file of LAION's predictor, for aesthetic.")
+        Path | None, Option(help="Safetensors file of LAION's predictor, for aesthetic.")
     ] = None,
     cotracker: Annotated[
-        str | None,
-        typer.Option(help="Checkout of CoTracker, or `hub` (CC-BY-NC), for motion."),
+        str | None, Option(help="Checkout of CoTracker, or `hub` (CC-BY-NC), for motion.")
     ] = None,
     raft: Annotated[
-        Path | None,
-        typer.Option(help="Safetensors file of torchvision's raft_large, for dynamic."),
+        Path | None, Option(help="Safetensors file of torchvision's raft_large, for dynamic.")
     ] = None,
     motion: Annotated[
-        str, typer.Option(help="Motion fidelity: edit_to_src, symmetric_mean or symmetric_sum.")
+        str, Option(help="Motion fidelity: edit_to_src, symmetric_mean or symmetric_sum.")
     ] = "edit_to_src",
     device: Device = "auto",
 ) -> None:
     """Score methods in one table: means, standard errors, and the number of missing values."""
+    from ..evaluate.judging import judge_all
     from ..evaluate.networks import Direction, Networks
     from ..evaluate.registry import METRICS, available_inputs, choose, measures
-    from ..evaluate.scoring import Scores, find_results, to_json, write_json
-    from ..evaluate.tasks import expect_tasks
-    from .evaluate_judge import judge_all, judge_model, stopped_judge
-    from .evaluate_tables import missing_lines, tables
-    from .options import resolve_device
+    from ..evaluate.score_tables import missing_lines, tables
+    from ..evaluate.scoring import measure, methods_of, to_json
+    from ..evaluate.tasks import expect_files, expect_tasks
+    from ..files import write_json
 
     tasks = expect_tasks(sources, instruction)
-    true_files = _truths(truths) if truths else {}
+    true_files = expect_files(truths, "true targets") if truths else {}
     if motion not in get_args(Direction):
         raise ConfigError(f"--motion {motion}: wanted {', '.join(get_args(Direction))}")
     paths = {"clip": clip, "dino": dino, "vgg": vgg, "aesthetic_head": aesthetic_head,
@@ -113,80 +113,40 @@ def score(
         raise ConfigError(
             "no metric fits: give captions, --truths or --judge (`evaluate metrics` lists them all)"
         )
-    result_files = {folder: find_results(folder, tasks) for folder in results}
-    labels = _labels(results)
+    methods = methods_of(results, tasks)
     judged = [name for name in names if METRICS[name].build_judge]
-    model = judge_model(judge, endpoint, vlm, key_variable, max_tokens, device) if judged else None
+    model = _judge(judge, endpoint, vlm, key_variable, max_tokens, device) if judged else None
     with _hints():
         made = measures(names, networks, true_files)
-    methods = [Scores(labels[folder], list(tasks.values())) for folder in result_files]
-    _measure_all(methods, result_files, true_files, made)
-    # A model in this process answers one question after the other.
-    parallel = 1 if vlm else concurrency
-    stopped = judge_all(model, judged, result_files, methods, parallel) if model else None
+    for scores in methods.values() if made else ():
+        with Progress(len(scores.tasks), f"measuring {scores.name}") as progress:
+            measure(scores, true_files, made, progress.advance)
+    stopped = None
+    if model:
+        # A model in this process answers one question after the other.
+        parallel = 1 if vlm else concurrency
+        left_open, stopped = judge_all(model, judged, methods, parallel, Progress)
+        _report_open(left_open)
     columns = [column for name in names for column in METRICS[name].columns]
-    for text in (*tables(methods, columns), *missing_lines(methods, columns)):
+    scored = [*methods.values()]
+    for text in (*tables(scored, columns), *missing_lines(scored, columns)):
         typer.echo(f"{text}\n")
     if output:
-        write_json(output, to_json(methods, columns))
+        write_json(output, to_json(scored, columns))
     if stopped:
-        raise stopped_judge(stopped, list(result_files), output)
-
-
-def _measure_all(
-    methods: Sequence[Scores],
-    result_files: Mapping[Path, dict[str, Path]],
-    truths: dict[str, Path],
-    made: Sequence[Measure],
-) -> None:
-    from ..evaluate.scoring import measure
-    from ..progress import Progress
-
-    for scores, files in zip(methods, result_files.values(), strict=True):
-        if made:
-            with Progress(len(scores.tasks), f"measuring {scores.name}") as progress:
-                measure(scores, files, truths, made, progress.advance)
+        raise _stopped_judge(stopped, results, output)
 
 
 def metrics() -> None:
     """List the metrics, the columns that they fill, and what they need."""
-    from ..evaluate.markdown import table
     from ..evaluate.registry import METRICS
+    from ..evaluate.summary import table
 
     rows = [
         [name, " ".join(metric.columns), metric.about, " ".join(sorted(metric.needs))]
         for name, metric in METRICS.items()
     ]
     typer.echo(table(["metric", "columns", "meaning", "needs"], rows, numbers=False))
-
-
-# ---------------------------------------------------------------- input
-
-
-def _truths(folder: Path) -> dict[str, Path]:
-    from ..evaluate.tasks import named_files
-    from ..media.formats import MEDIA
-
-    problems = []
-    truths = named_files(folder, MEDIA, problems)
-    if problems or not truths:
-        raise DataError(f"{folder} cannot be used as true targets", problems)
-    return truths
-
-
-def _labels(folders: Sequence[Path]) -> dict[Path, str]:
-    """Short names that differ."""
-    from ..study.items import short_names
-
-    if len({folder.resolve() for folder in folders}) < len(folders):
-        raise ConfigError("a folder of results is named twice")
-    if len(folders) == 1:
-        return {folders[0]: folders[0].resolve().name}
-    parts = [short_names(a, b)[0] for a in folders for b in folders if a is not b]
-    each = len(folders) - 1
-    return {
-        folder: max(parts[i * each : (i + 1) * each], key=len) for i, folder in enumerate(folders)
-    }
 
 
 @contextmanager
@@ -200,3 +160,49 @@ def _hints() -> Iterator[None]:
         option = f"--{error.need.replace('_', '-')}"
         usual = f"pass another with {option}, or leave the metric out of --metrics"
         raise DataError(f"{error}; {HINTS.get(error.need, usual)}") from None
+
+
+# ---------------------------------------------------------------- the judge
+
+
+def _judge(
+    judge: str | None,
+    endpoint: str | None,
+    vlm: str | None,
+    key_variable: str,
+    max_tokens: int,
+    device: str,
+) -> Model:
+    """Open the judge and check that it answers, before anything is measured."""
+    from ..evaluate.judging import local_judge, served_judge
+
+    if bool(judge) == bool(vlm):
+        raise ConfigError("wanted either --judge NAME (with --endpoint URL) or --vlm HUB_ID")
+    if vlm:
+        return local_judge(vlm, max_tokens, resolve_device(device))
+    return served_judge(endpoint, judge, key_variable, max_tokens)
+
+
+def _report_open(left_open: list[OpenQuestions]) -> None:
+    """Say what the same command would ask again."""
+    for name, silent, cut in left_open:
+        if silent:
+            typer.echo(f"{name}: {silent} questions got no answer; run this again to ask them")
+        if cut:
+            typer.echo(
+                f"{name}: {cut} answers were too long, and cut; run this again with a higher "
+                "--max-tokens to ask for them"
+            )
+
+
+def _stopped_judge(stopped: DataError, folders: list[Path], output: Path | None) -> DataError:
+    """Say what is there although the judge stopped."""
+    from ..evaluate.judging import answers_in
+
+    kept = ", ".join(map(str, answers_in(folders)))
+    where = f"; its answers so far are kept in {kept}" if kept else ""
+    there = f"printed and in {output}" if output else "printed"
+    return DataError(
+        f"the judge stopped: {stopped}. What was measured before is {there}, with marks "
+        f"missing{where}. Run the same command again to continue"
+    )

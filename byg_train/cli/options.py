@@ -8,66 +8,58 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer import Argument, Option
 
 from ..config import ConfigError
 
-Device = Annotated[str, typer.Option(help="cpu, cuda, or auto: cuda where there is one.")]
+Device = Annotated[str, Option(help="cpu, cuda, or auto: cuda where there is one.")]
 Assignments = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Change any setting; repeatable."),
+    Option("--set", metavar="SECTION.KEY=VALUE", help="Change any setting; repeatable."),
 ]
 Profile = Annotated[
-    str | None, typer.Option(help="Settings over the preset's: fast (half the forwards a step).")
+    str | None, Option(help="Settings over the preset's: fast (half the forwards a step).")
 ]
-DataFolder = Annotated[Path, typer.Argument(metavar="DIR", help="The data folder.")]
+DataFolder = Annotated[Path, Argument(metavar="DIR", help="The data folder.")]
 Templates = Annotated[
     Path | None,
-    typer.Option("--styles", help="File with text templates; default: DIR/styles.toml if present."),
+    Option("--styles", help="File with text templates; default: DIR/styles.toml if present."),
 ]
 Preset = Annotated[
-    str | None, typer.Option(help="Preset that will be trained; sets text length and base model.")
+    str | None, Option(help="Preset that will be trained; sets text length and base model.")
 ]
 BaseModel = Annotated[
-    str | None,
-    typer.Option("--model", help="Base model: hub id, folder, .safetensors file, or world."),
+    str | None, Option("--model", help="Base model: hub id, folder, .safetensors file, or world.")
 ]
-Drop = Annotated[
-    bool, typer.Option("--drop", help="Leave out items that cannot be used, and list them.")
-]
+Drop = Annotated[bool, Option("--drop", help="Leave out items that cannot be used, and list them.")]
 Force = Annotated[
-    bool, typer.Option("--force", help="Replace an existing metadata.jsonl and keep it as .bak.")
+    bool, Option("--force", help="Replace an existing metadata.jsonl and keep it as .bak.")
 ]
 Sources = Annotated[
-    Path,
-    typer.Option(help="Folder of what was edited, with metadata.jsonl as `evaluate fetch` writes."),
+    Path, Option(help="Folder of what was edited, with metadata.jsonl as `evaluate fetch` writes.")
 ]
 Components = Annotated[
     str | None,
-    typer.Option(help="Hub id or folder of VAE and text encoders, for a single-file base model."),
+    Option(help="Hub id or folder of VAE and text encoders, for a single-file base model."),
 ]
 EditModelName = Annotated[
-    str | None,
-    typer.Option("--model", help="Base model; default: the one that the LoRA was trained on."),
+    str | None, Option("--model", help="Base model; default: the one that the LoRA was trained on.")
 ]
 Server = Annotated[
     str | None,
-    typer.Option(
+    Option(
         "--endpoint", help="URL of an OpenAI-compatible server, such as http://localhost:8000/v1."
     ),
 ]
 LocalVlm = Annotated[
     str | None,
-    typer.Option(
-        "--vlm", help="Hub id or folder of a local model (Qwen3-VL), instead of a server."
-    ),
+    Option("--vlm", help="Hub id or folder of a local model (Qwen3-VL), instead of a server."),
 ]
-KeyVariable = Annotated[str, typer.Option(help="Environment variable that holds the API key.")]
-Concurrency = Annotated[int, typer.Option(min=1, help="Number of parallel questions.")]
-MaxTokens = Annotated[
-    int, typer.Option(min=1, help="Maximum tokens of one answer, thoughts included.")
-]
+KeyVariable = Annotated[str, Option(help="Environment variable that holds the API key.")]
+Concurrency = Annotated[int, Option(min=1, help="Number of parallel questions.")]
+MaxTokens = Annotated[int, Option(min=1, help="Maximum tokens of one answer, thoughts included.")]
 Instruction = Annotated[
-    str | None, typer.Option(help="Instruction of every edit, instead of a metadata.jsonl.")
+    str | None, Option(help="Instruction of every edit, instead of a metadata.jsonl.")
 ]
 
 

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import math
-from collections import defaultdict
-from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from statistics import median
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Column, Table
+from typer import Argument, Option
 
 from ..config import ConfigError
 from ..data import DataError, counted
@@ -20,10 +17,9 @@ from ..local_server import LOOPBACK
 from .options import Instruction
 
 if TYPE_CHECKING:
-    from ..evaluate.summary import Summary
     from ..study.ballot import Ballot
     from ..study.server import StudyServer
-    from ..study.votes import Cast, VoteFile
+    from ..study.votes import VoteFile
 
 # The question of the paper's study (appendix E).
 QUESTION = "Which one is the better editing result?"
@@ -34,25 +30,23 @@ LISTED = 5
 def study(
     what: Annotated[
         list[str],
-        typer.Argument(
+        Argument(
             metavar="DIR_A DIR_B | report", help="Result folders of two methods, or `report`."
         ),
     ],
     sources: Annotated[
-        Path | None, typer.Option(help="Folder of what was edited, with metadata.jsonl.")
+        Path | None, Option(help="Folder of what was edited, with metadata.jsonl.")
     ] = None,
     instruction: Instruction = None,
-    votes: Annotated[Path, typer.Option(help="SQLite file that holds the votes.")] = Path(
-        "study.sqlite"
-    ),
-    question: Annotated[str, typer.Option(help="The question that raters answer.")] = QUESTION,
+    votes: Annotated[Path, Option(help="SQLite file that holds the votes.")] = Path("study.sqlite"),
+    question: Annotated[str, Option(help="The question that raters answer.")] = QUESTION,
     per_rater: Annotated[
-        int | None, typer.Option(help="Number of items for each rater, least rated items first.")
+        int | None, Option(help="Number of items for each rater, least rated items first.")
     ] = None,
     host: Annotated[
-        str, typer.Option(help="Address to listen on; 0.0.0.0 lets others in this network vote.")
+        str, Option(help="Address to listen on; 0.0.0.0 lets others in this network vote.")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port of the page; 0 takes a free one.")] = 8765,
+    port: Annotated[int, Option(help="Port of the page; 0 takes a free one.")] = 8765,
 ) -> None:
     """Let people compare two methods blindly on a local web page, and report their votes."""
     from ..study.votes import VoteFile
@@ -78,21 +72,17 @@ def study(
 
 
 def _ballot(
-    a: Path,
-    b: Path,
-    sources: Path,
-    instruction: str | None,
-    votes: Path,
-    per_rater: int | None,
+    a: Path, b: Path, sources: Path, instruction: str | None, votes: Path, per_rater: int | None
 ) -> Ballot:
+    from ..evaluate.tasks import short_names
     from ..study.ballot import Ballot
-    from ..study.items import find_items, may_not_play, short_names
+    from ..study.items import find_items, may_not_play
     from ..study.votes import OtherStudyError, VoteFile
 
     items = find_items(a, b, sources, instruction)
     _warn_of(may_not_play(items))
     try:
-        file = VoteFile.begin(votes, short_names(a, b), items)
+        file = VoteFile.begin(votes, tuple(short_names([a, b]).values()), items)
     except OtherStudyError as error:
         raise DataError(
             f"{error}; pass --votes with another name to begin a new one", error.problems
@@ -141,11 +131,8 @@ def _greeting(server: StudyServer, host: str) -> str:
     return "\n".join(lines)
 
 
-# ---------------------------------------------------------------- the report
-
-
 def report(votes: VoteFile, console: Console) -> None:
-    """Print what section 5.1.1 and appendix E of the paper report about a study."""
+    """Print A's win rates, and what follows from the votes."""
     cast = votes.all()
     if not cast:
         raise DataError(f"{votes.path} holds no votes yet")
@@ -155,67 +142,19 @@ def report(votes: VoteFile, console: Console) -> None:
             f"study report needs {' and '.join(missing)}, which this Python does not have: "
             'pip install -e ".[eval]"'
         )
-    from ..evaluate import preference
+    from ..study.report import percent, rates, sentences
 
-    rows = [preference.Vote(each.rater, each.item, each.won == "a") for each in cast]
     study = votes.study
     console.print(f"A = {study.name_a}\nB = {study.name_b}", highlight=False, markup=False)
-    console.print(_rates(cast, rows))
-    for line in _findings(cast, rows, study.items):
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
-
-
-def _rates(cast: list[Cast], rows: Sequence) -> Table:
-    """A's win rate over all votes, by group and by rater."""
-    from ..evaluate.preference import across_raters, win_rate
-
-    groups: dict[str, list] = defaultdict(list)
-    raters: dict[str, list] = defaultdict(list)
-    for each, row in zip(cast, rows, strict=True):
-        if each.group:
-            groups[each.group].append(row)
-        raters[each.rater].append(row)
     heads = ("votes", "A wins", "95 %", "mean of raters")
     right = [Column(name, justify="right", no_wrap=True) for name in heads]
     table = Table(Column("votes of", overflow="fold"), *right)
-    for section in ({"all": rows}, groups, raters):
-        for label, members in sorted(section.items()):
-            rate = win_rate(members)
+    for section in rates(cast):
+        for label, rate, raters in section:
             interval = f"{rate.low:.1%} to {rate.high:.1%}"
-            across = "" if section is raters else _across(across_raters(members))
-            table.add_row(label, str(rate.n), f"{rate.share:.1%}", interval, across)
+            mean = percent(raters) if raters else ""
+            table.add_row(label, str(rate.n), f"{rate.share:.1%}", interval, mean)
         table.add_section()
-    return table
-
-
-def _across(raters: Summary) -> str:
-    """Format the mean of the raters' own rates, with its standard error if there is one."""
-    sem = "" if math.isnan(raters.sem) else f" ± {raters.sem:.1%}"
-    return f"{raters.mean:.1%}{sem}"
-
-
-def _findings(cast: list[Cast], rows: Sequence, items: int) -> list[str]:
-    from ..evaluate import preference as p
-
-    rate, across, most = p.win_rate(rows), p.across_raters(rows), p.majority(rows)
-    low, high = p.cluster_interval(rows)
-    kappa, alpha = p.fleiss_kappa(rows), p.krippendorff_alpha(rows)
-    left = sum(each.won == each.on_left for each in cast)
-    two, one = p.chance(rate.wins, rate.n), p.chance(rate.wins, rate.n, "greater")
-    known = [("Fleiss' kappa", kappa), ("Krippendorff's alpha", alpha)]
-    agreement = ", ".join(f"{name} {value:.2f}" for name, value in known if not math.isnan(value))
-    return [
-        f"A wins {rate.wins} of {rate.n} votes, {rate.share:.1%}"
-        + (f"; mean of {across.n} raters {_across(across)} (SEM)." if across.n > 1 else "."),
-        f"Against chance: p = {two:.2g} (two-sided binomial), {one:.2g} (one-sided).",
-        f"For other raters and items like these: {low:.1%} to {high:.1%} (95 %, bootstrap over "
-        "raters and items; the table's intervals and the binomial test take votes as independent).",
-        f"By majority A wins {most.wins} of {most.wins + most.losses} items, {most.ties} tied"
-        + ("." if math.isnan(most.p) else f"; sign test p = {most.p:.2g} (two-sided)."),
-        f"Agreement of raters: {agreement} (1 always, 0 as by chance)."
-        if agreement
-        else "Agreement of raters: not known (no item with two votes, or all are equal).",
-        f"Asked: {len({each.item for each in cast})} of {items} items. The left side won "
-        f"{left / rate.n:.1%} (p = {p.chance(left, rate.n):.2g}); median "
-        f"{median(each.seconds for each in cast):.1f} s per vote.",
-    ]
+    console.print(table)
+    for sentence in sentences(cast, study.items):
+        console.print(sentence, highlight=False, markup=False, soft_wrap=True)

@@ -4,22 +4,30 @@ from __future__ import annotations
 
 import shlex
 import tempfile
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer import Option
 
 from ..config import PRESETS, ConfigError, TrainConfig, merge_settings
 from ..family import demos, family_of, is_embedded
+from ..files import held
 from ..progress import CONSOLE
+from ..training.processes import check_shares, processes
 from ..training.stopping import NOTHING_LOST, stops_at_once
 from .card import Card
-from .errors import full_disk_explained, interruption_explained, out_of_memory_explained
+from .errors import (
+    full_disk_explained,
+    interruption_explained,
+    others_are_quiet,
+    out_of_memory_explained,
+)
 from .options import Assignments, Device, Profile, resolve_device
 
 if TYPE_CHECKING:
     from ..data.items import Dataset
-    from ..training.cost import Memory
     from ..training.forecast import Forecast
     from ..world.demo import Demo
 
@@ -31,37 +39,33 @@ LOWER = (
 
 def train(
     context: typer.Context,
-    preset: Annotated[
-        str | None, typer.Option(help=f"What to train: {', '.join(PRESETS)}.")
-    ] = None,
+    preset: Annotated[str | None, Option(help=f"What to train: {', '.join(PRESETS)}.")] = None,
     profile: Profile = None,
-    data: Annotated[Path | None, typer.Option(help="Folder with your pictures or clips.")] = None,
-    output: Annotated[
-        Path | None, typer.Option(help="Folder of the run; default: runs/PRESET.")
-    ] = None,
+    data: Annotated[Path | None, Option(help="Folder with your pictures or clips.")] = None,
+    output: Annotated[Path | None, Option(help="Folder of the run; default: runs/PRESET.")] = None,
     model: Annotated[
-        str | None, typer.Option(help="Base model: hub id, diffusers folder or .safetensors file.")
+        str | None, Option(help="Base model: hub id, diffusers folder or .safetensors file.")
     ] = None,
-    steps: Annotated[int | None, typer.Option(help="Optimiser steps after the warm-up.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of weights, order, noise, times.")] = None,
+    steps: Annotated[int | None, Option(help="Optimiser steps after the warm-up.")] = None,
+    seed: Annotated[int | None, Option(help="Seed of weights, order, noise, times.")] = None,
+    init: Annotated[
+        Path | None,
+        Option(help="LoRA to start from, such as ByG's for a four-step editor; no warm-up then."),
+    ] = None,
     assignments: Assignments = None,
     config: Annotated[
-        Path | None, typer.Option(help="TOML file of settings, as --print-config prints.")
+        Path | None, Option(help="TOML file of settings, as --print-config prints.")
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Continue the run in the output folder.")
+        bool, Option("--resume", help="Continue the run in the output folder.")
     ] = False,
     vram: Annotated[
         str | None,
-        typer.Option(
-            help="Choose settings for a GPU of 12, 16, 24, 48 or 80 GB, or auto; --set wins."
-        ),
+        Option(help="Choose settings for a GPU of 12, 16, 24, 48 or 80 GB, or auto; --set wins."),
     ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the plan; load nothing.")
-    ] = False,
+    dry_run: Annotated[bool, Option("--dry-run", help="Print the plan; load nothing.")] = False,
     print_config: Annotated[
-        bool, typer.Option("--print-config", help="Print every setting as TOML.")
+        bool, Option("--print-config", help="Print every setting as TOML.")
     ] = False,
     device: Device = "auto",
 ) -> None:
@@ -69,14 +73,17 @@ def train(
     if context.invoked_subcommand:
         _refuse_options_of_training(context)
         return
+    others_are_quiet()
     if not preset and not config:
         raise ConfigError(f"--preset or --config is missing (presets: {', '.join(PRESETS)})")
     settings = merge_settings(
         preset, profile=profile, file=config, data=data, model=model, steps=steps, seed=seed,
-        assignments=assignments or (),
+        init=init, assignments=assignments or (),
     )  # fmt: skip
     demo = settings.preset in demos() and settings.data.path is None
     card = Card(vram, assignments or ())
+    if card.vram and (print_config or (settings.data.path is None and not demo)):
+        settings = card.fitted(settings, None, resolve_device(device))
     if print_config:
         from ..training.run_folder import to_toml
 
@@ -88,7 +95,8 @@ def train(
         _dry_run(settings.with_dtype(_planned_dtype(settings, device)), demo, card, device)
     else:
         folder = (output or Path("runs") / settings.preset).resolve()
-        with interruption_explained():
+        check_shares(settings)
+        with interruption_explained(), processes().joined():
             _start(settings, folder, device, resume, demo, card)
 
 
@@ -123,18 +131,23 @@ def _start(
                 config = _with_data(config, output / "data")
                 # The data are its own, and lie where the run does.
                 check_output(output, config, resume=resume, unmoved={"data.path"})
-                _world(config).prepare(config.data.path)
+                with processes().main_first():
+                    _world(config).prepare(config.data.path)
             multiple = pixel_multiple(config.model)
             data = for_objective(load_shown(config.data, multiple), config, multiple)
             if card.vram:
                 run = output if resume and (output / CONFIG).exists() else None
-                config = card.fitted(config, data, resolve_device(device), run)
+                config = card.fitted(config, data, device, run)
                 check_machine(config)
             check_start(config, data, output, device, resume=resume)
         except HoldsRunError as error:
             raise ConfigError(f"{error} (--resume)") from None
     # A start that failed leaves measurements behind, which `resume` clears away.
-    _train(config, data, output, device, resume or (output / CONFIG).exists(), demo)
+    resume = processes().of_main(lambda: resume or (output / CONFIG).exists())
+    with held(output / ".running") if processes().is_main else nullcontext(True) as is_alone:
+        if not is_alone:
+            raise ConfigError(f"another run writes to {output} now: wait, or choose another folder")
+        _train(config, data, output, device, resume, demo)
 
 
 def _train(
@@ -142,12 +155,14 @@ def _train(
 ) -> None:
     with stops_at_once(NOTHING_LOST):
         from ..training.origin import write_origin
+        from ..training.plan import need_here
         from ..training.run_folder import write_config, write_dropped
         from ..training.trainer import TrainingError, train  # takes seconds
 
-        write_config(output, config)
-        write_origin(output, config, data)
-        write_dropped(output, data)
+        if processes().is_main:
+            write_config(output, config)
+            write_origin(output, config, data)
+            write_dropped(output, data)
     try:
         with full_disk_explained(output, "with --resume"), out_of_memory_explained(LOWER):
             files = train(
@@ -157,15 +172,19 @@ def _train(
                 device=device,
                 resume=resume,
                 forecast=_forecast(config, data, demo),
-                planned=_planned(config, data, device),
+                planned=need_here(config, data, device),
             )
     except TrainingError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from None
+    if not processes().is_main:
+        return
     farewell = _farewell(config, files, output)
     if demo:
         with stops_at_once(f"the training is complete, but not measured\n{farewell}"):
-            _world(config).report(output, device)
+            from ..world.report import report
+
+            report(output, _world(config).judge, device)
     typer.echo(farewell)
 
 
@@ -175,19 +194,12 @@ def _forecast(config: TrainConfig, data: Dataset, demo: bool) -> Forecast:
     from ..training.forecast import Forecast
     from ..training.plan import run_cost
 
-    cost = run_cost(config, pixel_multiple(config.model), data)
-    later = _world(config).report_cost(config.sample.steps, cost.r) if demo else 0.0
+    cost, later = run_cost(config, pixel_multiple(config.model), data), 0.0
+    if demo:
+        from ..world.report import report_cost
+
+        later = report_cost(_world(config).judge, config.sample.steps, cost.r)
     return Forecast(config, cost.step, later)
-
-
-def _planned(config: TrainConfig, data: Dataset, device: str) -> Memory:
-    """The memory that a step should take here."""
-    from ..machine import resolve_dtype
-    from ..models.backbone import pixel_multiple
-    from ..training.plan import need, shapes
-
-    here = config.with_dtype(resolve_dtype(config.model.dtype, device))
-    return need(here, shapes(here, pixel_multiple(here.model), data))
 
 
 def _farewell(config: TrainConfig, files: list[Path], output: Path) -> str:

@@ -11,6 +11,7 @@ from pydantic import ValidationError, model_validator
 
 from ..family import family_of, titles
 from ..text_files import TextFileError, read_text
+from .critic import CriticConfig
 from .methods import BygConfig, Method, method_class
 from .names import nearest
 from .sections import (
@@ -56,6 +57,7 @@ class TrainConfig(Section):
     guidance: GuidanceConfig = GuidanceConfig()
     data: DataConfig = DataConfig()
     method: Method = BygConfig()
+    critic: CriticConfig = CriticConfig()
     rollout: RolloutConfig = RolloutConfig()
     time: TimeConfig = TimeConfig()
     warmup: WarmupConfig = WarmupConfig()
@@ -88,6 +90,26 @@ class TrainConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def _teacher_is_there(self) -> TrainConfig:
+        if self.method.sees_source and self.warmup.lora is None:
+            raise ValueError(
+                "method.teacher is 'editor', and there is none: name its LoRA, as --init FILE or "
+                "warmup.lora, or set method.teacher to 'base'"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _critic_is_there(self) -> TrainConfig:
+        weight = getattr(self.method, "critic_weight", 0)
+        if weight and not self.critic.path:
+            raise ValueError(
+                f"method.critic_weight is {weight}, and there is no critic: set critic.path to the "
+                "hub id or folder of a vision-language model (on the tiny world: 'world'), or "
+                "method.critic_weight to 0"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _rows_of_a_rollout(self) -> TrainConfig:
         times, rows, whole = self.rollout.times, self.train.batch_size, self.train.global_batch
         if (times % rows and rows % times) or whole % times:
@@ -102,6 +124,11 @@ class TrainConfig(Section):
     def items_at_once(self) -> int:
         """Items of a micro-batch."""
         return max(1, self.train.batch_size // self.rollout.times)
+
+    @property
+    def items_per_step(self) -> int:
+        """Items of an optimiser step, in all processes."""
+        return self.train.global_batch // self.rollout.times
 
     def with_dtype(self, dtype: str) -> TrainConfig:
         """The same run in another `model.dtype`."""
@@ -179,6 +206,13 @@ def parse_set(assignment: str) -> dict[str, Any]:
     return _nested(name.strip(), value)
 
 
+def assigned(tables: dict[str, Any], assignments: Iterable[str]) -> dict[str, Any]:
+    """The tables with `section.key=value` laid over them, the later ones last."""
+    for assignment in assignments:
+        tables = merged(tables, parse_set(assignment))
+    return tables
+
+
 def _nested(name: str, value: Any) -> dict[str, Any]:
     for part in reversed(name.split(".")):
         value = {part: value}
@@ -194,19 +228,15 @@ def merge_settings(
     model: str | None = None,
     steps: int | None = None,
     seed: int | None = None,
+    init: Path | None = None,
     assignments: Iterable[str] = (),
 ) -> TrainConfig:
     """Build a validated configuration: preset < profile < file < what is given here < assignments.
 
-    Args:
-        preset: name of a preset; None: the one that the file names, else the defaults.
-        profile: name of settings that are laid over the preset.
-        file: TOML file of settings.
-        data: folder of the data.
-        model: the base: hub id, folder or file.
-        steps: optimiser steps after the warm-up.
-        seed: seeds everything.
-        assignments: `section.key=value`, the later ones last.
+    Without a preset it is the one that the file names, else the defaults. `data`, `model` and
+    `steps` are data.path, model.path and train.steps; `init` is a LoRA to start from, which can
+    edit already: there is no identity warm-up then. An assignment is `section.key=value`, and of
+    two the later one counts.
     """
     tables = read_settings(file) if file else {}
     preset = preset or tables.get("preset", "custom")
@@ -215,12 +245,13 @@ def merge_settings(
         below = merged(below, _shipped("profile", profile, PROFILES))
     tables = merged(below, {**tables, "preset": preset})
     given = {"seed": seed, "model.path": model, "data.path": data, "train.steps": steps}
+    if init is not None:
+        none = {"min_steps": 0, "max_steps": 0, "until": None}
+        tables = merged(tables, {"warmup": {"lora": str(init), **none}})
     for name, value in given.items():
         if value is not None:
             tables = merged(tables, _nested(name, value))
-    for assignment in assignments:
-        tables = merged(tables, parse_set(assignment))
-    return build_config(tables)
+    return build_config(assigned(tables, assignments))
 
 
 def build_config(tables: dict[str, Any]) -> TrainConfig:

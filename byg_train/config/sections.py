@@ -35,15 +35,21 @@ class ModelConfig(Section):
 
     `auto`: bfloat16 where the GPU or CPU computes it in hardware, else float32.
     """
+    autocast: bool = True
+    """In bfloat16: norms, q and k in float32, as PyTorch's autocast has them.
+
+    False: in bfloat16 too, as diffusers and ComfyUI compute. Less memory and traffic.
+    """
+    attention: Literal["auto", "math", "efficient", "flash", "cudnn"] = "auto"
+    """PyTorch's kernel for attention, of those with a backward; `auto` lets PyTorch choose."""
     storage: Literal["bf16", "fp8", "int8", "nf4"] = "bf16"
     """How weights of the blocks are stored: as they compute, in 8 bits (int8: torchao), or in 4."""
+    placement: Literal["whole", "streamed", "sharded"] = "whole"
+    """Where weights are: on each GPU, in main memory until needed, or shared among the GPUs."""
     text_len: int = Field(256, ge=8, le=512)
     """Tokens of a text. ComfyUI pads FLUX's to 256 and padding attends: keep 256 for FLUX.1-dev."""
     reference_mode: Literal["index", "shared"] = "index"
-    """Positions of the source: its own first axis (Kontext's index 1) or those of the target.
-
-    Wan knows the latter alone (B.2), Z-Image the former.
-    """
+    """Positions of the source: its own first axis (Kontext, Z-Image) or the target's (Wan, B.2)."""
     gradient_checkpointing: bool = True
     """Recompute blocks in backward (non-reentrant): less memory, a third more time per gradient."""
     checkpointed_blocks: float = Field(1.0, gt=0, le=1)
@@ -82,7 +88,11 @@ class ModelConfig(Section):
         return self
 
     @model_validator(mode="after")
-    def _compiled_as_stored(self) -> ModelConfig:
+    def _as_stored(self) -> ModelConfig:
+        if (where := self.placement) != "whole" and self.storage != "bf16":
+            raise ValueError(
+                f"placement {where!r} takes no storage {self.storage!r}: set model.storage=bf16"
+            )
         if self.compile and self.storage == "fp8":
             raise ValueError(
                 "storage fp8 changes the type of weights in every forward, which compile=true "
@@ -217,6 +227,9 @@ class OptimizerConfig(Section):
     """After the warm-up."""
     max_grad_norm: float = Field(1.0, gt=0)
     """Gradients are clipped to this norm."""
+    skip_above: float | None = Field(None, gt=0)
+    """A step with a gradient above this norm, or one that is no number, is not taken; null: the
+    latter ends the run."""
 
 
 class TrainSection(Section):
@@ -234,6 +247,8 @@ class TrainSection(Section):
     """Steps between sample grids; 0: only at the start and at the end."""
     sample_first: bool = True
     """Also before the first step, to see where the run starts: for clips, many minutes."""
+    weigh_losses: bool = True
+    """Before the first step, 64 forwards of the base: do the weights ask for text-to-image?"""
     checkpoint_every: int = Field(500, ge=1)
     """Steps between checkpoints and LoRA files."""
     checkpoint_minutes: float | None = Field(60, gt=0)
@@ -257,17 +272,12 @@ class TrainSection(Section):
         """Whether an expert gets a LoRA."""
         return self.expert in ("both", expert)
 
-    @property
-    def accumulation(self) -> int:
-        """Micro-batches per optimiser step."""
-        return self.global_batch // self.batch_size
-
 
 class SampleConfig(Section):
     """How edits are sampled in grids, by `edit`, and (through metadata) in ComfyUI."""
 
-    sampler: Literal["euler", "unipc"] = "euler"
-    """Euler, or UniPC of order 2, which is Wan's own."""
+    sampler: Literal["euler", "unipc", "renoise"] = "euler"
+    """Euler; UniPC of order 2, Wan's own; `renoise` of few-step editors: guess, noise, guess."""
     steps: int = Field(20, ge=1)
     """Sampling steps."""
     cfg: float = Field(1.0, ge=1)

@@ -1,7 +1,9 @@
 """Flow matching in the paper's letters: noising, one-step prediction, rollout, gradient routing.
 
 Time runs from t = 1 (noise) to t = 0 (data): x_t = (1 - t) x + t eps, v = eps - x. Latents have any
-rank with the batch first; t is (B,), a grid is (n + 1,) from 1 down to 0. Torch only.
+rank with the batch first; t is (B,), a grid is (n + 1,) from 1 down to 0. Times may stay on the CPU
+beside latents on a GPU: what is asked of them, such as which network they are for, does not wait.
+Torch only.
 """
 
 from __future__ import annotations
@@ -16,8 +18,8 @@ Field = Callable[[Tensor, Tensor], Tensor]
 
 
 def at_rank(t: Tensor, x: Tensor) -> Tensor:
-    """t (B,) with trailing axes of one, so that it broadcasts over x (B, ...)."""
-    return t.reshape(-1, *(1,) * (x.ndim - 1))
+    """t (B,) where x is, with trailing axes of one, so that it broadcasts over x (B, ...)."""
+    return t.to(x.device, non_blocking=True).reshape(-1, *(1,) * (x.ndim - 1))
 
 
 def noised(x: Tensor, eps: Tensor, t: Tensor) -> Tensor:
@@ -34,7 +36,7 @@ def one_step(y_t: Tensor, v: Tensor, t: Tensor) -> Tensor:
 def rollout(
     velocity: Field, eps: Tensor, grid: Tensor, t: Tensor, order: int = 1
 ) -> tuple[Tensor, Tensor]:
-    """From pure noise to data, stopping by at t (Algorithm 1, lines 5-11).
+    """Integrate from pure noise to data, stopping by at t (Algorithm 1, lines 5-11).
 
     t is continuous, so with Euler y_t = y_s - (s - t) v(y_s, s) with s the last grid time at or
     above t: a point on the rollout's own path, at no extra evaluation. Order 2 is Adams-Bashforth:
@@ -87,6 +89,44 @@ def integrate(
     y, n = eps, len(grid) - 1
     for i in range(n):
         y = y - (grid[i] - grid[i + 1]) * velocity(y, grid[i].expand(len(y)))
+        each(i + 1, n)
+    return y
+
+
+def noises(like: Tensor, seed: int) -> Iterator[Tensor]:
+    """The noises of a few-step sampling, without end: where it starts, then one per renoise.
+
+    Drawn on the CPU in the order of memory, so that a seed gives the same on every device, and in
+    ComfyUI, whose pictures have no axis of frames.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    while True:
+        yield torch.randn(like.shape, generator=generator).to(like)
+
+
+def few_steps(
+    predict: Field,
+    eps: Tensor,
+    grid: Tensor,
+    fresh: Iterator[Tensor],
+    each: Callable[[int, int], None] = lambda i, n: None,
+) -> Tensor:
+    """Sample by guessing the end and going back (NP-Edit): x_hat, noised anew, x_hat, ...
+
+    With gradients this is NP-Edit's unroll: nothing between the evaluations is detached.
+
+    Args:
+        predict: the one-step prediction: (y_t (B, ...), t (B,)) -> x_hat.
+        eps: noise (B, ...), the state at grid[0].
+        grid: (n + 1,) falling times of the n evaluations, and where it ends: 0 for data.
+        fresh: the noise of every renoise; none is taken at the end, where nothing is noised.
+        each: `each(done, of)` is called after every evaluation.
+    """
+    y, n = eps, len(grid) - 1
+    for i in range(n):
+        x_hat = predict(y, grid[i].expand(len(y)))
+        t_next = grid[i + 1]
+        y = noised(x_hat, next(fresh), t_next.expand(len(y))) if t_next > 0 else x_hat
         each(i + 1, n)
     return y
 

@@ -1,4 +1,4 @@
-"""The losses of Eq. 2, 3 and 5, one function each. Every loss is (B,), float32 or better."""
+"""The losses of Eq. 2, 3 and 5, and NP-Edit's: one function each, (B,), float32 or better."""
 
 from __future__ import annotations
 
@@ -40,3 +40,18 @@ def prior_loss(
 ) -> Tensor:
     """L_prior = L_dir + alpha L_MSE, (B,) (section 4.2); `directional` weighs L_dir (section 6)."""
     return directional * directional_loss(v, v_src, v_tgt) + alpha * velocity_mse(v, v_tgt)
+
+
+def distribution_matching_loss(x: Tensor, x_real: Tensor, x_fake: Tensor) -> Tensor:
+    """DMD in x0 form, (B,): its gradient on x leads away from the fake estimate to the real one.
+
+    g = ((x - x_real) - (x - x_fake)) / mean |x - x_real|, with both estimates made of x noised to
+    the same state: one by the teacher, one by the auxiliary, which knows the student's own
+    distribution. The value is |g|^2 / 2, its gradient g, each a mean over the elements. A gradient
+    that is no number counts as none. (In v it would be t (v_real - v_fake): v = eps - x.)
+    """
+    x, real, fake = map(_rows, (x, x_real, x_fake))
+    with torch.no_grad():
+        size = (x - real).abs().mean(1, keepdim=True).clamp_min(1e-8)
+        wanted = x - torch.nan_to_num((fake - real) / size, posinf=0, neginf=0)
+    return (x - wanted).square().mean(1) / 2

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import torch
@@ -13,8 +13,18 @@ TimeDistribution = Literal["uniform", "logit_normal"]
 Span = tuple[float, float]
 
 
+class Unroll(NamedTuple):
+    """What NP-Edit draws more: how the student is unrolled, and the noise of the scores."""
+
+    grid: Tensor  # (k + 1,): 1, for two evaluations a later time of sampling, and 0
+    fresh: Tensor  # like x: of the renoise between the evaluations
+    eps: Tensor  # like x: noises what the student drew
+
+
 class Draw(NamedTuple):
     """The random part of one step: what Algorithm 1 draws in line 2, and how the rollout runs.
+
+    The noise is where x is; all else stays on the CPU, where it is looked at.
 
     A term that is asked for a share p of the rows only has weights (B,), 1 / p there and 0
     elsewhere: on average the same gradient. None: it is asked for all.
@@ -27,6 +37,7 @@ class Draw(NamedTuple):
     times: int = 1  # so many rows in a row have item, noise and rollout in common
     identity: Tensor | None = None
     prior_rev: Tensor | None = None
+    unroll: Unroll | None = None  # for objectives that unroll the editor itself
 
 
 def sampled_rows(rows: int, p: float, generator: torch.Generator) -> Tensor | None:
@@ -132,9 +143,12 @@ def time_grid(steps: int, shift: float = 1.0) -> Tensor:
     return shifted(torch.linspace(1, 0, steps + 1), shift)
 
 
-def flux_shift(tokens: int) -> float:
-    """FLUX.1-dev's sampling shift exp(mu) for a number of image tokens.
+def along(t: Tensor, points: Sequence[tuple[float, float]]) -> Tensor:
+    """A function of time at t (B,): straight lines through points (time, value), level beyond.
 
-    mu runs linearly from 0.5 at 256 tokens to 1.15 at 4096 (FLUX.1-dev's scheduler configuration).
+    Times rise; a single point is a constant.
     """
-    return math.exp(0.5 + (1.15 - 0.5) * (tokens - 256) / (4096 - 256))
+    value = torch.full_like(t, points[0][1])
+    for (start, before), (end, after) in zip(points[:-1], points[1:], strict=True):
+        value = value + (after - before) * ((t - start) / (end - start)).clamp(0, 1)
+    return value

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
+from random import Random
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from ..config.methods import MethodConfig, NpEditConfig
+from ..core.critic import NOTHING, Ask
 from ..core.roles import EditBatch
-from ..media.fit import Size
-from ..models.backbone import Text
+from ..models.backbone import Text, sent
 from .cache import Cache
 from .items import Item
+from .vlm.edit_types import known_type
 
 
 class Batches:
@@ -22,12 +27,17 @@ class Batches:
     where the last batch of a bucket is not full, items of the bucket's next order fill it up.
     """
 
-    def __init__(self, items: Sequence[Item], cache: Cache, batch_size: int, seed: int) -> None:
-        self._items, self._cache, self._size, self._seed = items, cache, batch_size, seed
-        groups: dict[Size, list[int]] = {}
-        for index, item in enumerate(items):
-            groups.setdefault(cache.bucket(item), []).append(index)
-        self._groups = [groups[size] for size in sorted(groups)]
+    def __init__(
+        self,
+        items: Sequence[Item],
+        cache: Cache,
+        batch_size: int,
+        seed: int,
+        method: MethodConfig | None = None,
+    ) -> None:
+        self._cache, self._size, self._seed = cache, batch_size, seed
+        self._method = method if isinstance(method, NpEditConfig) else None
+        self._groups = [group for _, group in sorted(cache.by_bucket(items).items())]
         # Where each batch of an epoch begins: (group, first of the group's order).
         self._starts = [
             (g, start)
@@ -49,20 +59,44 @@ class Batches:
             more = self._order(refill, f"group {group}", len(own))
             chosen += [i for i in more if chosen.count(i) == rarest][: self._size - len(chosen)]
             refill += 1
-        return [self._items[own[i]] for i in chosen]
+        return [own[i] for i in chosen]
 
     def __getitem__(self, k: int) -> EditBatch:
         """Return batch k, on the CPU."""
-        return collate(self.items(k), self._cache)
+        items, method = self.items(k), self._method
+        if method is None:
+            return collate(items, self._cache)
+        lots = Random(f"{self._seed} nothing {k}")
+        items = [
+            still(item, method.nothing_text) if lots.random() < method.nothing_probability else item
+            for item in items
+        ]
+        return collate(items, self._cache, method.teacher_negative)
 
     def _order(self, epoch: int, what: str, number: int) -> list[int]:
         """Draw a permutation of range(number) from the seed, the epoch and a name."""
-        key = hashlib.sha256(f"{self._seed} {epoch} {what}".encode()).digest()
-        generator = torch.Generator().manual_seed(int.from_bytes(key[:7], "big"))
+        generator = seeded(self._seed, epoch, what)
         return torch.randperm(number, generator=generator).tolist()
 
 
-def collate(items: Sequence[Item], cache: Cache) -> EditBatch:
+def seeded(*key: object) -> torch.Generator:
+    """A generator, on the CPU, for what the words of a key name: the same on every machine."""
+    digest = hashlib.sha256(" ".join(map(str, key)).encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+
+
+def still(item: Item, text: str) -> Item:
+    """The item with an instruction under which nothing may change."""
+    return replace(
+        item,
+        instruction=text,
+        reverse_instruction=text,
+        tgt_caption=item.src_caption,
+        edit_type=NOTHING,
+    )
+
+
+def collate(items: Sequence[Item], cache: Cache, negative: str | None = None) -> EditBatch:
     """Stack items of one bucket to a batch: latents (B, C, F, h, w), texts batch first."""
 
     def texts(of: list[str]) -> Text:
@@ -76,21 +110,22 @@ def collate(items: Sequence[Item], cache: Cache) -> EditBatch:
         p_src=texts([item.src_caption for item in items]),
         p_tgt=texts([item.tgt_caption for item in items]),
         y=_stacked([cache.latents(item.target) for item in items]) if items[0].target else None,
+        asks=tuple(
+            Ask(item.instruction, known_type(item.edit_type) or item.edit_type) for item in items
+        ),
+        negative=None if negative is None else texts([negative] * len(items)),
     )
 
 
 def to_device(batch: EditBatch, device: torch.device) -> EditBatch:
     """Move a batch to a device."""
 
-    def moved(part: Tensor | Text | None) -> Tensor | Text | None:
-        if part is None or isinstance(part, Tensor):
-            return None if part is None else sent(part)
-        return {name: sent(tensor) for name, tensor in part.items()}
-
-    def sent(tensor: Tensor) -> Tensor:
-        # From pinned memory a GPU fetches it by itself, while it computes.
-        pinned = tensor.pin_memory() if device.type == "cuda" else tensor
-        return pinned.to(device, non_blocking=True)
+    def moved(part: Any) -> Any:
+        if isinstance(part, Tensor):
+            return sent(part, device)
+        if not isinstance(part, dict):
+            return part  # words
+        return {name: sent(tensor, device) for name, tensor in part.items()}
 
     return EditBatch(*map(moved, batch))
 

@@ -90,6 +90,13 @@ class Cache:
         """The size at which an item is trained."""
         return nearest_bucket(item.width, item.height, self.buckets)
 
+    def by_bucket(self, items: Iterable[Item]) -> dict[Size, list[Item]]:
+        """The items of each size, in their order."""
+        groups: dict[Size, list[Item]] = {}
+        for item in items:
+            groups.setdefault(self.bucket(item), []).append(item)
+        return groups
+
     def latents(self, item: Item) -> Tensor:
         """Return the latents of an item, (C, F, h, w), float32."""
         return self._read(self._latents_entry(item), str(item.path))["latents"]
@@ -102,10 +109,7 @@ class Cache:
 
     def _chunks(self, items: Sequence[Item]) -> Iterator[list[Item]]:
         """Yield all items, bucket by bucket, as many as may be encoded at once."""
-        groups: dict[Size, list[Item]] = {}
-        for item in items:
-            groups.setdefault(self.bucket(item), []).append(item)
-        for size, group in groups.items():
+        for size, group in self.by_bucket(items).items():
             number = max(1, min(AT_ONCE, PIXELS_AT_ONCE // self._pixels_of(size)))
             yield from (group[i : i + number] for i in range(0, len(group), number))
 
@@ -150,7 +154,8 @@ class Cache:
     def _encode_pixels(self, turn: Turn) -> None:
         if not turn.missing:
             return
-        parts = [_in_range(future.result()) for future in turn.missing.values()]
+        decoded = [future.result() for future in turn.missing.values()]
+        parts = [from_levels(p) if p.dtype == torch.uint8 else p for p in decoded]
         pixels = torch.cat(parts) if len(parts) > 1 else parts[0]  # a clip alone is large enough
         latents = self.backbone.encode_pixels(pixels).float()
         for entry, z in zip(turn.missing, latents, strict=True):
@@ -193,11 +198,6 @@ class Cache:
             self._room -= size
             self._kept[entry] = tensors
         return tensors
-
-
-def _in_range(pixels: Tensor) -> Tensor:
-    """Convert pixels to float32 in [-1, 1]."""
-    return from_levels(pixels) if pixels.dtype == torch.uint8 else pixels
 
 
 def _intact(entry: Path) -> bool:

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..config import DataConfig
+from ..media.formats import Formats
 from ..media.reader import Facts
 from . import Problem, Row
-from .captions import CaptionError, Captions
 from .excluded import row_entry
-from .file_findings import changes, duplicates, left_over
-from .finding import SET, Finding
+from .findings import SET, Finding, changes, duplicates, left_over
 from .items import check_files
-from .media_kind import MediaKind, kind_of
+from .media_kind import kind_of, media_names
+from .names import CaptionError, Captions
 from .rows import TEXTS, check_rows
 from .rule_codes import EQUAL_CAPTIONS, NO_CAPTION
 from .text_rules import ERROR, WARNING, violations
@@ -38,6 +38,14 @@ class Tokens(NamedTuple):
     estimated: bool = False
 
 
+class Limits(NamedTuple):
+    """What a base model can take."""
+
+    tokens: Tokens
+    multiple: int  # pixels; no file may be smaller
+    data: DataConfig  # pictures or clips, and the length and frame rate of clips
+
+
 @dataclass(frozen=True)
 class Report:
     """A data set with all findings."""
@@ -47,7 +55,7 @@ class Report:
     findings: list[Finding]
     edit_types: Counter[str]  # edit type -> training tuples per epoch
     facts: dict[str, Facts]  # of the files that can be read, by file name
-    kind: MediaKind
+    kind: Formats
 
     @property
     def errors(self) -> list[Finding]:
@@ -72,26 +80,22 @@ def check(
     root: Path,
     rows: list[Row],
     problems: list[Problem],
-    tokens: Tokens,
-    multiple: int,
-    data: DataConfig,
-    on_file: Callable[[], None] = lambda: None,
+    limits: Limits,
+    on_file: Callable[[int, int], None] = lambda done, of: None,
 ) -> Report:
     """Check texts, files and the balance of a data set.
 
     Args:
-        root: the data folder.
-        rows: its tuples, without the excluded ones.
+        rows: the tuples of the folder, without the excluded ones.
         problems: what could not be read at all.
-        tokens: tokenization of the text encoder that will read the texts.
-        multiple: pixels; no file may be smaller.
-        data: pictures or clips, and the length and frame rate of clips.
-        on_file: called after every file that was decoded.
+        limits: those of the base model that will be trained.
+        on_file: called after every file with (files checked so far, files in total).
     """
+    tokens, multiple, data = limits
     kind = kind_of(data)
     _, text_problems = check_rows(rows, root, kind)
-    pairs = rows_with_files(rows, root, kind)
-    facts, broken = check_files(pairs, kind, multiple, data, lambda done, of: on_file())
+    pairs = _with_files(rows, root, kind)
+    facts, broken = check_files(pairs, kind, multiple, data, on_file)
     edit_types = _edit_types(rows)
     findings = [
         *_training_errors([*problems, *text_problems, *broken], rows),
@@ -107,21 +111,22 @@ def check(
 
 
 def check_loose(
-    root: Path, multiple: int, data: DataConfig, on_file: Callable[[], None] = lambda: None
+    root: Path, limits: Limits, on_file: Callable[[int, int], None] = lambda done, of: None
 ) -> Report:
     """Check a folder that holds no tuples yet: only files, perhaps with captions."""
+    _, multiple, data = limits
     kind = kind_of(data)
     captions, unread = Captions(), []
-    rows = [_loose_row(root, name, captions, unread) for name in kind.names(root)]
+    rows = [_loose_row(root, name, captions, unread) for name in media_names(root, kind)]
     pairs = [(row, root / row.fields["file_name"]) for row in rows]
-    facts, broken = check_files(pairs, kind, multiple, data, lambda done, of: on_file())
+    facts, broken = check_files(pairs, kind, multiple, data, on_file)
     findings = [*_training_errors([*unread, *broken], rows), *duplicates(root, pairs, facts, kind)]
     return Report(root, rows, findings, Counter(), _by_name(facts, root), kind)
 
 
-def rows_with_files(rows: list[Row], root: Path, kind: MediaKind) -> list[tuple[Row, Path]]:
+def _with_files(rows: list[Row], root: Path, kind: Formats) -> list[tuple[Row, Path]]:
     """The rows that name a file of the folder, whatever else is wrong with them."""
-    names = set(kind.names(root))
+    names = set(media_names(root, kind))
     keys = ((row, row_entry(row, root)) for row in rows)
     return [(row, root / entry[0]) for row, entry in keys if entry and entry[0] in names]
 

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Iterable
 from pathlib import Path, PurePath
 
-from ..files import atomic
+from ..files import write_text
 from ..text_files import read_text
 from . import Problem, Row
 from .names import is_file
@@ -62,8 +62,7 @@ def read_excluded(root: Path) -> set[Entry]:
 def write_excluded(root: Path, entries: Iterable[Entry]) -> None:
     """Replace a folder's excluded.txt, atomically."""
     lines = (_line(*entry) for entry in sorted(entries, key=lambda e: (e[0], e[1] or "")))
-    with atomic(root / EXCLUDED) as temporary:
-        temporary.write_text(HEAD + "".join(lines), encoding="utf-8")
+    write_text(root / EXCLUDED, HEAD + "".join(lines))
 
 
 def drop_excluded(

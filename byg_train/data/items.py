@@ -20,11 +20,12 @@ from typing import Any, NamedTuple
 
 from ..config import DataConfig
 from ..media import MediaError
+from ..media.formats import Formats
 from ..media.reader import Facts
 from . import DataError, Problem, Row, counted
 from .excluded import EXCLUDED, drop_excluded
 from .manifest import find_manifest
-from .media_kind import MediaKind, expect_kind, kind_of, style_folder
+from .media_kind import expect_kind, kind_of, style_folder
 from .rows import TEXTS, check_rows, data_folder, optional, read_rows
 from .rule_codes import TOO_SHORT, TOO_SMALL, UNREADABLE
 from .segments import PICTURE, Segment, inspect_file, trained_segments
@@ -150,8 +151,8 @@ def split(
             test.add(path)
     held_out = [replace(item, split="test") for item in items if item.path in test]
     if len(held_out) < holdout and len(test) == most and order:
-        asked = f"holdout {holdout} would take more than a fifth of {counted(len(count), 'file')}"
-        log.warning("%s away from training: held out is %s", asked, len(test))
+        much = f"holdout {holdout} would take more than a fifth of {counted(len(count), 'file')}"
+        log.warning("%s away from training: held out is %s", much, len(test))
     return [item for item in items if item.path not in test], held_out
 
 
@@ -166,7 +167,7 @@ def balanced(items: list[Item], root: Path) -> list[Item]:
 
 
 def expect_every_style(
-    train: list[Item], root: Path, kind: MediaKind, problems: list[Problem]
+    train: list[Item], root: Path, kind: Formats, problems: list[Problem]
 ) -> None:
     """Raise DataError if a style has no training item: it could only be learned as a target."""
     left = {style_folder(item.path, root) for item in train}
@@ -204,7 +205,7 @@ class CheckedItems(NamedTuple):
 def check_items(
     rows: Iterable[Row],
     root: Path,
-    kind: MediaKind,
+    kind: Formats,
     multiple: int,
     data: DataConfig | None = None,
     on_file: Callable[[int, int], None] = lambda done, of: None,
@@ -217,15 +218,15 @@ def check_items(
     facts, broken = check_files(good, kind, multiple, data, on_file)
     items = []
     for row, path in good:
-        if found := facts.get(path):
-            parts = trained_segments(found, data)
-            items += [_item(row.fields, path, found, part) for part in parts]
+        if fact := facts.get(path):
+            parts = trained_segments(fact, data)
+            items += [_item(row.fields, path, fact, part) for part in parts]
     return CheckedItems(items, facts, [*problems, *broken])
 
 
 def check_files(
     rows: list[tuple[Row, Path]],
-    kind: MediaKind,
+    kind: Formats,
     multiple: int,
     data: DataConfig | None = None,
     on_file: Callable[[int, int], None] = lambda done, of: None,
@@ -233,8 +234,6 @@ def check_files(
     """Decode every file once; returns the facts of usable files, and a problem for each other.
 
     Args:
-        rows: with the paths of their files.
-        kind: of these files.
         multiple: pixels; no file may be smaller.
         data: how segments are cut from clips; each clip must then be long enough for one.
         on_file: called after every file with (files checked so far, files in total).

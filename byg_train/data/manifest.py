@@ -3,40 +3,38 @@
 from __future__ import annotations
 
 import codecs
+import csv
+import io
 import json
-import shutil
-from collections.abc import Iterable, Mapping
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..files import atomic
+from ..config import nearest
+from ..files import atomic, copy_file
 from ..text_files import TextFileError, decode, read_text, unprintable
 from . import DataError, Problem, Row
 from .rule_codes import BROKEN_LINE, CONTROL, ENCODING
-from .tables import csv_rows, plain
 
+TEXTS = ("src_caption", "tgt_caption", "instruction", "reverse_instruction")
 # Order of the fields in a line; others follow.
-FIELDS = (
-    "file_name",
-    "src_caption",
-    "tgt_caption",
-    "instruction",
-    "reverse_instruction",
-    "edit_type",
-    "split",
-    "repeats",
-)
+FIELDS = ("file_name", *TEXTS, "edit_type", "split", "repeats")
+# Columns that may hold a plain caption, best first.
+CAPTIONS = ("src_caption", "caption", "text")
 ONE_OBJECT, BLANK = "one JSON object in UTF-8", b" \t"
 NAMES = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
 
 
 def find_manifest(root: Path) -> Path | None:
     """Find the folder's manifest, if there is one."""
-    found = [root / name for name in NAMES if (root / name).is_file()]
-    if len(found) > 1:
-        names = " and ".join(path.name for path in found)
+    manifests = [root / name for name in NAMES if (root / name).is_file()]
+    if len(manifests) > 1:
+        names = " and ".join(path.name for path in manifests)
         raise DataError(f"{root} holds {names}; keep the one that is meant")
-    return found[0] if found else None
+    return manifests[0] if manifests else None
 
 
 def manifest_rows(manifest: Path) -> tuple[list[Row], list[Problem]]:
@@ -100,21 +98,112 @@ def write_lines(path: Path, lines: Iterable[str]) -> Path:
         with temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="\n") as file:
             file.writelines(f"{line}\n" for line in lines)
         if path.exists():
-            with atomic(path.with_name(f"{path.name}.bak")) as backup:
-                shutil.copyfile(path, backup)
+            copy_file(path, path.with_name(f"{path.name}.bak"))
     return path
 
 
+# ---------------------------------------------------------------- tables
+
+DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
+NAMED, NUMBERS = "file_name", ("repeats",)
+# Rows of a parquet file that are in memory at once; each may hold a picture.
+AT_ONCE = 16
+# The first line by which Excel tells itself the delimiter.
+EXCEL = re.compile(r"sep=(.)\r?\n")
+# A field may be as long as a text of a book.
+csv.field_size_limit(1 << 24)
+
+
+class Parquet:
+    """A parquet file, of which a few rows at a time are in memory; DataError if it is none."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            from pyarrow import ArrowException
+            from pyarrow.parquet import ParquetFile
+        except ImportError:
+            raise DataError(f"{path} needs the pyarrow package: pip install pyarrow") from None
+        try:
+            self._file = ParquetFile(path)
+        except ArrowException as error:
+            raise DataError(f"{path} cannot be read: {error}") from None
+        self.columns: list[str] = self._file.schema_arrow.names
+
+    def rows(self, columns: list[str] | None = None) -> Iterator[dict[str, Any]]:
+        """Yield every row, of some columns or all."""
+        for batch in self._file.iter_batches(AT_ONCE, columns=columns):
+            yield from batch.to_pylist()
+
+
 def _parquet_rows(manifest: Path) -> list[Row]:
+    rows = enumerate(Parquet(manifest).rows(), 1)
+    return [Row(f"{manifest.name}, row {i}", plain(row)) for i, row in rows]
+
+
+def csv_rows(manifest: Path) -> tuple[list[Row], list[Problem]]:
+    """The rows of a CSV file, texts as they stand, and what is wrong with the others."""
+    text = read_text(manifest)
+    mark = EXCEL.match(text)
+    text = text[mark.end() :] if mark else text
+    first = next(filter(str.strip, text.splitlines()), "")
+    delimiter = mark[1] if mark else max(DELIMITERS, key=first.count)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    rows, problems, names = [], [], None
     try:
-        import datasets
-    except ImportError:
+        for cells in reader:
+            where = f"{manifest.name}, row {len(rows) + len(problems) + 1}"
+            if not any(map(str.strip, cells)):
+                continue
+            if names is None:
+                names = _header(cells, manifest, delimiter)
+            elif len(cells) == len(names):
+                rows.append(Row(where, _fields(dict(zip(names, cells, strict=True)))))
+            else:
+                found = f"{len(cells)} cells between {DELIMITERS.get(delimiter, delimiter)}"
+                wanted = f"{len(names)}, as in the header; texts with {delimiter!r} stand in quotes"
+                problems.append(Problem(where, found, wanted, BROKEN_LINE))
+    except csv.Error as error:
+        raise DataError(f"{manifest}, line {reader.line_num}: {error}; is a quote open?") from None
+    if not rows and not problems:
         raise DataError(
-            f"{manifest} needs the datasets package (pip install datasets); "
-            "metadata.jsonl needs none"
-        ) from None
+            f"{manifest} has no rows; wanted a header with {NAMED}, and a row per tuple"
+        )
+    return rows, problems
+
+
+def _header(cells: list[str], manifest: Path, delimiter: str) -> list[str]:
+    names = [name.strip() for name in cells]
+    if NAMED not in names:
+        between = DELIMITERS.get(delimiter, delimiter)
+        raise DataError(
+            f"{manifest} has no column {NAMED}{nearest(NAMED, names)} (between {between}, its "
+            f"columns are {', '.join(names)})"
+        )
+    if twice := [name for name, number in Counter(names).items() if number > 1 and name]:
+        raise DataError(f"{manifest} has the column {twice[0]!r} more than once")
+    return names
+
+
+def _fields(cells: Mapping[str, str]) -> dict[str, Any]:
+    """A cell without anything is no field; `repeats` is a number, all else a text."""
+    filled = {name: cell for name, cell in cells.items() if name and cell.strip()}
+    return plain(
+        {name: _number(cell) if name in NUMBERS else cell for name, cell in filled.items()}
+    )
+
+
+def _number(cell: str) -> float | str:
     try:
-        table = datasets.Dataset.from_parquet(str(manifest), keep_in_memory=True)
-    except Exception as error:  # whatever its parsers raise
-        raise DataError(f"{manifest} cannot be read: {error}") from error
-    return [Row(f"{manifest.name}, row {i}", plain(row)) for i, row in enumerate(table, 1)]
+        return float(cell.replace(",", "."))
+    except ValueError:
+        return cell
+
+
+def plain(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Numbers as they were meant: a column of whole ones with gaps is kept as 2.0 and NaN."""
+    fields = dict(row)
+    for name in NUMBERS:
+        value = fields.get(name)
+        if isinstance(value, float):
+            fields[name] = None if math.isnan(value) else int(value) if value % 1 == 0 else value
+    return fields

@@ -5,16 +5,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 
 from ..config import TrainConfig
-from ..media import MediaError
-from . import DataError, Problem, counted
-from .items import Dataset, Item
-from .media_kind import MediaKind, kind_of
+from ..media.formats import Formats
+from . import DataError, Problem, Row, counted
+from .items import Dataset, Item, check_files
+from .media_kind import kind_of
+from .names import leads_out
 from .rows import TEXTS, data_folder
-from .rule_codes import MISSING_FIELD, NO_FILE, OUTSIDE, TOO_SMALL, UNREADABLE
-from .segments import inspect_file
+from .rule_codes import MISSING_FIELD, NO_FILE, OUTSIDE
 
 FIELD = "target_file_name"
 
@@ -30,11 +30,11 @@ def for_objective(data: Dataset, config: TrainConfig, multiple: int) -> Dataset:
     check = _targets(config, multiple) if pairs else _texts
     ready, problems = {}, []
     for item in dict.fromkeys(data.train):
-        found = check(item)
-        if isinstance(found, Problem):
-            problems.append(found)
+        checked = check(item)
+        if isinstance(checked, Problem):
+            problems.append(checked)
         else:
-            ready[item] = found
+            ready[item] = checked
     if problems and (config.data.on_bad_item == "stop" or not ready):
         number = counted(len(problems), "item")
         raise DataError(
@@ -81,21 +81,15 @@ def _targets(config: TrainConfig, multiple: int) -> Callable[[Item], Item | Prob
 
 
 def _inspected(
-    path: Path, name: str, kind: MediaKind, config: TrainConfig, multiple: int
+    path: Path, name: str, kind: Formats, config: TrainConfig, multiple: int
 ) -> str | Problem:
     """Check a target file; returns the digest of its bytes."""
-    parts = {*Path(name).parts, *PureWindowsPath(name).parts}
-    if ".." in parts or Path(name).is_absolute() or PureWindowsPath(name).drive:
+    if leads_out(name):
         found = f"a {FIELD} that leads out of the data folder"
         return Problem(name, found, "a path inside it", OUTSIDE)
     if not kind.holds(path) or not path.is_file():
-        wanted = f"{kind.formats.words}, in the data folder"
+        wanted = f"{kind.words}, in the data folder"
         return Problem(name, f"no {kind.one} of that name", wanted, NO_FILE)
-    try:
-        facts = inspect_file(path, kind, config.data)
-    except MediaError as error:
-        return Problem(name, f"a broken {kind.one} ({error})", "one that opens", UNREADABLE)
-    if min(facts.width, facts.height) < multiple:
-        size = f"{facts.width} x {facts.height} pixels"
-        return Problem(name, size, f"at least {multiple} on either side", TOO_SMALL)
-    return facts.digest
+    row = Row(name, {"file_name": name})
+    facts, problems = check_files([(row, path)], kind, multiple, config.data)
+    return problems[0] if problems else facts[path].digest

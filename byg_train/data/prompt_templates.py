@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..config import ConfigError, nearest
-from ..text_files import TextFileError, is_blank, read_text
-from .captions import ENDINGS
-from .foreign import foreign_file
+from ..text_files import is_blank, read_text
+from .media_kind import foreign_file
+from .names import ENDINGS
 
 BRACES = re.compile(r"\{([^{}]*)\}")
 
@@ -40,14 +40,6 @@ class Template(NamedTuple):
         for choice, text in zip(self.choices, self.texts[1:], strict=True):
             parts += [rng.choice(choice), text]
         return " ".join("".join(parts).split())
-
-    @property
-    def number(self) -> int:
-        """The number of different captions."""
-        number = 1
-        for choice in self.choices:
-            number *= len(choice)
-        return number
 
 
 def parse_template(text: str, lists: Mapping[str, Sequence[str]], where: str) -> Template:
@@ -94,21 +86,14 @@ def read_lines(file: Path) -> list[str]:
     """
     if file.is_dir():
         texts = (p for p in sorted(file.iterdir()) if p.suffix.lower() in ENDINGS)
-        lines = [" ".join(_text(p).split()) for p in texts if not foreign_file(p.name)]
+        lines = [" ".join(read_text(p).split()) for p in texts if not foreign_file(p.name)]
     elif file.is_file():
-        lines = [line.strip() for line in _text(file).splitlines()]
+        lines = [line.strip() for line in read_text(file).splitlines()]
     else:
         raise ConfigError(f"{file} does not exist; wanted a text file, or a folder of them")
     if not (kept := [line for line in lines if not (is_blank(line) or line.startswith("#"))]):
         raise ConfigError(f"{file} is empty; wanted a line of text or more")
     return kept
-
-
-def _text(file: Path) -> str:
-    try:
-        return read_text(file)
-    except TextFileError as error:
-        raise ConfigError(str(error)) from None
 
 
 class Shot(NamedTuple):

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 from typing import Any
 
+from ..media.formats import Formats
 from ..text_files import is_blank, unprintable
 from . import DataError, Problem, Row, counted
-from .foreign import note_foreign
-from .manifest import find_manifest, manifest_rows
-from .media_kind import MediaKind
+from .manifest import TEXTS, find_manifest, manifest_rows
+from .media_kind import note_foreign
 from .names import FileNames
 from .rule_codes import (
     CONTROL,
@@ -27,37 +27,28 @@ from .rule_codes import (
 )
 from .styles import style_folders, style_rows
 
-TEXTS = ("src_caption", "tgt_caption", "instruction", "reverse_instruction")
 SPLITS = ("train", "test")
 
 LAYOUTS = """\
-1. A manifest beside the {many}, one JSON object on each line:
+1. A manifest beside the {kind.many}, one JSON object on each line:
    {root}/
-     cat{ending}
-     metadata.jsonl   {{"file_name": "cat{ending}",
+     cat{kind.ending}
+     metadata.jsonl   {{"file_name": "cat{kind.ending}",
                        "src_caption": "a cat on grass", "tgt_caption": "a cat on snow",
                        "instruction": "Put the cat on snow",
                        "reverse_instruction": "Put the cat on grass"}}
 
-2. A folder for each style, two or more, with a caption beside every {one}:
+2. A folder for each style, two or more, with a caption beside every {kind.one}:
    {root}/
-     photo/         cat{ending}    cat.txt ("a cat on grass")
-     3d-cartoon/    dog{ending}    dog.txt ("a dog in a kitchen")
+     photo/         cat{kind.ending}    cat.txt ("a cat on grass")
+     3d-cartoon/    dog{kind.ending}    dog.txt ("a dog in a kitchen")
 
-{start}s are {wanted}."""
+{start}s are {kind.words}."""
 
 
-def layouts(root: Path | str, kind: MediaKind) -> str:
+def layouts(root: Path | str, kind: Formats) -> str:
     """Describe the layouts that a data folder may have."""
-    ending, start = kind.formats.ending, kind.one.capitalize()
-    return LAYOUTS.format(
-        root=root,
-        one=kind.one,
-        many=kind.many,
-        ending=ending,
-        start=start,
-        wanted=kind.formats.words,
-    )
+    return LAYOUTS.format(root=root, kind=kind, start=kind.one.capitalize())
 
 
 def data_folder(path: Path | None) -> Path:
@@ -71,9 +62,7 @@ def data_folder(path: Path | None) -> Path:
     return path
 
 
-def read_rows(
-    root: Path, templates: Path | None, kind: MediaKind
-) -> tuple[list[Row], list[Problem]]:
+def read_rows(root: Path, templates: Path | None, kind: Formats) -> tuple[list[Row], list[Problem]]:
     """Read the rows of either layout, excluded ones too, and report what could not be read."""
     note_foreign(root)
     manifest = find_manifest(root)
@@ -83,20 +72,20 @@ def read_rows(
     return on_disk(rows, root), problems
 
 
-def on_disk(rows: Iterable[Row], root: Path) -> list[Row]:
+def on_disk(rows: list[Row], root: Path) -> list[Row]:
     """Rows with their files' names as these are spelled on disk."""
     files = FileNames(root)
-    return [row._replace(fields={**row.fields, **_spelled(row, files)}) for row in rows]
 
+    def spelled(fields: dict[str, Any]) -> dict[str, Any]:
+        named = {field: fields.get(field) for field in ("file_name", "target_file_name")}
+        texts = {field: name for field, name in named.items() if isinstance(name, str)}
+        return {**fields, **{f: files.find(name).name or name for f, name in texts.items()}}
 
-def _spelled(row: Row, files: FileNames) -> dict[str, str]:
-    names = {field: row.fields.get(field) for field in ("file_name", "target_file_name")}
-    found = {field: files.find(n).name for field, n in names.items() if isinstance(n, str)}
-    return {field: name for field, name in found.items() if name}
+    return [row._replace(fields=spelled(row.fields)) for row in rows]
 
 
 def styled_rows(
-    root: Path, templates: Path | None, kind: MediaKind, caption: str | None = None
+    root: Path, templates: Path | None, kind: Formats, caption: str | None = None
 ) -> tuple[list[Row], list[Problem]]:
     """Make the rows of style folders; DataError unless there are at least two.
 
@@ -114,7 +103,7 @@ def styled_rows(
     return rows, [*problems, *more]
 
 
-def _contents(root: Path, folders: list[Path], kind: MediaKind) -> str:
+def _contents(root: Path, folders: list[Path], kind: Formats) -> str:
     files = [path for path in root.iterdir() if not path.name.startswith(".")]
     if not files:
         return "it is empty"
@@ -130,7 +119,7 @@ def _contents(root: Path, folders: list[Path], kind: MediaKind) -> str:
 
 
 def check_rows(
-    rows: Iterable[Row], root: Path, kind: MediaKind
+    rows: Iterable[Row], root: Path, kind: Formats
 ) -> tuple[list[tuple[Row, Path]], list[Problem]]:
     """Return the rows whose names and texts can be used, and what is wrong with the others."""
     good: list[tuple[Row, Path]] = []
@@ -151,7 +140,7 @@ def check_rows(
     return good, problems
 
 
-def _check_fields(row: Row, files: FileNames, kind: MediaKind) -> tuple[Path | None, list[Problem]]:
+def _check_fields(row: Row, files: FileNames, kind: Formats) -> tuple[Path | None, list[Problem]]:
     """Return the file's path if it exists, and what is wrong with names and texts."""
     problems: list[Problem] = []
 
@@ -185,17 +174,15 @@ def _check_fields(row: Row, files: FileNames, kind: MediaKind) -> tuple[Path | N
 
 
 def _check_path(
-    name: str, files: FileNames, kind: MediaKind, complain: Callable[[str, str, str], None]
+    name: str, files: FileNames, kind: Formats, complain: Callable[[str, str, str], None]
 ) -> Path | None:
-    base = files.root.resolve()
-    parts = {*Path(name).parts, *PureWindowsPath(name).parts}
-    if ".." in parts or not (base / name).is_relative_to(base):
+    if files.place(name) is None:
         found = f"file_name {name!r} leads out of the data folder"
         return complain(found, "a path inside it", OUTSIDE)
     there, instead = files.find(name)
     path = files.root / (there or name)
-    if not (kind.holds(path) if there else kind.formats.may_name(path)):
-        return complain(f"file type {path.suffix!r} of {name}", kind.formats.words, FILE_TYPE)
+    if not (kind.holds(path) if there else kind.may_name(path)):
+        return complain(f"file type {path.suffix!r} of {name}", kind.words, FILE_TYPE)
     if not there:
         return complain(f"no file {name}{instead}", f"a {kind.one} of that name", NO_FILE)
     return path

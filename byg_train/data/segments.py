@@ -14,10 +14,9 @@ from ..config import DataConfig
 from ..media import MediaError
 from ..media.clips import frames, probe, verify
 from ..media.fit import Size, cover
-from ..media.pictures import averaged_down, picture_size, read_picture
+from ..media.formats import PICTURES, Formats
 from ..media.pixels import frame_levels, from_levels
-from ..media.reader import Facts, content_digest
-from .media_kind import PICTURES, MediaKind
+from ..media.reader import Facts, averaged_down, content_digest, picture_size, read_picture
 
 
 class Segment(NamedTuple):
@@ -58,13 +57,10 @@ def trained_segments(facts: Facts, data: DataConfig | None) -> list[Segment]:
     return segments_of(facts.clip.frames_at(data.fps), data)
 
 
-def inspect_file(path: Path, kind: MediaKind, data: DataConfig | None) -> Facts:
+def inspect_file(path: Path, kind: Formats, data: DataConfig | None) -> Facts:
     """Decode the segments that will be trained on, to prove them whole; raises MediaError.
 
-    Args:
-        path: the file.
-        kind: whether it must be a picture or a clip.
-        data: how segments are cut; None decodes only the first frame of a clip.
+    `data` says how segments are cut; None decodes only the first frame of a clip.
     """
     if kind is PICTURES:
         return Facts(*picture_size(path), content_digest(path))

@@ -10,13 +10,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..config import nearest, read_toml
+from ..media.formats import CLIPS, PICTURES, Formats
 from . import DataError, Problem, Row
-from .captions import CaptionError, Captions
-from .foreign import foreign_folder, holds_foreign_alone
-from .media_kind import MediaKind, style_files, visible_files
+from .media_kind import foreign_folder, holds_foreign_alone, media_files, visible_files
+from .names import CaptionError, Captions
 from .rule_codes import NO_FILES, REPEATS
 
 log = logging.getLogger("byg_train")
+HERE = Path(__file__).parent
+# The built-in templates of style folders, by what lies in them.
+BUILT_IN = {PICTURES: HERE / "styles.toml", CLIPS: HERE / "styles_clips.toml"}
 # The file of a data folder's own templates.
 OWN = "styles.toml"
 # The edit type of appendix D.1.
@@ -24,11 +27,7 @@ STYLE_CHANGE = "style_change"
 # How kohya's trainers call a folder: repeats, then what it shows. A longer number is a year.
 KOHYA = re.compile(r"(\d{1,3})_(?=.*[^\W\d_])(.+)")
 # The placeholders that each template may use.
-FIELDS = {
-    "phrase": (),
-    "caption": ("caption", "style"),
-    "instruction": ("style", "from_style"),
-}
+FIELDS = {"phrase": (), "caption": ("caption", "style"), "instruction": ("style", "from_style")}
 
 
 class Style(NamedTuple):
@@ -49,22 +48,20 @@ class Style(NamedTuple):
         return self.instruction.format(style=self.phrase, from_style=now.phrase)
 
 
-def style_folders(root: Path, kind: MediaKind) -> tuple[list[Path], list[Problem]]:
+def style_folders(root: Path, kind: Formats) -> tuple[list[Path], list[Problem]]:
     """Find the folders that hold files of a kind; visible ones without any are problems."""
     folders, problems = [], []
     for folder in sorted(path for path in root.iterdir() if path.is_dir()):
         if foreign_folder(folder) or holds_foreign_alone(folder):
             continue
-        if next(style_files(folder, kind), None):
+        if next(media_files(folder, kind), None):
             folders.append(folder)
             continue
         kinds = Counter(path.suffix.lower() or "unnamed" for path in visible_files(folder))
         files = ", ".join(f"{number} {ending}" for ending, number in sorted(kinds.items()))
         found = f"no {kind.many} (only {files} files)" if files else f"no {kind.many}"
         problems.append(
-            Problem(
-                f"{folder.name}/", found, f"{kind.formats.words} files in a style folder", NO_FILES
-            )
+            Problem(f"{folder.name}/", found, f"{kind.words} files in a style folder", NO_FILES)
         )
     return folders, problems
 
@@ -73,7 +70,7 @@ def style_rows(
     root: Path,
     folders: list[Path],
     templates: Path | None,
-    kind: MediaKind,
+    kind: Formats,
     stand_in: str | None = None,
 ) -> tuple[list[Row], list[Problem]]:
     """Make a row for each file and each other style; files without a caption are problems.
@@ -85,11 +82,11 @@ def style_rows(
         kind: pictures or clips.
         stand_in: the caption of files that have none.
     """
-    styles = load_styles(folders, templates or _own(root), kind)
+    styles = load_styles(folders, templates or own_templates(root), kind)
     captions, rows, problems = Captions(), [], []
     for now in styles:
         problems += _repeats(now)
-        for path in style_files(now.folder, kind):
+        for path in media_files(now.folder, kind):
             name = path.relative_to(root).as_posix()
             given = stand_in is None or captions.file(path)
             caption = _caption(captions, path, name, problems) if given else stand_in
@@ -114,9 +111,9 @@ def _repeats(style: Style) -> list[Problem]:
     return []
 
 
-def style_words(root: Path, name: str, templates: Path | None, kind: MediaKind) -> Style:
+def style_words(root: Path, name: str, templates: Path | None, kind: Formats) -> Style:
     """The texts of one style folder, which need not exist yet."""
-    templates = templates or _own(root)
+    templates = templates or own_templates(root)
     named = read_toml(templates).get("styles") if templates else None
     names = {name, *(named if isinstance(named, dict) else ())}
     if root.is_dir():
@@ -125,7 +122,8 @@ def style_words(root: Path, name: str, templates: Path | None, kind: MediaKind) 
     return next(style for style in styles if style.folder.name == name)
 
 
-def _own(root: Path) -> Path | None:
+def own_templates(root: Path) -> Path | None:
+    """The templates file of a data folder, if it has one."""
     path = root / OWN
     return path if path.is_file() else None
 
@@ -156,12 +154,12 @@ def restyled(name: str, caption: str, now: Style, to: Style) -> dict[str, Any]:
 # ---------------------------------------------------------------- templates
 
 
-def load_styles(folders: list[Path], templates: Path | None, kind: MediaKind) -> list[Style]:
+def load_styles(folders: list[Path], templates: Path | None, kind: Formats) -> list[Style]:
     """The texts of every folder: built-in templates, overridden by a templates file."""
-    built_in = read_toml(kind.built_in)
+    built_in = read_toml(BUILT_IN[kind])
     usual = built_in.pop("styles", {})
     own = read_toml(templates) if templates else {}
-    where = str(templates or kind.built_in)
+    where = str(templates or BUILT_IN[kind])
     tables = own.pop("styles", {})
     _known(own, list(built_in), where)
     _known(tables, [n for f in folders for n in dict.fromkeys((f.name, short_name(f)[0]))],

@@ -103,16 +103,16 @@ NOUN = re.compile(r"\b(?:the|an?|his|her|their|all|every)\s+\w", re.IGNORECASE)
 def violations(fields: dict[str, Any], edit_type: str = "") -> list[Violation]:
     """Return every violation in the texts of a tuple; values that are not texts are ignored."""
     texts = {name: _unquoted(text) for name, text in fields.items() if isinstance(text, str)}
-    found = []
+    broken = []
     for rule in RULES:
         for match in rule.pattern.finditer(texts.get(rule.field, "")):
-            found.append(Violation(*rule[:3], match[0], match.start(), rule.wanted))
+            broken.append(Violation(*rule[:3], match[0], match.start(), rule.wanted))
     if edit_type.startswith("style"):
-        found += _kept_styles(texts)
+        broken += _kept_styles(texts)
     else:  # In an edit of the whole picture, `it` is the picture.
         for field in ("instruction", "reverse_instruction"):
-            found += _pronouns(field, texts.get(field, ""))
-    return found
+            broken += _pronouns(field, texts.get(field, ""))
+    return broken
 
 
 def _kept_styles(texts: dict[str, str]) -> list[Violation]:

@@ -7,13 +7,12 @@ from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from ..media.formats import look
+from ..media.formats import CLIPS, Formats, look
 from . import Problem, Row, counted
-from .captions import ENDINGS
 from .excluded import EXCLUDED, FORMER, file_key, read_excluded, row_entry
 from .manifest import NAMES, find_manifest
-from .media_kind import CLIPS, MediaKind, visible_files
-from .names import folded
+from .media_kind import visible_files
+from .names import ENDINGS, folded
 
 # Files that speak of a data folder, by the beginnings of their names.
 ABOUT = (*NAMES, EXCLUDED, FORMER, "styles.toml", "readme", "license", "dropped.txt")
@@ -30,32 +29,29 @@ class Unused(NamedTuple):
 
 
 def unused_files(
-    root: Path, rows: Iterable[Row], kind: MediaKind, problems: Iterable[Problem] = ()
+    root: Path, rows: Iterable[Row], kind: Formats, problems: Iterable[Problem] = ()
 ) -> list[Unused]:
     """The visible files of a data folder that no tuple, no problem and no excluded.txt speaks of.
 
     Captions of any picture or clip, pictures that clips are shown by, and files about the folder
     are no files to be used.
     """
-    files = {path.relative_to(root).as_posix(): path for path in visible_files(root)}
     rows = list(rows)
     used = {entry[0] for row in rows if (entry := row_entry(row, root))}
     targets = (row.fields.get("target_file_name") for row in rows)
     used |= {file_key(name, root) for name in targets if isinstance(name, str)}
     used |= {name for name, _ in read_excluded(root)} | {problem.where for problem in problems}
     wanted = IN_NO_TUPLE if find_manifest(root) else "in no style folder"
-    return list(_left_over(files, used, kind, wanted))
+    return list(_left_over(root, used, kind, wanted))
 
 
-def unused_beside(root: Path, used: Iterable[str], kind: MediaKind) -> list[Unused]:
+def unused_beside(root: Path, used: Iterable[str], kind: Formats) -> list[Unused]:
     """The visible files of a folder that are not among the files of a kind that were found."""
+    return list(_left_over(root, set(used), kind, "not found"))
+
+
+def _left_over(root: Path, used: set[str], kind: Formats, wanted: str) -> Iterator[Unused]:
     files = {path.relative_to(root).as_posix(): path for path in visible_files(root)}
-    return list(_left_over(files, set(used), kind, "not found"))
-
-
-def _left_over(
-    files: dict[str, Path], used: set[str], kind: MediaKind, wanted: str
-) -> Iterator[Unused]:
     sorts = {name: look(path).sort for name, path in files.items()}
     media = {end for name, sort in sorts.items() if sort != "none" for end in _bare(name)}
     shown_by = {_bare(name)[0] for name in used} if kind is CLIPS else set()
@@ -81,10 +77,10 @@ def by_reason(unused: Iterable[Unused]) -> dict[str, list[str]]:
     return reasons
 
 
-def told(names: Collection[str], noun: str = "file") -> str:
+def told(names: Collection[str]) -> str:
     """`3 files: a.doc, b.doc and 1 more`."""
     more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
-    return f"{counted(len(names), noun)}: {', '.join(list(names)[:LISTED])}{more}"
+    return f"{counted(len(names), 'file')}: {', '.join(list(names)[:LISTED])}{more}"
 
 
 def _bare(name: str) -> tuple[str, str]:

@@ -32,7 +32,7 @@ RECIPE = "byg_train"
 
 
 @dataclass(frozen=True)
-class Recipe:
+class DrawingRecipe:
     """Everything that a drawn file depends on, as it is written into it; None is left out."""
 
     prompt: str
@@ -56,11 +56,11 @@ class Recipe:
         return ".png" if self.frames is None else ".mp4"
 
 
-def recipe_of(shot: Shot, words: Style, size: Size, config: TrainConfig) -> Recipe:
+def recipe_of(shot: Shot, words: Style, size: Size, config: TrainConfig) -> DrawingRecipe:
     """The recipe of one shot by a run's settings."""
     s, frames = config.sample, config.data.frames
     guided = Sampling(s.steps, s.shift, cfg=s.cfg, cfg_low=s.cfg_low).guided
-    return Recipe(
+    return DrawingRecipe(
         # The source caption that training will give the file.
         prompt=words.tell(shot.caption),
         seed=shot.seed,
@@ -79,13 +79,13 @@ def recipe_of(shot: Shot, words: Style, size: Size, config: TrainConfig) -> Reci
     )
 
 
-def is_drawn(folder: Path, shot: Shot, recipe: Recipe) -> bool:
+def is_drawn(folder: Path, shot: Shot, recipe: DrawingRecipe) -> bool:
     """Whether the file is there; DataError if it was drawn in another way."""
     path = folder / f"{shot.name}{recipe.ending}"
     if not path.exists():
         return False
-    found, wanted = _written_recipe(path), asdict(recipe)
-    changed = [f"{k} {found.get(k)!r}, now {v!r}" for k, v in wanted.items() if found.get(k) != v]
+    old, wanted = _written_recipe(path), asdict(recipe)
+    changed = [f"{k} {old.get(k)!r}, now {v!r}" for k, v in wanted.items() if old.get(k) != v]
     if changed:
         raise DataError(
             f"{path} was drawn in another way ({'; '.join(changed)}); choose another seed, which "
@@ -108,12 +108,9 @@ def _written_recipe(path: Path) -> dict[str, object]:
         return {}
 
 
-# ---------------------------------------------------------------- drawing
-
-
 def draw(
     folder: Path,
-    recipes: Mapping[Shot, Recipe],
+    recipes: Mapping[Shot, DrawingRecipe],
     config: TrainConfig,
     size: Size,
     cache_folder: Path,
@@ -124,11 +121,8 @@ def draw(
 
     Args:
         folder: where the pictures or clips go, each with a .txt of its caption.
-        recipes: how each shot is drawn, by the settings of `config`.
-        config: a run's settings.
-        size: of what is drawn, in pixels.
+        recipes: how each shot is drawn, by the settings of `config` and in pixels of `size`.
         cache_folder: of embeddings; training reads the same ones from there.
-        device: cpu or cuda.
         on_step: called with (done, of) after every sampling step of a shot.
 
     Yields:
@@ -146,7 +140,7 @@ def draw(
         yield folder / shot.name
 
 
-def _save(path: Path, pixels: Tensor, caption: str, recipe: Recipe) -> None:
+def _save(path: Path, pixels: Tensor, caption: str, recipe: DrawingRecipe) -> None:
     """The drawing comes last: where it is, its caption is."""
     write_text(path.with_suffix(".txt"), f"{caption}\n")
     words = json.dumps(asdict(recipe), ensure_ascii=False)

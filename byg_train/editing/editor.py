@@ -10,12 +10,12 @@ from typing import Protocol, TypeVar
 import torch
 from torch import Tensor
 
+from ..core.flow import noises
 from ..core.roles import Velocity
-from ..models.backbone import Backbone, Text
+from ..models.backbone import Backbone, Text, sent
 from ..models.lora import LoraBank, Role
 from ..models.lora_file import LoraInfo
 from ..models.sampler import Each, Sampling
-from .texts import EncodedTexts, Texts
 
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
@@ -50,9 +50,8 @@ class Editor:
         """Wrap what is loaded.
 
         Args:
-            backbone: the base.
+            backbone: the base; `info` says how it is sampled.
             bank: the LoRA in it, which may be in training; None: there is none.
-            info: how it is sampled.
             texts: where embeddings come from, such as a run's cache; None: the backbone's encoders.
             one_by_one: evaluate the items of a batch one after the other, at the memory of one.
         """
@@ -84,8 +83,8 @@ class Editor:
             each: called with (done, of) after every evaluation.
         """
         self.learn(texts)
-        eps = torch.randn(like.shape, generator=torch.Generator().manual_seed(seed)).to(like)
-        return self.solve(eps, self.embedded(texts, like), source, role=role, each=each)
+        eps, text = next(noises(like, seed)), self.embedded(texts, like)
+        return self.solve(eps, text, source, seed=seed, role=role, each=each)
 
     @torch.no_grad()
     def solve(
@@ -94,10 +93,15 @@ class Editor:
         text: Text,
         source: Tensor | None = None,
         *,
+        seed: int = 0,
         role: Role = "edit",
         each: Each = lambda done, of: None,
+        fresh: Iterator[Tensor] | None = None,
     ) -> Tensor:
-        """Sample as `sample` does, from noise eps (B, C, F, h, w) and the embeddings of B texts."""
+        """Sample as `sample` does, from noise eps (B, C, F, h, w) and the embeddings of B texts.
+
+        Where they are noised anew, by `fresh`, such as a part of what a larger batch would get.
+        """
         negative = None
         if self.sampling.guided:
             negative = self.embedded([self.sampling.negative] * len(eps), eps)
@@ -105,14 +109,14 @@ class Editor:
         velocity = self.in_turn(partial(self.backbone.velocity, guidance=self.sampling.guidance))
         field = self.sampling.guided_field(velocity, text, source, negative, boundary)
         with self.using(role):
-            return self.sampling.solve(field, eps, each)
+            return self.sampling.solve(field, eps, each, seed, fresh)
 
     def using(self, role: Role) -> AbstractContextManager[None]:
         """Switch the backbone to a role inside the context; a bare base has only one."""
         return nullcontext() if self.bank is None else self.bank.using(role)
 
     def in_turn(self, velocity: Velocity) -> Velocity:
-        """The same velocity, evaluated as `one_by_one` says."""
+        """Return the same velocity, evaluated as `one_by_one` says."""
         return one_by_one(velocity) if self.one_by_one else velocity
 
     # ------------------------------------------------------------ texts
@@ -125,7 +129,8 @@ class Editor:
     def embedded(self, texts: Sequence[str], like: Tensor) -> Text:
         """The embeddings (B, ...) of B texts that were learned, on the device of `like`."""
         rows = [self.texts.text(text) for text in texts]
-        return {name: torch.stack([row[name] for row in rows]).to(like.device) for name in rows[0]}
+        whole = {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
+        return {name: sent(part, like.device) for name, part in whole.items()}
 
     # ------------------------------------------------------------ pictures and clips
 
@@ -155,7 +160,7 @@ class Editor:
 
 
 def one_by_one(velocity: Velocity) -> Velocity:
-    """The same, asked for one item at a time: a batch of clips would need a batch's memory."""
+    """Ask for one item at a time: a batch of clips would need a batch's memory."""
 
     def alone(x_t: Tensor, t: Tensor, text: Text, source: Tensor | None = None) -> Tensor:
         parts = [slice(i, i + 1) for i in range(len(x_t))]
@@ -171,3 +176,38 @@ def one_by_one(velocity: Velocity) -> Velocity:
         return torch.cat(v)
 
     return alone
+
+
+# Texts that are encoded at once.
+AT_ONCE = 16
+
+
+class Texts(Protocol):
+    """The source of an editor's embeddings: `EncodedTexts`, or the cache of a run."""
+
+    def learn(self, texts: Iterable[str]) -> None:
+        """Encode what is not there yet."""
+
+    def text(self, text: str) -> Text:
+        """The embeddings of a text that was learned, without a batch axis."""
+
+
+class EncodedTexts:
+    """Embeddings in main memory."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        self._backbone = backbone
+        self._known: dict[str, Text] = {}
+
+    def learn(self, texts: Iterable[str]) -> None:
+        """Encode what is not there yet."""
+        new = [text for text in dict.fromkeys(texts) if text not in self._known]
+        for i in range(0, len(new), AT_ONCE):
+            batch = new[i : i + AT_ONCE]
+            encoded = self._backbone.encode_text(batch)
+            for row, text in enumerate(batch):
+                self._known[text] = {name: e[row].cpu() for name, e in encoded.items()}
+
+    def text(self, text: str) -> Text:
+        """The embeddings of a text that was learned, without a batch axis."""
+        return self._known[text]

@@ -13,10 +13,10 @@ from typing import NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-from ..core import flow
+from ..core.flow import noised
 from ..family import family_of
 from ..models.backbone import Text
-from ..models.sampler import guided, sampling_grid
+from ..models.sampler import Each, guided, sampling_grid
 from .editor import Editor
 
 T = TypeVar("T")
@@ -50,10 +50,12 @@ def edit_by_flowedit(
     *,
     seed: int = 0,
     settings: FlowEditSettings = PUBLISHED,
+    each: Each = lambda done, of: None,
 ) -> Tensor:
     """FlowEdit on an editor's base, from captions to captions; latents like x (B, C, F, h, w).
 
     Each side is guided: by the base's embedding, or where there is none against the negative text.
+    `each(done, of)` follows every step.
     """
     has_embedding = editor.sampling.guidance is not None
     negative = [] if has_embedding else [editor.sampling.negative] * len(x)
@@ -70,11 +72,12 @@ def edit_by_flowedit(
         return flowedit(
             velocity,
             x,
-            sampling_grid(settings.steps, editor.sampling.shift, x).to(x),
+            sampling_grid(settings.steps, editor.sampling.shift, x).to(x.dtype),
             (editor.embedded(src, x), settings.guidance_src),
             (editor.embedded(tgt, x), settings.guidance_tgt),
             torch.Generator().manual_seed(seed),
             n_max=settings.n_max,
+            each=each,
         )
 
 
@@ -88,13 +91,13 @@ def flowedit(
     generator: torch.Generator,
     *,
     n_max: int,
-    n_min: int = 0,
-    n_avg: int = 1,
+    each: Callable[[int, int], None] = lambda done, of: None,
 ) -> Tensor:
     """Edit x from what `src` says to what `tgt` says; returns the result, like x.
 
     Published settings: FLUX.1-dev 28 steps, n_max 24, guidance 1.5 and 5.5; SD3 50 steps, n_max 33,
-    guidance 3.5 and 13.5. n_max 0, or texts that are the same, give x itself, to the bit.
+    guidance 3.5 and 13.5; either with one noise a step (n_avg) and no plain sampling at the end
+    (n_min 0). n_max 0, or texts that are the same, give x itself, to the bit.
 
     Args:
         velocity: the text-to-image field, (x_t, t (B,), text) -> v.
@@ -104,35 +107,22 @@ def flowedit(
         tgt: likewise for the result.
         generator: draws the noise, on its own device.
         n_max: of n steps, how many count: the first n - n_max are left out.
-        n_min: of those, how many at the end are plain sampling of the target.
-        n_avg: noises per step over which the difference is averaged.
+        each: called with (done, of) after every step.
     """
     n = len(grid) - 1
-    if not 0 <= n_min <= n_max <= n or n_avg < 1:
-        raise ValueError(
-            f"{n_min=}, {n_max=}, {n_avg=}; wanted 0 <= n_min <= n_max <= {n}, 1 <= n_avg"
-        )
+    if not 0 <= n_max <= n:
+        raise ValueError(f"{n_max=}; wanted 0 to {n}")
 
     def field(y: Tensor, t: Tensor, text: T) -> Tensor:
         return velocity(y.to(x), t, text).float()
 
     move = torch.zeros_like(x, dtype=torch.float32)  # the paper's Z_FE - X
-    for i in range(n - n_max, n - n_min):
+    for i in range(n - n_max, n):
         t = grid[i].expand(len(x))
-        step = torch.zeros_like(move)
-        for _ in range(n_avg):
-            z_src = _noised(x, t, generator)
-            # In this order, for Z_tar = Z_src exactly as long as nothing has moved.
-            v_tgt, v_src = field(z_src + move, t, tgt), field(z_src, t, src)
-            step += (v_tgt - v_src) / n_avg
-        move += (grid[i + 1] - grid[i]) * step
-    if not n_min:
-        return (x + move).to(x)
-    rest = grid[n - n_min :]
-    y_t = _noised(x, rest[0].expand(len(x)), generator) + move
-    return flow.integrate(lambda y, t: field(y, t, tgt), y_t, rest).to(x)
-
-
-def _noised(x: Tensor, t: Tensor, generator: torch.Generator) -> Tensor:
-    eps = torch.randn(x.shape, generator=generator, device=generator.device)
-    return flow.noised(x.float(), eps.to(x.device), t)
+        eps = torch.randn(x.shape, generator=generator, device=generator.device)
+        z_src = noised(x.float(), eps.to(x.device), t)
+        # In this order, for Z_tar = Z_src exactly as long as nothing has moved.
+        v_tgt, v_src = field(z_src + move, t, tgt), field(z_src, t, src)
+        move += (grid[i + 1] - grid[i]) * (v_tgt - v_src)
+        each(i + 1 - (n - n_max), n_max)
+    return (x + move).to(x)

@@ -1,21 +1,26 @@
-"""The methods that are compared: the LoRA, and baselines."""
+"""The methods that are compared, the LoRA and baselines, and a folder of one method's results."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
 from ..config import ConfigError
 from ..family import family_of
+from ..files import copy_file, write_json
 from ..media import MediaError
-from ..media.pictures import opened_whole
-from .clip import ClipToEdit, open_clip
+from ..media.reader import opened_whole
+from ..media.source_clip import open_source_clip
+from ..models.backbone import resolve_base
 from .editor import Editor
 from .flowedit import FlowEditSettings, edit_by_flowedit
 from .opening import EditModel
-from .picture import PictureToEdit
+from .sources import ClipToEdit, PictureToEdit, model_fps
 
 # Method -> the texts of an edit that it is given. A copy of the source needs no model either.
 METHODS = {
@@ -24,12 +29,76 @@ METHODS = {
     "text-to-image": ("tgt_caption",),
     "copy": (),
 }
+# The file in a folder of results that says how they were made.
+ABOUT = "edits.json"
+
+
+@dataclass(frozen=True)
+class Results:
+    """A folder of the results of one method."""
+
+    folder: Path
+    method: str  # one of METHODS
+    model: EditModel | None  # None for copies
+    sources: Mapping[str, Path]  # name of a result, without its ending -> the file to edit
+    texts: Mapping[str, Sequence[str]]  # by the same names: what METHODS names
+
+    def path(self, name: str) -> Path:
+        """The file of a result."""
+        if self.model is None:
+            return self.folder / f"{name}{self.sources[name].suffix}"
+        is_video = family_of(self.model.info.family).is_video
+        return self.folder / f"{name}{'.mp4' if is_video else '.png'}"
+
+    def left(self) -> list[str]:
+        """The names of the results that are not there."""
+        return [name for name in self.sources if not self.path(name).exists()]
+
+    def begin(self, made: dict[str, Any]) -> None:
+        """Note how results are `made`; ConfigError if those that are there were made otherwise."""
+        about, texts = self.folder / ABOUT, dict(self.texts)
+        left = set(self.left())
+        if about.exists() and len(left) < len(texts):
+            record = json.loads(about.read_text(encoding="utf-8"))
+            pairs = [(name, record["made"].get(name), value) for name, value in made.items()]
+            pairs += [
+                (name, record["asked"].get(name, words), words)
+                for name, words in texts.items()
+                if name not in left
+            ]
+            for name, before, now in pairs:
+                if before != now:
+                    raise ConfigError(
+                        f"{self.folder} holds results that were made otherwise ({name}: {before} "
+                        f"there, {now} now); choose another folder, or delete them"
+                    )
+            texts = record["asked"] | texts
+        write_json(about, {"made": made, "asked": texts})
+
+    def fill(
+        self, names: Sequence[str], *, device: str, seed: int, steps: int | None
+    ) -> Iterator[Path]:
+        """Make some results, and yield each as it is written; `seed` and `steps` as `edit_by`."""
+        if self.model is None:
+            for name in names:
+                yield copy_file(self.sources[name], self.path(name))
+            return
+        resolve_base(self.model.base)
+        editor = self.model.load(device)
+        editor.learn(text for name in names for text in self.texts[name])
+        for name in names:
+            source = open_source(self.sources[name], self.model)
+            x = editor.backbone.encode_pixels(source.pixels)
+            y = edit_by(self.method, editor, x, self.texts[name], seed, steps)
+            source.save(self.path(name), source.result(editor.decoded(y)))
+            yield self.path(name)
 
 
 def open_source(path: Path, model: EditModel) -> PictureToEdit | ClipToEdit:
     """A picture or clip as the model sees it."""
     if family_of(model.info.family).is_video:
-        return ClipToEdit(open_clip(path, model.info), model.info)
+        clip = open_source_clip(path, None, model_fps(model.info))
+        return ClipToEdit(clip, model.info)
     try:
         return PictureToEdit(opened_whole(path), model.info)
     except MediaError as error:

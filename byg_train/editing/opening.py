@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,11 +19,10 @@ from ..models.lora_file import LoraFile, LoraInfo, expert_path, read_lora
 from ..models.lora_tensors import ranks_of
 from ..models.networks import network
 from .editor import Editor
-from .overrides import SamplingOverrides
 
 
 class NoPartnerError(ConfigError):
-    """One expert of a pair has a LoRA, and the file of the other is not there."""
+    """Raised where one expert of a pair has a LoRA, and the other's file is not there."""
 
 
 class EditModel(NamedTuple):
@@ -32,17 +33,17 @@ class EditModel(NamedTuple):
     info: LoraInfo  # how it is sampled, and the sizes that it takes
     base: ModelConfig
 
-    def overridden(self, overrides: SamplingOverrides) -> EditModel:
-        """The same, sampled as a person wants it."""
-        return self._replace(info=overrides.applied_to(self.info))
+    def sampled(self, wanted: Mapping[str, object]) -> EditModel:
+        """Return this model with fields of its info as a person wants them; None changes nothing.
+
+        A `cfg` alone holds for both experts.
+        """
+        given = {name: value for name, value in wanted.items() if value is not None}
+        both = {"cfg_low": None} if "cfg" in given else {}
+        return self._replace(info=replace(self.info, **both | given))
 
     def load(self, device: str, strength: float = 1.0) -> Editor:
-        """Load the base and put the LoRA in.
-
-        Args:
-            device: cpu or cuda.
-            strength: how strong the LoRA is; 1 as trained, 0 the bare base.
-        """
+        """Load the base and put the LoRA in; of strength 1 as trained, of 0 the bare base."""
         backbone = load_backbone(self.base, device)
         return Editor(backbone, attach(self, backbone, strength), self.info)
 
@@ -89,10 +90,8 @@ def open_lora(
 def open_base(model: str, components: str | None = None) -> EditModel:
     """A base without a LoRA, for baselines; it samples as its family's preset says.
 
-    The family is what a folder tells, and the usual one where nothing is here yet.
-
-    Args:
-        model: hub id, folder or file, or the embedded one; and `components` of a single file.
+    The family is what a folder tells, and the usual one where nothing is here yet. `components` are
+    those of a single file.
     """
     family = told_family(model, components) or family_of(ModelConfig().family)
     name = family.embedded.preset if is_embedded(model) else family.usual.preset

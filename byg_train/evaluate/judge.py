@@ -7,17 +7,18 @@ import json
 from collections.abc import Awaitable, Callable, Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from PIL import Image
 
-from ..data.vlm.answer_log import AnswerLog
 from ..data.vlm.client import ModelError
+from ..data.vlm.journal import AnswerLog
 from ..data.vlm.replies import NoAnswerError
 
 if TYPE_CHECKING:
     from ..data.vlm.client import Model
 
+M = TypeVar("M")
 # Pictures and a question -> the answer as it was given; None if there was none.
 Ask = Callable[[Sequence[Image.Image], str], Awaitable[str | None]]
 
@@ -27,7 +28,7 @@ SEED, TEMPERATURE = 42, 0.0
 FAILURES = 5
 
 
-class VlmJudge:
+class VlmJudge(AnswerLog):
     """Asks a model and stores its answers, so that an interrupted run continues where it stopped.
 
     An answer is found by the model's name, the question and the pixels of the pictures. Missing and
@@ -36,12 +37,12 @@ class VlmJudge:
 
     def __init__(self, model: Model, file: Path) -> None:
         """Load the answers that `file` holds; new ones are appended to it."""
+        super().__init__(file)
         self.model = model
         self.silent = self.cut = 0  # questions without an answer, and truncated answers
         self._in_a_row, self._heard = 0, False
         self._answers: dict[str, str] = {}
-        self._log = AnswerLog(file)
-        self._log.read(self._store)
+        self.read()
 
     async def ask(self, pictures: Sequence[Image.Image], question: str) -> str | None:
         """Return the stored or new answer; None if the model gives none, or a truncated one.
@@ -61,9 +62,7 @@ class VlmJudge:
             if reply.cut:  # half an answer may hold numbers that are no marks
                 self.cut += 1
                 return None
-            entry = {"key": key, "model": self.model.name, "answer": reply.text}
-            self._log.append(entry)
-            self._store(entry)
+            self.append({"key": key, "model": self.model.name, "answer": reply.text})
         return self._answers[key]
 
     def _count_failure(self, error: Exception) -> None:
@@ -82,8 +81,22 @@ class VlmJudge:
             state.update(hashlib.sha256(rgb.tobytes()).digest())
         return state.hexdigest()
 
-    def _store(self, entry: dict[str, Any]) -> None:
+    def take(self, entry: dict[str, Any]) -> None:
+        """Keep an answer by its key."""
         self._answers[entry["key"]] = entry["answer"]
+
+
+async def marks_of(
+    ask: Ask, pictures: Sequence[Image.Image], question: str, again: str, read: Callable[[str], M]
+) -> M | None:
+    """The marks that are read in an answer; with `again` added to the question for a second try."""
+    for words in (question, question + again):
+        answer = await ask(pictures, words)
+        if answer is None:
+            return None
+        if marks := read(answer):
+            return marks
+    return None
 
 
 def _png(picture: Image.Image) -> bytes:

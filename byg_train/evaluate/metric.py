@@ -36,8 +36,9 @@ class Metric:
     """A metric: its columns, what it needs, and how to compute it for one edit."""
 
     name: str
-    columns: tuple[str, ...]
     about: str
+    columns: tuple[str, ...] = ()
+    """Its own name alone, if nothing is said."""
     needs: frozenset[str] = frozenset()
     """Inputs, as `registry.available_inputs` names them."""
     build: Callable[[Networks, Truths], Measure] | None = None
@@ -48,6 +49,9 @@ class Metric:
     lower_is_better: bool = False
     place: int = 100
     """Where its columns stand in tables: the paper's Table 1 first."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "columns", self.columns or (self.name,))
 
 
 def against_truth(name: str, compare: Callable[[Frames, Frames], float]) -> Measure:

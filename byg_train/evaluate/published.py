@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from PIL import Image
 
 from ..data import DataError
-from ..data.manifest import write_manifest
+from ..data.manifest import Parquet, write_manifest
 from ..files import atomic
 
 GEDIT, IMGEDIT = "stepfun-ai/GEdit-Bench", "sysuyy/ImgEdit"
@@ -28,7 +28,6 @@ ARCHIVE, SUITE = "Benchmark.tar", "singleturn/singleturn.json"
 LISTS = ("singleturn.json", "basic_edit.json")
 LANGUAGES = ("en", "cn")
 GEDIT_COLUMNS = {"task_type", "key", "instruction", "instruction_language", "input_image"}
-ROWS = 16  # of a parquet file, in memory at once
 
 
 class NoDownloadError(DataError):
@@ -153,21 +152,11 @@ def _gedit_folder(source: str) -> Path:
 
 
 def _rows(file: Path) -> Iterator[dict[str, Any]]:
-    try:
-        from pyarrow import ArrowInvalid
-        from pyarrow.parquet import ParquetFile
-    except ImportError:
-        raise DataError(f"{file} needs the pyarrow package: pip install pyarrow") from None
-    try:
-        table = ParquetFile(file)
-    except ArrowInvalid as error:
-        raise DataError(f"{file} cannot be read: {error}") from None
-    if missing := GEDIT_COLUMNS - set(table.schema_arrow.names):
+    table = Parquet(file)
+    if missing := GEDIT_COLUMNS - set(table.columns):
         raise DataError(f"{file} lacks the columns {', '.join(sorted(missing))} of {GEDIT}")
     wanted = [*GEDIT_COLUMNS, "Intersection_exist"]
-    columns = [name for name in wanted if name in table.schema_arrow.names]
-    for batch in table.iter_batches(ROWS, columns=columns):
-        yield from batch.to_pylist()
+    return table.rows([name for name in wanted if name in table.columns])
 
 
 def _gedit_task(row: dict[str, Any]) -> Published:
@@ -213,18 +202,18 @@ def imgedit(source: str) -> Iterator[Published]:
 def _imgedit_folder(folder: Path) -> Iterator[Published]:
     places = [folder / part / name for part in ("", "singleturn", "Benchmark/singleturn")
               for name in LISTS]  # fmt: skip
-    found = next((path for path in places if path.is_file()), None)
-    if found is None:
+    listing = next((path for path in places if path.is_file()), None)
+    if listing is None:
         names = " or ".join(LISTS)
         raise DataError(f"{folder} holds no {names}; wanted the singleturn folder of ImgEdit")
 
     def picture(name: str) -> bytes:
         try:
-            return (found.parent / name).read_bytes()
+            return (listing.parent / name).read_bytes()
         except OSError:
-            raise DataError(f"{found} names {name}, which is not beside it") from None
+            raise DataError(f"{listing} names {name}, which is not beside it") from None
 
-    yield from _imgedit_tasks(found.read_bytes(), str(found), picture)
+    yield from _imgedit_tasks(listing.read_bytes(), str(listing), picture)
 
 
 def _imgedit_archive(archive: Path) -> Iterator[Published]:
@@ -232,10 +221,10 @@ def _imgedit_archive(archive: Path) -> Iterator[Published]:
         raise DataError(f"{archive} is no tar file; wanted {ARCHIVE} of {IMGEDIT}")
     with tarfile.open(archive) as file:
         members = {PurePosixPath(m.name).as_posix(): m for m in file.getmembers() if m.isfile()}
-        found = next((name for name in members if name.endswith(SUITE)), None)
-        if found is None:
+        listing = next((name for name in members if name.endswith(SUITE)), None)
+        if listing is None:
             raise DataError(f"{archive} holds no {SUITE}; wanted {ARCHIVE} of {IMGEDIT}")
-        root = found.removesuffix(PurePosixPath(SUITE).name)
+        root = listing.removesuffix(PurePosixPath(SUITE).name)
 
         def picture(name: str) -> bytes:
             member = members.get(root + name)
@@ -243,8 +232,8 @@ def _imgedit_archive(archive: Path) -> Iterator[Published]:
                 raise DataError(f"{archive} lacks {root}{name}; download it again")
             return file.extractfile(member).read()
 
-        listed = file.extractfile(members[found]).read()
-        yield from _imgedit_tasks(listed, f"{archive}: {found}", picture)
+        listed = file.extractfile(members[listing]).read()
+        yield from _imgedit_tasks(listed, f"{archive}: {listing}", picture)
 
 
 def _imgedit_tasks(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,13 +13,12 @@ import numpy as np
 from PIL import Image
 
 from ..data import DataError, Problem
-from ..files import atomic
 from ..media.formats import MEDIA
 from ..media.pixels import Frames
 from .metric import Case, JudgeMeasure, Measure, Values
 from .metrics.viescore import geometric
 from .summary import Summary, macro_mean, summarise
-from .tasks import Task, named_files, read_clip
+from .tasks import Task, named_files, read_clip, short_names
 
 # The source that GEdit-Bench's scripts put beside every result.
 SOURCE_COPY = "_SRCIMG"
@@ -37,6 +35,7 @@ class Scores:
     name: str
     tasks: Sequence[Task]
     values: dict[str, Values] = field(default_factory=dict)  # by the result's name
+    results: Mapping[str, Path] = field(default_factory=dict)  # likewise: the files to measure
 
     def column(self, name: str, tasks: Iterable[Task] | None = None) -> Summary:
         """Summarise a column over all edits, or some; edits without a value count as missing."""
@@ -57,6 +56,18 @@ class Scores:
         return any(task.intersection and task.group for task in self.tasks)
 
 
+def methods_of(folders: Sequence[Path], tasks: Mapping[str, Task]) -> dict[Path, Scores]:
+    """The methods whose results lie in some folders, without a value yet; DataError as below."""
+    if len({folder.resolve() for folder in folders}) < len(folders):
+        raise DataError("a folder of results is named twice")
+    results = {folder: find_results(folder, tasks) for folder in folders}
+    names = short_names(folders)
+    return {
+        folder: Scores(names[folder], [*tasks.values()], results=files)
+        for folder, files in results.items()
+    }
+
+
 def find_results(folder: Path, tasks: Mapping[str, Task]) -> dict[str, Path]:
     """Find the results of tasks by name; DataError if there is none at all."""
     problems: list[Problem] = []
@@ -74,15 +85,14 @@ def find_results(folder: Path, tasks: Mapping[str, Task]) -> dict[str, Path]:
 
 def measure(
     scores: Scores,
-    results: Mapping[str, Path],
     truths: Mapping[str, Path],
     measures: Sequence[Measure],
     on_done: Callable[[], None] = lambda: None,
 ) -> None:
     """Measure one method, with one edit in memory at a time; DataError if a result does not fit."""
     for task in scores.tasks:
-        if task.name in results:
-            case = load_case(task, results[task.name], truths.get(task.name))
+        if task.name in scores.results:
+            case = load_case(task, scores.results[task.name], truths.get(task.name))
             values = scores.values.setdefault(task.name, {})
             for one in measures:
                 values |= one(case)
@@ -91,7 +101,6 @@ def measure(
 
 async def judge(
     scores: Scores,
-    results: Mapping[str, Path],
     measures: Sequence[JudgeMeasure],
     concurrency: int,
     on_done: Callable[[], None] = lambda: None,
@@ -101,8 +110,8 @@ async def judge(
 
     async def one(task: Task) -> None:
         async with slots:
-            if task.name in results:
-                case = await asyncio.to_thread(load_case, task, results[task.name], None)
+            if task.name in scores.results:
+                case = await asyncio.to_thread(load_case, task, scores.results[task.name], None)
                 for measure in measures:
                     scores.values.setdefault(task.name, {}).update(await measure(case))
             on_done()
@@ -198,13 +207,6 @@ def _summary(summary: Summary) -> dict[str, float | str | None]:
 
 def _root(semantic: Summary, quality: Summary) -> float | str | None:
     return _number(geometric(semantic.mean, quality.mean))
-
-
-def write_json(path: Path, result: dict[str, Any]) -> None:
-    """Write JSON atomically."""
-    with atomic(path) as temporary:
-        text = json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False)
-        temporary.write_text(text + "\n", encoding="utf-8")
 
 
 def _number(value: float | None) -> float | str | None:

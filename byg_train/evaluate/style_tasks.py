@@ -9,10 +9,10 @@ from typing import Any
 
 from ..config import nearest
 from ..data import DataError
-from ..data.captions import Captions
 from ..data.manifest import write_manifest
-from ..data.media_kind import found_kind, style_files
-from ..data.styles import OWN, Style, load_styles, style_folders
+from ..data.media_kind import found_kind, media_files
+from ..data.names import Captions
+from ..data.styles import Style, load_styles, own_templates, style_folders
 from ..files import atomic
 
 
@@ -44,8 +44,7 @@ def write_style_tasks(
         if name not in names:
             known = f"{nearest(name, names)} (there are {', '.join(names)})"
             raise DataError(f"{root} has no style folder {name!r}{known}")
-    own = root / OWN
-    styles = load_styles(folders, own if own.is_file() else None, kind)
+    styles = load_styles(folders, own_templates(root), kind)
     pairs = [
         (now, other)
         for now in styles
@@ -56,7 +55,7 @@ def write_style_tasks(
     ]
     rows = []
     for now, other in pairs:
-        rows += _rows(now, other, root, through, style_files(now.folder, kind))
+        rows += _rows(now, other, root, through, media_files(now.folder, kind))
     with atomic(folder) as temporary:
         for name in dict.fromkeys(row["file_name"] for row in rows):
             (temporary / name).parent.mkdir(parents=True, exist_ok=True)

@@ -1,9 +1,12 @@
-"""Mean and standard error over items; missing values are counted, never imputed."""
+"""Means and standard errors over items, and Markdown tables of them.
+
+Missing values are counted, never imputed.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -35,3 +38,20 @@ def summarise(values: Iterable[float | None]) -> Summary:
 def macro_mean(groups: Mapping[str, Summary]) -> float:
     """The mean of the groups' means (the last line of Table 3); NaN if a group has no value."""
     return float(np.mean([group.mean for group in groups.values()]))
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: bool = True) -> str:
+    """Format an aligned Markdown table; `numbers` right-aligns all columns but the first."""
+    lines = [head, *rows]
+    widths = [max(3, *(len(line[i]) for line in lines)) for i in range(len(head))]
+
+    def line(cells: Sequence[str]) -> str:
+        first, *others = (
+            cell.rjust(width) if i and numbers else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(cells, widths, strict=True))
+        )
+        return f"| {' | '.join((first, *others))} |"
+
+    right = [bool(i) and numbers for i in range(len(head))]
+    rule = ["-" * (w - 1) + ("-", ":")[r] for w, r in zip(widths, right, strict=True)]
+    return "\n".join((line(head), f"| {' | '.join(rule)} |", *map(line, rows)))

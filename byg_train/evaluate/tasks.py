@@ -6,27 +6,17 @@ method's folder holds one result for every task.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path, PureWindowsPath
-from typing import Any, Protocol
+from pathlib import Path
 
 from ..data import DataError, Problem, Row
 from ..data.manifest import find_manifest, manifest_rows
-from ..data.rows import on_disk
+from ..data.names import leads_out
+from ..data.rows import on_disk, optional
 from ..media import MediaError
-from ..media.formats import MEDIA
+from ..media.formats import MEDIA, Formats
 from ..media.reader import DecodedClip, read_media
-
-
-class Files(Protocol):
-    """What counts as a picture or clip; MEDIA, or what a browser shows."""
-
-    @property
-    def words(self) -> str:
-        """What messages call them."""
-
-    def holds(self, path: Path) -> bool:
-        """Whether a file is one."""
 
 
 @dataclass(frozen=True)
@@ -43,18 +33,13 @@ class Task:
 
 
 def read_tasks(
-    root: Path, formats: Files, instruction: str | None, problems: list[Problem]
+    root: Path, formats: Formats, instruction: str | None, problems: list[Problem]
 ) -> dict[str, Task]:
     """Read the tasks by the names of their results; errors are appended to `problems`.
 
     The folder's metadata.jsonl gives for every edit `file_name` and `instruction`, and optionally
     `result` (the results' name, if it is not the source's), `group` or `edit_type`, and captions.
-
-    Args:
-        root: the folder of sources.
-        formats: what counts as a source.
-        instruction: the instruction of every edit, instead of a manifest.
-        problems: receives what cannot be used.
+    An `instruction` is that of every edit, instead of a manifest. `formats` count as sources.
     """
     if instruction is not None:
         files = named_files(root, formats, problems)
@@ -89,7 +74,7 @@ def expect_tasks(root: Path, instruction: str | None) -> dict[str, Task]:
     return tasks
 
 
-def named_files(root: Path, formats: Files, problems: list[Problem]) -> dict[str, Path]:
+def named_files(root: Path, formats: Formats, problems: list[Problem]) -> dict[str, Path]:
     """Map names without suffix to files of these formats, ignoring hidden ones."""
     if not root.is_dir():
         raise DataError(f"{root} is not a folder")
@@ -107,6 +92,30 @@ def named_files(root: Path, formats: Files, problems: list[Problem]) -> dict[str
     return files
 
 
+def expect_files(root: Path, what: str) -> dict[str, Path]:
+    """The pictures and clips of a folder by their names; DataError if it has none, or two alike."""
+    problems: list[Problem] = []
+    files = named_files(root, MEDIA, problems)
+    if problems or not files:
+        raise DataError(f"{root} cannot be used as {what}", problems)
+    return files
+
+
+def short_names(folders: Sequence[Path]) -> dict[Path, str]:
+    """Names of folders, each with as many parents as are needed to tell it from every other."""
+    parts = {folder: folder.resolve().parts for folder in folders}
+
+    def name(folder: Path) -> str:
+        own, others = parts[folder], [parts[other] for other in folders if other is not folder]
+        apart = (
+            next(d for d in range(1, len(own) + len(other)) if own[-d:] != other[-d:])
+            for other in others
+        )
+        return "/".join(own[-max(apart, default=1) :])
+
+    return {folder: name(folder) for folder in folders}
+
+
 def read_clip(path: Path) -> DecodedClip:
     """Read a whole picture or clip; DataError if it cannot be read."""
     try:
@@ -115,12 +124,12 @@ def read_clip(path: Path) -> DecodedClip:
         raise DataError(f"{path} cannot be read: {error}") from None
 
 
-def _task(row: Row, root: Path, formats: Files, problems: list[Problem]) -> Task | None:
-    file, instruction = _text(row.fields, "file_name"), _text(row.fields, "instruction")
-    name = _text(row.fields, "result") or Path(file).with_suffix("").as_posix() if file else ""
+def _task(row: Row, root: Path, formats: Formats, problems: list[Problem]) -> Task | None:
+    file, instruction = optional(row.fields, "file_name"), optional(row.fields, "instruction")
+    name = optional(row.fields, "result") or Path(file).with_suffix("").as_posix() if file else ""
     if not file or not instruction:
         problems.append(Problem(row.where, "no file_name or no instruction", "both"))
-    elif bad := next((each for each in (file, name) if _leads_out(each)), None):
+    elif bad := next((each for each in (file, name) if leads_out(each)), None):
         field = "file_name" if bad == file else "result"
         found = f"{field} {bad!r} leads out of the folder"
         problems.append(Problem(row.where, found, "a path inside it"))
@@ -131,18 +140,9 @@ def _task(row: Row, root: Path, formats: Files, problems: list[Problem]) -> Task
             name,
             root / file,
             instruction,
-            _text(row.fields, "group") or _text(row.fields, "edit_type"),
-            _text(row.fields, "src_caption"),
-            _text(row.fields, "tgt_caption"),
+            optional(row.fields, "group") or optional(row.fields, "edit_type"),
+            optional(row.fields, "src_caption"),
+            optional(row.fields, "tgt_caption"),
             row.fields.get("intersection") is True,
         )
     return None
-
-
-def _leads_out(name: str) -> bool:
-    path, windows = Path(name), PureWindowsPath(name)
-    return ".." in {*path.parts, *windows.parts} or path.is_absolute() or bool(windows.drive)
-
-
-def _text(fields: dict[str, Any], name: str) -> str:
-    return str(fields.get(name) or "").strip()

@@ -13,8 +13,12 @@ from urllib.parse import quote
 from ..family import ALONE, EMBEDDED, Family, Graph, family_of, is_embedded
 from ..models.locate import public_name
 from ..models.lora_file import LoraInfo, expert_path
-from .graph import TEMPLATES, filled
 
+TEMPLATES = Path(__file__).parent / "templates"
+# Kind of node -> its widgets in the order of a file's values; null: one that the frontend adds.
+# Written by tools.build_workflows, which asks a ComfyUI: the files themselves hold values alone.
+WIDGETS: dict[str, list[str | None]] = json.loads((TEMPLATES / "widgets.json").read_text())
+BYPASS = 4
 LOCAL = {EMBEDDED: f"`{EMBEDDED}`, the small base that ships with ByG"}
 
 
@@ -85,12 +89,25 @@ def card(
     )
 
 
+def said_of_steps(info: LoraInfo) -> str:
+    """What is to be said of a LoRA that edits in few steps; nothing of others."""
+    if info.sampler != "renoise":
+        return ""
+    return (
+        f"An editor of {info.sample_steps} steps, noised anew between them (*ByG Few Steps* or "
+        "`lcm` in ComfyUI); "
+        "more steps are not better"
+    )
+
+
 def _settings(info: LoraInfo, family: Family) -> list[tuple[str, object]]:
     """The card's table."""
-    sampler = {"unipc": "UniPC"}.get(info.sampler or "euler", "Euler")
+    names = {"unipc": "UniPC", "renoise": "LCM (noised anew between the steps)"}
+    sampler = names.get(info.sampler or "euler", "Euler")
     rows = [
         ("strength", "1.0 as trained; less keeps more of the source, more edits further"),
         ("steps, sampler", f"{info.sample_steps}, {sampler}"),
+        *([("few steps", said_of_steps(info))] if said_of_steps(info) else []),
         ("shift", _shift(info)),
         _guidance(info, family),
         ("size", f"about {info.resolution} x {info.resolution} pixels, any aspect ratio"),
@@ -116,8 +133,7 @@ def _shift(info: LoraInfo) -> float | str:
 
 def _guidance(info: LoraInfo, family: Family) -> tuple[str, str]:
     """A row: of distilled models their guidance input, of others that of the sampler."""
-    cfg = 1.0 if info.cfg is None else info.cfg
-    low = cfg if info.cfg_low is None else info.cfg_low
+    cfg, low = info.cfg_pair
     if family.has_guidance:
         guidance = info.guidance_sample
         return "guidance", "none" if guidance is None else f"{guidance:g} (cfg {cfg:g})"
@@ -143,3 +159,48 @@ def _comfyui(info: LoraInfo, name: str, experts: Collection[str]) -> str:
 
 def _listed(files: list[str]) -> str:
     return " and ".join(f"`{file}`" for file in files)
+
+
+def filled(graph: Graph) -> dict[str, Any]:
+    """The template with all that `graph` says in it; ValueError for a name that it does not have.
+
+    A loader that opens another file than the template's loses the note where to download that one.
+    """
+    content = json.loads(graph.template.read_text(encoding="utf-8"))
+    nodes: dict[str, list[dict[str, Any]]] = {}
+    for node in content["nodes"]:
+        nodes.setdefault(node.get("title") or node["type"], []).append(node)
+    if unknown := (graph.widgets.keys() | set(graph.bypassed)) - nodes.keys():
+        raise ValueError(f"{graph.template.name} has no node {', '.join(sorted(unknown))}")
+    for name in graph.bypassed:
+        for node in nodes[name]:
+            node["mode"] = BYPASS
+    for name, values in graph.widgets.items():
+        for node in nodes[name]:
+            before = list(node["widgets_values"])
+            for widget, value in values.items():
+                place = _place(node, widget)
+                node["widgets_values"][place] = value(before[place]) if callable(value) else value
+            if node["widgets_values"] != before:
+                node["properties"].pop("models", None)
+    return content
+
+
+def widget_names(node: dict[str, Any]) -> list[str | None]:
+    """The widgets of a node: as itself says, where it names them all, or as they are known.
+
+    A later ComfyUI may have more of them.
+    """
+    own = [socket["widget"]["name"] for socket in node.get("inputs", []) if "widget" in socket]
+    whole = len(own) == len(node["widgets_values"])
+    return own if whole else WIDGETS.get(node["type"], [])
+
+
+def _place(node: dict[str, Any], widget: str) -> int:
+    names = widget_names(node)
+    if len(names) != len(node["widgets_values"]) or widget not in names:
+        raise ValueError(
+            f"{node['type']} has {len(node['widgets_values'])} widgets and was known with "
+            f"{', '.join(map(str, names))}; wanted {widget!r}: run tools.build_workflows again"
+        )
+    return names.index(widget)

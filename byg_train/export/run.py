@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import shutil
 from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from safetensors import SafetensorError, safe_open
-
 from ..config import ConfigError, TrainConfig
 from ..data.items import load_items
-from ..family import ALONE, file_endings
-from ..files import atomic, write_json, write_text
-from ..models.backbone import boundary, pixel_multiple
+from ..family import ALONE, family_of, file_endings
+from ..files import copy_file, write_json, write_text
+from ..models.backbone import pixel_multiple
 from ..models.locate import public_name
-from ..models.lora_file import LoraInfo, expert_path, read_lora, write_lora
+from ..models.lora_file import LoraInfo, expert_path, read_info, read_lora, write_lora
 from ..training.checkpoint import checkpoints, load_checkpoint
 from ..training.run_folder import CONFIG, lora_info, read_config
 from .card import card, has_workflow, workflow
@@ -41,12 +38,8 @@ def export_run(
     Of two experts there are two files, NAME_high_noise and NAME_low_noise; of clips there is also
     NAME.mp4. No workflow is written where nodes could not run it.
 
-    Args:
-        run: a run's folder.
-        weights: `live`, what was trained and sampled, or `ema`, its slow average.
-        step: which one; None: the newest.
-        output: folder, RUN/export if None.
-        name: of the files, the run folder's name if None.
+    `weights` are `live`, what was trained and sampled, or `ema`, its slow average; without a step
+    the newest ones. Without other names the files go to RUN/export, and are called as the run.
     """
     run = run.resolve()
     if not (run / CONFIG).is_file():
@@ -59,7 +52,7 @@ def export_run(
     info = _published(_info(run, stored, weights))
     written = _write_weights(run, stored, info, output / f"{name}.safetensors")
     experts = list(written)
-    previews = [_copy(p, output / f"{name}{p.suffix}") for p in _previews(run, stored.step)]
+    previews = [copy_file(p, output / f"{name}{p.suffix}") for p in _previews(run, stored.step)]
     others = list(previews)
     if has_workflow(info):
         others.append(output / f"{name}.workflow.json")
@@ -109,9 +102,8 @@ def _find(run: Path, weights: str, step: int | None) -> StoredWeights:
 
 def _stored_info(lora: Path) -> LoraInfo:
     try:
-        with safe_open(lora, "pt") as file:
-            return LoraInfo.from_metadata(file.metadata() or {})
-    except (SafetensorError, OSError, ValueError) as error:
+        return read_info(lora)
+    except ValueError as error:
         raise ConfigError(
             f"{lora} is no whole LoRA of this run: {error}; move it out of the run's folder"
         ) from None
@@ -136,7 +128,8 @@ def _published(info: LoraInfo) -> LoraInfo:
 def _info_from_data(config: TrainConfig) -> LoraInfo:
     multiple = pixel_multiple(config.model)
     info = lora_info(config, load_items(config.data, multiple), multiple, 0)
-    return replace(info, boundary=boundary(config.model))
+    bases = family_of(config.model.family).bases
+    return replace(info, boundary=bases.boundary(config.model))
 
 
 def _write_weights(run: Path, stored: StoredWeights, info: LoraInfo, lora: Path) -> dict[str, Path]:
@@ -175,9 +168,3 @@ def _previews(run: Path, step: int) -> list[Path]:
     samples = [(int(p.stem.removeprefix("step-")), p) for p in (run / "samples").glob("step-*.*")]
     newest = max((at for at, _ in samples if at <= step), default=None)
     return sorted((p for at, p in samples if at == newest), key=lambda p: p.suffix, reverse=True)
-
-
-def _copy(source: Path, target: Path) -> Path:
-    with atomic(target) as temporary:
-        shutil.copyfile(source, temporary)
-    return target

@@ -11,9 +11,9 @@ import numpy as np
 from PIL import Image
 
 from . import MediaError
-from .opener import broken, moves, open_picture
+from .formats import broken, moves, open_picture
 from .rgb import to_rgb
-from .video import Look, Timed, Times
+from .video import FrameFacts, Timed, Times
 
 # Milliseconds: browsers show what asks for so little, or for nothing, for a tenth of a second.
 SHORTEST, USUAL = 10, 100
@@ -45,21 +45,22 @@ class Animation:
         # Of an APNG the first may be a stand-in for programs that show no motion.
         self._start = 1 if getattr(picture, "default_image", False) else 0
 
-    def look(self, frame: np.ndarray) -> Look:
-        """What a frame (H, W, 3) tells."""
-        return Look(frame.shape[1::-1], 8, "sdr", interlaced=False, declared=None, audio=False)
+    def look(self, frame: np.ndarray) -> FrameFacts:
+        """Return what a frame (H, W, 3) tells."""
+        height, width = frame.shape[:2]
+        return FrameFacts(width, height, 8, "sdr", interlaced=False, declared=None, audio=False)
 
     def convert(self, frame: np.ndarray) -> np.ndarray:
-        """They are upright RGB on white already."""
+        """Return a frame as it is: upright RGB on white already."""
         return frame
 
     def times(self) -> Times:
-        """When every frame is shown; all are decoded, as only then their formats tell."""
+        """Return when every frame is shown; all are decoded, since their formats tell only then."""
         shown = [(timed.when, timed.lasts) for timed in self.decoded()]
         return Times([when for when, _ in shown], shown[-1][1])
 
     def decoded(self) -> Iterator[Timed]:
-        """All frames."""
+        """Yield all frames."""
         when = Fraction(0)
         for number in range(self._start, self._picture.n_frames):
             try:
@@ -67,11 +68,13 @@ class Animation:
                 frame = np.asarray(to_rgb(self._picture))
             except Exception as error:  # decoders raise whatever they like on broken bytes
                 raise broken(error) from error
-            asked = self._picture.info.get("duration") or 0
-            lasts = Fraction(asked if asked > SHORTEST else USUAL).limit_denominator(1000) / 1000
+            duration = self._picture.info.get("duration") or 0
+            lasts = (
+                Fraction(duration if duration > SHORTEST else USUAL).limit_denominator(1000) / 1000
+            )
             yield Timed(frame, when, lasts)
             when += lasts
 
     def sought(self, when: Fraction) -> Iterator[Timed]:
-        """Frames from one at or before `when`."""
+        """Yield frames from one at or before `when`: all of them, since no format is sought in."""
         return self.decoded()

@@ -59,7 +59,7 @@ class ClipComparison(NamedTuple):
         return side_by_side(moments, self.columns, self.captions, CELL)
 
     def strip(self) -> Image.Image:
-        """The same few moments of every clip, one clip below the other."""
+        """Draw the same few moments of every clip, one clip below the other."""
         clips = [clip for row in self.clips for clip in row]
         names = [f"edit: {caption}" for caption in self.captions]
         labels = [name if c == "edit" else c for name in names for c in self.columns]

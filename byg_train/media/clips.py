@@ -53,9 +53,8 @@ class ClipFacts:
     # What is not there any more: frames in front, which lack their key frame, and at the end.
     lost_start: int = 0
     lost_end: int = 0
-    begins: Fraction | None = (
-        None  # when the first frame is shown, by the file, if others were lost
-    )
+    # When the first frame is shown, by the file, if others were lost.
+    begins: Fraction | None = None
 
     @property
     def fps(self) -> float:
@@ -63,7 +62,7 @@ class ClipFacts:
         return float(self.frames / self.duration)
 
     def frames_at(self, fps: float) -> int:
-        """How many frames `frames(path, fps)` gives."""
+        """Return how many frames `frames(path, fps)` gives."""
         return _count(self.duration, Fraction(fps))
 
 
@@ -89,19 +88,12 @@ def probe(path: Path, *, whole: bool = True) -> ClipFacts:
     if look.transfer != "sdr":
         expect_tone_mapping()
     gaps = [after - now for now, after in pairwise(times)]
-    width, height = look.size
     lost_start = found.undecodable + sum(when < times[0] for when in found.shown)
     return ClipFacts(
-        width=width,
-        height=height,
+        **look._asdict(),
         frames=len(times),
         duration=duration,
-        declared=look.declared,
         variable=max(gaps) - min(gaps) > UNEVEN * duration / len(times),
-        audio=look.audio,
-        depth=look.depth,
-        transfer=look.transfer,
-        interlaced=look.interlaced,
         lost_start=lost_start,
         lost_end=found.missing + sum(when > times[-1] for when in found.shown),
         begins=times[0] if lost_start else None,
@@ -214,7 +206,7 @@ def _decodable(found: Times, first: Timed) -> list[Fraction]:
 
 
 def _last(clip: Video | Animation, times: list[Fraction]) -> Fraction:
-    """When the last frame that can be decoded is shown; only the end is decoded."""
+    """Return when the last frame that can be decoded is shown; only the end is decoded."""
     last = times[0]
     for timed in clip.sought(max(times[0], times[-1] - TAIL)):
         last = timed.when
@@ -223,7 +215,7 @@ def _last(clip: Video | Animation, times: list[Fraction]) -> Fraction:
 
 @lru_cache(1000)
 def _warn_of_damage(path: Path) -> None:
-    """Once for each file."""
+    """Warn once for each file."""
     log.warning(
         "%s is damaged within: where nothing can be decoded, the nearest frame stands", path
     )
@@ -256,7 +248,7 @@ def _chosen(
 def _resampled(
     decoded: Iterator[Timed], zero: Fraction, fps: Fraction, start: int
 ) -> Iterator[Any]:
-    """For each of the times zero + k / fps the nearest frame; of two equally near, the later."""
+    """Yield the frames nearest to the times zero + k / fps; of two equally near ones, the later."""
     k, gap = start, 1 / fps
     now = next(decoded)
     for after in decoded:

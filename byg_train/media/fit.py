@@ -60,7 +60,7 @@ class Coverage(NamedTuple):
 
     @classmethod
     def of(cls, width: int, height: int, bucket: Size) -> Coverage:
-        """Of a width x height picture."""
+        """The coverage of a bucket by a width x height picture."""
         scales = bucket.width / width, bucket.height / height
         return cls(max(scales), min(scales) / max(scales))
 
@@ -142,16 +142,13 @@ class Fit:
 
 # ---------------------------------------------------------------- clips: frames, and back
 
-# Frames of the usual video model, Wan, come in groups of so many behind the first one.
-FRAME_GROUP = 4
-
 
 @dataclass(frozen=True)
 class Frames:
     """How a clip of any length and rate goes through a video model and comes back.
 
     Args:
-        seen: the clip's frame behind each of the model's frames; 4k + 1 of them, the last repeated.
+        seen: the clip's frame behind each of the model's frames, the last one repeated.
         count: how many of those are the clip and not padding.
         back: the model's frame behind each of the clip's frames.
     """
@@ -161,12 +158,10 @@ class Frames:
     back: tuple[int, ...]
 
     @classmethod
-    def of(
-        cls, length: int, fps: float = 1.0, model_fps: float = 1.0, group: int = FRAME_GROUP
-    ) -> Frames:
+    def of(cls, length: int, fps: float = 1.0, model_fps: float = 1.0, *, group: int) -> Frames:
         """Frames of a clip of `length` frames at `fps`, seen at `model_fps`; nearest in time.
 
-        The model takes `group` k + 1 frames.
+        The model takes `group` k + 1 frames, as its family says.
         """
         if length < 1 or fps <= 0 or model_fps <= 0:
             raise ValueError(f"{length} frames at {fps} fps, seen at {model_fps}: wanted above 0")

@@ -1,4 +1,4 @@
-"""What a file holds: a picture, a picture that moves, a clip, or nothing that can be trained on.
+"""What a file holds (a picture, a picture that moves, a clip, or none of these), and opening it.
 
 Its content decides, whatever its name: everything that Pillow or FFmpeg opens is used. The ending
 only says what a file was meant to be that nothing opens, so that it is reported as broken.
@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from functools import cache, lru_cache
+from io import BytesIO
 from pathlib import Path
 from stat import S_ISREG
 from typing import Literal, NamedTuple
 
-from PIL import Image, ImageFile
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 from . import MediaError, url
-from .opener import HEIC, RAW, is_heic, moves, open_picture
 
 Sort = Literal["picture", "animation", "clip", "none"]
 # Clips by their names; FFmpeg's own list holds too much that is none.
@@ -41,6 +41,13 @@ OTHERS = {
 UNSEEN = {ending: what for what, endings in OTHERS.items() for ending in endings.split()}
 # Bytes of a file's beginning that tell the most frequent formats.
 HEAD = 16
+# HEIC, which Pillow opens with a plugin: what its files say at byte 8, and how they are called.
+HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+HEIC = (".heic", ".heif", ".hif")
+# Pictures as a camera's sensor saw them. Pillow would take some for the thumbnail inside.
+RAW = (".dng", ".cr2", ".cr3", ".nef", ".nrw", ".arw", ".orf", ".rw2", ".raf", ".pef", ".srw")
+# Formats of Pillow whose several frames are moments in time, not pages, sizes or layers.
+MOVING = ("GIF", "PNG", "WEBP", "AVIF", "FLI")
 
 
 class Look(NamedTuple):
@@ -51,11 +58,17 @@ class Look(NamedTuple):
 
 
 class Formats(NamedTuple):
-    """Files of some sorts."""
+    """Files of some sorts, and what messages call them."""
 
+    one: str
     sorts: Collection[Sort]
     words: str  # png, jpg or mp4
     ending: str  # of the files that examples show
+
+    @property
+    def many(self) -> str:
+        """The plural of `one`."""
+        return f"{self.one}s"
 
     def holds(self, path: Path) -> bool:
         """Whether a file is of these sorts, by its content; hidden ones never are."""
@@ -69,10 +82,14 @@ class Formats(NamedTuple):
 
 # A picture that moves is a picture (its first frame) among pictures, and a clip among clips.
 PICTURES = Formats(
-    ("picture", "animation"), "png, jpg, webp, avif, tif, gif or another picture", ".png"
+    "picture", ("picture", "animation"), "png, jpg, webp, avif, tif, gif or another picture", ".png"
 )
-CLIPS = Formats(("clip", "animation"), "mp4, webm, mov, mkv, avi, gif or another video", ".mp4")
-MEDIA = Formats(("picture", "animation", "clip"), f"{PICTURES.words}; {CLIPS.words}", ".png")
+CLIPS = Formats(
+    "clip", ("clip", "animation"), "mp4, webm, mov, mkv, avi, gif or another video", ".mp4"
+)
+MEDIA = Formats(
+    "picture or clip", ("picture", "animation", "clip"), f"{PICTURES.words}; {CLIPS.words}", ".png"
+)
 
 
 def look(path: Path) -> Look:
@@ -92,8 +109,7 @@ def look(path: Path) -> Look:
 
 @lru_cache(maxsize=200_000)
 def _look(path: Path, changed: int, size: int) -> Look:
-    with path.open("rb") as file:
-        head = file.read(HEAD)
+    head = _head(path)
     if not head:
         return _meant(path) or Look("none", "empty")
     if path.suffix.lower() in MOVING_JPEGS:
@@ -159,3 +175,64 @@ def _picture_endings() -> frozenset[str]:
     Image.init()
     known = {ending for ending, name in Image.EXTENSION.items() if name in Image.OPEN}
     return frozenset(known.union(HEIC, RAW, (".jxl", ".exr", ".dpx")))
+
+
+class UnknownPictureError(MediaError):
+    """Raised for a file that Pillow does not know."""
+
+
+def open_picture(file: Path | bytes) -> Image.Image:
+    """Open a picture by its path or content, without decoding it; MediaError where nothing does."""
+    try:
+        if isinstance(file, Path) and file.suffix.lower() in RAW:
+            raise MediaError("a camera's raw picture: develop it to a JPEG, PNG or TIFF first")
+        try:
+            return Image.open(BytesIO(file) if isinstance(file, bytes) else file)
+        except UnidentifiedImageError:
+            if not is_heic(_head(file)):
+                raise
+        if not _has_heic():
+            raise MediaError("HEIC, for which Pillow needs a plugin: pip install pillow-heif")
+        return Image.open(BytesIO(file) if isinstance(file, bytes) else file)
+    except Exception as error:  # decoders raise whatever they like on broken bytes
+        raise broken(error) from error
+
+
+def moves(picture: Image.Image) -> bool:
+    """Whether an open picture has several frames, one after the other."""
+    return picture.format in MOVING and getattr(picture, "is_animated", False)
+
+
+def is_heic(head: bytes) -> bool:
+    """Whether a file begins as HEIC does; AVIF, which Pillow knows, may begin so too."""
+    return head[4:8] == b"ftyp" and head[8:12] in HEIC_BRANDS
+
+
+def broken(error: Exception) -> MediaError:
+    """What a decoder of pictures said, in one sentence."""
+    if isinstance(error, MediaError):
+        return error
+    if isinstance(error, UnidentifiedImageError):
+        return UnknownPictureError("not a picture")
+    if isinstance(error, Image.DecompressionBombError):
+        return MediaError(f"more than {2 * (Image.MAX_IMAGE_PIXELS or 0)} pixels")
+    if isinstance(error, OSError) and error.strerror:
+        return MediaError(error.strerror)
+    return MediaError(str(error).removesuffix(".") or type(error).__name__)
+
+
+def _head(file: Path | bytes) -> bytes:
+    if isinstance(file, bytes):
+        return file[:HEAD]
+    with file.open("rb") as opened:
+        return opened.read(HEAD)
+
+
+@cache
+def _has_heic() -> bool:
+    try:
+        from pillow_heif import register_heif_opener
+    except ImportError:
+        return False
+    register_heif_opener()
+    return True

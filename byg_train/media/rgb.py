@@ -8,13 +8,12 @@ from __future__ import annotations
 import struct
 import threading
 from itertools import pairwise
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps
 
 from . import MediaError
-from .orientation import orientation_of
 from .profiles import as_srgb, profile_of
 
 if TYPE_CHECKING:
@@ -60,7 +59,7 @@ def to_rgb(picture: Image.Image) -> Image.Image:
 
 
 def upright(picture: Image.Image) -> Image.Image:
-    """As EXIF says; as stored, where EXIF cannot be read or says none of the eight orientations."""
+    """Turn a picture as EXIF says; it stays as stored where EXIF tells none of the eight ways."""
     try:
         return ImageOps.exif_transpose(picture)
     except (OSError, ValueError, TypeError, KeyError, SyntaxError, struct.error):
@@ -72,7 +71,7 @@ def upright(picture: Image.Image) -> Image.Image:
 
 
 def transfer_of(stream: VideoStream) -> Transfer:
-    """How brightness is coded."""
+    """Return how a stream codes brightness."""
     return HDR.get(stream.codec_context.color_trc, "sdr")
 
 
@@ -89,7 +88,7 @@ def upright_size(frame: VideoFrame, stream: VideoStream) -> tuple[int, int]:
 
 
 def _square(frame: VideoFrame, stream: VideoStream) -> tuple[int, int]:
-    """As stored, but of square pixels."""
+    """Return (width, height) as stored, but of square pixels."""
     aspect = stream.sample_aspect_ratio or 1
     return max(1, round(frame.width * aspect)), frame.height
 
@@ -129,7 +128,7 @@ class FrameConverter:
 
 
 def _array(frame: VideoFrame, size: tuple[int, int], pixels: str) -> np.ndarray:
-    """Of a size, in RGB by the matrix that the clip names."""
+    """Convert a frame to a size and to RGB, by the matrix that the clip names."""
     width, height = size
     untold = frame.colorspace == UNTOLD and (frame.width >= WIDE or frame.height > HIGH)
     matrix = {"src_colorspace": "ITU709"} if untold else {}
@@ -166,3 +165,50 @@ def _sdr_graph(stream: VideoStream, frame: VideoFrame) -> Graph:
         now.link_to(after)
     graph.configure()
     return graph
+
+
+# ---------------------------------------------------------------- which way up a clip is shown
+
+# By how much of its larger numbers the smaller ones of a matrix may differ from nought.
+NEAR = 0.01
+
+
+class Orientation(NamedTuple):
+    """One of the eight ways up of a clip's display matrix: transposed first, then mirrored.
+
+    What is none of the eight (any other angle, or numbers that are no orientation at all) is left
+    aside, by the size and by the pixels alike. EXIF's of pictures are Pillow's to apply.
+    """
+
+    transposed: bool = False
+    mirrored_x: bool = False
+    mirrored_y: bool = False
+
+    def size(self, width: int, height: int) -> tuple[int, int]:
+        """(width, height) upright."""
+        return (height, width) if self.transposed else (width, height)
+
+    def apply(self, array: np.ndarray) -> np.ndarray:
+        """(H, W, ...) as stored -> upright, a view."""
+        array = array.swapaxes(0, 1) if self.transposed else array
+        return array[:: -1 if self.mirrored_y else 1, :: -1 if self.mirrored_x else 1]
+
+
+def orientation_of(frame: VideoFrame) -> Orientation:
+    """The orientation that a decoded frame asks for; as stored where it asks for none."""
+    from av.sidedata.sidedata import Type
+
+    matrix = frame.side_data.get(Type.DISPLAYMATRIX)
+    return from_matrix(*struct.unpack("=9i", bytes(matrix))) if matrix else Orientation()
+
+
+def from_matrix(
+    a: int, b: int, u: int, c: int, d: int, v: int, x: int, y: int, w: int
+) -> Orientation:
+    """FFmpeg's matrix: a stored pixel (x, y) is shown at (ax + cy, bx + dy)."""
+    straight, crossed = (abs(a), abs(d)), (abs(b), abs(c))
+    if min(straight) > 0 and max(crossed) <= NEAR * min(straight):
+        return Orientation(mirrored_x=a < 0, mirrored_y=d < 0)
+    if min(crossed) > 0 and max(straight) <= NEAR * min(crossed):
+        return Orientation(transposed=True, mirrored_x=c < 0, mirrored_y=b < 0)
+    return Orientation()

@@ -15,8 +15,8 @@ from . import MediaError, SourceError
 from .clips import ClipFacts, frames, probe
 from .fit import Size
 from .formats import PICTURES
-from .pictures import read_picture
-from .sound import Sound
+from .reader import read_picture
+from .writer import Sound
 
 # The rates of cameras and of the cinema.
 RATES = [Fraction(n) for n in range(1, 241)]
@@ -55,14 +55,14 @@ class SourceClip:
 
     @property
     def names(self) -> list[str]:
-        """Of result frames as PNGs: those of a folder's pictures, or numbers."""
+        """The names of result frames as PNGs: those of a folder's pictures, or numbers."""
         if self.pictures:
             return [f"{path.stem}.png" for path in self.pictures]
         return [f"frame_{self.start + i + 1:05d}.png" for i in range(self.count)]
 
     @property
     def seconds(self) -> float:
-        """How long it is."""
+        """The length of the clip, or of the part."""
         return float(self.count / self.fps)
 
     def part(self, start: float | None, seconds: float | None) -> SourceClip:
@@ -147,25 +147,21 @@ def _usual(rate: Fraction) -> Fraction:
     return min(RATES, key=lambda known: abs(known - rate))
 
 
-# ---------------------------------------------------------------- folders of frames
-
-
 def _folder(path: Path, fps: Fraction) -> SourceClip:
     """Pictures of one size, in the order of the numbers in their names."""
     files = [p for p in path.iterdir() if PICTURES.holds(p)]
     if not files:
         raise SourceError(f"{path} holds no pictures; wanted a clip, or a folder of frames")
-    pictures = sorted(files, key=_by_numbers)
+    # frame_2 before frame_10.
+    numbers = re.compile(r"(\D*)(\d*)")
+    pictures = sorted(
+        files, key=lambda p: [(text, int(n or 0)) for text, n in numbers.findall(p.stem)]
+    )
     stems = [p.stem for p in pictures]
     if twice := next((s for s in stems if stems.count(s) > 1), None):
         raise SourceError(f"{path} holds {twice!r} twice; wanted one picture for each frame")
     height, width, _ = _pixels(pictures[0], None).shape
     return SourceClip(path, Size(width, height), fps, len(pictures), pictures=tuple(pictures))
-
-
-def _by_numbers(path: Path) -> list[tuple[str, int]]:
-    """frame_2 before frame_10."""
-    return [(text, int(n or 0)) for text, n in re.findall(r"(\D*)(\d*)", path.stem)]
 
 
 def _pixels(path: Path, size: Size | None) -> np.ndarray:

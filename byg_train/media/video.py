@@ -50,10 +50,11 @@ class _Mark(NamedTuple):
     corrupt: bool
 
 
-class Look(NamedTuple):
+class FrameFacts(NamedTuple):
     """What a decoded frame, and the file around it, tell."""
 
-    size: tuple[int, int]  # upright
+    width: int  # upright
+    height: int
     depth: int
     transfer: Transfer
     interlaced: bool
@@ -79,11 +80,11 @@ class Video:
         self._waiting = False  # for the key frame behind those
         self.convert = FrameConverter(self._stream)
 
-    def look(self, frame: VideoFrame) -> Look:
+    def look(self, frame: VideoFrame) -> FrameFacts:
         """What one of its frames tells."""
         stream, container = self._stream, self._container
-        return Look(
-            upright_size(frame, stream),
+        return FrameFacts(
+            *upright_size(frame, stream),
             max(component.bits for component in frame.format.components),
             transfer_of(stream),
             bool(frame.interlaced_frame),
@@ -92,7 +93,7 @@ class Video:
         )
 
     def times(self) -> Times:
-        """When every frame is shown; nothing is decoded.
+        """Return when every frame is shown; nothing is decoded.
 
         Packets that have no time of their own count at the stream's rate. What a decoder cannot
         begin with, before the first key frame, is only counted.
@@ -156,13 +157,13 @@ class Video:
             if self._coder:
                 self._coder.flush_buffers()
             decoded = self.decoded()
-            found = next(decoded, None)
-            if found is not None and (found.when <= when or target == 0):
-                return chain([found], decoded)
+            first = next(decoded, None)
+            if first is not None and (first.when <= when or target == 0):
+                return chain([first], decoded)
         raise MediaError(f"it cannot be read from {float(when):.1f} s on")
 
     def _marks(self) -> tuple[list[_Mark], Fraction]:
-        """Of all packets; and by how many seconds the file is shorter than its header promises."""
+        """The marks of all packets, and how many seconds the file lacks of what its header says."""
         promised, end, marks = Fraction(0), Fraction(0), []
         if self._container.format.name == PROMISING:
             promised = Fraction(self._container.duration or 0) / MICROSECONDS
@@ -217,7 +218,7 @@ class Video:
         return self._coder.decode(packet if packet.size else None)
 
     def _packets(self) -> Iterator[tuple[Packet, bool]]:
-        """From the first key frame on, if there is one, and whether something was before it."""
+        """Yield packets from the first key frame on, and whether something was before it."""
         packets, waiting = self._container.demux(self._stream), []
         for packet in packets:
             if packet.is_keyframe:

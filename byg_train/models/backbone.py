@@ -10,20 +10,22 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Protocol
 
+import torch
 from torch import Tensor, nn
 
 from ..config import ModelConfig
 from ..family import family_of
 from ..machine import resolve_dtype
 
-# Prompt embeddings of a batch: named tensors, batch first, of fixed shape per model.
+# Prompt embeddings of a batch: named tensors, batch first, of fixed shape per model. Whole numbers,
+# such as how many words there are, stay on the CPU, where they are looked at.
 Text = dict[str, Tensor]
 
 
 class Backbone(Protocol):
     """One model family behind one velocity."""
 
-    experts: nn.ModuleDict  # the networks that get a LoRA: {"transformer": ...} for FLUX
+    experts: nn.ModuleDict  # the networks that get a LoRA, loaded when they are first asked for
     spans: dict[str, tuple[float, float]]  # the times t of each; a micro-batch is within one span
     without_lora: Collection[str]  # experts without a LoRA, which are not shown the source
     on_device: str | None  # the one that is on the device; None before the first is needed
@@ -53,17 +55,29 @@ class Backbone(Protocol):
         `guidance` feeds the guidance embedding of distilled models (None: the model has none).
         """
 
+    def outline(self) -> nn.Module:
+        """The layers of a network without weights, as its configuration has them."""
+
+    def stay(self) -> None:
+        """Move the networks no more: they are where they belong (`streaming.place`)."""
+
     def drop_encoders(self) -> None:
         """Free text encoders and VAE encoder once everything is cached (called before training)."""
+
+
+def sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """Latents or a part of a `Text` on a device, which fetches it by itself while it computes."""
+    if not tensor.is_floating_point():
+        return tensor
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
 
 
 def load_backbone(config: ModelConfig, device: str) -> Backbone:
     """Build the backbone of `model.family`, of whose code and libraries alone anything loads."""
     config = config.model_copy(update={"dtype": resolve_dtype(config.dtype, device)})
     return family_of(config.family).bases.load(config, device)
-
-
-# ---------------------------------------------------------------- before loading
 
 
 def resolve_base(config: ModelConfig) -> Path | str:
@@ -77,13 +91,3 @@ def resolve_base(config: ModelConfig) -> Path | str:
 def pixel_multiple(config: ModelConfig) -> int:
     """Pixel sizes must be multiples of this; loads nothing and needs no network."""
     return family_of(config.family).bases.pixel_multiple(config)
-
-
-def boundary(config: ModelConfig) -> float | None:
-    """The time at which two experts meet; None of one network. Loads nothing, needs no network."""
-    return family_of(config.family).bases.boundary(config)
-
-
-def token_counts(config: ModelConfig, width: int, height: int, frames: int) -> tuple[int, int]:
-    """Text tokens, and tokens of a picture or clip (its source has as many); loads nothing."""
-    return family_of(config.family).bases.token_counts(config, width, height, frames)

@@ -55,7 +55,7 @@ def spread(blocks: list[nn.Module], share: float) -> list[nn.Module]:
 
 
 def boundaries(config: ModelConfig, device: torch.device) -> AbstractContextManager[None]:
-    """Inside, what a graph keeps between the blocks waits in main memory, if it is set so."""
+    """Let what a graph keeps between the blocks wait in main memory, if it is set so."""
     if not (config.boundaries_on_cpu and torch.is_grad_enabled()):
         return nullcontext()
     return torch.autograd.graph.save_on_cpu(pin_memory=device.type == "cuda")

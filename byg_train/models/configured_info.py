@@ -12,9 +12,7 @@ from .lora_file import LoraInfo
 def configured_info(config: TrainConfig, multiple: int) -> LoraInfo:
     """The metadata before any data or training: no instructions, no data set, no steps.
 
-    Args:
-        config: a run's settings, or those of a preset for a bare base.
-        multiple: pixel sizes are multiples of this (`backbone.pixel_multiple`).
+    Pixel sizes are multiples of `multiple` (`backbone.pixel_multiple`).
     """
     is_video = family_of(config.model.family).is_video
     return LoraInfo(

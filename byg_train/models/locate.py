@@ -6,12 +6,13 @@ Everything here happens before anything is loaded, so that a wrong name costs a 
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from pathlib import Path
 
 from ..config import ConfigError, ModelConfig
-from ..family import EMBEDDED, Family, family_of, is_embedded, registry
-from .description import Description
+from ..family import EMBEDDED, Family, family_of, is_embedded, part_folder, registry, shared_parts
+from ..text_files import read_text
 
 # Which files of a part are wanted: never pickles, never the hub's own single-file copies.
 SMALL = (".json", ".txt", ".model")
@@ -19,6 +20,27 @@ HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 
 # Part (subfolder) -> whether its weights are needed, or its configuration alone.
 Parts = dict[str, bool]
+
+
+class Description(dict):
+    """What a .json file says of a base; ConfigError if it is broken, or lacks what is asked."""
+
+    def __init__(self, file: Path) -> None:
+        """Read the file."""
+        self.file = file
+        try:
+            content = json.loads(read_text(file))
+        except (ValueError, RecursionError) as error:
+            raise ConfigError(f"{file} is broken ({error}); copy the base again") from None
+        if not isinstance(content, dict):
+            raise ConfigError(f"{file} holds {str(content)[:40]}; wanted a JSON object")
+        super().__init__(content)
+
+    def __missing__(self, key: str) -> None:
+        raise ConfigError(
+            f"{self.file} has no {key!r}: it is of another kind of model than the chosen family's, "
+            "or broken"
+        )
 
 
 def public_name(base: str) -> tuple[str, bool]:
@@ -39,6 +61,17 @@ def single_file(model: ModelConfig) -> Path | None:
     if path.suffix != ".safetensors":
         raise ConfigError(f"model.path {model.path!r}: wanted a .safetensors file")
     return path
+
+
+def components(model: ModelConfig) -> str:
+    """`model.components`; ConfigError where it is not set, and a single file needs it."""
+    if model.components is None:
+        raise ConfigError(
+            f"model.path {model.path!r} is a single file, which holds a transformer alone: set "
+            "model.components to a hub id or folder with the VAE, text encoders and tokenizers "
+            f"(such as {family_of(model.family).bases.example})"
+        )
+    return model.components
 
 
 def described(model: ModelConfig) -> Path | None:
@@ -129,7 +162,7 @@ def fingerprint(folder: Path, parts: Parts, *settings: object) -> str:
     """A hash of some parts and settings: small files whole, weights by size and both ends."""
     digest = hashlib.sha256(repr(settings).encode())
     for part in sorted(parts):
-        for path in sorted((folder / part).iterdir()):
+        for path in sorted(part_folder(folder, part).iterdir()):
             if path.suffix in (*SMALL, ".safetensors"):
                 digest.update(f"{part}/{path.name} {path.stat().st_size}".encode())
                 digest.update(_ends(path))
@@ -148,8 +181,10 @@ def content(model: ModelConfig) -> dict[str, str]:
             files[f"{what}weights"] = path
         elif name and not (HUB_ID.fullmatch(name) and not path.exists()):
             folder = local_folder(model, name) or path
-            inside = (p for p in folder.glob("*/*") if p.suffix in (*SMALL, ".safetensors"))
-            files |= {f"{what}{p.relative_to(folder).as_posix()}": p for p in inside}
+            parts = (*folder.glob("*/"), *shared_parts(folder).values())
+            inside = (p for part in parts for p in part.glob("*.*"))
+            found = (p for p in inside if p.suffix in (*SMALL, ".safetensors"))
+            files |= {f"{what}{p.parent.name}/{p.name}": p for p in found}
         elif name:
             return {}
     return {name: file_hash(path) for name, path in sorted(files.items())}
@@ -173,14 +208,15 @@ def _lacking(folder: Path, parts: Parts) -> list[str]:
     """Files that a folder would need and does not have."""
     lacking = []
     for part, weights in parts.items():
+        here = part_folder(folder, part)
         config = "tokenizer_config.json" if part.startswith("tokenizer") else "config.json"
-        if not (folder / part / config).is_file():
+        if not (here / config).is_file():
             lacking.append(f"{part}/{config}")
         elif weights:
-            index = next((folder / part).glob("*.safetensors.index.json"), None)
+            index = next(here.glob("*.safetensors.index.json"), None)
             shards = set(Description(index)["weight_map"].values()) if index else ()
-            lacking += [f"{part}/{s}" for s in shards if not (folder / part / s).is_file()]
-            if not index and not any((folder / part).glob("*.safetensors")):
+            lacking += [f"{part}/{s}" for s in shards if not (here / s).is_file()]
+            if not index and not any(here.glob("*.safetensors")):
                 lacking.append(f"{part}/*.safetensors")
     return lacking
 

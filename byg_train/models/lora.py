@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, Literal
 
 import torch
@@ -16,39 +16,48 @@ from torch import Tensor, nn
 from ..config import ConfigError, LoraSettings, nearest
 from ..core.roles import Roles, Text, Velocity
 from ..family import registry
-from .merged import use_merged_weights
+from .lora_forward import use_merged_weights, use_summed_products
 
-Role = Literal["edit", "ema", "base"]
+Role = Literal["edit", "ema", "base", "aux", "teacher"]
+# Roles that train; of the others, those that are adapters are copies.
+TRAINED = ("edit", "aux")
 # In `lora.targets`: what is meant where nothing is said, to add to.
 USUAL = "usual"
 
 
 class LoraBank:
-    """One LoRA per expert, in up to three roles.
+    """One LoRA per expert, in several roles.
 
     `edit` trains; `ema` is its slow copy, or `edit` itself without a decay; `base` is the network
-    without a LoRA. LoRA weights are float32 (float64 over a float64 network), whatever the base is.
+    without a LoRA. Some objectives have an `aux` that trains beside it, or a frozen `teacher`. LoRA
+    weights are float32 (float64 over a float64 network), whatever the base is.
     """
 
     def __init__(
-        self, experts: nn.ModuleDict, settings: LoraSettings, ema_decay: float | None, seed: int
+        self,
+        experts: nn.ModuleDict,
+        settings: LoraSettings,
+        ema_decay: float | None,
+        seed: int,
+        more: tuple[str, ...] = (),
     ) -> None:
-        """Freeze the experts and put the LoRA in: A drawn from `seed` alone, B zero."""
+        """Freeze the experts and put the LoRA in, of `more` roles too: A by `seed`, B zero."""
         self.decay, self.updates = ema_decay, dict.fromkeys(experts, 0)
         alpha = settings.rank if settings.alpha is None else settings.alpha
         self.scale = alpha / settings.rank
-        adapters = ("edit",) if ema_decay is None else ("edit", "ema")
+        self.adapters = ("edit", *(() if ema_decay is None else ("ema",)), *more)
+        self._role: Role = "edit"
         generator = torch.Generator().manual_seed(seed)
         self._layers: dict[str, dict[str, LoraLayer]] = {}
         for name, expert in experts.items():
-            targets = _target_names(expert, settings.targets)
+            targets = target_names(expert, settings.targets)
             expert.requires_grad_(False)
-            for adapter in adapters:
+            for adapter in self.adapters:
                 _inject(expert, adapter, settings.rank, alpha, targets)
             modules = dict(expert.named_modules())
             self._layers[name] = {target: modules[target] for target in targets}
             for layer in self._layers[name].values():
-                _initialise(layer, adapters, settings.rank, generator)
+                _initialise(layer, self.adapters, settings.rank, generator)
         if not any(module._compiled_call_impl for module in experts.modules()):
             use_merged_weights([layer for own in self._layers.values() for layer in own.values()])
         self._activate("edit")
@@ -57,37 +66,46 @@ class LoraBank:
 
     @contextmanager
     def using(self, role: Role) -> Iterator[None]:
-        """Run as `role` inside, and as `edit` afterwards, whatever happens.
+        """Run as `role` inside, and as before afterwards, whatever happens; outside it is `edit`.
 
-        Gradient checkpointing runs forwards again during backward, with whatever is active then;
-        so nothing but `edit` may be active outside of this context.
+        Gradient checkpointing runs forwards again during backward, with whatever is active then:
+        so what trains must be active around its backward pass too.
         """
+        before = self._role
         self._activate(role)
         try:
             yield
         finally:
-            self._activate("edit")
+            self._activate(before)
 
     def _activate(self, role: Role) -> None:
-        adapter = "ema" if role == "ema" and self.decay is not None else "edit"
+        adapter, self._role = role if role in self.adapters else "edit", role
         for layers in self._layers.values():
             for layer in layers.values():
                 # Not peft's set_adapter and enable_adapters: they change requires_grad as well.
                 layer._active_adapter = [adapter]
                 layer._disable_adapters = role == "base"
 
-    def roles(self, edit: Velocity, base: Velocity) -> Roles:
-        """The three networks of Algorithm 1 from two velocities over the same weights."""
+    def roles(self, edit: Velocity, base: Velocity, teacher: Velocity | None = None) -> Roles:
+        """The networks of an objective from velocities over the same weights."""
 
-        def ema(x_t: Tensor, t: Tensor, text: Text, source: Tensor | None = None) -> Tensor:
-            with torch.no_grad(), self.using("ema"):
-                return edit(x_t, t, text, source)
+        def as_role(role: Role, velocity: Velocity) -> Velocity:
+            gradients = nullcontext if role in TRAINED else torch.no_grad
 
-        def frozen(x_t: Tensor, t: Tensor, text: Text, source: Tensor | None = None) -> Tensor:
-            with torch.no_grad(), self.using("base"):
-                return base(x_t, t, text, source)
+            def answer(x_t: Tensor, t: Tensor, text: Text, source: Tensor | None = None) -> Tensor:
+                with gradients(), self.using(role):
+                    return velocity(x_t, t, text, source)
 
-        return Roles(edit, ema, frozen)
+            return answer
+
+        helped = "aux" in self.adapters
+        return Roles(
+            as_role("edit", edit) if helped else edit,
+            as_role("ema", edit),
+            as_role("base", base),
+            as_role("aux", edit) if helped else None,
+            as_role("teacher", teacher or edit) if "teacher" in self.adapters else None,
+        )
 
     # ------------------------------------------------------------ weights
 
@@ -96,15 +114,26 @@ class LoraBank:
         """The networks that have a LoRA."""
         return list(self._layers)
 
-    def named_parameters(self) -> dict[str, nn.Parameter]:
+    def named_parameters(self, role: Role = "edit") -> dict[str, nn.Parameter]:
         """What trains: "<expert>.<module>.lora_A.weight" (r, in) and ".lora_B.weight" (out, r)."""
-        return self._weights("edit")
-
-    def _weights(self, adapter: str) -> dict[str, nn.Parameter]:
         return {
             f"{expert}.{name}": weight
             for expert in self._layers
-            for name, weight in self._expert_weights(expert, adapter).items()
+            for name, weight in self._expert_weights(expert, role).items()
+        }
+
+    def parameters(self, expert: str, role: Role = "edit") -> list[nn.Parameter]:
+        """What trains of one expert, in an order that is the same in every process."""
+        return list(self._expert_weights(expert, role).values())
+
+    def all_parameters(self) -> list[nn.Parameter]:
+        """Return the weights of all adapters, the slow copy's too."""
+        return list(self._adapted().values())
+
+    def _adapted(self) -> dict[str, nn.Parameter]:
+        adapters = {adapter: self.named_parameters(adapter) for adapter in self.adapters}
+        return {
+            f"{a}.{name}": weight for a, own in adapters.items() for name, weight in own.items()
         }
 
     def _expert_weights(self, expert: str, adapter: str) -> dict[str, nn.Parameter]:
@@ -125,9 +154,7 @@ class LoraBank:
         for expert in experts:
             k = self.updates[expert]
             decay = min(self.decay, (1 + k) / (10 + k))
-            ema, edit = (
-                list(self._expert_weights(expert, adapter).values()) for adapter in ("ema", "edit")
-            )
+            ema, edit = self.parameters(expert, "ema"), self.parameters(expert, "edit")
             torch._foreach_lerp_(ema, edit, 1 - decay)
             self.updates[expert] += 1
 
@@ -136,20 +163,22 @@ class LoraBank:
         """ema <- edit, exactly; the ramp of the decay starts again."""
         self.updates = dict.fromkeys(self.updates, 0)
         if self.decay is not None:
-            _copy(self._weights("edit"), self._weights("ema"))
+            self.copy_to("ema")
+
+    def copy_to(self, role: Role) -> None:
+        """Give another adapter the weights that `edit` has."""
+        _copy(self.named_parameters("edit"), self.named_parameters(role))
 
     # ------------------------------------------------------------ in and out
 
     def state_dict(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Everything for an exact resume: tensors, and counts that JSON can hold."""
-        adapters = ("edit",) if self.decay is None else ("edit", "ema")
-        tensors = {f"{a}.{k}": w.detach() for a in adapters for k, w in self._weights(a).items()}
+        tensors = {name: weight.detach() for name, weight in self._adapted().items()}
         return tensors, {"updates": dict(self.updates)}
 
     def load_state_dict(self, tensors: dict[str, Tensor], counts: dict[str, Any]) -> None:
         """The inverse of `state_dict`."""
-        adapters = ("edit",) if self.decay is None else ("edit", "ema")
-        _copy(tensors, {f"{a}.{k}": w for a in adapters for k, w in self._weights(a).items()})
+        _copy(tensors, self._adapted())
         self.updates = dict(counts["updates"])
 
     def tensors(self, expert: str, weights: Literal["edit", "ema"]) -> dict[str, Tensor]:
@@ -181,7 +210,7 @@ def _grown(name: str, tensor: Tensor, own: nn.Parameter | None) -> Tensor:
     return grown
 
 
-def _target_names(expert: nn.Module, targets: list[str] | None) -> list[str]:
+def target_names(expert: nn.Module, targets: list[str] | None) -> list[str]:
     """Full names of the linear modules to adapt."""
     formats = {family.lora.transformer: family.lora for family in registry().values()}
     form = formats.get(type(expert).__name__)
@@ -219,20 +248,19 @@ def _inject(expert: nn.Module, adapter: str, rank: int, alpha: float, targets: l
 def _initialise(
     layer: LoraLayer, adapters: tuple[str, ...], rank: int, generator: torch.Generator
 ) -> None:
-    """The same start for every adapter, drawn on the CPU: independent of the device."""
+    """Give every adapter the same start, drawn on the CPU: independent of the device."""
     base = layer.get_base_layer().weight
     # What stores a base in 8 or 4 bits has types that say nothing of what it computes in.
     dtype = torch.float64 if base.dtype == torch.float64 else torch.float32
     kind = {"device": base.device, "dtype": dtype}
-    # peft would copy every input to float32, which autocast rounds back at once.
-    layer.cast_input_dtype_enabled = False
     a = torch.empty(rank, layer.in_features)
     nn.init.kaiming_uniform_(a, a=math.sqrt(5), generator=generator)
     b = torch.zeros(layer.out_features, rank)
     for adapter in adapters:
         for module, value in ((layer.lora_A, a), (layer.lora_B, b)):
             weight = value.to(**kind, copy=True)
-            module[adapter].weight = nn.Parameter(weight, requires_grad=adapter == "edit")
+            module[adapter].weight = nn.Parameter(weight, requires_grad=adapter in TRAINED)
+    use_summed_products(layer)
 
 
 @torch.no_grad()

@@ -28,7 +28,9 @@ from .lora_tensors import A, B, as_ours, check_tensors, our_name, partner, ranks
 NAME = re.compile(r"(blocks\.\d+\.|)(.+)(\.lora_[AB]\.weight)")
 VERSION = 1
 # What a file calls a sampler -> ComfyUI's name.
-COMFY_SAMPLERS = {None: "euler", "euler": "euler", "unipc": "uni_pc"}
+COMFY_SAMPLERS = {None: "euler", "euler": "euler", "unipc": "uni_pc", "renoise": "lcm"}
+# The `steps` of the node ByG Few Steps that stand for those of the file.
+AS_TRAINED = 0
 
 
 class LoraFile(NamedTuple):
@@ -46,8 +48,8 @@ class LoraFile(NamedTuple):
     @property
     def ranks(self) -> str:
         """The rank of its modules, or the least and the largest of them: `64`, or `4 to 64`."""
-        found = ranks_of(self.tensors)
-        return str(found[0]) if len(found) == 1 else f"{found[0]} to {found[-1]}"
+        ranks = ranks_of(self.tensors)
+        return str(ranks[0]) if len(ranks) == 1 else f"{ranks[0]} to {ranks[-1]}"
 
 
 def expert_path(path: Path, expert: str) -> Path:
@@ -114,9 +116,7 @@ def read_lora(path: Path) -> LoraFile:
     tensors = as_ours(tensors, path)
     prefixes = [family.lora.prefix for family in registry().values()]
     prefix = next((p for p in prefixes if all(name.startswith(p) for name in tensors)), None)
-    strange = [
-        name for name in tensors if not name.endswith((A, B)) or partner(name) not in tensors
-    ]
+    strange = [n for n in tensors if not n.endswith((A, B)) or partner(n) not in tensors]
     if strange or prefix is None or not tensors:
         first = strange[0] if strange else next(iter(tensors), "no tensors at all")
         found = theirs.get(first, first)
@@ -148,10 +148,6 @@ def _renamed(tensors: dict[str, Tensor], names: Mapping[str, str]) -> dict[str, 
     return {renamed(name): tensor for name, tensor in tensors.items()}
 
 
-def _now() -> str:
-    return datetime.now(timezone.utc).isoformat(timespec="seconds")
-
-
 @dataclass(frozen=True)
 class LoraInfo:
     """What `edit` and the nodes need to run a LoRA as it was trained; `byg.*` in the file."""
@@ -174,7 +170,9 @@ class LoraInfo:
     dataset: str  # hash of the training data
     multiple: int = 16  # pixel sizes are multiples of this
     version: int = VERSION  # of this table
-    date: str = field(default_factory=_now)  # UTC, ISO 8601
+    date: str = field(  # ISO 8601
+        default_factory=lambda: datetime.now(timezone.utc).isoformat(timespec="seconds")
+    )
     # Younger than the first files, in which they are absent.
     components: str | None = None  # of a single-file base: where its VAE and text encoders are
     revision: str | None = None  # of a base on the hub
@@ -182,7 +180,7 @@ class LoraInfo:
     boundary: float | None = None  # of the pair: `high` runs at t >= boundary
     frames: int | None = None  # of a training clip
     fps: float | None = None  # that the model works at
-    sampler: str | None = None  # "euler", as None means too, or "unipc"
+    sampler: str | None = None  # "euler", as None means too, "unipc" or "renoise"
     cfg: float | None = None  # classifier-free guidance against `negative`; None: 1, which is none
     cfg_low: float | None = None  # of the low-noise expert; None: as `cfg`
     negative: str | None = None
@@ -192,6 +190,19 @@ class LoraInfo:
     def instruction(self) -> str:
         """The one that stands for the LoRA; empty where none is recorded."""
         return self.instructions[0] if self.instructions else ""
+
+    @property
+    def cfg_pair(self) -> tuple[float, float]:
+        """Classifier-free guidance at high noise and at low."""
+        high = 1.0 if self.cfg is None else self.cfg
+        return high, high if self.cfg_low is None else self.cfg_low
+
+    @property
+    def shift(self) -> float:
+        """The sampling shift; one that follows the size is that of a square picture."""
+        if not isinstance(self.sample_shift, str):
+            return float(self.sample_shift)
+        return family_of(self.sample_shift).size_shift((self.resolution // self.multiple) ** 2)
 
     def to_metadata(self) -> dict[str, str]:
         """Strings for the safetensors header: byg.*, and what LoRA managers look for."""
@@ -247,12 +258,10 @@ _READ: dict[str, Callable[[str], Any]] = {
     "int | None": lambda text: None if text == "null" else int(text),
     "list[str]": _strings,
     "float | None": lambda text: None if text == "null" else float(text),
-    "float | str": lambda text: text if _is_own_shift(text) else float(text),
+    "float | str": lambda text: (
+        text if getattr(registry().get(text), "size_shift", None) else float(text)
+    ),
 }
-
-
-def _is_own_shift(text: str) -> bool:
-    return text in registry() and registry()[text].size_shift is not None
 
 
 def _generation(info: LoraInfo) -> str | None:

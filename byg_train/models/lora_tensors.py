@@ -12,10 +12,6 @@ A, B, ALPHA = ".lora_A.weight", ".lora_B.weight", ".alpha"
 OTHERS = {".lora_down.weight": A, ".lora_up.weight": B}
 
 
-class BrokenLoraError(ValueError):
-    """A LoRA whose tensors cannot be used; the message names the first one."""
-
-
 def partner(name: str) -> str:
     """The name of B beside that of A, or the other way round."""
     return name.removesuffix(A) + B if name.endswith(A) else name.removesuffix(B) + A
@@ -31,7 +27,7 @@ def as_ours(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
             continue  # an alpha of nothing: told as any other strange tensor
         del baked[name]
         if alpha.numel() != 1 or not alpha.isfinite().all():
-            raise BrokenLoraError(f"{path}: the tensor {name} is no finite number")
+            raise ValueError(f"{path}: the tensor {name} is no finite number")
         rank = baked[up].shape[-1] if baked[up].ndim else 0
         if rank and alpha.item() != rank:
             baked[up] = baked[up].float() * (alpha.item() / rank)
@@ -47,7 +43,7 @@ def our_name(name: str) -> str:
 
 
 def check_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
-    """BrokenLoraError for a pair that does not fit, and for a tensor with NaN or infinity."""
+    """ValueError for a pair that does not fit, and for a tensor with NaN or infinity."""
     for name, tensor in tensors.items():
         other = tensors[partner(name)]
         if (
@@ -55,13 +51,13 @@ def check_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
             or other.ndim != 2
             or (name.endswith(A) and len(tensor) != other.shape[1])
         ):
-            raise BrokenLoraError(
+            raise ValueError(
                 f"{path}: {name} has the shape {tuple(tensor.shape)} and its partner "
                 f"{tuple(other.shape)}; wanted (rank, in) and (out, rank): take an intact file"
             )
         # Types of one byte know no isfinite.
         if not (tensor if tensor.itemsize > 1 else tensor.float()).isfinite().all():
-            raise BrokenLoraError(
+            raise ValueError(
                 f"{path}: the tensor {name} holds NaN or infinity, and every result would be "
                 "black or noise; take an earlier file of that training, or an intact copy"
             )

@@ -7,8 +7,7 @@ from typing import Any, Protocol
 
 from ..config import ModelConfig
 from ..family import family_of
-from .description import Description
-from .locate import described
+from .locate import Description, described
 
 # Bytes of what a base for pictures has beside transformer and large text encoder.
 SMALL_PARTS = 0.4e9
@@ -74,8 +73,3 @@ def t5_parameters(folder: Path, default: int) -> int:
     c = Description(file)
     layer = c["d_model"] * (4 * c["num_heads"] * c["d_kv"] + 3 * c["d_ff"])
     return c["vocab_size"] * c["d_model"] + c["num_layers"] * layer
-
-
-def download_size(model: ModelConfig, name: str, *, transformer: bool) -> float | None:
-    """Bytes of a hub model, with or without its transformer; None: not known."""
-    return family_of(model.family).bases.download_size(name, transformer=transformer)

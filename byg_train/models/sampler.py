@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from ..core.flow import Field, integrate
+from ..core.flow import Field, few_steps, integrate, noises, one_step
 from ..core.schedule import time_grid
 from ..family import family_of
 
@@ -33,7 +34,7 @@ class Sampling:
 
     steps: int
     shift: float | str  # a number, or the family whose own one follows the size
-    sampler: str = "euler"  # or "unipc"
+    sampler: str = "euler"  # or "unipc", or "renoise": that of few-step editors
     cfg: float = 1.0
     cfg_low: float | None = None
     negative: str = ""
@@ -57,11 +58,26 @@ class Sampling:
         """Whether the negative text is ever asked."""
         return self.cfg != 1 or self.cfg_low not in (None, 1)
 
-    def solve(self, velocity: Field, eps: Tensor, each: Each = lambda done, of: None) -> Tensor:
-        """y_0 like eps (B, C, F, h, w) at t = 1; `each(done, of)` follows every evaluation."""
+    def solve(
+        self,
+        velocity: Field,
+        eps: Tensor,
+        each: Each = lambda done, of: None,
+        seed: int = 0,
+        fresh: Iterator[Tensor] | None = None,
+    ) -> Tensor:
+        """y_0 like eps (B, C, F, h, w) at t = 1; `each(done, of)` follows every evaluation.
+
+        `seed` is the one of eps: what is noised anew goes on from it, or is `fresh`.
+        """
         if self.sampler == "unipc":
             return unipc(velocity, eps, self.steps, sampling_shift(self.shift, eps), each)
-        return integrate(velocity, eps, sampling_grid(self.steps, self.shift, eps), each)
+        grid = sampling_grid(self.steps, self.shift, eps)
+        if self.sampler == "renoise":
+            fresh = fresh or islice(noises(eps, seed), 1, None)
+            grid = grid.to(eps.dtype)
+            return few_steps(lambda y, t: one_step(y, velocity(y, t), t), eps, grid, fresh, each)
+        return integrate(velocity, eps, grid, each)
 
     def guided_field(
         self,
@@ -125,11 +141,11 @@ def unipc(
         use_flow_sigmas=True,
         flow_shift=shift,
     )
-    scheduler.set_timesteps(steps, device=eps.device)
+    scheduler.set_timesteps(steps)  # on the CPU
     scheduler.set_begin_index(0)  # else it looks for the step by its time, which may occur twice
     y = eps
     for i, timestep in enumerate(scheduler.timesteps):
-        t = (timestep / DISCRETE).to(eps).expand(len(y))
+        t = (timestep / DISCRETE).to(eps.dtype).expand(len(y))
         y = scheduler.step(velocity(y, t), timestep, y, return_dict=False)[0]
         each(i + 1, steps)
     return y

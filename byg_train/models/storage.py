@@ -41,7 +41,7 @@ def require_storage(storage: str) -> None:
 
 
 def store(network: nn.Module, config: ModelConfig, device: str) -> nn.Module:
-    """The same network, its blocks stored as `model.storage` says; it stays on the CPU.
+    """Store a network's blocks as `model.storage` says; it stays on the CPU.
 
     Before a LoRA is put in, and layer by layer: at no time is there a second copy of the network.
     `device` does the arithmetic of nf4.

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .byg import BYG
+from .npedit import NPEDIT
 from .objective import Objective
 from .supervised import SUPERVISED
 
 if TYPE_CHECKING:
     from ..config import TrainConfig
 
-OBJECTIVES = {"byg": BYG, "supervised": SUPERVISED}
+OBJECTIVES = {"byg": BYG, "supervised": SUPERVISED, "npedit": NPEDIT}
 
 
 def objective_of(config: TrainConfig) -> Objective:

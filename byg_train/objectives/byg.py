@@ -16,6 +16,8 @@ from ..config.methods import BygConfig
 from ..core.flow import at_rank, noised, one_step, rollout_steps, route_gradient
 from ..core.losses import prior_loss, velocity_mse
 from ..core.roles import rows
+from ..core.schedule import along
+from .bottom import bottom
 from .identity import IDENTITY_LOSS
 from .objective import Advice, Backward, Calls, Objective, StepOutput, Term, detached, weighted
 
@@ -132,7 +134,7 @@ def byg_step(G: Roles, batch: EditBatch, draw: Draw, w: BygConfig) -> StepOutput
     y_hat = one_step(y_t, v_fwd, t)
 
     # Prior (4.2): align with the direction in which the captions pull the base
-    terms = {"prior_fwd": _prior(w, v_fwd, *_caption_pair(G.base, y_t, t, p_src, p_tgt))}
+    terms = {"prior_fwd": _prior(w, t, v_fwd, *_caption_pair(G.base, y_t, t, p_src, p_tgt))}
 
     # Cycle (4.3): the reverse edit sees the clean y_0 and teaches through y_hat
     if w.reverse:
@@ -191,7 +193,7 @@ def staged_step(
 
     # 3. Forward: forward prior and the routed gradient
     v_fwd = G.edit(y_t, t, c, x)
-    forward = {"prior_fwd": _prior(w, v_fwd, *_caption_pair(G.base, y_t, t, p_src, p_tgt))}
+    forward = {"prior_fwd": _prior(w, t, v_fwd, *_caption_pair(G.base, y_t, t, p_src, p_tgt))}
     routed = (at_rank(t, g) * g * _float(v_fwd)).sum()
     backward(weighted(TERMS, w, forward) - routed, "forward")
 
@@ -222,7 +224,7 @@ def _reverse_prior(
 
     def loss(at: Tensor | None) -> Tensor:
         state, t, src, tgt = (rows(of, at) for of in (x_t, draw.t, batch.p_tgt, batch.p_src))
-        return _prior(w, rows(v_rev, at), *_caption_pair(G.base, state, t, src, tgt))
+        return _prior(w, t, rows(v_rev, at), *_caption_pair(G.base, state, t, src, tgt))
 
     return _of_drawn_rows(draw.prior_rev, loss, v_rev)
 
@@ -235,11 +237,16 @@ def _of_drawn_rows(
         return loss(None)
     at = weights.nonzero()[:, 0]
     whole = _float(like.new_zeros(len(weights)))
-    return whole.index_add(0, at, loss(at) * weights[at]) if len(at) else whole
+    if not len(at):
+        return whole
+    drawn = loss(at)
+    there, weight = (a.to(drawn.device, non_blocking=True) for a in (at, weights[at]))
+    return whole.index_add(0, there, drawn * weight)
 
 
-def _prior(w: BygConfig, v: Tensor, v_src: Tensor, v_tgt: Tensor) -> Tensor:
-    return prior_loss(v, v_src, v_tgt, w.alpha, w.directional)
+def _prior(w: BygConfig, t: Tensor, v: Tensor, v_src: Tensor, v_tgt: Tensor) -> Tensor:
+    loss = prior_loss(v, v_src, v_tgt, w.alpha, w.directional)
+    return loss * along(t, w.prior_by_t) if w.prior_by_t else loss
 
 
 def _float(a: Tensor) -> Tensor:
@@ -263,9 +270,10 @@ BYG = Objective(
     step=staged_step,
     prepare=dream_together,
     joint=byg_step,
+    bottom=bottom,
     advice=Advice(
         collapse="raise method.lambda_prior or train longer",
         drift="lower method.lambda_prior or optimizer.lr",
-        blindness="lengthen the warm-up or raise method.lambda_id",
+        lost="lower method.lambda_prior and alpha, or let the run end gently (method.gentle_from)",
     ),
 )

@@ -71,6 +71,10 @@ class Calls(NamedTuple):
     edit: float = 0  # the editor without a gradient
     ema: float = 0
     base: float = 0
+    aux: float = 0
+    aux_gradients: float = 0  # of the auxiliary's own updates
+    teacher: float = 0
+    critic: float = 0  # forward and backward, the VAE's decoder included
 
 
 class Advice(NamedTuple):
@@ -78,7 +82,15 @@ class Advice(NamedTuple):
 
     collapse: str  # edits are copies of their sources
     drift: str  # editing back does not find the source
-    blindness: str  # the source is ignored
+    lost: str  # the source is being lost
+
+
+class Helper(NamedTuple):
+    """A network that is trained beside the editor, with an adapter and an optimiser of its own."""
+
+    role: str
+    objective: Objective  # what it is trained for; its step asks the role alone with a gradient
+    updates: Callable[[TrainConfig], int]  # before each of the editor's, on batches of their own
 
 
 def nothing(G: Roles, work: list[tuple[EditBatch, Draw]]) -> list[Any]:
@@ -98,7 +110,13 @@ class Objective:
     prepare: Callable[[Roles, list[tuple[EditBatch, Draw]]], list[Any]] = nothing
     # The same gradient from one graph: to read, to test against and to measure beside `step`.
     joint: Callable[[Roles, EditBatch, Draw, Any], StepOutput] | None = None
+    # What its loss is for who edits, who copies and who forgets the source, from what `probe`
+    # measures; None: it has no prior that could lead away from the edit.
+    bottom: Callable[[Any, Any], dict[str, Tensor]] | None = None
     advice: Advice | None = None  # None: held-out items raise no alarms
+    # Roles beside edit, ema and base that a run needs: each is an adapter of its own.
+    adapters: Callable[[TrainConfig], tuple[str, ...]] = lambda config: ()
+    helper: Helper | None = None
 
     def __post_init__(self) -> None:
         for term in self.terms:

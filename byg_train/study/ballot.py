@@ -15,7 +15,7 @@ OTHER = {"a": "b", "b": "a"}
 LONGEST_NAME = 40
 
 
-class Question(NamedTuple):
+class BallotItem(NamedTuple):
     """One item as one rater sees it; nothing in it reveals the methods."""
 
     id: str
@@ -26,17 +26,12 @@ class Question(NamedTuple):
 
 
 class Ballot:
-    """The questions of a study."""
+    """The items of a study, as raters see them."""
 
     def __init__(
         self, items: list[Comparison], votes: VoteFile, per_rater: int | None = None
     ) -> None:
-        """
-        Args:
-            items: all items of the study.
-            votes: the file that stores the votes.
-            per_rater: maximum number of items for one rater; None means all.
-        """
+        """`per_rater`: maximum number of items for one rater; None means all."""
         self.votes, self.secret = votes, votes.study.secret
         self.items = {item.name: item for item in items}
         self._ids = {name: f"{chance_of(self.secret, 'id', name):016x}" for name in self.items}
@@ -47,12 +42,10 @@ class Ballot:
         """Count the items that this rater has voted on."""
         return len(self.votes.by(rater).keys() & self.items.keys())
 
-    def next(self, rater: str, skipped: Collection[str] = ()) -> Question | None:
+    def next(self, rater: str, skipped: Collection[str] = ()) -> BallotItem | None:
         """Return an item with the fewest votes, in the rater's own order; None at the end.
 
-        Args:
-            rater: the name of the rater.
-            skipped: ids of items that this rater's browser cannot show; they do not count as done.
+        `skipped` are ids of items that the rater's browser cannot show; they do not count as done.
         """
         voted = self.votes.by(rater)
         left = self.items.keys() - voted.keys()
@@ -68,7 +61,7 @@ class Ballot:
 
         return self._question(rater, min(left, key=place), voted)
 
-    def again(self, rater: str, id_: str) -> Question | None:
+    def again(self, rater: str, id_: str) -> BallotItem | None:
         """Return an item that this rater has voted on; None if there was no such vote."""
         voted = self.votes.by(rater)
         name = self._names.get(id_)
@@ -108,11 +101,11 @@ class Ballot:
         order = order[: order.index(name)] if name in voted else order
         return self._ids[order[-1]] if order else None
 
-    def _question(self, rater: str, name: str, voted: dict[str, str]) -> Question:
+    def _question(self, rater: str, name: str, voted: dict[str, str]) -> BallotItem:
         chosen = None
         if name in voted:
             chosen = "left" if voted[name] == self._on_left(rater, name) else "right"
-        return Question(
+        return BallotItem(
             self._ids[name],
             self.items[name].instruction,
             {

@@ -9,6 +9,7 @@ from pathlib import Path
 from ..data import DataError, Problem
 from ..evaluate.tasks import named_files, read_tasks
 from ..media import url
+from ..media.formats import Formats
 
 # Formats that browsers show, with the type they are served as. A .mov is served as an .mp4.
 PICTURES = {
@@ -24,17 +25,15 @@ TYPES = PICTURES | VIDEOS
 PLAYS = ("yuv420p", "yuvj420p")
 
 
-class Shown:
+class Shown(Formats):
     """Files that browsers show, by the ending under which they are served."""
-
-    words = "png, jpg, webp, gif, mp4, mov or webm"
 
     def holds(self, path: Path) -> bool:
         """Whether a file is one."""
         return path.suffix.lower() in TYPES
 
 
-SHOWN = Shown()
+SHOWN = Shown("picture or clip", (), "png, jpg, webp, gif, mp4, mov or webm", ".png")
 
 
 @dataclass(frozen=True)
@@ -104,13 +103,3 @@ def may_not_play(items: list[Comparison]) -> dict[Path, str]:
         if pixels not in PLAYS:
             unplayable[path] = str(pixels)
     return unplayable
-
-
-def short_names(a: Path, b: Path) -> tuple[str, str]:
-    """Names of two folders, with as many parent folders as are needed to tell them apart."""
-    parts = a.resolve().parts, b.resolve().parts
-    for depth in range(1, max(map(len, parts)) + 1):
-        names = tuple("/".join(each[-depth:]) for each in parts)
-        if names[0] != names[1]:
-            return names
-    raise AssertionError(f"{a} is {b}")

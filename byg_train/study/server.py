@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Callable
 from http import HTTPStatus
 from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, Field
 
 from ..local_server import LocalHandler, LocalServer, Refusal, not_found
-from .ballot import Ballot, Question, rater_name
+from .ballot import Ballot, BallotItem, rater_name
 from .items import TYPES
 
 HERE = Path(__file__).with_name("page")
@@ -23,6 +25,15 @@ POLICY = "default-src 'none'; connect-src 'self'; img-src 'self' data:; media-sr
 )
 # Longest time in seconds that counts for one vote; beyond it, the rater took a break.
 SLOWEST = 3600.0
+
+
+class PostedVote(BaseModel):
+    """A vote as a browser sends it."""
+
+    rater: str
+    item: str
+    side: Literal["left", "right"]
+    seconds: float = Field(ge=0)
 
 
 class StudyServer(LocalServer):
@@ -39,7 +50,7 @@ class StudyHandler(LocalHandler):
     """GET the page, `api/next`, `api/again`, `media/ID/SLOT`; POST `api/vote`.
 
     `api/next` and `api/vote` take `skipped=ID,ID`: items that the browser cannot show, which are
-    not asked next. A vote is {"rater", "item", "side": "left" or "right", "seconds"}.
+    not asked next. A vote is a `PostedVote`.
     """
 
     server: StudyServer
@@ -75,9 +86,11 @@ class StudyHandler(LocalHandler):
         """Store a vote and send the next question."""
         if parts != ["api", "vote"]:
             raise not_found()
-        rater, item, side, seconds = _vote(body)
         try:
-            self.server.ballot.vote(rater, item, side, seconds)
+            vote = PostedVote.model_validate_json(body)
+            rater = rater_name(vote.rater)
+            seconds = min(vote.seconds, SLOWEST)
+            self.server.ballot.vote(rater, vote.item, vote.side, seconds)
         except ValueError as error:
             raise Refusal(HTTPStatus.BAD_REQUEST, str(error)) from None
         self._send_next(rater, query)
@@ -93,7 +106,7 @@ class StudyHandler(LocalHandler):
         skipped = query.get("skipped", "").split(",")
         self._send_question(rater, self.server.ballot.next(rater, skipped))
 
-    def _send_question(self, rater: str, question: Question | None) -> None:
+    def _send_question(self, rater: str, question: BallotItem | None) -> None:
         ballot = self.server.ballot
         self.send_json(
             {
@@ -111,16 +124,3 @@ def _rater(text: str) -> str:
         return rater_name(text)
     except ValueError as error:
         raise Refusal(HTTPStatus.BAD_REQUEST, str(error)) from None
-
-
-def _vote(body: bytes) -> tuple[str, str, str, float]:
-    """Parse a vote into (rater, item, side, seconds); Refusal for anything else."""
-    try:
-        fields = json.loads(body)
-        texts = [fields[name] for name in ("rater", "item", "side")]
-        seconds = float(fields["seconds"])
-    except (ValueError, TypeError, KeyError):
-        texts, seconds = [], 0.0
-    if len(texts) != 3 or not all(isinstance(text, str) for text in texts) or not seconds >= 0:
-        raise Refusal(HTTPStatus.BAD_REQUEST, "wanted rater, item, side and seconds")
-    return _rater(texts[0]), texts[1], texts[2], min(seconds, SLOWEST)

@@ -69,7 +69,10 @@ class VoteFile:
             raise DataError(f"there is no file of votes {path}")
         self.path = path
         with self._open() as db:
-            version = self._version(db)
+            try:
+                version = db.execute("PRAGMA user_version").fetchone()[0]
+            except sqlite3.DatabaseError:
+                version = None
             if version != VERSION:
                 raise DataError(f"{path} is not a study's file of votes (version {version})")
             values = dict(db.execute("SELECT key, value FROM study"))
@@ -146,12 +149,6 @@ class VoteFile:
         """Open a connection for one transaction; other threads wait for it."""
         with closing(sqlite3.connect(self.path, timeout=30)) as db, db:
             yield db
-
-    def _version(self, db: sqlite3.Connection) -> int | None:
-        try:
-            return db.execute("PRAGMA user_version").fetchone()[0]
-        except sqlite3.DatabaseError:
-            return None
 
 
 def chance_of(secret: str, *what: str) -> int:

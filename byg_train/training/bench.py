@@ -9,6 +9,7 @@ tensors, and interleaved repetitions, so that a machine that slows down slows al
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from statistics import median
 from typing import NamedTuple
@@ -16,7 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..config import TrainConfig, merge_settings
+from ..config import ConfigError, TrainConfig, merge_settings
 from ..config.methods import MethodConfig
 from ..core.flow import noised
 from ..core.roles import EditBatch, Roles, Text, Velocity
@@ -70,7 +71,7 @@ class CostReport:
     @property
     def parts(self) -> list[float]:
         """The calls of a full step, each at the time that it takes alone, per repetition."""
-        counts = {PARTS[part][0]: count for part, count in self.calls._asdict().items()}
+        counts = {work: getattr(self.calls, part) for part, (work, _) in PARTS.items()}
         rounds = zip(*(self.seconds[work] for work in counts), strict=True)
         return [sum(n * s for n, s in zip(counts.values(), one, strict=True)) for one in rounds]
 
@@ -156,10 +157,9 @@ def problem(
     side = max(1, config.data.resolution // backbone.multiple) * backbone.multiple
     pixels = 2 * torch.rand(batch, 3, 1, side, side, generator=g) - 1
     words = ("make it blue", "make it red", "a red thing", "a blue thing")
-    with torch.no_grad():
-        x = backbone.encode_pixels(pixels.to(device))
-        texts = [backbone.encode_text([text] * batch) for text in words]
-    return EditBatch(x, *texts), draw_for(config, x, (0.0, 1.0), g)
+    x = backbone.encode_pixels(pixels.to(device))
+    texts = [backbone.encode_text([text] * batch) for text in words]
+    return EditBatch(x, *texts), draw_for(config, 0, range(len(x)), x, (0.0, 1.0))
 
 
 def measure(config: TrainConfig, device: str, batch: int, repeats: int) -> CostReport:
@@ -167,18 +167,13 @@ def measure(config: TrainConfig, device: str, batch: int, repeats: int) -> CostR
     from ..models.lora import LoraBank
     from .assembly import make_roles
 
-    backbone, m, objective = (
-        load_backbone(config.model, device),
-        config.method,
-        objective_of(config),
-    )
-    bank = LoraBank(backbone.experts, config.lora, m.ema_decay, config.seed)
+    backbone, objective = load_backbone(config.model, device), objective_of(config)
+    bank = LoraBank(backbone.experts, config.lora, config.method.ema_decay, config.seed)
     edit_batch, draw = problem(backbone, config, batch, device)
-    with torch.no_grad():
-        empty = {name: text[0] for name, text in backbone.encode_text([""]).items()}
+    empty = {name: text[0] for name, text in backbone.encode_text([""]).items()}
     backbone.drop_encoders()
     G = make_roles(config, backbone, bank, empty)
-    todo = works(objective, G, edit_batch, draw, m)
+    todo = works(objective, G, edit_batch, draw, config.method)
     weights, calls = list(backbone.experts.parameters()), objective.calls(config)
 
     def clean(work: Work) -> Work:
@@ -192,7 +187,7 @@ def measure(config: TrainConfig, device: str, batch: int, repeats: int) -> CostR
     memory = {name: weigh(clean(todo[name])) for name in GRAPHS if name in todo}
     seconds: dict[str, list[float]] = {name: [] for name in todo}
     # A part is run as often as in a full step: in a row, as there, and its noise averages alike.
-    often = {PARTS[part][0]: max(1, round(count)) for part, count in calls._asdict().items()}
+    often = {work: max(1, round(getattr(calls, part))) for part, (work, _) in PARTS.items()}
     for i in range(repeats + 1):
         for name, work in todo.items():
             spent = _seconds(clean(work), device, often.get(name, 1))
@@ -216,10 +211,16 @@ def run(
     repeats: int = 5,
     preset: str = "demo",
     profile: str | None = None,
+    assignments: Iterable[str] = (),
 ) -> CostReport:
-    """Measure `model` (a hub id, a folder or `world`) with a preset's settings."""
-    rows = [f"train.{name}={batch}" for name in ("batch_size", "global_batch")]
+    """Measure `model` (a hub id, a folder or `world`) with a preset's settings, changed by some."""
+    rows = [*assignments, *(f"train.{name}={batch}" for name in ("batch_size", "global_batch"))]
     config = merge_settings(preset, profile=profile, model=model, assignments=rows)
+    if objective_of(config).helper:
+        raise ConfigError(
+            f"bench measures steps of one network, and {config.method.objective} trains two: see "
+            "--dry-run for what it costs"
+        )
     return measure(config, device, batch, repeats)
 
 
@@ -234,12 +235,6 @@ def table(report: CostReport) -> list[list[str]]:
     for name, held, _, ratio in report.graphs():
         rows.append([f"memory, {name}", f"{held / 2**20:.1f} MiB", "", f"{ratio:.2f} x"])
     return [*rows, ["the loop's own overhead", f"{report.overhead:+.1%}", "", ""]]
-
-
-def markdown(report: CostReport) -> str:
-    """The table for a document."""
-    head, *body = (f"| {' | '.join(cells)} |" for cells in table(report))
-    return "\n".join([report.setting, "", head, "| --- | ---: | ---: | ---: |", *body])
 
 
 def show(report: CostReport) -> None:

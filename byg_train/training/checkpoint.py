@@ -1,4 +1,7 @@
-"""Exact resume: LoRA, EMA, optimiser and random states in one file, counters as JSON beside it."""
+"""Exact resume: LoRA, EMA and optimiser in one file, counters as JSON beside it.
+
+What is drawn follows from the counters (`draws`), and none of it from how many processes there are.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from ..config import ConfigError
 from ..files import atomic
@@ -16,22 +18,6 @@ from ..models.lora import LoraBank
 
 # Read with `weights_only`: tensors, numbers and names, and no code.
 TENSORS, ABOUT = "state.pt", "state.json"
-
-
-def random_state(generator: torch.Generator) -> dict[str, Tensor]:
-    """The run's generator and torch's own ones."""
-    states = {"run": generator.get_state(), "torch": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        states["cuda"] = torch.cuda.get_rng_state()
-    return states
-
-
-def load_random_state(generator: torch.Generator, states: dict[str, Tensor]) -> None:
-    """The inverse of `random_state`."""
-    generator.set_state(states["run"])
-    torch.set_rng_state(states["torch"])
-    if torch.cuda.is_available() and "cuda" in states:
-        torch.cuda.set_rng_state(states["cuda"])
 
 
 def save_checkpoint(folder: Path, state: dict[str, Any], about: dict[str, Any]) -> None:
@@ -70,28 +56,22 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[int, Any]) -> N
 def save_run(
     folder: Path,
     bank: LoraBank,
-    optimizer: torch.optim.Optimizer,
-    generator: torch.Generator,
+    optimizers: dict[str, torch.optim.Optimizer],
     about: dict[str, Any],
 ) -> None:
     """Save everything that an exact resume needs, and plain values about it."""
     lora, counts = bank.state_dict()
-    state = {
-        "lora": lora,
-        "optimizer": optimizer.state_dict()["state"],
-        "random": random_state(generator),
-    }
+    moments = {name: optimizer.state_dict()["state"] for name, optimizer in optimizers.items()}
+    state = {"lora": lora, **moments}
     save_checkpoint(folder, state, {**about, "ema": counts})
 
 
-def load_run(
-    folder: Path, bank: LoraBank, optimizer: torch.optim.Optimizer, generator: torch.Generator
-) -> None:
+def load_run(folder: Path, bank: LoraBank, optimizers: dict[str, torch.optim.Optimizer]) -> None:
     """The inverse of `save_run`; the plain values are `read_about`'s."""
     state = load_checkpoint(folder)
     bank.load_state_dict(state["lora"], read_about(folder)["ema"])
-    load_optimizer(optimizer, state["optimizer"])
-    load_random_state(generator, state["random"])
+    for name, optimizer in optimizers.items():
+        load_optimizer(optimizer, state[name])
 
 
 def checkpoints(folder: Path) -> list[Path]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,12 +13,14 @@ from ..models.backbone import pixel_multiple, resolve_base
 from ..models.lora_file import read_lora
 from ..models.lora_tensors import ranks_of
 from ..models.storage import require, require_storage
+from ..models.streaming import require_fsdp
 from .cost import trained_experts
 from .disk import check_disk, disk_need
-from .origin import unmoved
+from .optimizer import require_optimizer
+from .origin import unmoved, warmup_files
 from .plan import all_items, shapes
+from .processes import check_shares, launched
 from .run_folder import check_output, holds_weights
-from .warmup import warmup_files
 
 if TYPE_CHECKING:
     from ..data.items import Dataset
@@ -57,15 +58,15 @@ def check_machine(config: TrainConfig) -> None:
 
         raise ConfigError(one_network(config))
     require_storage(config.model.storage)
-    if config.optimizer.name == "adamw8bit":
-        require("bitsandbytes", "optimizer.name=adamw8bit")
+    require_optimizer(config)
     if config.train.wandb:
         require("wandb", "train.wandb=true")
-    # As `accelerate launch` and `torchrun` tell their processes.
-    if os.environ.get("WORLD_SIZE", "1") not in ("", "0", "1"):
+    check_shares(config)
+    require_fsdp(config.model.placement)
+    if config.model.placement == "sharded" and launched()[1] == 1:
         raise ConfigError(
-            f"{os.environ['WORLD_SIZE']} processes were launched (WORLD_SIZE), but byg_train "
-            "trains in one, on one GPU: start it with python -m byg_train"
+            "model.placement=sharded needs several processes, each with a GPU (torchrun "
+            "--nproc-per-node N -m byg_train ...): set model.placement=streamed for one"
         )
 
 

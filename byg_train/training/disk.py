@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..config import ConfigError, ModelConfig, TrainConfig
-from ..family import is_embedded
+from ..family import family_of, is_embedded
 from ..models.locate import local_folder
-from ..models.networks import download_size, network
+from ..models.networks import network
 from .cost import Disk, disk
 from .words import size_words
 
 if TYPE_CHECKING:
     from ..data.items import Item
-    from .shapes import Shapes
+    from .cost import Shapes
 
 
 def disk_need(config: TrainConfig, s: Shapes, items: list[Item]) -> Disk:
@@ -36,11 +36,11 @@ def _download(model: ModelConfig) -> float | None:
         return 0
     if local_folder(model, name):
         return 0
-    return download_size(model, name, transformer=not single)
+    return family_of(model.family).bases.download_size(name, transformer=not single)
 
 
 def disk_words(need: Disk) -> str:
-    """All of it, and its parts."""
+    """Say how much is needed in all, and for what."""
     known = need.download or 0
     download = f", download of the base {size_words(known)}" if known else ""
     return (

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ..family import Later
 from ..machine import (
     BF16_INSTRUCTIONS,
     WAITING,
@@ -48,7 +49,7 @@ def examine(on_check: Callable[[str], None] = lambda name: None) -> dict[str, Fa
 
 
 def _without_home(value: Any) -> Any:
-    """The same with `~` for the home folder, whose name is a person's."""
+    """Write `~` for the home folder, whose name is a person's."""
     if isinstance(value, dict):
         return {key: _without_home(part) for key, part in value.items()}
     if isinstance(value, list):
@@ -100,10 +101,8 @@ def threads() -> Facts:
     """How many work at once, and why."""
     import torch
 
-    quota, named = (
-        cpu_quota(),
-        [n for n in ("OMP_NUM_THREADS", "MKL_NUM_THREADS") if n in os.environ],
-    )
+    quota = cpu_quota()
+    named = [n for n in ("OMP_NUM_THREADS", "MKL_NUM_THREADS") if n in os.environ]
     why = f"as {named[0]} says" if named else "one for each core that the process may use"
     return {
         "used": f"{torch.get_num_threads()}, {why}",
@@ -125,23 +124,6 @@ def dtype() -> Facts:
     }
 
 
-# What follows loads torch and diffusers: where these are missing, their checks alone fail.
-
-
-def speed() -> Facts:
-    """Matrix products and a step of the demo, measured."""
-    from .speed import speed
-
-    return speed()
-
-
-def presets() -> Facts:
-    """What fits, with which settings, and how long it takes."""
-    from .fitting import presets
-
-    return presets()
-
-
 def disk() -> Facts:
     """Room where a run and downloaded models go."""
     from huggingface_hub.constants import HF_HUB_CACHE
@@ -160,9 +142,10 @@ CHECKS: dict[str, Callable[[], Facts]] = {
     "GPUs": gpus,
     "threads": threads,
     "type": dtype,
-    "speed": speed,
+    # These load torch and diffusers: where they are missing, these checks alone fail.
+    "speed": Later(__package__, "speed:speed"),
     "disk": disk,
-    "presets": presets,
+    "presets": Later(__package__, "fitting:presets"),
     "versions": installed.versions,
     "ComfyUI": installed.comfyui,
     "missing": installed.missing,

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from ..config import PRESETS, TrainConfig, build_config, load_preset, merged, parse_set
+from ..config import PRESETS, TrainConfig, assigned, build_config, load_preset
 from ..machine import preferred_dtype, resolve_dtype
 from ..models.backbone import pixel_multiple
 from .cost import SUSTAINED
@@ -68,10 +68,7 @@ def ladder(name: str, device: str) -> Iterator[tuple[str, ...]]:
 
 def with_settings(name: str, settings: tuple[str, ...], device: str) -> TrainConfig:
     """A preset with some settings, in the type of the device."""
-    tables = load_preset(name)
-    for setting in settings:
-        tables = merged(tables, parse_set(setting))
-    config = build_config(tables)
+    config = build_config(assigned(load_preset(name), settings))
     return config.with_dtype(resolve_dtype(config.model.dtype, device))
 
 

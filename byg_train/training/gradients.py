@@ -11,23 +11,6 @@ from ..core.schedule import Draw
 from ..objectives.objective import Backward, Objective
 
 
-class GradientNorms:
-    """A `Backward` that notes the norm of each stage's gradient, and leaves none behind."""
-
-    def __init__(self, parameters: dict[str, nn.Parameter], backward: Backward) -> None:
-        self.parameters, self.backward = parameters.values(), backward
-        self.norms: dict[str, float] = {}
-
-    def __call__(self, loss: Tensor, stage: str) -> float:
-        """Backpropagate, without the factor in what is noted."""
-        factor = self.backward(loss, stage)
-        grads = [p.grad.norm() for p in self.parameters if p.grad is not None]
-        self.norms[stage] = torch.stack(grads).norm().item() / factor if grads else 0.0
-        for p in self.parameters:
-            p.grad = None
-        return factor
-
-
 def term_gradients(
     objective: Objective,
     G: Roles,
@@ -39,21 +22,33 @@ def term_gradients(
 ) -> dict[str, float]:
     """Gradient norms "term/stage" of what the objective's terms declare; leaves no gradient.
 
-    Each weight is tried alone, at 1. Terms at weight 0, and those whose pass the settings leave
-    out, are not: they have no gradient to lose.
+    Each weight is tried alone, at 1. Terms at weight 0, those whose pass the settings leave out,
+    and those that are 0 for all rows are not: they have no gradient to lose. So it is of a critic's
+    question of the edit where the item is one to do nothing, of which it is not asked.
     """
+    seen: dict[str, float] = {}
+
+    def noted(loss: Tensor, stage: str) -> float:
+        """Note the norm of a stage's gradient, without the factor in it, and leave none behind."""
+        factor = backward(loss, stage)
+        grads = [p.grad.norm() for p in parameters.values() if p.grad is not None]
+        seen[stage] = torch.stack(grads).norm().item() / factor if grads else 0.0
+        for p in parameters.values():
+            p.grad = None
+        return factor
+
     (prepared,) = objective.prepare(G, [(batch, draw)])
     checked = [term for term in objective.terms if term.stages and getattr(w, term.weight)]
     weights = {term.weight for term in objective.terms if term.weight}
     norms = {}
     for weight in dict.fromkeys(term.weight for term in checked):
         alone = w.model_copy(update={name: float(name == weight) for name in weights})
-        seen = GradientNorms(parameters, backward)
-        out = objective.step(G, batch, draw, alone, seen, prepared)
+        seen.clear()
+        out = objective.step(G, batch, draw, alone, noted, prepared)
         norms |= {
-            f"{term.name}/{stage}": seen.norms.get(stage, 0.0)
+            f"{term.name}/{stage}": seen.get(stage, 0.0)
             for term in checked
-            if term.weight == weight and term.name in out.terms
+            if term.weight == weight and term.name in out.terms and out.terms[term.name].any()
             for stage in term.stages
         }
     return norms

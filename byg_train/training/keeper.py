@@ -9,21 +9,25 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
-
 from ..config import ConfigError, TrainConfig
+from ..objectives.identity import IDENTITY
 from ..progress import Progress, watched
 from .checkpoint import checkpoints, load_run, prune, read_about, save_run
+from .microbatches import label
 from .run_folder import lora_info, newest_samples, write_loras
+from .source_watch import EVERY, LOST, alarm, kept
 from .state import State
 from .stopping import HalfStep
 
 if TYPE_CHECKING:
+    import torch
+
     from ..data.items import Dataset
     from ..models.backbone import Backbone
     from ..models.lora import LoraBank
     from ..objectives.objective import Objective
     from .metrics import Metrics
+    from .processes import Processes
     from .validation import Validator
 
 log = logging.getLogger("byg_train")
@@ -39,13 +43,34 @@ class Keeper:
     backbone: Backbone
     bank: LoraBank
     optimizer: torch.optim.Optimizer
-    generator: torch.Generator
+    helper_optimizer: torch.optim.Optimizer | None  # of what is trained beside the editor
+    processes: Processes
     validator: Validator
     objective: Objective
     metrics: Metrics
-    stop: list[int]  # the signals that asked for it
     line: Progress | None  # the training's, while it trains
+    losing: bool  # whether the source was being lost when that was last looked at
     saved: float  # when there last was a checkpoint, on the monotonic clock
+
+    def is_asked(self) -> bool:
+        """Whether to stop here, in the middle of work."""
+
+    def heed(self) -> None:
+        """`HalfStep` where a stop was asked for."""
+        if self.is_asked():
+            raise HalfStep
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """What the progress line calls every term of the run, the warm-up's included."""
+        helper = self.objective.helper.objective.terms if self.helper_optimizer else ()
+        return {t.name: t.label for t in (*self.objective.terms, *helper, *IDENTITY.terms)}
+
+    @property
+    def optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        """The optimisers by their names in checkpoints."""
+        found = {"optimizer": self.optimizer, "helper_optimizer": self.helper_optimizer}
+        return {name: one for name, one in found.items() if one is not None}
 
     def write_what_is_due(self) -> None:
         """Samples, LoRA files and checkpoints, when their step or their time has come."""
@@ -60,24 +85,42 @@ class Keeper:
             self.save()
             self.write_lora(self._numbered)
 
+    def watch_source(self) -> None:
+        """Now and then, how much of the source is kept; an alarm when it becomes too little."""
+        if not self.objective.advice or self.state.warming_up or self.state.main_step % EVERY:
+            return
+
+        with self.processes.together():
+            lost = self.validator.watch.lost(self.heed)
+        worst, before = max(lost.values()), self.losing
+        shares = {label("lost", expert, lost): share for expert, share in lost.items()}
+        self.metrics.write({"step": self.state.step, "kind": "source", **shares})
+        self.losing = worst > LOST
+        if self.line:
+            self.line.said = f"source {kept(worst)}"
+        if self.losing and not before:
+            log.warning("step %d: %s", self.state.step, alarm(worst, self.objective.advice.lost))
+
     def samples_are_missing(self) -> bool:
         """Whether samples of this step are due and not there, as a stop left them."""
         t, step = self.config.train, self.state.main_step
         due = step and t.sample_every and step % t.sample_every == 0
         if self.state.step == 0:
             due = t.sample_first
-        return bool(due) and not self.metrics.has("validation", self.state.step)
+        missing = bool(due) and not self.metrics.has("validation", self.state.step)
+        return self.processes.of_main(lambda: missing)
 
     def validate(self) -> None:
         """Sample the held-out items; warn where they say that something goes wrong."""
         with watched(self.validator.evaluations, "samples", self.line) as advance:
 
             def each() -> None:
-                if self.stop:
-                    raise HalfStep
+                self.heed()
                 advance()
 
             report = self.validator.validate(each)
+        if not self.processes.is_main:
+            return
         report.save(self.output / "samples", self.state.step)
         late = self.state.main_step > self.config.train.steps // 4  # before, it cannot edit yet
         if late and self.objective.advice:
@@ -89,17 +132,20 @@ class Keeper:
     def save(self) -> Path:
         """A checkpoint from which `resume` goes on bitwise (on a CPU)."""
         folder = self.output / "checkpoints" / f"step-{self.state.step:06d}"
-        if not folder.exists():
+        if self.processes.is_main and not folder.exists():
             about = {"counters": asdict(self.state), "data": self.data.fingerprint}
             about["dtype"] = self.config.model.dtype
-            save_run(folder, self.bank, self.optimizer, self.generator, about)
+            save_run(folder, self.bank, self.optimizers, about)
             prune(folder.parent, self.config.train.keep_checkpoints)
         self.saved = time.monotonic()
         return folder
 
     def resume(self) -> None:
         """Go on from the newest checkpoint; a run that had none begins anew."""
-        found = checkpoints(self.output / "checkpoints")
+        names = self.processes.of_main(
+            lambda: [folder.name for folder in checkpoints(self.output / "checkpoints")]
+        )
+        found = [self.output / "checkpoints" / name for name in names]
         if not found:
             log.warning("no checkpoint in %s yet: starting from the beginning", self.output)
             self.metrics.forget_after(-1)
@@ -110,12 +156,15 @@ class Keeper:
                 f"{self.config.data.path} is not what this run was trained on (its pictures, texts "
                 f"or splits changed since {found[-1].name}): restore it, or start in a new folder"
             )
-        load_run(found[-1], self.bank, self.optimizer, self.generator)
-        self.state = State(**about["counters"])
+        load_run(found[-1], self.bank, self.optimizers)
+        self.state = State.of(about["counters"])
+        self.validator.watch.copied = self.state.copied
         self.metrics.forget_after(self.state.step)
 
     def write_lora(self, path: Path) -> list[Path]:
         """The live editor as LoRA files: one for each expert."""
+        if not self.processes.is_main:
+            return []
         info = lora_info(self.config, self.data, self.backbone.multiple, self.state.step)
         return write_loras(path, self.bank, self.config.model.family, info, self.backbone.spans)
 
@@ -126,6 +175,7 @@ class Keeper:
             said += f" The LoRA so far is {listed(self.write_lora(self._numbered))}."
         if samples := newest_samples(self.output):
             said += f" The newest samples are {samples}."
+        self.processes.meet()  # nobody ends before all is written: their launcher would end all
         return said
 
     @property

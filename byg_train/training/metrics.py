@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..files import atomic
+from ..files import write_text
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -20,11 +20,14 @@ class Metrics:
         accelerator.init_trackers("logs")
 
     def write(self, record: dict) -> None:
-        """Append a record; it must have a `step` and a `kind`."""
+        """Append a record, in the main process; it must have a `step` and a `kind`."""
+        if not self.accelerator.is_main_process:
+            return
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
         # A name for each kind: the identity loss of training is not that of held-out items.
-        kind = record["kind"] if record["kind"] in ("validation", "gradients") else "train"
+        own = ("validation", "gradients", "source")
+        kind = record["kind"] if record["kind"] in own else "train"
         numbers = {f"{kind}/{k}": v for k, v in record.items() if isinstance(v, float)}
         self.accelerator.log(numbers, step=record["step"])
 
@@ -36,10 +39,9 @@ class Metrics:
 
     def forget_after(self, step: int) -> None:
         """Drop the records of steps that a resumed run takes again."""
-        if self.path.exists():
+        if self.accelerator.is_main_process and self.path.exists():
             lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
             # A kill or a full disk may have cut the last line short.
             whole = [line for line in lines if line.endswith("}\n")]
             kept = [line for line in whole if json.loads(line)["step"] <= step]
-            with atomic(self.path) as temporary:
-                temporary.write_text("".join(kept), encoding="utf-8")
+            write_text(self.path, "".join(kept))

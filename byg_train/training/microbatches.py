@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 import torch
@@ -14,6 +14,7 @@ from ..core.roles import EditBatch, Roles
 from ..core.schedule import Draw
 from ..models.backbone import Backbone
 from ..objectives.objective import Backward, Objective, StepOutput
+from .state import TrainingError
 
 
 class MicroBatch(NamedTuple):
@@ -22,6 +23,7 @@ class MicroBatch(NamedTuple):
     expert: str
     batch: EditBatch
     draw: Draw
+    share: float = 1.0  # of the optimiser step's gradient: its rows among those of all processes
 
 
 def gradients(
@@ -38,12 +40,18 @@ def gradients(
     is needed once for that, and once more at most for the gradients: over a run, the experts change
     places at most twice per step.
     """
-    prepared = objective.prepare(G, [(batch, draw) for _, batch, draw in work])
-    outputs = {
-        i: objective.step(G, work[i].batch, work[i].draw, w, backward, prepared[i])
-        for i in _by_turns(work, backbone)
-    }
+    prepared = objective.prepare(G, [(one.batch, one.draw) for one in work])
+    outputs = {}
+    for i in _by_turns(work, backbone):
+        one = work[i]
+        scaled = _scaled(backward, one.share)
+        outputs[i] = objective.step(G, one.batch, one.draw, w, scaled, prepared[i])
     return [outputs[i] for i in range(len(work))]
+
+
+def _scaled(backward: Backward, share: float) -> Backward:
+    """Return a backward of a share of every loss."""
+    return lambda loss, stage: share * backward(share * loss, stage)
 
 
 def _by_turns(work: list[MicroBatch], backbone: Backbone) -> list[int]:
@@ -58,10 +66,6 @@ def _by_turns(work: list[MicroBatch], backbone: Backbone) -> list[int]:
 # ---------------------------------------------------------------- what to log
 
 
-class TrainingError(RuntimeError):
-    """The run cannot go on; what was saved before stays valid."""
-
-
 class Passes:
     """The losses of a step's backward passes, which are looked at once: each look waits."""
 
@@ -73,43 +77,56 @@ class Passes:
         """Take in the loss () of a pass; what is no number stays none in a sum."""
         self._losses[stage] = self._losses.get(stage, 0) + loss
 
-    def numbers(self, measures: dict[str, Tensor]) -> dict[str, float]:
-        """Measures () as numbers, in one transfer; among them must be `grad_norm`.
+    def numbers(
+        self, sums: dict[str, Tensor], grad_norm: Tensor, skip_above: float | None = None
+    ) -> dict[str, float | None]:
+        """Means of measures, from the `sums` of all rows (2,), and the norm (), in one transfer.
 
-        TrainingError where it, or the loss of a pass, is no number.
+        TrainingError where the norm, or the loss of a pass, is no number. With `skip_above` such a
+        norm, or one above it, is marked as `skipped` instead: it is the same in all processes.
         """
         checked = {f"loss of the {stage} pass": loss for stage, loss in self._losses.items()}
-        checked["gradient"] = measures["grad_norm"]
-        whole = torch.stack([value.double() for value in (*measures.values(), *checked.values())])
-        found = whole.tolist()
-        for what, value in zip(checked, found[len(measures) :], strict=True):
+        checked["gradient"] = grad_norm
+        whole = [*sums.values(), torch.stack([value.double() for value in checked.values()])]
+        found = torch.cat(whole).tolist()
+        means = {
+            name: value / rows
+            for name, value, rows in zip(sums, found[::2], found[1::2], strict=False)
+            if rows
+        }
+        means["grad_norm"] = found[-1]
+        if skip_above is not None:
+            kept = {name: v if math.isfinite(v) else None for name, v in means.items()}
+            return kept if found[-1] <= skip_above else {**kept, "skipped": 1.0}
+        for what, value in zip(checked, found[2 * len(sums) :], strict=True):
             if not math.isfinite(value):
                 raise TrainingError(
                     f"the {what} became {value} at step {self.step}; the last checkpoint is "
                     "intact: lower optimizer.lr and resume from it"
                 )
-        return dict(zip(measures, found[: len(measures)], strict=True))
+        return means
 
 
-def means(outputs: list[StepOutput]) -> dict[str, Tensor]:
-    """Every term's mean over all items, ()."""
-    names = outputs[0].terms
-    return {name: torch.cat([o.terms[name] for o in outputs]).mean() for name in names}
-
-
-def by_expert(
+def sums(
     work: list[MicroBatch], outputs: list[StepOutput], experts: Collection[str]
 ) -> dict[str, Tensor]:
-    """Where several experts are trained, the means over each one's items, as "term/expert"."""
-    if len(experts) == 1:
-        return {}
-    own = {e: [o for m, o in zip(work, outputs, strict=True) if m.expert == e] for e in experts}
-    return {
-        label(name, expert, experts): value
-        for expert, some in own.items()
-        if some
-        for name, value in means(some).items()
-    }
+    """The sum over all rows, and their number, (2,), of the loss and every term.
+
+    Where several experts are trained, also over each one's rows, as "term/expert".
+    """
+
+    def total(parts: Iterable[Tensor]) -> Tensor:
+        rows = torch.cat([nothing, *(part.double().flatten() for part in parts)])
+        return torch.stack([rows.sum(), rows.new_full((), len(rows))])
+
+    nothing = outputs[0].loss.new_zeros(0, dtype=torch.float64)
+    found = {"loss": total(o.loss.expand(len(o.t)) for o in outputs)}
+    for name in outputs[0].terms:
+        found[name] = total(o.terms[name] for o in outputs)
+        for expert in experts if len(experts) > 1 else ():
+            own = (o.terms[name] for m, o in zip(work, outputs, strict=True) if m.expert == expert)
+            found[label(name, expert, experts)] = total(own)
+    return found
 
 
 def label(name: str, expert: str, experts: Collection[str]) -> str:

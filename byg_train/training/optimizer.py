@@ -10,6 +10,7 @@ from torch.autograd.graph import increment_version
 
 from ..config import TrainConfig
 from ..models.storage import require
+from .state import State
 
 
 def learning_rate(config: TrainConfig, step: int, main_step: int) -> float:
@@ -21,6 +22,24 @@ def learning_rate(config: TrainConfig, step: int, main_step: int) -> float:
     return rate
 
 
+def require_optimizer(config: TrainConfig) -> None:
+    """ConfigError where `optimizer.name` needs a package that is not here."""
+    if config.optimizer.name == "adamw8bit":
+        require("bitsandbytes", "optimizer.name=adamw8bit")
+
+
+def helper_rate(config: TrainConfig, state: State) -> float:
+    """The rate of what is trained beside the editor: as the editor's, times their ratio."""
+    own = config.method.aux_lr or config.optimizer.lr
+    return learning_rate(config, state.step, state.main_step) * own / config.optimizer.lr
+
+
+def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Set the learning rate of the next step."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+
+
 def build_optimizer(config: TrainConfig, parameters: list[Tensor]) -> torch.optim.Optimizer:
     """The optimiser over the LoRA; 8-bit states need bitsandbytes."""
     o = config.optimizer
@@ -29,7 +48,7 @@ def build_optimizer(config: TrainConfig, parameters: list[Tensor]) -> torch.opti
         # One kernel, and no copies of all gradients and moments while it runs.
         optimizer = torch.optim.AdamW(parameters, **options, fused=True)
     else:
-        require("bitsandbytes", "optimizer.name=adamw8bit")
+        require_optimizer(config)
         from bitsandbytes.optim import AdamW8bit
 
         optimizer = AdamW8bit(parameters, **options)

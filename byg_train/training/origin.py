@@ -5,16 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import defaultdict
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..config import ConfigError, TrainConfig
 from ..data import counted
-from ..files import atomic
+from ..family import family_of, is_embedded
+from ..files import write_text
 from ..models.locate import content, file_hash
+from ..models.lora_file import expert_paths
 from .checkpoint import checkpoints, read_about
 from .cost import trained_experts
-from .warmup import warmup_files
 
 if TYPE_CHECKING:
     from ..data.items import Dataset
@@ -32,9 +34,7 @@ Contents = dict[str, str]
 
 def write_origin(run: Path, config: TrainConfig, data: Dataset) -> None:
     """Record what the run trains on."""
-    with atomic(run / FILE) as temporary:
-        recorded = json.dumps(_found(config, data), ensure_ascii=False)
-        temporary.write_text(recorded, encoding="utf-8")
+    write_text(run / FILE, json.dumps(_found(config, data), ensure_ascii=False))
 
 
 def unmoved(run: Path, config: TrainConfig, data: Dataset) -> set[str]:
@@ -113,3 +113,16 @@ def _differences(before: Contents, now: Contents) -> str:
         for kind, names in kinds.items()
         if names
     )
+
+
+def warmup_files(config: TrainConfig, experts: Collection[str]) -> dict[str, Path]:
+    """Expert -> the file that its LoRA starts from; nothing for a start from zeros.
+
+    Of a pair, `warmup.lora` may be either file, or their name without `_high_noise`, `_low_noise`.
+    """
+    name = config.warmup.lora
+    if name is None:
+        return {}
+    base = family_of(config.model.family).embedded
+    path = base.warmup if base and is_embedded(name) else Path(name).expanduser()
+    return expert_paths(path, experts)

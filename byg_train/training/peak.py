@@ -30,14 +30,15 @@ def peak_saved_bytes(work: Work, weights: Iterable[Tensor]) -> int:
     A storage counts once however many tensors share it. Under gradient checkpointing this counts
     the blocks' inputs, not what one block recomputes.
     """
-    known = {w.untyped_storage().data_ptr() for w in weights}
+    # What is fetched block by block has no memory of its own.
+    known = {w.untyped_storage()._cdata for w in weights if not hasattr(w, "to_local")}
     holders: Counter[int] = Counter()
     live = peak = 0
 
     def hold(tensor: Tensor) -> _Held:
         nonlocal live, peak
         held, storage = _Held(tensor), tensor.untyped_storage()
-        key, size = storage.data_ptr(), storage.nbytes()
+        key, size = storage._cdata, storage.nbytes()
         if key not in known:
             live += 0 if holders[key] else size
             peak = max(peak, live)

@@ -8,6 +8,8 @@ from rich.table import Table
 
 from ..config import TrainConfig
 from ..family import family_of
+from ..machine import resolve_dtype
+from ..models.backbone import pixel_multiple
 from ..models.networks import Network, network
 from ..objectives import objective_of
 from .cost import (
@@ -16,12 +18,15 @@ from .cost import (
     SUSTAINED,
     Compute,
     Memory,
+    Shapes,
     compute,
+    fetching,
     memory,
+    shapes,
     validation_cost,
 )
 from .disk import disk_need, disk_words
-from .shapes import Shapes, shapes
+from .processes import launched
 from .words import duration, size_words
 
 if TYPE_CHECKING:
@@ -41,6 +46,12 @@ def need(config: TrainConfig, s: Shapes) -> Memory:
     """Bytes on the device for the largest item."""
     pixels = max(width * height for width, height in s.sizes)
     return memory(config, network(config.model), s.text, max(s.image.values()), pixels)
+
+
+def need_here(config: TrainConfig, data: Dataset, device: str) -> Memory:
+    """Bytes that a step takes on this machine, computed in what its device computes in."""
+    here = config.with_dtype(resolve_dtype(config.model.dtype, device))
+    return need(here, shapes(here, pixel_multiple(here.model), data))
 
 
 def plan(config: TrainConfig, multiple: int, data: Dataset | None) -> Table:
@@ -67,6 +78,7 @@ def _rows(config: TrainConfig, s: Shapes, data: Dataset | None) -> list[tuple[st
         ("steps", _steps(config)),
         ("losses", _losses(config)),
         *_step_rows(config, cost),
+        *_asked(config),
         ("memory" if config.model.is_embedded else "memory per GPU", _memory_words(config, room)),
         *_times(config, cost, room.total),
         ("disk", brought if data else f"{brought} (without your data)"),
@@ -109,7 +121,37 @@ def _step_rows(config: TrainConfig, cost: Compute) -> list[tuple[str, str]]:
         ("supervised", f"a step on true pairs would take {step.supervised:.0f} F; this method "
          f"takes {step.mean / step.supervised:.1f} times as long per step"),
         ("samples", _validations(config, step.mean)),
+        *_placement(config, cost),
     ]  # fmt: skip
+
+
+def _placement(config: TrainConfig, cost: Compute) -> list[tuple[str, str]]:
+    times = fetching(config, network(config.model), cost.forward)
+    words = {
+        "streamed": "each block comes from main memory for every pass: a step takes about "
+        f"{times:.2f} times as long on an RTX 4090",
+        "sharded": "each process keeps a part of the weights, and takes part in every pass",
+    }
+    placement = config.model.placement
+    return [("weights", words[placement])] if placement in words else []
+
+
+def _asked(config: TrainConfig) -> list[tuple[str, str]]:
+    """How often a step asks which network about an item, where there are more than usual."""
+    calls = objective_of(config).calls(config)
+    if not (calls.aux or calls.critic):
+        return []
+    asked = {
+        "student": f"{calls.gradients:g} with a gradient, {calls.edit:g} without",
+        "auxiliary": f"{calls.aux_gradients:g} with a gradient, {calls.aux:g} without",
+        "teacher": f"{calls.teacher:g}",
+        "critic": f"{calls.critic:g}, forward and backward, not counted in F",
+    }
+    there = {"auxiliary": calls.aux, "teacher": calls.teacher, "critic": calls.critic}
+    words = [f"{name} {often}" for name, often in asked.items() if there.get(name, 1)]
+    where = config.critic.device or "beside the student"
+    critic = f"; the critic is {config.critic.path}, {where}" if calls.critic else ""
+    return [("forwards", f"{'; '.join(words)}, of an item in a step{critic}")]
 
 
 def _teraflop(flops: float) -> str:
@@ -131,8 +173,11 @@ def _validations(config: TrainConfig, step: float) -> str:
 def _steps(config: TrainConfig) -> str:
     t, w = config.train, config.warmup
     warmup = f"{w.min_steps}" if w.min_steps == w.max_steps else f"{w.min_steps} to {w.max_steps}"
+    world = launched()[1]
+    among = f" in {world} processes" if world > 1 else ""
+    parts = t.global_batch // t.batch_size
     return (
-        f"{t.steps} of {t.global_batch} items ({t.accumulation} x {t.batch_size}), "
+        f"{t.steps} of {t.global_batch} items ({parts} x {t.batch_size}{among}), "
         f"after {warmup} of identity"
     )
 
@@ -148,9 +193,11 @@ def _losses(config: TrainConfig) -> str:
 
 def _memory_words(config: TrainConfig, need: Memory) -> str:
     encoder = family_of(config.model.family).text_encoder
+    critic = f"critic {size_words(need.critic)}, " if need.critic else ""
     return (
         f"{size_words(need.total)}: weights {size_words(need.weights)}, LoRA with optimiser "
-        f"{size_words(need.adapter)}, EMA {size_words(need.ema)}, and activations of a step "
+        f"{size_words(need.adapter)}, EMA {size_words(need.ema)}, {critic}"
+        "and activations of a step "
         f"{size_words(need.activations + need.working)} or decoding of samples "
         f"{size_words(need.decoding)}; before that {encoder} alone {size_words(need.encoding)}"
     ) + (f"; {size_words(need.host)} of main memory for {_waiting(config)}" if need.host else "")
@@ -158,8 +205,14 @@ def _memory_words(config: TrainConfig, need: Memory) -> str:
 
 def _waiting(config: TrainConfig) -> str:
     """What is in main memory until it is needed."""
-    both = network(config.model).networks > 1
-    waits = {"both experts": both, "what backward needs": config.model.boundaries_on_cpu}
+    placement = config.model.placement
+    both = network(config.model).networks > 1 and placement != "sharded"
+    alone = placement == "streamed" and not both
+    waits = {
+        "both experts": both,
+        "the weights": alone,
+        "what backward needs": config.model.boundaries_on_cpu,
+    }
     return " and ".join(name for name, is_so in waits.items() if is_so)
 
 
@@ -182,7 +235,7 @@ def _times(config: TrainConfig, cost: Compute, memory_need: float) -> list[tuple
     speed = f"at an assumed {SUSTAINED:.0%} of the peak bf16 speed, samples not counted"
     return [
         ("time, 1 GPU", f"{on(1)} ({speed}){too_small}"),
-        ("time, 8 GPUs", f"{on(EIGHT)}: the paper's machine; byg_train itself trains on one"),
+        ("time, 8 GPUs", f"{on(EIGHT)}: the paper's machine (docs/scaling.md)"),
     ]
 
 

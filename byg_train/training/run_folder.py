@@ -32,6 +32,7 @@ HALF_WRITTEN = re.compile(r"\..+\.\d+\.tmp(\.\w+)?")
 # writes, and what the messages of a run advise to change.
 MAY_CHANGE = {
     "model.compile",
+    "model.placement",
     "model.checkpointed_blocks",
     "model.keep_attention",
     "model.boundaries_on_cpu",

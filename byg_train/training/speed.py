@@ -62,22 +62,19 @@ def gflops(dtype: str, device: str) -> float:
 
 
 @cache
-def demo_steps(
-    device: str, dtype: str = "auto", steps: int = STEPS, limit: float = STEP_SECONDS
-) -> list[float]:
+def demo_steps(device: str, limit: float = STEP_SECONDS) -> list[float]:
     """Seconds of full steps of the demo preset on the embedded base, the first one included.
 
     A batch of noise costs as much as pictures. Past `limit` seconds no further step is begun.
     """
-    config = build_config(load_preset(DEMO)).with_dtype(dtype)
+    config = build_config(load_preset(DEMO))
     backbone, bank, optimizer = build_model(config, device)
     batch, draw = problem(backbone, config, config.train.global_batch, device)
-    with torch.no_grad():
-        empty = {name: text[0] for name, text in backbone.encode_text([""]).items()}
+    empty = {name: text[0] for name, text in backbone.encode_text([""]).items()}
     G = make_roles(config, backbone, bank, empty)
     full = works(objective_of(config), G, batch, draw, config.method)["staged"]
     seconds: list[float] = []
-    while len(seconds) <= steps and sum(seconds) < limit:
+    while len(seconds) <= STEPS and sum(seconds) < limit:
         began = time.perf_counter()
         full()
         optimizer.step()

@@ -3,21 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 from ..config import TrainConfig
 from ..progress import Phase
 
+# So many gradients in a row that cannot be used are no accident.
+SKIPS = 20
+
+
+class TrainingError(RuntimeError):
+    """The run cannot go on; what was saved before stays valid."""
+
 
 @dataclass
 class State:
-    """Counters of a run; all in optimiser steps but `micro`."""
+    """Counters of a run, in optimiser steps."""
 
     step: int = 0  # all steps taken, warm-up included
     warmup: int | None = None  # how many of them were warm-up; None while it lasts
-    micro: int = 0  # micro-batches taken: the position in the data order
     identity: dict[str, float] = field(default_factory=dict)  # the warm-up's running loss by expert
+    # The identity loss of every expert on held-out items when the warm-up had ended.
+    copied: dict[str, float] = field(default_factory=dict)
     checked: int | None = None  # the method's own step of the last gradient check
+    helped: int = 0  # updates of the network beside the editor since its last step
+    skipped: int = 0  # updates in a row whose gradient was not used
+
+    @classmethod
+    def of(cls, counters: dict[str, Any]) -> State:
+        """Read a state as it was saved, by an older version too, which counted more."""
+        known = {one.name for one in fields(cls)}
+        return cls(**{name: value for name, value in counters.items() if name in known})
 
     @property
     def warming_up(self) -> bool:
@@ -44,6 +61,15 @@ class State:
     def check_is_due(self, every: int) -> bool:
         """Whether the check that is made once in `every` steps is due, or was missed."""
         return self.checked is None or self.main_step // every > self.checked // every
+
+    def note_skip(self, *, skipped: bool) -> None:
+        """Count an update; TrainingError where none was usable for a long time."""
+        self.skipped = self.skipped + 1 if skipped else 0
+        if self.skipped == SKIPS:
+            raise TrainingError(
+                f"{SKIPS} updates in a row had gradients above optimizer.skip_above, or none that "
+                "are numbers; the last checkpoint is intact: lower optimizer.lr and resume from it"
+            )
 
     def note_identity(self, expert: str, loss: float) -> None:
         """Take an expert's loss of a warm-up step into its running one."""

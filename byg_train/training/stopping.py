@@ -36,11 +36,11 @@ class HalfStep(Exception):  # noqa: N818  (no error: it was asked for)
     """The run was asked to stop inside a step, or a look at held-out items, which takes minutes."""
 
 
-def heedful(velocity: Velocity, asked: list[int]) -> Velocity:
-    """The same network, which answers no more (`HalfStep`) once a stop was asked for."""
+def heedful(velocity: Velocity, asked: Callable[[], bool]) -> Velocity:
+    """Return a network that answers no more (`HalfStep`) once a stop was asked for."""
 
     def answer(x_t: Tensor, t: Tensor, text: Text, source: Tensor | None = None) -> Tensor:
-        if asked:
+        if asked():
             raise HalfStep
         return velocity(x_t, t, text, source)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -10,32 +11,29 @@ from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
 from ..config import TrainConfig
-from ..config.methods import MethodConfig
 from ..core import schedule
-from ..core.roles import EditBatch, Roles, repeated
-from ..data.batches import to_device
 from ..objectives import objective_of
 from ..objectives.identity import IDENTITY
 from ..objectives.objective import StepOutput
 from ..progress import CONSOLE, Progress
 from .assembly import RunParts, assemble, settle_dtype
 from .cost import Memory
-from .draws import draw_for
+from .draws import draw_identity_only
 from .forecast import Forecast
 from .gradients import term_gradients
-from .keeper import Keeper, listed
+from .keeper import listed
 from .metrics import Metrics
-from .microbatches import MicroBatch, Passes, by_expert, gradients, label, means
-from .microbatches import TrainingError as TrainingError  # what a step may raise
-from .optimizer import learning_rate
+from .microbatches import MicroBatch, Passes, label
+from .optimizer import learning_rate, set_rate
 from .peak import Watch
+from .processes import processes
 from .run_folder import remove_half_written
 from .state import State
+from .state import TrainingError as TrainingError  # what a step may raise
 from .stopping import NOTHING_LOST, HalfStep, SavedAndStopped, heedful, stop_requests, stops_at_once
+from .updates import Updates
+from .weights_check import warn_of_text_to_image
 
 if TYPE_CHECKING:
     from ..data.items import Dataset
@@ -57,30 +55,43 @@ def train(
 
     What was forecast and planned is said beside what the first steps take.
     """
+    with processes().joined():
+        trainer = _begun(config, data, output, device, resume)
+        line = Progress(*trainer.state.phase(trainer.config), labels=trainer.labels)
+        watch = Watch(planned, trainer.device, trainer.backbone.experts.parameters())
+        with stop_requests(trainer.stop) as stop, line as trainer.line:
+            while not trainer.state.finished(trainer.config):
+                with suppress(HalfStep):
+                    _step(trainer, forecast, watch)
+                if trainer.processes.meet(halt=bool(stop)):
+                    code = 128 + (stop or [signal.SIGTERM])[0]
+                    raise SavedAndStopped(trainer.stopped(), code)
+            trainer.save()
+            files = trainer.write_lora(output / f"{output.name}.safetensors")
+        trainer.line = None
+        done = f"the training is complete, but for its last samples; the LoRA is {listed(files)}"
+        with stops_at_once(done):
+            trainer.validate()
+            trainer.accelerator.end_training()
+        return files
+
+
+def _begun(config: TrainConfig, data: Dataset, output: Path, device: str, resume: bool) -> Trainer:
+    """A trainer in front of its next step, with the samples that are due before it."""
     with stops_at_once(NOTHING_LOST):
-        remove_half_written(output)
+        if processes().is_main:
+            remove_half_written(output)
         config = settle_dtype(config, output, device, resume=resume)
-        trainer = Trainer(config, data, output, assemble(config, data, output, device))
+        parts = assemble(config, data, output, device)
+        trainer = Trainer(config, data, output, parts)
         if resume:
             trainer.resume()
+        elif config.train.weigh_losses:
+            base = parts.roles.base  # the trainer's own heeds stops, of other processes too
+            warn_of_text_to_image(config, base, parts.batches, trainer.spans, trainer.device)
         if trainer.samples_are_missing():
             trainer.validate()
-    line = Progress(*trainer.state.phase(config), labels=trainer.labels)
-    watch = Watch(planned, trainer.device, trainer.backbone.experts.parameters())
-    with stop_requests(trainer.stop) as stop, line as trainer.line:
-        while not trainer.state.finished(config):
-            with suppress(HalfStep):
-                _step(trainer, forecast, watch)
-            if stop:
-                raise SavedAndStopped(trainer.stopped(), 128 + stop[0])
-        trainer.save()
-        files = trainer.write_lora(output / f"{output.name}.safetensors")
-    trainer.line = None
-    done = f"the training is complete, but for its last samples; the LoRA is {listed(files)}"
-    with stops_at_once(done):
-        trainer.validate()
-        trainer.accelerator.end_training()
-    return files
+    return trainer
 
 
 def _step(trainer: Trainer, forecast: Forecast | None, watch: Watch) -> None:
@@ -88,6 +99,7 @@ def _step(trainer: Trainer, forecast: Forecast | None, watch: Watch) -> None:
     with trainer.whole():
         record, peak = watch.step(trainer.optimizer_step, warming_up=trainer.state.warming_up)
     trainer.metrics.write(record)
+    trainer.watch_source()
     trainer.line.show(record, trainer.state.phase(trainer.config))
     expected = forecast.note(record, trainer.state.main_step) if forecast else None
     for sentence in filter(None, (peak, expected)):
@@ -95,111 +107,86 @@ def _step(trainer: Trainer, forecast: Forecast | None, watch: Watch) -> None:
     trainer.write_what_is_due()
 
 
-class Trainer(Keeper):
+class Trainer(Updates):
     """Everything a run holds, and the few things it does."""
 
     def __init__(self, config: TrainConfig, data: Dataset, output: Path, parts: RunParts) -> None:
         self.config, self.data, self.output, self.state = config, data, output, State()
         self.accelerator, self.device = parts.accelerator, parts.accelerator.device
         self.backbone, self.bank = parts.backbone, parts.bank
+        self.processes = processes()
         self.stop: list[int] = []  # the signals that asked for it
-        self.roles = Roles(*(heedful(velocity, self.stop) for velocity in parts.roles))
+        self.processes.listen(self.stop)
+        # So many items in a row are asked for the same, where their processes share the weights.
+        self.alike = self.processes.world if config.model.placement == "sharded" else 1
+        networks = {
+            n: r for n, r in parts.roles._asdict().items() if r is not None and n != "judge"
+        }
+        heedfully = {name: heedful(role, self.is_asked) for name, role in networks.items()}
+        self.roles = parts.roles._replace(**heedfully)
         self.line: Progress | None = None
+        self.losing = False
         self.saved, self.passes = time.monotonic(), Passes(0)
         self.optimizer, self.validator = parts.optimizer, parts.validator
+        self.helper_optimizer = parts.helper_optimizer
         self.cache, self.batches = parts.cache, parts.batches
         self.objective = objective_of(config)
         self.metrics = Metrics(output / "metrics.jsonl", self.accelerator)
-        self.generator = torch.Generator().manual_seed(config.seed)
         self.spans = {expert: self.backbone.spans[expert] for expert in self.bank.experts}
 
-    @property
-    def labels(self) -> dict[str, str]:
-        """What the progress line calls every term of the run, the warm-up's included."""
-        return {term.name: term.label for term in (*self.objective.terms, *IDENTITY.terms)}
+    def is_asked(self) -> bool:
+        """Whether to stop here; where all share every forward, whether anyone is asked to."""
+        return self.processes.meet(bool(self.stop)) if self.alike > 1 else bool(self.stop)
 
     # ------------------------------------------------------------ stepping
 
     def optimizer_step(self) -> dict:
-        """Take one optimiser step over `accumulation` micro-batches; returns what to log."""
+        """Take one optimiser step over the global batch; returns what to log."""
         began, self.passes = time.monotonic(), Passes(self.state.step)
         spans = self._still_warming_up() if self.state.warming_up else self.spans
         if not spans:
             self._end_warmup()
             spans = self.spans
-        chance = torch.rand((), generator=self.generator).item()
-        identity_only = self.state.warming_up or chance < self.config.method.identity_share
+        helped = {} if self.state.warming_up else self.help_editor(spans)
+        identity_only = self.state.warming_up or draw_identity_only(self.config, self.state.step)
         every = self.config.train.check_gradients_every
-        if not identity_only and self.objective.is_checked and self.state.check_is_due(every):
-            self._check_gradients()
-        work: list[MicroBatch] = []
-        while len(work) < self.config.train.accumulation:
-            work += self._micro_batches(spans)
-        outputs = self._gradients(work, identity_only)
-        active = list(dict.fromkeys(one.expert for one in work))
-        record = self._measured(work, outputs, identity_only)
+        with self.processes.together():
+            if not identity_only and self.objective.is_checked and self.state.check_is_due(every):
+                self._check_gradients()
+            work = self._micro_batches(spans)
+            outputs = self._taken(IDENTITY if identity_only else self.objective, work)
+        active = self._active(spans, identity_only)
+        self._add_up(active)
+        record = self._measured(work, outputs, identity_only) | helped
         self._update(record, active)
         record["seconds"] = time.monotonic() - began
         return record
 
     @contextmanager
     def whole(self) -> Iterator[None]:
-        """Inside, a step is taken whole or, if a stop comes in between, not at all."""
-        before, random = deepcopy(self.state), self.generator.get_state()
+        """Take the step inside whole or, if a stop comes in between, not at all."""
+        before = deepcopy(self.state)
         try:
             yield
         except HalfStep:
-            before.checked = self.state.checked
+            now = self.state
+            before.checked, before.helped, before.skipped = now.checked, now.helped, now.skipped
             self.state = before
-            self.generator.set_state(random)
-            self.optimizer.zero_grad()
+            for optimizer in self.optimizers.values():
+                optimizer.zero_grad()
             raise
-
-    def _micro_batches(self, spans: dict[str, schedule.Span]) -> list[MicroBatch]:
-        """The next items with their draws within one span: as many as share a rollout, or one."""
-        batch = self._rows(self.state.micro)
-        self.state.micro += 1
-        times = self.config.time
-        expert = schedule.draw_span(spans, self.generator, times.distribution, times.shift)
-        draws = [self._draw(batch.x, expert)]
-        for _ in range(draws[0].times // len(batch.x) - 1):
-            draws.append(self._draw(batch.x, expert)._replace(eps=draws[0].eps))
-        return [MicroBatch(expert, batch, draw) for draw in draws]
-
-    def _rows(self, k: int) -> EditBatch:
-        """Items k, each in as many rows as a micro-batch has times of it."""
-        times = self.config.train.batch_size // self.config.items_at_once
-        return to_device(repeated(self.batches[k], times), self.device)
-
-    def _draw(self, x: Tensor, expert: str) -> schedule.Draw:
-        return draw_for(self.config, x, self.spans[expert], self.generator)
-
-    def _gradients(self, work: list[MicroBatch], identity_only: bool) -> list[StepOutput]:
-        objective = IDENTITY if identity_only else self.objective
-        return gradients(objective, self.roles, work, self._weights, self._backward, self.backbone)
-
-    @property
-    def _weights(self) -> MethodConfig:
-        """What weighs the losses at this place of the run."""
-        return self.config.method.after(self.state.main_step / self.config.train.steps)
-
-    def _backward(self, loss: Tensor, stage: str) -> float:
-        self.passes.note(stage, loss.detach())
-        factor = 1 / self.config.train.accumulation
-        self.accelerator.backward(loss * factor)
-        return factor
 
     def _update(self, record: dict, active: list[str]) -> None:
         """An optimiser and EMA step of the active experts: an idle one's gradients are None."""
         record["lr"] = learning_rate(self.config, self.state.step, self.state.main_step)
-        for group in self.optimizer.param_groups:
-            group["lr"] = record["lr"]
-        self.optimizer.step()
+        set_rate(self.optimizer, record["lr"])
+        if not record.get("skipped"):
+            self.optimizer.step()
+            if not self.state.warming_up:
+                self.bank.update_ema(active)
         self.optimizer.zero_grad()
-        if not self.state.warming_up:
-            self.bank.update_ema(active)
-        self.state.step += 1
-        if self.state.warming_up:
+        self.state.step, self.state.helped = self.state.step + 1, 0
+        if self.state.warming_up and not record.get("skipped"):
             for expert in active:
                 self.state.note_identity(expert, record[label("identity", expert, self.spans)])
 
@@ -217,7 +204,9 @@ class Trainer(Keeper):
         w, step = self.config.warmup, self.state.step
         if w.until is not None and step >= w.max_steps:
             log.warning("the warm-up ended at max_steps before the loss fell to warmup.until")
-        self.state.warmup = step
+        with self.processes.together():
+            self.validator.watch.copied = self.validator.watch.identity(self.heed)
+        self.state.warmup, self.state.copied = step, self.validator.watch.copied
         self.bank.copy_to_ema()
         if step:  # a good start for other runs: warmup.lora
             self.write_lora(self.output / "checkpoints" / "warmup.safetensors")
@@ -225,26 +214,22 @@ class Trainer(Keeper):
     def _measured(
         self, work: list[MicroBatch], outputs: list[StepOutput], identity_only: bool
     ) -> dict:
-        """What to log, in one transfer; clips the gradients, which must be numbers."""
-        parameters = list(self.bank.named_parameters().values())
-        limit = self.config.optimizer.max_grad_norm
-        measures = {"loss": torch.stack([o.loss for o in outputs]).mean(), **means(outputs)}
-        measures |= by_expert(work, outputs, self.spans)
-        measures["grad_norm"] = self.accelerator.clip_grad_norm_(parameters, limit)
         kind = "warmup" if self.state.warming_up else "identity" if identity_only else "full"
-        return {"step": self.state.step + 1, "kind": kind, **self.passes.numbers(measures)}
+        numbers = self._numbers(work, outputs, "edit")
+        return {"step": self.state.step + 1, "kind": kind, **numbers}
 
     def _check_gradients(self) -> None:
         """Warn if a loss term stops reaching an expert's weights; takes nothing from the run."""
-        batch = self._rows(self.state.micro)
-        before, found = self.generator.get_state(), {}
+        place = self.processes.rank
+        item = self._item(place)
+        found = {}
         for expert in self.spans:
+            batch, draw = next(self._drawn(expert, [(place, item)]))[1:3]
             # All rows: that none was drawn for a term would look like a cut graph.
-            draw = self._draw(batch.x, expert)._replace(identity=None, prior_rev=None)
+            draw = draw._replace(identity=None, prior_rev=None)
             m, p = self._weights, self.bank.named_parameters()
             norms = term_gradients(self.objective, self.roles, batch, draw, m, p, self._backward)
             found |= {label(name, expert, self.spans): norm for name, norm in norms.items()}
-        self.generator.set_state(before)
         self.state.checked = self.state.main_step
         for where in (name for name, norm in found.items() if norm == 0):
             log.warning("no gradient from %s reaches the LoRA at step %d", where, self.state.step)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from itertools import product
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from ..config import ConfigError, TrainConfig, build_config, merged, parse_set
+from ..config import PRESETS, ConfigError, TrainConfig, assigned, build_config, load_preset
 from ..family import family_of
-from .cost import step_cost
+from ..models.networks import network
+from .cost import fetching, step_cost
 from .fitting import FRAMEWORK, MARGIN
 from .plan import Shapes, need
 from .words import GB
@@ -21,6 +22,7 @@ GIB = 2**30
 CHECKPOINTING = "model.gradient_checkpointing"
 KNOBS: dict[str, dict[tuple[str, ...], float]] = {
     "model.storage": {(): 1.0, ("model.storage=fp8",): 1.15, ("model.storage=nf4",): 1.5},
+    "model.placement": {(): 1.0, ("model.placement=streamed",): 1.0},  # its time is counted
     CHECKPOINTING: {
         (f"{CHECKPOINTING}=false",): 1.0,
         (f"{CHECKPOINTING}=true", "model.checkpointed_blocks=0.5"): 1.0,
@@ -35,9 +37,11 @@ KNOBS: dict[str, dict[tuple[str, ...], float]] = {
     "optimizer.name": {(): 1.0, ("optimizer.name=adamw8bit",): 1.05},
     "lora.rank": {(): 1.0, ("lora.rank=32",): 1.3, ("lora.rank=16",): 1.7},
 }
+# The settings that are chosen.
+NAMES = {s.split("=")[0] for knob in KNOBS.values() for choice in knob for s in choice}
 
 
-class Fit(NamedTuple):
+class FittedSettings(NamedTuple):
     """Settings, and what they cost."""
 
     settings: tuple[str, ...]
@@ -63,7 +67,7 @@ def _cards() -> str:
     return f"{', '.join(CARDS[:-1])} or {CARDS[-1]}"
 
 
-def choose(config: TrainConfig, s: Shapes, room: float, typed: Collection[str]) -> Fit:
+def choose(config: TrainConfig, s: Shapes, room: float, typed: Collection[str]) -> FittedSettings:
     """The cheapest settings with which a run fits; ConfigError where none do.
 
     Args:
@@ -84,7 +88,7 @@ def choose(config: TrainConfig, s: Shapes, room: float, typed: Collection[str]) 
     )
 
 
-def said(fit: Fit, room: float) -> str:
+def said(fit: FittedSettings, room: float) -> str:
     """What was chosen and what it costs, in a sentence."""
     how = "".join(f" --set {setting}" for setting in fit.settings) or " the preset as it is"
     return (
@@ -93,24 +97,35 @@ def said(fit: Fit, room: float) -> str:
     )
 
 
-def _time(fit: Fit) -> float:
-    """Of `cost`, time alone: a smaller rank takes no longer."""
+def _time(fit: FittedSettings) -> float:
+    """Return the time alone that `cost` names: a smaller rank takes no longer."""
     ranks = {s: factor for s, factor in KNOBS["lora.rank"].items() if s and s[0] in fit.settings}
     return fit.cost / next(iter(ranks.values()), 1.0)
 
 
-def _all(config: TrainConfig, s: Shapes, typed: Collection[str]) -> Iterator[Fit]:
+def _all(config: TrainConfig, s: Shapes, typed: Collection[str]) -> Iterator[FittedSettings]:
     r = 0.5  # of the base's forward; it is the same on both sides of a ratio
-    fastest = step_cost(_with(config, (f"{CHECKPOINTING}=false",)), r).mean
+    net = network(config.model)
+    forward = net.forward_flops(net.sequence(s.text, s.mean_image, source=True))
+    unlimited = (f"{CHECKPOINTING}=false", "model.boundaries_on_cpu=false")
+    fastest = step_cost(_with(config, unlimited), r).mean
     for picks in product(*(_choices(config, knob, typed) for knob in KNOBS)):
         settings = tuple(setting for pick, _ in picks for setting in pick)
-        if f"{CHECKPOINTING}=false" in settings and "model.keep_attention=true" in settings:
-            continue  # all is kept
+        if "model.placement=streamed" in settings and _stored(config, settings):
+            continue  # it moves plain weights alone
         one = _with(config, settings)
-        cost = step_cost(one, r).mean / fastest
+        if "model.keep_attention=true" in settings and not one.model.gradient_checkpointing:
+            continue  # all is kept
+        cost = step_cost(one, r).mean / fastest * fetching(one, net, forward)
         for _, factor in picks:
             cost *= factor
-        yield Fit(settings, one, need(one, s).total, cost)
+        yield FittedSettings(settings, one, need(one, s).total, cost)
+
+
+def _stored(config: TrainConfig, settings: tuple[str, ...]) -> bool:
+    """Whether weights are in 8 or 4 bits."""
+    chosen = any(setting.startswith("model.storage=") for setting in settings)
+    return chosen or config.model.storage != "bf16"
 
 
 def _choices(
@@ -124,21 +139,30 @@ def _choices(
     found = list(KNOBS[knob].items())
     if knob == "lora.rank":
         found = [(s, f) for s, f in found if not s or int(s[0].split("=")[1]) < config.lora.rank]
-    if knob == "model.storage" and config.model.compile:
+    if knob == "model.storage" and config.model.placement != "whole":
+        found = found[:1]
+    elif knob == "model.storage" and config.model.compile:
         found = [(s, f) for s, f in found if "fp8" not in "".join(s)]
     return found
 
 
-def as_before(config: TrainConfig, run: TrainConfig) -> TrainConfig:
+def set_by_hand(config: TrainConfig, assignments: Sequence[str]) -> set[str]:
+    """The settings that a person typed, or wrote into a file: other than their preset has them."""
+    typed = {assignment.partition("=")[0].strip() for assignment in assignments}
+    preset = build_config(load_preset(config.preset) if config.preset in PRESETS else {})
+    return typed | {name for name in NAMES if _value(config, name) != _value(preset, name)}
+
+
+def as_before(config: TrainConfig, run: TrainConfig, by_hand: Collection[str] = ()) -> TrainConfig:
     """A resumed run keeps what was chosen for it, on whatever card it goes on."""
-    own = {setting.split("=")[0] for knob in KNOBS.values() for one in knob for setting in one}
-    found = run.model_dump()
-    values = {name: found[name.split(".")[0]][name.split(".")[1]] for name in own}
-    return _with(config, tuple(f"{name}={json.dumps(value)}" for name, value in values.items()))
+    kept = {name: _value(run, name) for name in NAMES - set(by_hand)}
+    return _with(config, tuple(f"{name}={json.dumps(value)}" for name, value in kept.items()))
+
+
+def _value(config: TrainConfig, name: str) -> Any:
+    section, key = name.split(".")
+    return getattr(getattr(config, section), key)
 
 
 def _with(config: TrainConfig, settings: tuple[str, ...]) -> TrainConfig:
-    tables = config.model_dump()
-    for setting in settings:
-        tables = merged(tables, parse_set(setting))
-    return build_config(tables)
+    return build_config(assigned(config.model_dump(), settings))

@@ -11,8 +11,11 @@ def size_words(count: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """`5 min`, `7 h` or `3.0 days`."""
+    """`5 min`, `7 h`, `3.0 days` or `12 years`."""
     if seconds < 5400:
         return f"{max(1, round(seconds / 60))} min"
     hours = seconds / 3600
-    return f"{hours:.0f} h" if hours < 48 else f"{hours / 24:.1f} days"
+    if hours < 48:
+        return f"{hours:.0f} h"
+    days = hours / 24
+    return f"{days:.1f} days" if days < 365 else f"{days / 365:.0f} years"

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
+import subprocess
+import sys
+import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -16,10 +20,10 @@ from ..machine import usable_cpus
 from ..training.run_folder import CONFIG, differences, read_config
 from . import ablation
 from .demo import DEMOS
-from .subprocesses import Subprocesses
 
 ABOUT, TABLE, PLOT = "ablation.json", "ablation.md", "ablation.png"
 SCORES, LOGS = "scores.json", "logs"
+PACKAGE = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True)
@@ -98,7 +102,8 @@ class AblationStudy:
         row, output = ablation.ROWS[name], self.output.resolve()
         data = output / ("pairs" if row.pairs else "data")
         # Validation and checks cost time and change nothing; one cache serves all.
-        usual = ("train.sample_every=0", "train.check_gradients_every=1000000")
+        quick = ("train.sample_every=0", "train.check_gradients_every=1000000")
+        usual = (*quick, *ablation.FULL)
         assignments = [*usual, f"data.cache={output / 'cache'}", *assignments, *row.settings]
         config = merge_settings(
             self.preset, data=data, steps=steps, seed=seed, assignments=assignments
@@ -190,8 +195,6 @@ class AblationStudy:
 
     def write(self) -> str:
         """Table and plot of all that is scored; returns the table, empty if nothing is."""
-        from .ablation_plot import plot
-
         runs: dict[str, dict[int, dict]] = {}
         for job in self.jobs:
             for method, scores in (self._scored(job) or {}).items():
@@ -204,7 +207,7 @@ class AblationStudy:
         table = ablation.markdown(shown)
         write_json(self.output / ABOUT, self._about(shown))
         write_text(self.output / TABLE, table)
-        plot([(result, _part(name)) for name, result in shown.items()], self.output / PLOT)
+        ablation.plot([(result, _part(name)) for name, result in shown.items()], self.output / PLOT)
         return table
 
     def _about(self, shown: dict[str, ablation.Result]) -> dict:
@@ -246,3 +249,43 @@ def _told(result: ablation.Result, full: ablation.Result | None) -> dict:
         "less full": numbers(ablation.against(result, full)) if full else None,
         "kinds": {label: numbers(measures) for label, measures in result.kinds.items()},
     }
+
+
+class Subprocesses:
+    """Processes of this package, which are asked to save and stop when the command is stopped."""
+
+    def __init__(self, threads: int) -> None:
+        self.threads, self._running, self._stopped = threads, set(), False
+        self._lock = threading.Lock()
+
+    def run(self, arguments: list[str], log: Path) -> bool:
+        """Run a module with its output in a log; whether it ended well."""
+        log.parent.mkdir(parents=True, exist_ok=True)
+        path = os.pathsep.join(filter(None, (str(PACKAGE), os.environ.get("PYTHONPATH"))))
+        environment = {**os.environ, "OMP_NUM_THREADS": str(self.threads), "PYTHONPATH": path}
+        with log.open("ab") as file:
+            with self._lock:
+                if self._stopped:
+                    return False
+                child = subprocess.Popen(
+                    [sys.executable, "-m", *arguments],
+                    stdout=file,
+                    stderr=subprocess.STDOUT,
+                    env=environment,
+                    start_new_session=True,  # a Ctrl-C reaches it once, by `stop`
+                )
+                self._running.add(child)
+            code = child.wait()
+            with self._lock:
+                self._running.discard(child)
+        return code == 0
+
+    def stop(self) -> None:
+        """Ask all to stop, and wait until they have saved."""
+        with self._lock:
+            self._stopped = True
+            running = list(self._running)
+        for child in running:
+            child.terminate()  # not Ctrl-C's signal, which background jobs ignore
+        for child in running:
+            child.wait()

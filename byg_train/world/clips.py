@@ -13,10 +13,11 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from .names import COLOURS, STYLE_PHRASE, STYLES, TINTS
-from .scenes import article, sprite
+from .scenes import KEPT_FROM_BASE, Edit, article, other_word, sprite
 
 FRAMES, FPS, SIZE = 9, 8, 48
 # Pixels: the side of a subject, and how far it moves with each frame. Slow: a latent frame holds
@@ -40,6 +41,9 @@ MOTIONS = {
 # Edit type -> the attribute of a clip that it changes.
 EDITED = {"background": "ground", "style": "style", "colour": "tint"}
 EDIT_TYPES = tuple(EDITED)
+# Distance from the ground's colour, of 1.7 at most, from which on a pixel is the subject's.
+APART = 0.2
+RIM = 2  # pixels along the edges, which subjects hardly reach
 
 
 @dataclass(frozen=True)
@@ -51,17 +55,6 @@ class Clip:
     ground: str
     motion: str
     tint: str | None = None
-
-
-@dataclass(frozen=True)
-class ClipEdit:
-    """A source clip, its true counterpart, and the texts between them."""
-
-    edit_type: str
-    source: Clip
-    target: Clip
-    instruction: str
-    reverse_instruction: str
 
 
 # ---------------------------------------------------------------- drawing
@@ -132,14 +125,10 @@ def _instruction(edit_type: str, source: Clip, target: Clip) -> str:
 
 # ---------------------------------------------------------------- what the base may see
 
-# The style in which the base never sees a name, name by name; every eight three are seen in all, so
-# that the base can learn how the styles of one subject belong together.
-_KEPT_FROM_BASE = ("ink", "ink", "3d", "3d", "flat", None, None, None)
-
 
 def base_styles(subject: str) -> tuple[str, ...]:
     """The styles in which the base sees a known subject: two, or all three."""
-    kept = _KEPT_FROM_BASE[KNOWN.index(subject) % len(_KEPT_FROM_BASE)]
+    kept = KEPT_FROM_BASE[KNOWN.index(subject) % len(KEPT_FROM_BASE)]
     return tuple(style for style in STYLES if style != kept)
 
 
@@ -177,40 +166,29 @@ def random_clip(rng: random.Random, subjects: tuple[str, ...] = KNOWN, **fixed: 
     return replace(clip, **fixed)
 
 
-def base_clip(rng: random.Random) -> Clip:
-    """A clip for training the base: only combinations of the base's share."""
-    while withheld(clip := random_clip(rng)):
-        pass
-    return clip
-
-
-def _other(rng: random.Random, words: tuple[str, ...], *never: str | None) -> str:
-    return rng.choice([w for w in words if w not in never])
-
-
 def random_edit(
     rng: random.Random, edit_type: str, subjects: tuple[str, ...] = KNOWN, **fixed: Any
-) -> ClipEdit:
+) -> Edit:
     """A random edit of one of `EDIT_TYPES`; the motion stays, and texts lead both ways."""
     s = random_clip(rng, subjects, **fixed)
     if edit_type == "background":
-        t = replace(s, ground=_other(rng, GROUNDS, s.ground, s.tint))
+        t = replace(s, ground=other_word(rng, GROUNDS, s.ground, s.tint))
     elif edit_type == "style":
-        t = replace(s, style=_other(rng, STYLES, s.style))
+        t = replace(s, style=other_word(rng, STYLES, s.style))
         if s.style == "ink":
-            t = replace(t, tint=_other(rng, TINTS, s.ground))
+            t = replace(t, tint=other_word(rng, TINTS, s.ground))
         elif t.style == "ink":  # the way back must name the colour
-            s = replace(s, tint=s.tint or _other(rng, TINTS, s.ground))
+            s = replace(s, tint=s.tint or other_word(rng, TINTS, s.ground))
             t = replace(t, tint=None)
     else:
         s = s if s.style != "ink" else replace(s, style=rng.choice(("3d", "flat")))
-        s = replace(s, tint=_other(rng, TINTS, s.ground))
-        t = replace(s, tint=_other(rng, TINTS, s.ground, s.tint))
+        s = replace(s, tint=other_word(rng, TINTS, s.ground))
+        t = replace(s, tint=other_word(rng, TINTS, s.ground, s.tint))
     texts = _instruction(edit_type, s, t), _instruction(edit_type, t, s)
-    return ClipEdit(edit_type, s, t, *texts)
+    return Edit(edit_type, s, t, *texts)
 
 
-def training_edit(rng: random.Random, edit_type: str) -> ClipEdit:
+def training_edit(rng: random.Random, edit_type: str) -> Edit:
     """An edit of a clip from the base's share whose edited attribute the base has never seen.
 
     So the base, asked for the target caption, cannot recite a clip that it has memorised.
@@ -219,3 +197,37 @@ def training_edit(rng: random.Random, edit_type: str) -> ClipEdit:
         edit = random_edit(rng, edit_type)
         if EDITED[edit_type] in withheld(edit.target) and not withheld(edit.source):
             return edit
+
+
+def ground_colour(frames: NDArray) -> NDArray:
+    """The median colour along the edges of all frames, (3,)."""
+    rim = np.ones(frames.shape[1:3], bool)
+    rim[RIM:-RIM, RIM:-RIM] = False
+    return np.median(frames[:, rim].reshape(-1, 3), axis=0)
+
+
+def track(frames: NDArray) -> NDArray:
+    """Track the middle of the subject, (F, 2): x and y from the picture's middle, pixels.
+
+    Frames are float arrays (F, H, W, 3) in [0, 1] of one subject on a ground of one colour; one
+    without a subject counts as one in the middle.
+    """
+    height, width = frames.shape[1:3]
+    subject = np.linalg.norm(frames - ground_colour(frames), axis=-1) > APART
+    area = subject.sum((1, 2))
+    y, x = np.mgrid[:height, :width]
+    middles = [
+        (subject * (at - (size - 1) / 2)).sum((1, 2)) / np.maximum(area, 1)
+        for at, size in ((x, width), (y, height))
+    ]
+    return np.stack(middles, 1)
+
+
+def motion_error(out: NDArray, truth: NDArray) -> float:
+    """How far a subject strays from the true motion, root mean square over the frames, pixels.
+
+    Where it stands does not count, so neither does a style that draws more of it on one side.
+    """
+    apart = track(out) - track(truth)
+    apart -= apart.mean(0)
+    return float(np.sqrt((apart**2).sum(1).mean()))

@@ -17,14 +17,14 @@ from PIL import Image
 
 from ..config import read_settings
 from ..data.manifest import write_manifest
-from ..family import usual_family
+from ..family import family_of, registry
 from ..files import atomic
 from ..media.writer import LOSSLESS, write_clip
 from ..progress import Progress
 from . import clips, scenes
 from .judge import CLIPS, PICTURES, Judge, between_styles
 from .names import HELD_OUT, SUBJECTS
-from .report import QUERIES, report, report_cost
+from .report import report
 
 # Of these the few items of split `test` are.
 LOOKED_AT = ("background", "style 3d → ink", "style ink → 3d", "colour")
@@ -70,6 +70,23 @@ class Demo:
             write_manifest(temporary, rows)
         return folder
 
+    def prepare_probe(self, folder: Path, each: int) -> Path:
+        """Render so many edits of every label, of known names, with their true targets."""
+        if (folder / "metadata.jsonl").exists():
+            return folder
+        rows = []
+        with atomic(folder) as temporary:
+            temporary.mkdir()
+            for label in self.judge.labels:
+                rng = random.Random(f"1 {label}")
+                for _ in range(each):
+                    edit = self.judge.query(rng, label, self.judge.world.KNOWN)
+                    row = self.write_item(temporary, len(rows), edit)
+                    rows.append(row | {"edit_type": label})
+                    rows[-1]["target_file_name"] = self._write_target(temporary, row, edit)
+            write_manifest(temporary, rows)
+        return folder
+
     def draw_lot(self, rng: random.Random, kind: str, before: str | None, after: str | None) -> Any:
         """A training edit from one style to another."""
         return between_styles(lambda: self.training_edit(rng, kind), before, after)
@@ -104,62 +121,58 @@ class Demo:
             # Halved chroma, as clips for players have it, would blur colours of so few pixels.
             write_clip(path, frames, Fraction(clips.FPS), codec=LOSSLESS)
 
-    def report(self, run: Path, device: str = "cpu", queries: int = QUERIES) -> dict:
-        """Measure a run on held-out names."""
-        return report(run, self.judge, device, queries)
 
-    def report_cost(self, steps: int, r: float) -> float:
-        """What `report` costs, in forwards of one item: F. A forward of the base costs r F."""
-        return report_cost(self.judge, steps, r)
-
-
-def _clip_lot(rng: random.Random, kind: str) -> clips.ClipEdit:
+def _clip_lot(rng: random.Random, kind: str) -> scenes.Edit:
     """Grounds and colours need no knowledge of the subject, and any subject teaches to keep it."""
     if kind != "style" and rng.random() < 0.5:
         return clips.random_edit(rng, kind, STRANGE)
     return clips.training_edit(rng, kind)
 
 
-# Preset -> its demo.
+OF_PICTURES = Demo(
+    PICTURES,
+    ".png",
+    1600,
+    (
+        ("background", None, None, 0.2),
+        ("style", "3d", "ink", 0.26),
+        ("style", "ink", "3d", 0.2),
+        ("style", "flat", "ink", 0.03),
+        ("style", "ink", "flat", 0.03),
+        ("colour", None, None, 0.16),
+        ("add", None, None, 0.04),
+        ("remove", None, None, 0.04),
+        ("replace", None, None, 0.04),
+    ),
+    scenes.training_edit,
+)
+OF_CLIPS = Demo(
+    CLIPS,
+    ".mp4",
+    500,
+    (
+        ("background", None, None, 0.3),
+        ("style", "3d", "ink", 0.2),
+        ("style", "ink", "3d", 0.2),
+        ("style", "flat", "ink", 0.03),
+        ("style", "ink", "flat", 0.03),
+        ("colour", None, None, 0.24),
+    ),
+    _clip_lot,
+)
+# Preset -> its demo: every embedded base has one.
 DEMOS = {
-    "demo": Demo(
-        PICTURES,
-        ".png",
-        1600,
-        (
-            ("background", None, None, 0.2),
-            ("style", "3d", "ink", 0.26),
-            ("style", "ink", "3d", 0.2),
-            ("style", "flat", "ink", 0.03),
-            ("style", "ink", "flat", 0.03),
-            ("colour", None, None, 0.16),
-            ("add", None, None, 0.04),
-            ("remove", None, None, 0.04),
-            ("replace", None, None, 0.04),
-        ),
-        scenes.training_edit,
-    ),
-    "demo_video": Demo(
-        CLIPS,
-        ".mp4",
-        500,
-        (
-            ("background", None, None, 0.3),
-            ("style", "3d", "ink", 0.2),
-            ("style", "ink", "3d", 0.2),
-            ("style", "flat", "ink", 0.03),
-            ("style", "ink", "flat", 0.03),
-            ("colour", None, None, 0.24),
-        ),
-        _clip_lot,
-    ),
+    preset: OF_CLIPS if family.is_video else OF_PICTURES
+    for family in registry().values()
+    if family.embedded
+    for preset in (family.embedded.preset, *family.embedded.more_presets)
 }
 
 
 def demo_of(run: Path) -> Demo:
-    """The demo that a run is one of, by what it was trained on."""
-    moving = read_settings(run / "config.toml")["data"]["frames"] > 1
-    return DEMOS[usual_family(is_video=moving).embedded.preset]
+    """The demo that a run is one of, by the family of its base."""
+    family = family_of(read_settings(run / "config.toml")["model"]["family"])
+    return DEMOS[family.embedded.preset]
 
 
 def main() -> None:
@@ -168,7 +181,7 @@ def main() -> None:
     parser.add_argument("--queries", type=int, default=100, help="edits of each type")
     parser.add_argument("--device", default="cpu")
     args = parser.parse_args()
-    demo_of(args.run).report(args.run, args.device, args.queries)
+    report(args.run, demo_of(args.run).judge, args.device, args.queries)
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ from ..media.pixels import to_unit
 from ..progress import Progress
 from . import clips, scenes
 from .alternatives import changed_otherwise, other_edits
-from .motion import motion_error
+from .clips import motion_error
 from .names import COLOURS, CORNERS, EXTRAS, HELD_OUT, PATTERNS, STYLES, SUBJECTS, TINTS
 
 Frames = NDArray[np.float32]  # (F, H, W, 3) in [0, 1]
@@ -132,7 +132,7 @@ class Judge:
         return to_unit(self.levels(scene))
 
     def caption(self, scene: Any) -> str:
-        """All that a scene shows, in a sentence."""
+        """Describe all that a scene shows, in a sentence."""
         return self.world.caption(scene)
 
     def attribute(self, edit: Any, out: Frames) -> tuple[float, float]:

@@ -11,6 +11,7 @@ import random
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 from zlib import crc32
 
 import numpy as np
@@ -31,8 +32,6 @@ from .names import (
 CELL = 48
 SIZE = 48
 SUBJECT_SIZE = 32
-# Width, height of the canvases a base sees; all are whole tokens (8 px) and near SIZE squared.
-CANVASES = ((48, 48), (56, 40), (40, 56))
 # Edit type -> the attribute of a scene that it changes.
 EDITED = {
     "background": "ground",
@@ -61,11 +60,11 @@ class Scene:
 
 @dataclass(frozen=True)
 class Edit:
-    """A source scene, its true counterpart, and the texts between them."""
+    """A source scene, or clip, its true counterpart, and the texts between them."""
 
     edit_type: str
-    source: Scene
-    target: Scene
+    source: Any
+    target: Any
     instruction: str
     reverse_instruction: str
 
@@ -181,12 +180,12 @@ def _part(*words: str, parts: int = 3) -> int:
 
 # What the base never sees of a name, by lot: of three in eight nothing is kept from it, so that it
 # can learn how the styles of one subject belong together.
-_KEPT_FROM_BASE = ("ink", "ink", "3d", "3d", "flat", None, None, None)
+KEPT_FROM_BASE = ("ink", "ink", "3d", "3d", "flat", None, None, None)
 
 
 def base_styles(subject: str) -> tuple[str, ...]:
     """The styles in which the base sees a known subject: two, or all three."""
-    kept = _KEPT_FROM_BASE[_part(subject, "style", parts=len(_KEPT_FROM_BASE))]
+    kept = KEPT_FROM_BASE[_part(subject, "style", parts=len(KEPT_FROM_BASE))]
     return tuple(style for style in STYLES if style != kept)
 
 
@@ -226,14 +225,7 @@ def random_scene(rng: random.Random, subjects: tuple[str, ...] = KNOWN, **fixed:
     return replace(scene, **fixed)
 
 
-def base_scene(rng: random.Random, canvas: tuple[int, int] = (SIZE, SIZE)) -> Scene:
-    """A scene for training the base: only combinations of the base's share."""
-    while withheld(scene := random_scene(rng, canvas=canvas)):
-        pass
-    return scene
-
-
-def _other(rng: random.Random, words: tuple[str, ...], *never: str | None) -> str:
+def other_word(rng: random.Random, words: tuple[str, ...], *never: str | None) -> str:
     return rng.choice([w for w in words if w not in never])
 
 
@@ -243,17 +235,17 @@ def random_edit(
     """A random edit of one of `EDIT_TYPES`; texts are self-contained in both directions."""
     s = random_scene(rng, subjects, **fixed)
     if edit_type == "background":
-        t = replace(s, ground=_other(rng, tuple(COLOURS), s.ground, s.tint), pattern=s.pattern)
+        t = replace(s, ground=other_word(rng, tuple(COLOURS), s.ground, s.tint), pattern=s.pattern)
         t = replace(t, pattern=rng.choice(PATTERNS) if rng.random() < 0.6 else "plain")
         texts = tuple(f"change the background to {article(_ground_words(v))}" for v in (t, s))
     elif edit_type == "style":
-        t = replace(s, style=_other(rng, STYLES, s.style))
+        t = replace(s, style=other_word(rng, STYLES, s.style))
         if s.style == "ink":  # a colour that neither picture nor text holds could not be known
-            t = replace(t, tint=_other(rng, TINTS, s.ground))
+            t = replace(t, tint=other_word(rng, TINTS, s.ground))
         texts = (_style_text(s, t), _style_text(t, s))
     elif edit_type == "colour":
-        s = replace(s, style=rng.choice(("3d", "flat")), tint=_other(rng, TINTS, s.ground))
-        t = replace(s, tint=_other(rng, TINTS, s.ground, s.tint))
+        s = replace(s, style=rng.choice(("3d", "flat")), tint=other_word(rng, TINTS, s.ground))
+        t = replace(s, tint=other_word(rng, TINTS, s.ground, s.tint))
         texts = tuple(f"paint the {v.subject} {v.tint}" for v in (t, s))
     elif edit_type in ("add", "remove"):
         full = replace(s, extra=s.extra or rng.choice(EXTRAS))
@@ -264,7 +256,7 @@ def random_edit(
             full, bare, (remove, add))  # fmt: skip
     else:
         s = replace(s, extra=s.extra or rng.choice(EXTRAS))
-        t = replace(s, extra=_other(rng, EXTRAS, s.extra))
+        t = replace(s, extra=other_word(rng, EXTRAS, s.extra))
         texts = tuple(
             f"replace the small {a.extra} with a small {b.extra}" for a, b in ((s, t), (t, s))
         )

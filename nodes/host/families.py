@@ -9,10 +9,13 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from comfy.model_management import throw_exception_if_processing_interrupted
 from comfy.model_patcher import ModelPatcher
 from comfy.sd import CLIP, VAE
 
 from ...byg_train.family import family_of, registry
+from ...byg_train.world import fetch
+from .canvas import show_text
 
 # The key of everything that ByG patches into a MODEL.
 KEY = "byg"
@@ -42,7 +45,9 @@ class HostFamily:
     sizes: Mapping[str, Any] = field(default_factory=dict)
     """What its configuration says, where models of other families have the same class."""
     refusal: Callable[[ModelPatcher], str | None] = lambda model: None
-    """(MODEL) -> why this ComfyUI, or this relative of the base, cannot edit; None if it can."""
+    """(MODEL) -> why this relative of the base cannot edit; None if it can."""
+    too_old: Callable[[], str | None] = lambda: None
+    """() -> why this ComfyUI edits with none of its models; None if it does."""
 
     def runs(self, model: ModelPatcher) -> bool:
         """Whether a MODEL is of this family."""
@@ -72,11 +77,16 @@ def host_named(name: str) -> HostFamily:
 
 
 def open_embedded(name: str) -> Parts:
-    """The small base of a family that ships with ByG."""
-    ours = family_of(name)
-    folder, media = ours.embedded.folder, "clip" if ours.is_video else "picture"
-    if not (folder / "model_index.json").is_file():
-        raise ValueError(
-            f"the files of its {media} model are not in {folder}; install ByG again, whole"
-        )
-    return host_named(name).open_embedded(folder)
+    """The small base of a family that ships with ByG; fetched where the pack came without it."""
+    own, host = family_of(name).embedded, host_named(name)
+    if reason := host.too_old():
+        raise ValueError(f"media {own.media!r}: {reason}")
+    for folder in (own.folder, *own.shared.values()):
+        if not (folder / "model_index.json").is_file():
+            fetch.fetch_base(folder, _progress)
+    return host.open_embedded(own.folder)
+
+
+def _progress(text: str) -> None:
+    throw_exception_if_processing_interrupted()
+    show_text(text)

@@ -9,16 +9,19 @@ import math
 from typing import Any, NamedTuple
 
 import comfy.model_management
+import comfy.samplers
 import torch
 from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrapperExecutor
 from torch import Tensor
 
 from .families import KEY
-from .sealed import mode_of, opened
+from .sealed import CURE, mode_of, opened
 
 # Where ComfyUI's models look for a source: a list of pictures, or a clip.
 PICTURES, CLIP = "reference_latents", "time_dim_concat"
+# Under these names of ComfyUI the one source stands where training had it.
+METHODS = (None, "offset", "index")
 # The attachment of a MODEL that is one network of a pair.
 EXPERT = f"{KEY}_expert"
 # ComfyUI's estimates may be so many times too high.
@@ -82,7 +85,9 @@ def sample(
     """Open and check the source, keep a mask right over two samplers, help when memory runs out."""
     guider = executor.class_obj
     mode = guider.model_patcher.get_attachment(KEY)
+    _check_levels(sigmas)
     _check_expert(guider.model_patcher.get_attachment(EXPERT), sigmas)
+    _check_other_model(guider, mode)
     source = _opened_source(guider, mode)
     if source is not None and mode is not None:
         _check_source(guider, source, noise)
@@ -113,22 +118,25 @@ def _opened_source(guider: Any, mode: str | None) -> Tensor | None:
     return source_of(guider.conds.get("positive", []))
 
 
+def _check_other_model(guider: Any, mode: str | None) -> None:
+    """Later ComfyUIs have a guider that asks a second MODEL for the negative side."""
+    other = getattr(guider, "uncond_model_patcher", None)
+    if other is not None and other.get_attachment(KEY) != mode:
+        raise ValueError(CURE)
+
+
+def _unused_sides(guider: Any) -> set[str]:
+    """The sides of which a plain guider makes no use at cfg 1; others mix theirs in other ways."""
+    plain = type(guider).predict_noise is comfy.samplers.CFGGuider.predict_noise
+    return {"negative"} if plain and math.isclose(guider.cfg, 1.0) else set()
+
+
 def _check_source(guider: Any, source: Tensor, noise: Tensor) -> None:
     """The source is on all sides that guide, and as large as what is sampled."""
-    unused = {"negative"} if math.isclose(getattr(guider, "cfg", 1.0), 1.0) else set()
+    unused = _unused_sides(guider)
     for side in guider.conds.keys() - unused:
-        if any(source_of([cond]) is None for cond in guider.conds[side]):
-            raise ValueError(
-                f"ByG Loader: `{side}` went past the Edit node, so that its part of the guidance "
-                f"does not see the source; connect the text to `{side}` of {EDIT}, and that node's "
-                f"`{side}` to the sampler, or set cfg to 1"
-            )
-    if noise.shape[1:] != source.shape[1:]:
-        raise ValueError(
-            f"ByG Loader: the latent at this sampler is {_size(noise)}, the source "
-            f"{_size(source)}; take `latent` from {EDIT}, whose size modes set both. To enlarge a "
-            f"result, upscale the pictures behind ByG Finish, and edit those once more if you like"
-        )
+        for cond in guider.conds[side]:
+            _check_side(side, cond, noise)
     if len(noise) % len(source):
         raise ValueError(
             f"ByG Loader: {len(noise)} latents for {len(source)} sources, so that they would not "
@@ -136,10 +144,41 @@ def _check_source(guider: Any, source: Tensor, noise: Tensor) -> None:
         )
 
 
+def _check_side(side: str, cond: dict[str, Any], noise: Tensor) -> None:
+    source = source_of([cond])
+    if source is None:
+        raise ValueError(
+            f"ByG Loader: `{side}` went past the Edit node, so that its part of the guidance "
+            f"does not see the source; connect the text to `{side}` of {EDIT}, and that node's "
+            f"`{side}` to the sampler, or set cfg to 1"
+        )
+    if noise.shape[1:] != source.shape[1:]:
+        raise ValueError(
+            f"ByG Loader: the latent at this sampler is {_size(noise)}, the source "
+            f"{_size(source)}; take `latent` from {EDIT}, whose size modes set both. To enlarge a "
+            f"result, upscale the pictures behind ByG Finish, and edit those once more if you like"
+        )
+    if (method := cond.get("reference_latents_method")) not in METHODS:
+        raise ValueError(
+            f"ByG Loader: a node behind {EDIT} puts the source in another place ({method!r}) than "
+            f"training did, which would not edit; take that node out"
+        )
+
+
 def _size(latent: Tensor) -> str:
     *frames, height, width = latent.shape[2:]
     clip = f"{frames[0]} frames of " if frames else ""
     return f"{clip}{width} x {height} with {latent.shape[1]} channels"
+
+
+def _check_levels(sigmas: Tensor) -> None:
+    """Schedulers of other kinds of models begin at noise levels such as 14.6."""
+    if len(sigmas) and float(sigmas.max()) > 1 + NEAR:
+        raise ValueError(
+            f"ByG Loader: the schedule begins at noise level {float(sigmas.max()):.3g}, and this "
+            f"model knows 0 to 1, so that the result would be noise; take Basic Scheduler with "
+            f"`simple`, or ByG Expert Split, in place of a scheduler for other models"
+        )
 
 
 def _check_expert(expert: Expert | None, sigmas: Tensor) -> None:

@@ -13,10 +13,9 @@ from comfy.model_patcher import ModelPatcher
 
 from ...byg_train.family import WORLD
 from ...byg_train.models.lora_file import LoraFile, LoraInfo, read_info
+from ...byg_train.world import fetch
 
 SUFFIXES = (".safetensors", ".sft")
-# The LoRAs that edit; what lies beside them is what their trainings started from.
-EDITORS = "demo*.safetensors"
 # What ships for the examples stands behind the artist's own files.
 SHIPPED_NAME = "ByG tiny world: {}"
 
@@ -24,12 +23,12 @@ SHIPPED_NAME = "ByG tiny world: {}"
 def lora_names() -> list[str]:
     """The LoRA files that ComfyUI knows of, then those of the tiny world."""
     own = [n for n in folder_paths.get_filename_list("loras") if n.endswith(SUFFIXES)]
-    return own + [SHIPPED_NAME.format(path.stem) for path in sorted(WORLD.glob(EDITORS))]
+    return own + [SHIPPED_NAME.format(path.stem) for path in sorted(WORLD.glob(fetch.EDITORS))]
 
 
 def lora_path(name: str) -> Path:
     """The path of one of `lora_names`."""
-    for path in WORLD.glob(EDITORS):
+    for path in WORLD.glob(fetch.EDITORS):
         if name == SHIPPED_NAME.format(path.stem):
             return path
     own = folder_paths.get_full_path("loras", name)
@@ -62,6 +61,11 @@ def model_name(model: ModelPatcher) -> str:
 def has_guidance(model: ModelPatcher) -> bool:
     """Whether a model takes guidance as an input, as FLUX.1-dev does and -schnell does not."""
     return bool(model.model.model_config.unet_config.get("guidance_embed"))
+
+
+def latent_channels(model: ModelPatcher) -> int:
+    """How many numbers of a latent stand at one place."""
+    return model.model.latent_format.latent_channels
 
 
 def takes_more(model: ModelPatcher) -> bool:

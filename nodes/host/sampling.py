@@ -116,7 +116,7 @@ def frame_count(latents: Tensor) -> int:
 # ---------------------------------------------------------------- a record of the model's calls
 
 
-class State(NamedTuple):
+class NoisyState(NamedTuple):
     """One evaluation of the model: its input and prediction, normalised, on the CPU."""
 
     t: float  # noise level sigma
@@ -127,14 +127,15 @@ class State(NamedTuple):
 
 
 class Recorder:
-    """Wraps a guider and keeps the evaluation nearest to each wanted noise level.
+    """Wraps a guider and keeps the evaluation nearest to each wanted noise level; None: of all.
 
     Samplers call the model as often and wherever they like, and what they report of it is not
     always what they asked; so this listens where they ask.
     """
 
-    def __init__(self, levels: list[float]) -> None:
-        self.nearest: dict[float, State] = dict.fromkeys(levels)
+    def __init__(self, levels: list[float] | None) -> None:
+        self.nearest: dict[float, NoisyState | None] = dict.fromkeys(levels or ())
+        self._all = levels is None
         self.calls, self.stage = 0, 0
         self._guider, self._mask, self._latent = None, None, None
 
@@ -148,14 +149,14 @@ class Recorder:
     def __call__(self, x: Tensor, sigma: Tensor, **options: Any) -> Tensor:
         denoised = self._guider(x, sigma, **options)
         t = float(sigma.flatten()[0])
-        nearer = [
+        nearer = [t] * self._all or [
             level
             for level, state in self.nearest.items()
             if state is None or abs(t - level) < abs(state.t - level)
         ]
         if nearer:
             y_t, y_hat = x.detach().cpu().clone(), self._kept(denoised)
-            self.nearest |= dict.fromkeys(nearer, State(t, y_t, y_hat, self.calls, self.stage))
+            self.nearest |= dict.fromkeys(nearer, NoisyState(t, y_t, y_hat, self.calls, self.stage))
         self.calls += 1
         return denoised
 
@@ -210,7 +211,7 @@ def sample_recorded(
 
 def probe(
     model: ModelPatcher,
-    states: list[State],
+    states: list[NoisyState],
     positive: Conditioning,
     negative: Conditioning | None = None,
     cfg: float = 1.0,
@@ -235,7 +236,7 @@ def probe(
     return found
 
 
-def probe_like(model: ModelPatcher, guider: Any, states: list[State]) -> list[Tensor]:
+def probe_like(model: ModelPatcher, guider: Any, states: list[NoisyState]) -> list[Tensor]:
     """Probe a model with a guider's conditioning; the source stands where its model puts it."""
     model, mode = model.clone(), guider.model_patcher.get_attachment(KEY)
     if mode is not None:

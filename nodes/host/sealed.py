@@ -31,13 +31,9 @@ class Sealed:
         raise AttributeError(CURE)  # caches of later ComfyUIs ask what an output has, and go on
 
     def _refused(self, *_: Any) -> NoReturn:
-        _refuse()
+        raise ValueError(CURE)
 
     __add__ = __sub__ = __mul__ = __truediv__ = __getitem__ = __len__ = _refused
-
-
-def _refuse() -> NoReturn:
-    raise ValueError(CURE)
 
 
 def opened(value: Any) -> Any:

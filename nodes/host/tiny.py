@@ -15,7 +15,6 @@ from typing import Any
 import comfy.diffusers_convert
 import comfy.latent_formats
 import comfy.ldm.flux.model
-import comfy.model_management as management
 import comfy.ops
 import comfy.sd
 import comfy.supported_models
@@ -26,7 +25,7 @@ from comfy.model_patcher import ModelPatcher
 from comfy.text_encoders.flux import FluxClipModel, FluxTokenizer
 from torch import Tensor, nn
 
-from .tiny_files import Config, FromJson, Words, fill, read_config, read_weights, token_limit
+from .tiny_files import Config, fill, read_config, read_weights, unfilled, words
 
 # Widths of ComfyUI's VAE are multiples of this.
 STOCK_GROUPS = 32
@@ -57,14 +56,10 @@ def load_model(folder: Path) -> ModelPatcher:
     }
     if "txt_ids_dims" in comfy.ldm.flux.model.FluxParams.__dataclass_fields__:
         shape["txt_ids_dims"] = []  # of later hosts
-    config = comfy.supported_models.Flux(shape)
-    config.latent_format = latent_format(vae)
-    config.set_inference_dtype(torch.float32, None)
-    model = config.get_model({}, "")
+    model = unfilled(comfy.supported_models.Flux(shape), latent_format(vae))
     table = comfy.utils.flux_to_diffusers(shape)
-    weights = original(read_weights(folder, "transformer"), table)
-    fill(model.diffusion_model, weights)
-    return ModelPatcher(model, management.get_torch_device(), management.unet_offload_device())
+    fill(model.model.diffusion_model, original(read_weights(folder, "transformer"), table))
+    return model
 
 
 def latent_format(vae: Config) -> comfy.latent_formats.LatentFormat:
@@ -100,11 +95,11 @@ def load_clip(folder: Path) -> comfy.sd.CLIP:
         "t5xxl_model_config": t5,
         "dtype": torch.float32,
     }
-    target = SimpleNamespace(params={}, clip=FluxClipModel, tokenizer=partial(_Tokenizer, folder))
+    target = SimpleNamespace(params={}, clip=FluxClipModel, tokenizer=partial(FluxWords, folder))
     loaded = comfy.sd.CLIP(target, model_options=options)
     encoder = loaded.cond_stage_model.clip_l
-    words = comfy.ops.manual_cast.Embedding(clip["vocab_size"], clip["hidden_size"])
-    encoder.transformer.set_input_embeddings(words)  # ComfyUI's has CLIP's own number of words
+    embedding = comfy.ops.manual_cast.Embedding(clip["vocab_size"], clip["hidden_size"])
+    encoder.transformer.set_input_embeddings(embedding)  # ComfyUI's has CLIP's own number of words
     ends = {"start": clip["bos_token_id"], "end": clip["eos_token_id"], "pad": clip["eos_token_id"]}
     encoder.special_tokens = ends
     weights = {
@@ -117,24 +112,14 @@ def load_clip(folder: Path) -> comfy.sd.CLIP:
     return loaded
 
 
-class _Tokenizer(FluxTokenizer):
+class FluxWords(FluxTokenizer):
     """FLUX's pair of tokenizers with the tiny pipeline's files and lengths."""
 
     def __init__(self, folder: Path, embedding_directory: Any = None, **_: Any) -> None:
-        clip, t5 = (token_limit(folder, part) for part in ("tokenizer", "tokenizer_2"))
-        own = {"tokenizer_class": FromJson, "embedding_directory": embedding_directory}
         # ComfyUI adds all positions to CLIP's tokens; what follows the end is never seen.
         positions = read_config(folder, "text_encoder")["max_position_embeddings"]
-        self.clip_l = Words(folder / "tokenizer", max_length=clip, min_length=positions, **own)
-        self.t5xxl = Words(
-            folder / "tokenizer_2",
-            embedding_key="t5xxl",
-            has_start_token=False,
-            pad_with_end=False,
-            max_length=t5,
-            min_length=t5,
-            **own,
-        )
+        self.clip_l = words(folder, "tokenizer", "clip_l", embedding_directory, positions)
+        self.t5xxl = words(folder, "tokenizer_2", "t5xxl", embedding_directory)
 
 
 # ---------------------------------------------------------------- VAE

@@ -6,22 +6,28 @@ import json
 from pathlib import Path
 from typing import Any
 
+import comfy.model_management as management
+import torch
 from comfy import sd1_clip
+from comfy.latent_formats import LatentFormat
+from comfy.model_patcher import ModelPatcher
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from torch import Tensor, nn
+
+from ...byg_train.family import part_folder
 
 Config = dict[str, Any]
 
 
 def read_config(folder: Path, part: str, file: str = "config.json") -> Config:
     """Read the configuration of a part."""
-    return json.loads((folder / part / file).read_text(encoding="utf-8"))
+    return json.loads((part_folder(folder, part) / file).read_text(encoding="utf-8"))
 
 
 def read_weights(folder: Path, part: str) -> dict[str, Tensor]:
     """Read the weights of a part in float32."""
-    file = next((folder / part).glob("*.safetensors"))
+    file = next(part_folder(folder, part).glob("*.safetensors"))
     return {name: weight.float() for name, weight in load_file(file).items()}
 
 
@@ -31,6 +37,14 @@ def fill(module: nn.Module, weights: dict[str, Tensor], spare: tuple[str, ...] =
     missing = [name for name in missing if not name.startswith(spare)]
     if missing or unexpected:
         raise ValueError(f"weights of a tiny pipeline do not fit: {(missing + unexpected)[:3]}")
+
+
+def unfilled(config: Any, latent_format: LatentFormat) -> ModelPatcher:
+    """A MODEL of one of ComfyUI's configurations, in float32, whose weights are to come."""
+    config.latent_format = latent_format
+    config.set_inference_dtype(torch.float32, None)
+    model = config.get_model({}, "")
+    return ModelPatcher(model, management.get_torch_device(), management.unet_offload_device())
 
 
 def token_limit(folder: Path, part: str) -> int:
@@ -64,3 +78,23 @@ class Words(sd1_clip.SDTokenizer):
         row = super().tokenize_with_weights(text, return_word_ids, **kw)[0]
         padding = (self.pad_token, 1.0, 0)[: len(row[0])]
         return [row + [padding] * (self.min_length - len(row))]
+
+
+def words(
+    folder: Path, part: str, key: str, embedding_directory: Any, positions: int | None = None
+) -> Words:
+    """A tokenizer with the pipeline's file and length; `key` is ComfyUI's name of its encoder.
+
+    With `positions`, all of which it is padded to, it is a CLIP's, or else a T5's.
+    """
+    length, is_clip = token_limit(folder, part), positions is not None
+    return Words(
+        folder / part,
+        tokenizer_class=FromJson,
+        embedding_directory=embedding_directory,
+        embedding_key=key,
+        has_start_token=is_clip,
+        pad_with_end=is_clip,
+        max_length=length,
+        min_length=positions if is_clip else length,
+    )

@@ -13,7 +13,6 @@ from typing import Any
 
 import comfy.latent_formats
 import comfy.ldm.wan.vae
-import comfy.model_management as management
 import comfy.sd
 import comfy.supported_models
 import torch
@@ -21,7 +20,7 @@ from comfy.model_patcher import ModelPatcher
 from comfy.text_encoders.wan import WanT5Model, WanT5Tokenizer
 from torch import Tensor
 
-from .tiny_files import Config, FromJson, Words, fill, read_config, read_weights, token_limit
+from .tiny_files import Config, fill, read_config, read_weights, token_limit, unfilled, words
 
 # diffusers' names -> Wan's own, in this order.
 NETWORK = (
@@ -101,11 +100,9 @@ def network_shape(folder: Path, part: str) -> Config:
 
 def _load_model(folder: Path, part: str) -> ModelPatcher:
     config = comfy.supported_models.WAN21_T2V(network_shape(folder, part))
-    config.latent_format = _latent_format(read_config(folder, "vae"))
-    config.set_inference_dtype(torch.float32, None)
-    model = config.get_model({}, "")
-    fill(model.diffusion_model, _renamed(read_weights(folder, part), NETWORK))
-    return ModelPatcher(model, management.get_torch_device(), management.unet_offload_device())
+    model = unfilled(config, _latent_format(read_config(folder, "vae")))
+    fill(model.model.diffusion_model, _renamed(read_weights(folder, part), NETWORK))
+    return model
 
 
 def _latent_format(vae: Config) -> comfy.latent_formats.LatentFormat:
@@ -127,7 +124,7 @@ def load_clip(folder: Path) -> comfy.sd.CLIP:
     umt5 = read_config(folder, "text_encoder")
     umt5 |= {"dense_act_fn": "gelu_pytorch_tanh"}  # ComfyUI's name of "gelu_new"
     options = {"umt5xxl_model_config": umt5, "dtype": torch.float32}
-    target = SimpleNamespace(params={}, clip=WanT5Model, tokenizer=partial(_Tokenizer, folder))
+    target = SimpleNamespace(params={}, clip=WanT5Model, tokenizer=partial(WanWords, folder))
     loaded = comfy.sd.CLIP(target, model_options=options)
     weights = read_weights(folder, "text_encoder")
     weights.pop("encoder.embed_tokens.weight", None)  # the same as `shared`
@@ -135,22 +132,12 @@ def load_clip(folder: Path) -> comfy.sd.CLIP:
     return loaded
 
 
-class _Tokenizer(WanT5Tokenizer):
+class WanWords(WanT5Tokenizer):
     """Wan's tokenizer with the tiny pipeline's file and length."""
 
     def __init__(self, folder: Path, embedding_directory: Any = None, **_: Any) -> None:
         self.clip_name, self.clip = "umt5xxl", "clip_umt5xxl"
-        length = token_limit(folder, "tokenizer")
-        self.clip_umt5xxl = Words(
-            folder / "tokenizer",
-            tokenizer_class=FromJson,
-            embedding_directory=embedding_directory,
-            embedding_key="umt5xxl",
-            has_start_token=False,
-            pad_with_end=False,
-            max_length=length,
-            min_length=length,
-        )
+        self.clip_umt5xxl = words(folder, "tokenizer", "umt5xxl", embedding_directory)
 
 
 # ---------------------------------------------------------------- VAE
@@ -165,14 +152,8 @@ def load_vae(folder: Path) -> comfy.sd.VAE:
     with torch.device("meta"):
         stock = comfy.ldm.wan.vae.WanVAE(dim=96, z_dim=16, dim_mult=[1, 2, 4, 4], **shape)
         vae = comfy.sd.VAE(sd=stock.state_dict(), dtype=torch.float32)
-    network = comfy.ldm.wan.vae.WanVAE(
-        dim=c["base_dim"],
-        z_dim=c["z_dim"],
-        dim_mult=c["dim_mult"],
-        num_res_blocks=c["num_res_blocks"],
-        attn_scales=c["attn_scales"],
-        temperal_downsample=c["temperal_downsample"],
-    )
+    own = {name: c[name] for name in ("z_dim", "dim_mult", *shape)}
+    network = comfy.ldm.wan.vae.WanVAE(dim=c["base_dim"], **own)
     weights = _flat(read_weights(folder, "vae"), c["num_res_blocks"])
     fill(network, _renamed(weights, AUTOENCODER))
     vae.first_stage_model = network.eval()

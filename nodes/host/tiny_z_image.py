@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
-import comfy.model_management as management
 import comfy.ops
 import comfy.sd
 import comfy.supported_models
@@ -21,7 +20,7 @@ from comfy.model_patcher import ModelPatcher
 from comfy.text_encoders.z_image import ZImageTEModel, ZImageTokenizer
 
 from .tiny import latent_format, original
-from .tiny_files import Config, FromJson, fill, read_config, read_weights
+from .tiny_files import Config, FromJson, fill, read_config, read_weights, unfilled
 
 # What diffusers does not say: fixed in its class, or another name in ComfyUI.
 FIXED = {
@@ -45,17 +44,15 @@ def load_model(folder: Path) -> ModelPatcher:
     c = read_config(folder, "transformer")
     shape: Config = FIXED | {name: c[name] for name in SAME}
     config = comfy.supported_models.ZImage(shape)
-    config.latent_format = latent_format(read_config(folder, "vae"))
-    config.set_inference_dtype(torch.float32, None)
-    model = config.get_model({}, "")
-    network = model.diffusion_model
+    model = unfilled(config, latent_format(read_config(folder, "vae")))
+    network = model.model.diffusion_model
     # Of a network less wide than these, diffusers and ComfyUI shrink different ones.
     sizes = {"hidden_size": TIMES, "output_size": min(c["dim"], MODULATION)}
     network.t_embedder = TimestepEmbedder(**sizes, operations=comfy.ops.disable_weight_init)
     table = comfy.utils.z_image_to_diffusers(shape)
     weights = original(read_weights(folder, "transformer"), table)
     fill(network, weights, spare=("norm_final.",))  # of earlier hosts, which do not use it
-    return ModelPatcher(model, management.get_torch_device(), management.unet_offload_device())
+    return model
 
 
 def load_clip(folder: Path) -> comfy.sd.CLIP:
@@ -78,7 +75,7 @@ def load_clip(folder: Path) -> comfy.sd.CLIP:
 
 
 class _Words(sd1_clip.SDTokenizer):
-    """As ComfyUI's own of Qwen3, of the tiny pipeline's file."""
+    """A tokenizer like ComfyUI's own of Qwen3, of the tiny pipeline's file."""
 
     def __init__(
         self,

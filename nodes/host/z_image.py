@@ -35,12 +35,16 @@ def _checked(executor: WrapperExecutor, model: ModelPatcher, *args: Any, **kw: A
     return executor(model, *args, **kw)
 
 
+def _too_old() -> str | None:
+    if "ref_latents" in inspect.signature(NextDiT._forward).parameters:
+        return None
+    return (
+        "this ComfyUI would not show Z-Image the picture to edit, and say nothing; update it to "
+        "0.11.0 or later"
+    )
+
+
 def _refusal(model: ModelPatcher) -> str | None:
-    if "ref_latents" not in inspect.signature(NextDiT._forward).parameters:
-        return (
-            "this ComfyUI would not show Z-Image the picture to edit, and say nothing; update it "
-            "to 0.11.0 or later"
-        )
     if model.model.model_config.unet_config.get("siglip_feat_dim"):
         return (
             "this is Z-Image Omni or Edit, where the picture to edit stands elsewhere; load "
@@ -57,4 +61,11 @@ def _open(folder: Path) -> Parts:
 
 
 # Lumina 2 and NewBie are of the same class.
-HOST = HostFamily(("Lumina2",), _place, _open, refusal=_refusal, sizes={"z_image_modulation": True})
+HOST = HostFamily(
+    ("Lumina2",),
+    _place,
+    _open,
+    sizes={"z_image_modulation": True},
+    refusal=_refusal,
+    too_old=_too_old,
+)

@@ -2,6 +2,7 @@
 
 python -m tools.world.show demo --output docs/pictures/base.png --count 100
 python -m tools.world.show demo_video --output docs/pictures/base_wan.png
+python -m tools.world.show demo_z_image --output docs/pictures/base_z_image.png
 """
 
 from __future__ import annotations
@@ -26,19 +27,21 @@ from byg_train.media.writer import write_picture
 from byg_train.models.backbone import load_backbone
 from byg_train.models.configured_info import configured_info
 from byg_train.world import clips, scenes
+from byg_train.world.clips import ground_colour, motion_error
 from byg_train.world.demo import DEMOS
-from byg_train.world.judge import Frames, Judge, tall
-from byg_train.world.motion import ground_colour, motion_error
+from byg_train.world.judge import CLIPS, PICTURES, Frames, Judge, tall
 from byg_train.world.names import STYLES
 
+from .lots import base_clip, base_scene
+
 BATCH = 16  # samples at once
-# Preset -> how a scene of the base's share is drawn by lot, and how any scene is.
+# How a scene of the base's share is drawn by lot, and how any scene is.
 LOTS = {
-    "demo": (scenes.base_scene, scenes.random_scene),
-    "demo_video": (clips.base_clip, clips.random_clip),
+    PICTURES: (base_scene, scenes.random_scene),
+    CLIPS: (base_clip, clips.random_clip),
 }
-# Preset -> samples of the picture, samples in a row, and pixels of a cell.
-SHEETS = {"demo": (40, 4, 96), "demo_video": (16, 2, 288)}
+# Samples of the picture, samples in a row, and pixels of a cell.
+SHEETS = {PICTURES: (40, 4, 96), CLIPS: (16, 2, 288)}
 
 
 def open_editor(preset: str, assignments: Sequence[str] = ()) -> Editor:
@@ -102,13 +105,12 @@ def _between(measure: Callable[[Frames], np.ndarray]) -> Callable[[Frames, Frame
     return lambda a, b: float(np.linalg.norm(measure(a) - measure(b)))
 
 
-def _lot(rng: random.Random, preset: str, style: str | None) -> Any:
+def _lot(rng: random.Random, judge: Judge, style: str | None) -> Any:
     """A scene of the base's share; with a style, one that leaves it by the style alone."""
-    of_base, any_scene = LOTS[preset]
+    of_base, any_scene = LOTS[judge]
     if style is None:
         return of_base(rng)
-    world = DEMOS[preset].judge.world
-    while world.withheld(scene := any_scene(rng, style=style)) != {"style"}:
+    while judge.world.withheld(scene := any_scene(rng, style=style)) != {"style"}:
         pass
     return scene
 
@@ -136,7 +138,7 @@ def _strip(frames: Frames) -> Image.Image:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("preset", choices=LOTS)
+    parser.add_argument("preset", choices=DEMOS)
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--count", type=int, default=96)
     parser.add_argument(
@@ -147,10 +149,10 @@ def main() -> None:
     )
     args = parser.parse_args()
     judge, rng = DEMOS[args.preset].judge, random.Random(0)
-    asked = [_lot(rng, args.preset, args.withheld) for _ in range(args.count)]
+    asked = [_lot(rng, judge, args.withheld) for _ in range(args.count)]
     outs = sample(open_editor(args.preset, args.set), judge, asked)
     print(_summary(judge, asked, outs))
-    number, columns, cell = SHEETS[args.preset]
+    number, columns, cell = SHEETS[judge]
     shown = zip(map(_strip, outs[:number]), (_strip(judge.drawn(s)) for s in asked), strict=False)
     cells = [picture for pair in shown for picture in pair]
     rows = [cells[i : i + 2 * columns] for i in range(0, len(cells), 2 * columns)]

@@ -19,12 +19,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from byg_train.core import flow
-from byg_train.evaluate.markdown import table
+from byg_train.evaluate.summary import table
 from byg_train.models.backbone import Text
 from byg_train.world.ablation import WARMUP
 from byg_train.world.judge import PICTURE_LABELS, PICTURES, between_styles
-from byg_train.world.methods import Methods
-from byg_train.world.scenes import CANVASES, Edit, caption, training_edit
+from byg_train.world.report import Methods
+from byg_train.world.scenes import Edit, caption, training_edit
+
+from .lots import CANVASES
 
 TIMES = (0.95, 0.8, 0.6, 0.4)
 

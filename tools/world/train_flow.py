@@ -12,9 +12,11 @@ from diffusers import AutoencoderKL
 from safetensors.torch import save_model
 from torch import Tensor, nn
 
-from byg_train.world.scenes import CANVASES, caption
+from byg_train.world.scenes import caption
 
+from .lots import CANVASES
 from .train_vae import Clock, learning_rate, mixed_precision, scene_batch, update_average
+from .words import training_caption
 
 # Normalised latents (B, C, h, w) and captions -> the loss.
 Loss = Callable[[Tensor, list[str]], Tensor]
@@ -37,22 +39,15 @@ class Pool:
                 scenes += batch
             self.parts.append((torch.cat(latents), scenes))
 
-    def _caption(self, scene: object) -> str:
-        lot = self.rng.random()
-        if lot < 0.1:  # the empty caption, for classifier-free guidance
-            return ""
-        if lot < 0.15:  # names the base has no word for: "object", or letters
-            return caption(scene, "object")
-        if lot < 0.2:
-            return caption(scene, "".join(self.rng.choices("abcdefghiklmnoprstuvw", k=5)))
-        return caption(scene)
-
     def batches(self, size: int) -> Iterator[tuple[Tensor, list[str]]]:
         weights = [len(scenes) for _, scenes in self.parts]
         while True:
             latents, scenes = self.rng.choices(self.parts, weights)[0]
             rows = self.rng.sample(range(len(scenes)), size)
-            yield latents[rows].float(), [self._caption(scenes[r]) for r in rows]
+            yield (
+                latents[rows].float(),
+                [training_caption(caption, scenes[r], self.rng) for r in rows],
+            )
 
 
 def draw_t(size: int, g: torch.Generator) -> Tensor:

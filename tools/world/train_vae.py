@@ -14,7 +14,9 @@ from torch import Tensor, nn
 
 from byg_train.machine import preferred_dtype
 from byg_train.media.pixels import to_batch
-from byg_train.world.scenes import CANVASES, base_scene, draw
+from byg_train.world.scenes import draw
+
+from .lots import CANVASES, base_scene
 
 LATENT_CHANNELS = 8
 Canvas = tuple[int, int]

@@ -32,11 +32,12 @@ from transformers import T5TokenizerFast, UMT5Config, UMT5EncoderModel
 from byg_train.core.flow import noised
 from byg_train.core.schedule import Span, draw_t_within
 from byg_train.media.pixels import to_batch
-from byg_train.world.clips import EDIT_TYPES, base_clip, caption, draw, random_edit
+from byg_train.world.clips import EDIT_TYPES, caption, draw, random_edit
 
+from .lots import base_clip
 from .train_vae import mixed_precision, update_average
 from .train_wan_vae import LATENT_CHANNELS, train_vae
-from .words import TEXT_LEN, build_tokenizers
+from .words import TEXT_LEN, build_tokenizers, training_caption
 
 # Wan2.2's boundary with a shift that suits 108 tokens, where Wan's 12 suits 30,000: with 5, the
 # experts share a sampling of 20 steps 9 to 11, and four rollout steps two to two.
@@ -94,22 +95,12 @@ class Pool:
         """Latents (B, C, 3, 12, 12), and ids and mask (B, L) of their captions."""
         while True:
             rows = self.rng.sample(range(len(self.clips)), size)
-            texts = [self._told(self.clips[r]) for r in rows]
+            texts = [training_caption(caption, self.clips[r], self.rng) for r in rows]
             tokens = self.tokenizer(
                 texts, max_length=TEXT_LEN, padding="max_length", truncation=True,
                 return_tensors="pt",
             )  # fmt: skip
             yield self.latents[rows].float(), (tokens.input_ids, tokens.attention_mask)
-
-    def _told(self, clip: object) -> str:
-        lot = self.rng.random()
-        if lot < 0.1:  # the empty caption, for classifier-free guidance
-            return ""
-        if lot < 0.15:  # names the base has no word for: "object", or letters
-            return caption(clip, "object")
-        if lot < 0.2:
-            return caption(clip, "".join(self.rng.choices("abcdefghiklmnoprstuvw", k=5)))
-        return caption(clip)
 
 
 class Phase(NamedTuple):

@@ -2,15 +2,16 @@
 
     python -m tools.world.train_z_image --output byg_train/world/base_z_image
 
-The VAE is the tiny FLUX's, and so are the lessons: at every x_t the network learns the velocity of
-the tiny FLUX at guidance 1, whose noise is less than that of eps - x. Scenes and captions are the
-same, so this base has never seen what that one has not (`scenes.withheld`).
+The VAE is the tiny FLUX's and stays in its folder. So are the lessons: at every x_t the network
+learns the velocity of the tiny FLUX at guidance 1, which has no noise of eps - x in it. Scenes and
+captions are the same, so this base has never seen what that one has not (`scenes.withheld`).
 """
 
 from __future__ import annotations
 
 import argparse
 import random
+import shutil
 from pathlib import Path
 
 import torch
@@ -114,14 +115,16 @@ def lesson(net: Net, teacher: Teacher, g: torch.Generator) -> Loss:
 
 
 def save(folder: Path, vae: AutoencoderKL, net: Net) -> None:
-    """A diffusers folder in bf16 that `ZImagePipeline.from_pretrained` opens."""
-    ZImagePipeline(
+    """A diffusers folder in bf16, without the VAE: that of the tiny FLUX is shared."""
+    pipeline = ZImagePipeline(
         scheduler=FlowMatchEulerDiscreteScheduler(shift=1.0, use_dynamic_shifting=False),
         vae=vae,
         text_encoder=net.qwen,
         tokenizer=net.tokenizer,
         transformer=net.transformer,
-    ).to(torch.bfloat16).save_pretrained(folder, safe_serialization=True)
+    )
+    pipeline.to(torch.bfloat16).save_pretrained(folder, safe_serialization=True)
+    shutil.rmtree(folder / "vae")
 
 
 def main() -> None:

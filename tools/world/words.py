@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Callable
 
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import CLIPTokenizer, Qwen2Tokenizer, T5TokenizerFast
@@ -21,6 +22,18 @@ def corpus(rng: random.Random, lines: int = 20_000) -> list[str]:
         edit = random_edit(rng, EDIT_TYPES[i % len(EDIT_TYPES)], KNOWN)
         texts += [caption(edit.source), edit.instruction, edit.reverse_instruction]
     return [*texts, "a 3d render of an object on a blue ground"]
+
+
+def training_caption(caption: Callable[..., str], scene: object, rng: random.Random) -> str:
+    """What a base is told of a scene or clip: mostly all of it, by `caption(scene)`."""
+    lot = rng.random()
+    if lot < 0.1:  # the empty caption, for classifier-free guidance
+        return ""
+    if lot < 0.15:  # names the base has no word for: "object", or letters
+        return caption(scene, "object")
+    if lot < 0.2:
+        return caption(scene, "".join(rng.choices("abcdefghiklmnoprstuvw", k=5)))
+    return caption(scene)
 
 
 def build_tokenizers(texts: list[str]) -> tuple[CLIPTokenizer, T5TokenizerFast]:

@@ -9,18 +9,16 @@ from typing import Any
 
 from ...text_files import TextFileError, read_text
 from .. import DataError, Problem
-from ..rule_codes import NO_FILES, PAIRS
-from ..unused import Unused
-from .common import Found, Options, captioned, place, repeated
+from ..rule_codes import NO_FILES
+from .common import Imported, Options, Read, captioned, place, repeated, unusable
 
 # Of a training by hand, and of the interface's job_config.json.
 CONFIGS = (".yaml", ".yml", ".json")
-FILES = "files alone"
 # Where captions stand for the word that a LoRA is called by.
 TRIGGER = "[trigger]"
 
 
-def ai_toolkit(source: Path, options: Options) -> Iterator[Found | Problem | Unused]:
+def ai_toolkit(source: Path, options: Options) -> Iterator[Read]:
     """Read a folder, each file with a caption beside it, or a configuration that names such."""
     if source.is_dir():
         yield from captioned(source, None, "")
@@ -64,11 +62,9 @@ def _parsed(source: Path) -> Any:
 
 def _set(
     source: Path, table: dict[str, Any], where: str, prefix: str, trigger: str
-) -> Iterator[Found | Problem | Unused]:
-    if control := next((k for k in table if k.startswith("control_path") and table[k]), None):
-        yield Problem(
-            where, f"{control}: pairs, whose captions are instructions", "files alone", PAIRS
-        )
+) -> Iterator[Read]:
+    if problem := unusable(table, where, "control_path"):
+        yield problem
         return
     name = table.get("folder_path") or table.get("dataset_path")
     folder = place(name, source) if isinstance(name, str) else None
@@ -76,17 +72,13 @@ def _set(
         wanted = f"a folder that exists, beside {source.name} or in {Path.cwd()}"
         yield Problem(where, f"folder_path {name!r}", wanted, NO_FILES)
         return
-    repeats = repeated(table, where)
-    if isinstance(repeats, Problem):
-        yield repeats
-        return
     usual = str(table["default_caption"]) if table.get("default_caption") else None
     extension = str(table.get("caption_ext") or "")
-    for found in captioned(folder, extension or None, prefix, usual):
-        if isinstance(found, Found):
-            caption = found.fields["src_caption"].replace(TRIGGER, trigger)
-            found.fields.update(src_caption=" ".join(caption.split()), **repeats)
-        yield found
+    for item in captioned(folder, extension or None, prefix, usual):
+        if isinstance(item, Imported):
+            caption = item.fields["src_caption"].replace(TRIGGER, trigger)
+            item.fields.update(src_caption=" ".join(caption.split()), **repeated(table))
+        yield item
 
 
 def _get(table: Any, name: str) -> Any:

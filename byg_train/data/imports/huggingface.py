@@ -9,23 +9,19 @@ from typing import Any
 
 from PIL import Image
 
+from ...media.formats import PICTURES
 from .. import DataError, Problem
-from ..manifest import FIELDS, find_manifest, manifest_rows
-from ..media_kind import PICTURES
+from ..manifest import CAPTIONS, FIELDS, Parquet, find_manifest, manifest_rows
 from ..names import FileNames
 from ..repair import SPLIT_NAMES
-from ..rule_codes import OUTSIDE, UNREADABLE
-from ..unused import Unused
-from .common import Found, Options, described, inside, present, relative
+from ..rule_codes import UNREADABLE
+from .common import Imported, Options, Read, described, listed
 
-CAPTIONS = ("src_caption", "caption", "text")
 # A phone's JPEG of several pictures is an MPO to Pillow; JPEG's readers show its first picture.
 WRITTEN_AS = {"JPEG": ".jpg", "MPO": ".jpg", "TIFF": ".tif", "JPEG2000": ".jp2", "PPM": ".ppm"}
-# Rows of a parquet file that are in memory at once; each may hold a picture.
-ROWS = 16
 
 
-def huggingface(source: Path, options: Options) -> Iterator[Found | Problem | Unused]:
+def huggingface(source: Path, options: Options) -> Iterator[Read]:
     """Read a folder with metadata.jsonl, .csv or .parquet, or parquet files with the pictures."""
     if not source.is_dir():
         raise DataError(f"{source} is no folder; wanted a data set folder in Hugging Face's layout")
@@ -45,64 +41,40 @@ def huggingface(source: Path, options: Options) -> Iterator[Found | Problem | Un
         yield from _hub_pictures(source, shard, options)
 
 
-def _hub_rows(
-    source: Path, folder: Path, manifest: Path, options: Options
-) -> Iterator[Found | Problem | Unused]:
+def _hub_rows(source: Path, folder: Path, manifest: Path, options: Options) -> Iterator[Read]:
     rows, problems = manifest_rows(manifest)
     prefix = "" if folder == source else f"{folder.name}/"
     yield from (problem._replace(where=f"{prefix}{problem.where}") for problem in problems)
-    base = folder.resolve()
-    files = FileNames(base)
+    files, split = FileNames(folder.resolve()), SPLIT_NAMES.get(folder.name)
     for row in rows:
         where, name = f"{prefix}{row.where}", row.fields.get("file_name")
-        path = inside(files, name)
-        if path is None:
-            yield Problem(where, f"file_name {name!r}", f"a path inside {folder}", OUTSIDE)
-            continue
-        fields = _ours(row.fields, options, SPLIT_NAMES.get(folder.name))
-        yield present(Found(where, path, f"{prefix}{relative(path, base)}", fields))
+        yield listed(files, where, "file_name", name, prefix, _ours(row.fields, options, split))
 
 
 def _embeds(manifest: Path) -> bool:
-    return "file_name" not in _parquet(manifest).schema_arrow.names
+    return "file_name" not in Parquet(manifest).columns
 
 
-def _hub_pictures(
-    source: Path, shard: Path, options: Options
-) -> Iterator[Found | Problem | Unused]:
+def _hub_pictures(source: Path, shard: Path, options: Options) -> Iterator[Read]:
     """Yield the pictures inside a parquet file, named by shard and row."""
-    table = _parquet(shard)
-    if options.image_key not in (names := table.schema_arrow.names):
+    table = Parquet(shard)
+    if options.image_key not in table.columns:
         raise DataError(
-            f"{shard} has no column {options.image_key!r}; its columns are {', '.join(names)}: "
-            "name the one that holds the pictures"
+            f"{shard} has no column {options.image_key!r}; its columns are "
+            f"{', '.join(table.columns)}: name the one that holds the pictures"
         )
-    split, number = SPLIT_NAMES.get(shard.stem.split("-")[0]), 0
-    for batch in table.iter_batches(batch_size=ROWS):
-        for fields in batch.to_pylist():
-            number += 1
-            where = f"{shard.relative_to(source).as_posix()}, row {number}"
-            cell = fields.pop(options.image_key)
-            data = cell.get("bytes") if isinstance(cell, dict) else cell
-            suffix = _suffix(data)
-            if suffix is None:
-                found = f"no picture in {options.image_key!r}"
-                yield Problem(where, found, PICTURES.formats.words, UNREADABLE)
-                continue
-            name = f"{shard.stem}-{number:06d}{suffix}"
-            yield described(Found(where, data, name, _ours(fields, options, split)))
-
-
-def _parquet(path: Path) -> Any:
-    try:
-        from pyarrow import ArrowInvalid
-        from pyarrow.parquet import ParquetFile
-    except ImportError:
-        raise DataError(f"{path} needs the datasets package (pip install datasets)") from None
-    try:
-        return ParquetFile(path)
-    except ArrowInvalid as error:
-        raise DataError(f"{path} cannot be read: {error}") from None
+    split = SPLIT_NAMES.get(shard.stem.split("-")[0])
+    for number, fields in enumerate(table.rows(), 1):
+        where = f"{shard.relative_to(source).as_posix()}, row {number}"
+        cell = fields.pop(options.image_key)
+        data = cell.get("bytes") if isinstance(cell, dict) else cell
+        suffix = _suffix(data)
+        if suffix is None:
+            found = f"no picture in {options.image_key!r}"
+            yield Problem(where, found, PICTURES.words, UNREADABLE)
+            continue
+        name = f"{shard.stem}-{number:06d}{suffix}"
+        yield described(Imported(where, data, name, _ours(fields, options, split)))
 
 
 def _suffix(data: Any) -> str | None:

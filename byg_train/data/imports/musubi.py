@@ -10,12 +10,11 @@ from ...config import read_toml
 from .. import DataError, Problem
 from ..manifest import manifest_rows
 from ..names import FileNames
-from ..rule_codes import NO_FILES, OUTSIDE, PAIRS
-from ..unused import Unused
-from .common import Found, Options, captioned, inside, place, present, relative, repeated
+from ..rule_codes import NO_FILES, PAIRS
+from .common import Imported, Options, Read, captioned, listed, place, repeated, unusable
 
 
-def musubi(source: Path, options: Options) -> Iterator[Found | Problem | Unused]:
+def musubi(source: Path, options: Options) -> Iterator[Read]:
     """Read a data set's .toml with every folder and .jsonl that it names, or one such .jsonl."""
     source = _config_of(source)
     if source.suffix == ".jsonl":
@@ -36,32 +35,28 @@ def musubi(source: Path, options: Options) -> Iterator[Found | Problem | Unused]
 def _config_of(source: Path) -> Path:
     if source.is_file() and source.suffix in (".toml", ".jsonl"):
         return source
-    found = sorted(source.glob("*.toml")) or sorted(source.glob("*.jsonl"))
-    if len(found) != 1:
-        names = ", ".join(path.name for path in found) or "none"
+    configs = sorted(source.glob("*.toml")) or sorted(source.glob("*.jsonl"))
+    if len(configs) != 1:
+        names = ", ".join(path.name for path in configs) or "none"
         raise DataError(
             f"{source}: wanted a musubi-tuner .toml or .jsonl, or a folder with exactly one "
             f"(found {names})"
         )
-    return found[0]
+    return configs[0]
 
 
 def _musubi_set(
     source: Path, table: dict[str, Any], where: str, prefix: str, options: Options
-) -> Iterator[Found | Problem | Unused]:
-    if control := next((key for key in table if key.startswith("control_")), None):
-        found = f"{control}: pairs, whose captions are instructions"
-        yield Problem(where, found, "pictures or clips alone", PAIRS)
+) -> Iterator[Read]:
+    if problem := unusable(table, where, "control_"):
+        yield problem
         return
     folder, lines = _first(table, "directory"), _first(table, "jsonl_file")
     if not isinstance(folder or lines, str):
         wanted = "image_directory, video_directory, image_jsonl_file or video_jsonl_file"
         yield Problem(where, "no files", wanted, NO_FILES)
         return
-    repeats, path = repeated(table, where), place(folder or lines, source)
-    if isinstance(repeats, Problem):
-        yield repeats
-        return
+    repeats, path = repeated(table), place(folder or lines, source)
     if not (path.is_dir() if folder else path.is_file()):
         wanted = f"a {'folder' if folder else 'file'} beside {source.name} or in {Path.cwd()}"
         yield Problem(where, f"{path}, which does not exist", wanted, NO_FILES)
@@ -69,17 +64,16 @@ def _musubi_set(
     if not folder:
         yield from _musubi_lines(path, repeats, prefix, options)
         return
-    for found in captioned(path, table.get("caption_extension", ".txt"), prefix, deep=False):
-        if isinstance(found, Found):
-            found.fields.update(repeats)
-        yield found
+    for item in captioned(path, table.get("caption_extension", ".txt"), prefix, deep=False):
+        if isinstance(item, Imported):
+            item.fields.update(repeats)
+        yield item
 
 
 def _musubi_lines(
     source: Path, repeats: dict[str, int], prefix: str, options: Options
-) -> Iterator[Found | Problem | Unused]:
-    base = (options.root or source.parent).resolve()
-    files = FileNames(base)
+) -> Iterator[Read]:
+    files = FileNames((options.root or source.parent).resolve())
     rows, problems = manifest_rows(source)
     yield from problems
     for row in rows:
@@ -87,15 +81,9 @@ def _musubi_lines(
         if control := next((key for key in row.fields if key.startswith("control_")), None):
             yield Problem(where, f"{control}: a pair", "pictures or clips alone", PAIRS)
             continue
-        name = _first(row.fields, "path")
-        path = inside(files, name)
-        if path is None:
-            found = f"image_path or video_path {name!r}"
-            yield Problem(where, found, f"a path inside {base}", OUTSIDE)
-            continue
-        caption = row.fields.get(options.caption_key or "caption")
+        name, caption = _first(row.fields, "path"), row.fields.get(options.caption_key or "caption")
         fields = {"src_caption": caption, **repeats}
-        yield present(Found(where, path, f"{prefix}{relative(path, base)}", fields))
+        yield listed(files, where, "image_path or video_path", name, prefix, fields)
 
 
 def _first(table: dict[str, Any], what: str) -> Any:

@@ -8,19 +8,28 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import html
 import json
 import re
 from collections.abc import Callable
+from fractions import Fraction
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from PIL import Image
+
+from ...media.clips import frames, probe
+from ...media.fit import Size
+from ...media.formats import CLIPS, Formats
+from ...media.reader import read_picture
+from ...media.writer import clip_bytes
 from ..check import Finding, Report
 from ..excluded import HEAD, Entry, file_key
-from ..file_findings import DUPLICATE
-from ..media_kind import CLIPS
+from ..findings import DUPLICATE
 from ..rows import TEXTS
 from ..rule_codes import UNREADABLE
-from ..thumbnails import THUMB, thumbnail
 
 PAGE = Path(__file__).with_name("preview.html")
 # No external resources, and no script but the page's own, whatever a caption contains.
@@ -28,6 +37,13 @@ POLICY = (
     "default-src 'none'; img-src 'self' data:; media-src 'self' data:; "
     "style-src 'unsafe-inline'; connect-src 'self'; base-uri 'none'; script-src 'sha256-{hash}'"
 )
+# Longest sides in pixels: on a card of the page, and in the view of a single file.
+THUMB, FULL = 480, 1600
+QUALITY = 80
+# Longest side, seconds and frames per second of a clip, for the same two sizes.
+CLIP_SIDE = {THUMB: 400, FULL: 960}
+SECONDS = {THUMB: 5, FULL: 20}
+RATE = {THUMB: 12, FULL: 30}
 
 
 def pictures(report: Report) -> list[dict[str, Any]]:
@@ -130,24 +146,17 @@ def page(
 
 def filled(data: dict[str, Any]) -> str:
     """Fill the template; no text can break out of the script block that contains it."""
-    html = PAGE.read_text(encoding="utf-8")
-    script = re.search(r"<script>(.*?)</script>", html, re.DOTALL)[1]
+    text = PAGE.read_text(encoding="utf-8")
+    script = re.search(r"<script>(.*?)</script>", text, re.DOTALL)[1]
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     inert = json.dumps(data).replace("<", "\\u003c")
     for name, value in (
         ("@POLICY@", POLICY.format(hash=digest)),
-        ("@TITLE@", f"{_escaped(data['title'])}: preview"),
+        ("@TITLE@", f"{html.escape(data['title'], quote=False)}: preview"),
         ("@DATA@", inert),
     ):
-        html = html.replace(name, value, 1)
-    return html
-
-
-def _escaped(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;")
-
-
-# ---------------------------------------------------------------- copies
+        text = text.replace(name, value, 1)
+    return text
 
 
 def inside(
@@ -161,3 +170,30 @@ def inside(
         return {"thumb": f"data:{mime};base64,{base64.b64encode(data).decode()}"}
 
     return addresses
+
+
+def thumbnail(path: Path, side: int, kind: Formats) -> tuple[str, bytes]:
+    """MIME type and bytes of a file that opens; `side` is THUMB or FULL, nothing is enlarged."""
+    return _clip_thumbnail(path, side) if kind is CLIPS else _picture_thumbnail(path, side)
+
+
+def _picture_thumbnail(path: Path, side: int) -> tuple[str, bytes]:
+    """Encode as WebP, at most `side` pixels on the longer side."""
+    copy = read_picture(path, at_least=Size(2 * side, 2 * side))
+    tiny = max(copy.size) <= side
+    copy.thumbnail((side, side))
+    out = BytesIO()
+    copy.save(out, "WEBP", lossless=tiny and max(copy.size) <= THUMB, quality=QUALITY)
+    return "image/webp", out.getvalue()
+
+
+def _clip_thumbnail(path: Path, side: int) -> tuple[str, bytes]:
+    """Encode the beginning of a clip as WebM, without sound."""
+    facts = probe(path)
+    rate = min(Fraction(RATE[side]), facts.frames / facts.duration).limit_denominator(1001)
+    count = min(facts.frames_at(rate), round(SECONDS[side] * rate))
+    scale = min(1.0, CLIP_SIDE[side] / max(facts.width, facts.height))
+    size = [max(2, round(s * scale) // 2 * 2) for s in (facts.width, facts.height)]
+    pictures = map(Image.fromarray, frames(path, rate, 0, count))
+    copies = (p.resize(size, Image.Resampling.BILINEAR, reducing_gap=2) for p in pictures)
+    return "video/webm", clip_bytes(map(np.asarray, copies), rate)

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 import threading
 from functools import lru_cache
 from http import HTTPStatus
 from io import BytesIO
-from typing import NamedTuple
+
+from pydantic import BaseModel, ConfigDict
 
 from ...local_server import LocalHandler, LocalServer, Refusal, not_found
 from ..check import Report
 from ..excluded import Entry, read_excluded, row_entry, write_excluded
-from ..thumbnails import FULL, THUMB, Thumbnail, thumbnail
-from .page import page, pictures
+from .page import FULL, THUMB, page, pictures, thumbnail
 
 SIDES = {"thumb": THUMB, "full": FULL}
 
 
-class Decision(NamedTuple):
+class Decision(BaseModel):
     """What a person decided about a file (instruction None), or about one of its tuples."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
 
     file: str
     instruction: str | None
@@ -48,7 +49,7 @@ class PreviewServer(LocalServer):
         excluded = read_excluded(self.root)
         return page(self.report, excluded, served=True, addresses=addresses)
 
-    def thumbnail(self, index: int, side: str) -> Thumbnail:
+    def thumbnail(self, index: int, side: str) -> tuple[str, bytes]:
         """The `thumb` or `full` of a file; raises IndexError, OSError or ValueError."""
         return self._thumbnail(self.root / self.files[index], SIDES[side], self.report.kind)
 
@@ -57,7 +58,7 @@ class PreviewServer(LocalServer):
 
         Including a file again also includes all of its tuples.
         """
-        file, instruction, exclude = decision
+        file, instruction = decision.file, decision.instruction
         if instruction is not None:
             instruction = " ".join(instruction.split())
         known = file in self.files if instruction is None else (file, instruction) in self.tuples
@@ -65,7 +66,7 @@ class PreviewServer(LocalServer):
             raise ValueError(f"{file!r} is not in this set")
         with self._lock:
             excluded = read_excluded(self.root)
-            if exclude:
+            if decision.excluded:
                 excluded.add((file, instruction))
             elif instruction is None:
                 excluded = {entry for entry in excluded if entry[0] != file}
@@ -98,24 +99,9 @@ class PreviewHandler(LocalHandler):
         if parts != ["exclude"]:
             raise not_found()
         try:
-            self.server.decide(_decision(body))
+            self.server.decide(Decision.model_validate_json(body))
         except ValueError as error:
             raise Refusal(HTTPStatus.BAD_REQUEST, str(error)) from None
         except OSError as error:
             raise Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, str(error)) from None
         self.send_json({})
-
-
-def _decision(body: bytes) -> Decision:
-    """Parse a decision; ValueError for anything else."""
-    fields = json.loads(body)
-    if not isinstance(fields, dict) or fields.keys() != set(Decision._fields):
-        raise ValueError(f"wanted {', '.join(Decision._fields)}")
-    decision = Decision(**fields)
-    if not (
-        isinstance(decision.file, str)
-        and isinstance(decision.instruction, str | None)
-        and isinstance(decision.excluded, bool)
-    ):
-        raise ValueError("wanted a text, a text or null, and true or false")
-    return decision

@@ -47,7 +47,6 @@ class Captioning:
     ) -> None:
         """
         Args:
-            root: the data folder.
             style_folders: whether the folders in `root` are named after the style of their files.
             clip_styles: styles to turn clips into, in addition to those that clips have.
             seed: decides the order of files and the edit types on offer.
@@ -103,14 +102,7 @@ class Captioning:
             tries: answers to one question, of which the first usable one counts.
             on_settled: called after each file with how many have failed so far.
         """
-        captioner = Captioner(
-            model=model,
-            journal=self.journal,
-            styles=self.styles,
-            seed=self._seed,
-            concurrency=concurrency,
-            tries=tries,
-        )
+        captioner = Captioner(model, self.journal, self.styles, self._seed, concurrency, tries)
         captioner.on_settled = lambda: on_settled(len(captioner.failed))
         stopped = None
         try:
@@ -123,7 +115,7 @@ class Captioning:
         return Outcome(new, total, captioner.failed, beyond, stopped)
 
     def _tuples(self) -> tuple[dict[str, list[Tuple]], dict[str, list[Tuple]]]:
-        """By file name: tuples of the present files, and of earlier files of the same names."""
+        """The tuples by file name: of the present files, and of earlier ones of the same names."""
         new, stale = {}, {}
         for source in self.folder.sources:
             known = self.journal.known(source.name, source.size)

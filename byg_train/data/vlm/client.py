@@ -5,8 +5,9 @@ from __future__ import annotations
 import base64
 import importlib.util
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from .. import DataError
 from .replies import NoAnswerError, RefusedError, Reply, read_reply, server_words, shortened
@@ -22,19 +23,20 @@ class ModelError(DataError):
     """No question will get an answer: no server, a wrong key, an unknown model."""
 
 
-class Model(Protocol):
+class Model(ABC):
     """Something that answers questions about pictures."""
 
     name: str
 
-    async def check(self) -> None:
+    async def check(self) -> None:  # noqa: B027  (nothing to check, unless it says what)
         """Raise ModelError if it is already clear that no question will be answered."""
 
+    @abstractmethod
     async def ask(self, prompt: str, pictures: Sequence[bytes]) -> Reply:
         """Answer a question about JPEGs or PNGs; raises NoAnswerError or ModelError."""
 
-    async def close(self) -> None:
-        """Release connections and other resources."""
+    async def close(self) -> None:  # noqa: B027
+        """Release connections and other resources, if there are any."""
 
 
 def need(*packages: str) -> None:
@@ -47,7 +49,7 @@ def need(*packages: str) -> None:
         )
 
 
-class Endpoint:
+class Endpoint(Model):
     """A model behind an OpenAI-compatible server: vLLM, Ollama, LM Studio, a cloud."""
 
     def __init__(
@@ -168,11 +170,11 @@ def _accepted(options: dict[str, Any], error: openai.APIStatusError) -> dict[str
     """
     if error.status_code not in (400, 422):
         return None
-    said = f"{error} {error.body}"
-    if "max_tokens" in options and "max_completion_tokens" in said:
+    words = f"{error} {error.body}"
+    if "max_tokens" in options and "max_completion_tokens" in words:
         new_name = {"max_tokens": "max_completion_tokens"}
         return {new_name.get(name, name): value for name, value in options.items()}
-    if "temperature" in options and "temperature" in said:
+    if "temperature" in options and "temperature" in words:
         return {name: value for name, value in options.items() if name != "temperature"}
     return None
 

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ...media.formats import MEDIA, look
+from ...media.formats import CLIPS, MEDIA, look
 from .. import DataError, Problem, Row, counted
-from ..captions import CaptionError, Captions
-from ..manifest import find_manifest, manifest_line, manifest_rows, write_manifest
-from ..media_kind import CLIPS, found_kind, visible_files
+from ..manifest import CAPTIONS, find_manifest, manifest_line, manifest_rows, write_manifest
+from ..media_kind import found_kind, visible_files
+from ..names import CaptionError, Captions
 from ..rows import TEXTS, data_folder, on_disk
 from ..rule_codes import EMPTY_TEXT, NO_CAPTION, NO_TEXT
 from ..styles import restyled, style_words
@@ -19,8 +19,6 @@ from ..unused import unused_beside
 from .edit_types import is_photo
 from .journal import Journal
 
-# Columns of a manifest that may hold a plain caption, best first.
-CAPTIONS = ("src_caption", "caption", "text")
 # The styles of appendix D.2.
 CLIP_STYLES = ["cartoon", "photo-realistic"]
 
@@ -43,11 +41,7 @@ class Folder:
     """A data folder: its files, and the rows of its metadata.jsonl if it has one."""
 
     def __init__(self, root: Path, style_folders: bool) -> None:
-        """
-        Args:
-            root: the data folder.
-            style_folders: whether the folders in `root` are named after the style of their files.
-        """
+        """`style_folders`: the folders in `root` are named after the style of their files."""
         self.root = data_folder(root)
         self.rows = _rows(root)
         given: dict[str, dict[str, Any]] = {}
@@ -70,16 +64,13 @@ class Folder:
         """Update metadata.jsonl if anything is new; returns the number of its tuples.
 
         Rows that are tuples stay as they are, since someone may have corrected them, unless we
-        wrote them about a file that was replaced since. Other rows become tuples.
-
-        Args:
-            new: tuples by file name.
-            stale: tuples by file name, written about earlier files of that name.
+        wrote them about a file that was replaced since: these are `stale`, by file name as `new`
+        is. Other rows become tuples.
         """
         new, rows = dict(new), []
         for row in self.rows:
             name = _file_name(row.fields)
-            if any(_holds(row.fields, old) for old in stale.get(name, ())):
+            if any(old.items() <= row.fields.items() for old in stale.get(name, ())):
                 continue
             if _is_tuple(row.fields) or name not in new:
                 rows.append(row.fields)
@@ -96,7 +87,9 @@ class Folder:
         captions, unread = Captions(), []
         # A picture that moves is what the files around it are.
         moving = ("clip", "animation") if found_kind(self.root) is CLIPS else ("clip",)
-        for path in _files(self.root):
+        for path in visible_files(self.root):
+            if not MEDIA.holds(path):
+                continue
             name = path.relative_to(self.root).as_posix()
             if not name.isprintable():
                 found = f"the name {name!r}"
@@ -130,12 +123,7 @@ class ClipStyles:
     """The styles that clips are turned into, with their texts."""
 
     def __init__(self, root: Path, wanted: list[str], clips: list[Source]) -> None:
-        """
-        Args:
-            root: the data folder.
-            wanted: styles in addition to those that clips are known to have.
-            clips: the clips of the folder.
-        """
+        """`wanted`: styles in addition to those that the clips are known to have."""
         known = sorted({clip.style for clip in clips if clip.style})
         more = wanted or (CLIP_STYLES if len(known) < 2 else [])
         self.names = [*known, *(name for name in more if not _same(name, known))]
@@ -175,19 +163,8 @@ def _file_name(fields: dict[str, Any]) -> str:
     return str(fields.get("file_name", ""))
 
 
-def _holds(fields: dict[str, Any], part: Tuple) -> bool:
-    return all(fields.get(name) == text for name, text in part.items())
-
-
 def _is_tuple(fields: dict[str, Any]) -> bool:
     return all(isinstance(text := fields.get(n), str) and text.strip() for n in TEXTS)
-
-
-def _files(root: Path) -> Iterator[Path]:
-    """Yield pictures and clips at any depth in order of their names, without hidden ones."""
-    for path in visible_files(root):
-        if MEDIA.holds(path) and path.is_file():  # no link to nowhere
-            yield path
 
 
 def _caption(path: Path, fields: dict[str, Any], captions: Captions) -> str:

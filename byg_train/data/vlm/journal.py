@@ -6,17 +6,74 @@ has changed, are asked again.
 
 from __future__ import annotations
 
+import json
+import os
+from abc import ABC, abstractmethod
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import Any
+from typing import Any, BinaryIO
 
 from .. import DataError
-from .answer_log import AnswerLog
 
 FOLDER = ".byg_caption"
 NAME = "journal.jsonl"
+
+
+class AnswerLog(ABC):
+    """One JSON object per line. Lines that a crash has torn are skipped and counted."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.torn = 0  # unreadable lines found by `read`
+
+    @abstractmethod
+    def take(self, entry: dict[str, Any]) -> None:
+        """Make use of an entry; raises KeyError, TypeError or ValueError for one that is broken."""
+
+    def read(self) -> None:
+        """Take every stored entry."""
+        if not self.path.exists():
+            return
+        with self.path.open("rb") as file:
+            for line in file:
+                try:
+                    self.take(json.loads(line))
+                except (ValueError, KeyError, TypeError):
+                    self.torn += bool(line.strip())
+
+    def append(self, entry: dict[str, Any]) -> None:
+        """Write an entry, and only then take it; it is on the disk when this returns."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        is_new = not self.path.exists()
+        with self.path.open("ab+") as file:
+            if not _ends_with_newline(file):
+                file.write(b"\n")  # a torn line must not swallow this one
+            file.write(json.dumps(entry).encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        if is_new:
+            _sync_folder(self.path.parent)
+        self.take(entry)
+
+
+def _ends_with_newline(file: BinaryIO) -> bool:
+    """Whether a file, opened for reading and appending, is empty or ends with a whole line."""
+    if file.seek(0, os.SEEK_END) == 0:
+        return True
+    file.seek(-1, os.SEEK_END)
+    return file.read(1) == b"\n"
+
+
+def _sync_folder(folder: Path) -> None:
+    """Sync the folder too, so that a new file's name survives a power cut (not on Windows)."""
+    if os.name == "nt":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 @dataclass
@@ -30,25 +87,15 @@ class Known:
     problem: str = ""  # what was wrong with the last unusable answer
 
 
-class Journal:
+class Journal(AnswerLog):
     """The answers about one data folder; a context manager that admits one process at a time."""
 
     def __init__(self, root: Path) -> None:
+        super().__init__(root / FOLDER / NAME)
         self.answers = 0  # usable or not
         self.tokens = Counter(asked=0, answered=0)  # of all answers ever
-        self._log = AnswerLog(root / FOLDER / NAME)
         self._known: dict[str, Known] = {}
         self._former: dict[str, list[Known]] = {}
-
-    @property
-    def path(self) -> Path:
-        """The file that holds the answers."""
-        return self._log.path
-
-    @property
-    def torn(self) -> int:
-        """How many lines could not be read."""
-        return self._log.torn
 
     def __enter__(self) -> Journal:
         import filelock
@@ -63,17 +110,8 @@ class Journal:
         self.read()  # only now: another process may have written before the lock was free
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._lock.release()
-
-    def read(self) -> None:
-        """Load the stored answers, if there are any."""
-        self._log.read(self._count)
 
     def known(self, name: str, size: int) -> Known:
         """What is known about a file in its present size."""
@@ -92,12 +130,8 @@ class Journal:
         """Whether a model was ever asked about a file of this name."""
         return name in self._known
 
-    def append(self, entry: dict[str, Any]) -> None:
-        """Store an answer, and only then count it."""
-        self._log.append(entry)
-        self._count(entry)
-
-    def _count(self, entry: dict[str, Any]) -> None:
+    def take(self, entry: dict[str, Any]) -> None:
+        """Count an answer."""
         step, result = entry["step"], entry.get("result")
         asked, answered = entry["tokens"]
         known = self.known(entry["file_name"], entry["size"])

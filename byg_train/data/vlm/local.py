@@ -5,20 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from io import BytesIO
-from typing import TYPE_CHECKING
 
 from PIL import Image
 
 from ...machine import preferred_dtype
+from ...models.picture_processor import load_processor
 from .. import DataError
-from .client import need
+from .client import Model, need
 from .replies import NoAnswerError, Reply, shortened
 
-if TYPE_CHECKING:
-    from transformers import ProcessorMixin
 
-
-class LocalModel:
+class LocalModel(Model):
     """A model in this process; it answers one question after the other."""
 
     def __init__(
@@ -36,7 +33,7 @@ class LocalModel:
 
         self.name = name
         try:
-            self._processor = _processor(name)
+            self._processor = load_processor(name)
             self._model = AutoModelForImageTextToText.from_pretrained(
                 name,
                 # As the file has it, but where that would be emulated.
@@ -52,18 +49,12 @@ class LocalModel:
             if temperature > 0:
                 self._settings["temperature"] = temperature
 
-    async def check(self) -> None:
-        """Do nothing: the model is loaded already."""
-
     async def ask(self, prompt: str, pictures: Sequence[bytes]) -> Reply:
         """Generate in a thread, so that the progress bar and Ctrl-C keep working."""
         try:
             return await asyncio.to_thread(self._generate, prompt, pictures)
         except (RuntimeError, ValueError) as error:  # a picture too many for the memory, say
             raise NoAnswerError(shortened(str(error))) from None
-
-    async def close(self) -> None:
-        """Do nothing: there is no connection to close."""
 
     def _generate(self, prompt: str, pictures: Sequence[bytes]) -> Reply:
         content = [{"type": "image", "image": Image.open(BytesIO(jpeg))} for jpeg in pictures]
@@ -80,27 +71,3 @@ class LocalModel:
         text = self._processor.decode(answer, skip_special_tokens=True)
         cut = len(answer) == self._settings["max_new_tokens"]
         return Reply(text, cut, question_tokens, len(answer))
-
-
-def _processor(name: str) -> ProcessorMixin:
-    """Load the model's processor; without torchvision, one that accepts only pictures."""
-    from transformers import AutoConfig, AutoProcessor
-    from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
-
-    try:
-        return AutoProcessor.from_pretrained(name)
-    except ImportError:
-        # Qwen's processors want torchvision for videos, which we show as pictures. Its builds must
-        # match those of torch, so no extra of ours brings it.
-        base = PROCESSOR_MAPPING[type(AutoConfig.from_pretrained(name))]
-
-    class PicturesOnly(base):
-        def __init__(
-            self,
-            image_processor: object = None,
-            tokenizer: object = None,
-            chat_template: str | None = None,
-        ) -> None:
-            super().__init__(image_processor, tokenizer, None, chat_template=chat_template)
-
-    return PicturesOnly.from_pretrained(name)

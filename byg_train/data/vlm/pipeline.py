@@ -5,24 +5,36 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
+from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+from PIL import Image
+
 from ...media import MediaError
+from ...media.clips import frames_at, probe
+from ...media.fit import Size
+from ...media.reader import read_picture
 from .answers import AnswerError, read_clip, read_edit, spoken
 from .client import Model, ModelError
 from .edit_types import Balance, Offer
 from .folder import ClipStyles, Source, Tuple
 from .journal import Journal, Known
-from .jpegs import clip_jpegs, picture_jpeg
 from .prompts import again, clean_prompt, clip_prompt, edit_prompt
 from .replies import NoAnswerError, RefusedError, Reply
 
 # Answers about one window of pictures influence the offers of the window after the next. So more
 # than a window of questions is always ready, and no offer depends on which answer came first.
 WINDOW = 64
+# Longest side in pixels, of a picture and of each frame of a clip.
+SIDE, FRAME_SIDE = 1024, 512
+# Of each clip so many frames are shown.
+FRAMES = 8
+HALF = Fraction(1, 2)
 # Unanswered questions in a row after which the server counts as broken; and refused questions,
 # before any answer, after which it counts as the wrong server.
 FAILURES, REFUSALS = 5, 20
@@ -33,7 +45,7 @@ EDIT, CAPTION, CLEAN = "edit", "caption", "clean"
 NO_OFFER = Offer((), ())  # clips only change style
 
 
-class Question(NamedTuple):
+class Inquiry(NamedTuple):
     """The question of one step about one file."""
 
     step: str
@@ -102,7 +114,7 @@ class Captioner:
             self.on_settled()
         return offer, known.results.get(EDIT, {}).get("edit_type")
 
-    async def _answered(self, source: Source, question: Question, known: Known) -> bool:
+    async def _answered(self, source: Source, question: Inquiry, known: Known) -> bool:
         """Ask until an answer is usable, or the tries are used up."""
         key = question.step, self.model.name
         prompt, pictures = question.prompt, None
@@ -126,7 +138,7 @@ class Captioner:
         self.failed[source.name] = f"{number} unusable answers, the last: {known.problem}"
         return False
 
-    def _keep(self, source: Source, question: Question, reply: Reply) -> bool:
+    def _keep(self, source: Source, question: Inquiry, reply: Reply) -> bool:
         """Store an answer in the journal; returns whether it is usable."""
         try:
             if reply.cut and not spoken(reply.text).strip():
@@ -163,32 +175,28 @@ class Captioner:
 
 def ordered(sources: Sequence[Source], seed: int) -> list[Source]:
     """Shuffle the files, so that the first ones are a representative sample."""
-
-    def key(source: Source) -> bytes:
-        return hashlib.sha256(f"{seed} {source.name}".encode()).digest()
-
-    return sorted(sources, key=key)
+    return sorted(sources, key=lambda s: hashlib.sha256(f"{seed} {s.name}".encode()).digest())
 
 
 def next_question(
     source: Source, offer: Offer, known: Known, styles: ClipStyles | None
-) -> Question | None:
+) -> Inquiry | None:
     """Return the next question about a file; None once it has all its texts."""
     results = known.results
     if not source.is_clip:
         if EDIT in results:
             return None
         prompt = edit_prompt(offer, source.caption, source.style)
-        return Question(EDIT, prompt, _one, lambda text, cut: read_edit(text, cut, offer))
+        return Inquiry(EDIT, prompt, picture_jpegs, lambda text, cut: read_edit(text, cut, offer))
     caption = source.caption or results.get(CAPTION, {}).get("caption")
     if caption is None or _clip_style(source, known) not in styles.names:
         names = () if source.style else tuple(styles.names)
         prompt = clip_prompt(names)
-        return Question(CAPTION, prompt, clip_jpegs, lambda text, cut: read_clip(text, cut, names))
+        return Inquiry(CAPTION, prompt, clip_jpegs, lambda text, cut: read_clip(text, cut, names))
     if CLEAN in results:
         return None
     prompt = clean_prompt(caption)
-    return Question(CLEAN, prompt, _none, lambda text, cut: read_clip(text, cut, ()))
+    return Inquiry(CLEAN, prompt, lambda path: [], lambda text, cut: read_clip(text, cut, ()))
 
 
 def is_done(source: Source, known: Known, styles: ClipStyles | None) -> bool:
@@ -211,9 +219,32 @@ def _clip_style(source: Source, known: Known) -> str | None:
     return source.style or known.results.get(CAPTION, {}).get("style")
 
 
-def _one(path: Path) -> list[bytes]:
-    return [picture_jpeg(path)]
+# ---------------------------------------------------------------- what a model is shown
 
 
-def _none(path: Path) -> list[bytes]:
-    return []
+def picture_jpegs(path: Path) -> list[bytes]:
+    """Encode a picture, upright, at most SIDE pixels long; raises MediaError."""
+    try:
+        return [_jpeg(read_picture(path, at_least=Size(SIDE, SIDE)), SIDE)]
+    except MediaError as error:
+        raise MediaError(f"it cannot be read: {error}") from error
+
+
+def clip_jpegs(path: Path) -> list[bytes]:
+    """Encode at most FRAMES evenly spread frames of a clip; raises MediaError."""
+    return [_jpeg(Image.fromarray(frame), FRAME_SIDE) for frame in shown_frames(path)]
+
+
+def shown_frames(path: Path) -> Iterator[np.ndarray]:
+    """Yield the frames (H, W, 3) in the middle of equal parts of a clip, each one once."""
+    facts = probe(path)
+    number = min(FRAMES, facts.frames)
+    part, frame = facts.duration / number, facts.duration / facts.frames
+    return frames_at(path, [(i + HALF) * part - HALF * frame for i in range(number)])
+
+
+def _jpeg(image: Image.Image, side: int) -> bytes:
+    image.thumbnail((side, side), Image.Resampling.LANCZOS)
+    data = BytesIO()
+    image.save(data, "JPEG", quality=90)
+    return data.getvalue()

@@ -28,7 +28,7 @@ class Reply(NamedTuple):
 
 
 class NoAnswerError(Exception):
-    """One question got no answer; others may still get theirs."""
+    """Raised where one question got no answer; others may still get theirs."""
 
 
 class RefusedError(NoAnswerError):
@@ -81,11 +81,11 @@ def _text(content: object) -> str:
 
 def _part(part: object) -> str:
     for name in ("text", "value", "content", "refusal"):
-        found = _get(part, name)
-        if isinstance(found, str):
-            return found
-        if isinstance(found, (dict, list)):
-            return _text(found)
+        inside = _get(part, name)
+        if isinstance(inside, str):
+            return inside
+        if isinstance(inside, (dict, list)):
+            return _text(inside)
     return ""
 
 
@@ -105,7 +105,7 @@ def _told(body: object) -> str:
 
 def _sentences(body: dict | list) -> Iterator[str]:
     parts = body if isinstance(body, list) else [body[name] for name in SAID if body.get(name)][:1]
-    where = ".".join(map(str, found)) if isinstance(found := _get(body, "loc"), list) else ""
+    where = ".".join(map(str, place)) if isinstance(place := _get(body, "loc"), list) else ""
     for part in parts:
         if words := _told(part):
             yield f"{where}: {words}" if where else words

@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..metric import Measure, Metric, Truths
-from ..models import unit
-from ..networks import Networks, usable
+from ..networks import Networks, explained, unit
 
 
 class Head(NamedTuple):
@@ -40,9 +39,7 @@ def read_head(path: Path) -> Head:
 def aesthetic(features: NDArray, head: Head) -> float:
     """The mean over frames of (w . f / |f| + b) / 10; about 0 to 1, higher is better.
 
-    Args:
-        features: CLIP ViT-L/14 features of the frames (F, D), resized without antialiasing.
-        head: the predictor.
+    `features` are those of CLIP ViT-L/14 (F, D), of frames resized without antialiasing.
     """
     if features.shape[-1] != len(head.weight):
         raise ValueError(f"{features.shape[-1]} features for a head of {len(head.weight)}")
@@ -51,7 +48,8 @@ def aesthetic(features: NDArray, head: Head) -> float:
 
 def _build(networks: Networks, truths: Truths) -> Measure:
     clip = networks.loaded_clip
-    with usable("aesthetic_head", networks.aesthetic_head, "LAION's head for this CLIP"):
+    wanted = "LAION's head for this CLIP"
+    with explained("aesthetic_head", wanted, networks.aesthetic_head, wanted):
         head = read_head(networks.aesthetic_head)
         aesthetic(np.zeros((1, clip.model.config.projection_dim)), head)  # checks the size
     return lambda case: {"aesthetic": aesthetic(clip.pictures_vbench(case.edited), head)}
@@ -59,7 +57,6 @@ def _build(networks: Networks, truths: Truths) -> Measure:
 
 METRIC = Metric(
     "aesthetic",
-    ("aesthetic",),
     "VBench's aesthetic quality",
     needs=frozenset({"aesthetic_head"}),
     build=_build,

@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..metric import Case, Measure, Metric, Truths, Values
-from ..models import unit
-from ..networks import Networks
+from ..networks import Networks, unit
 
 
 def clip_direction(
@@ -52,8 +51,8 @@ def _build(networks: Networks, truths: Truths) -> Measure:
 
 METRIC = Metric(
     "clip",
-    ("clip_dir",),
     "CLIP directional similarity: edit success",
+    ("clip_dir",),
     needs=frozenset({"captions"}),
     build=_build,
     usual=True,

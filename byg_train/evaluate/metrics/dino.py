@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..metric import Measure, Metric, Truths
-from ..models import unit
-from ..networks import Networks
+from ..networks import Networks, unit
 
 
 def dino_similarity(source: NDArray, edited: NDArray) -> float:
@@ -32,7 +31,6 @@ def _build(networks: Networks, truths: Truths) -> Measure:
 
 METRIC = Metric(
     "dino",
-    ("dino",),
     "DINO similarity to the source, frame by frame",
     build=_build,
     usual=True,

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ...media.pixels import Frames
 from ..metric import Measure, Metric, Truths
-from ..networks import Networks, reachable, usable
+from ..networks import Networks, explained
 from ..trackers import Flow, load_raft
 
 RATE = 8  # frames per second that are looked at
@@ -47,18 +47,13 @@ def _magnitude(field: NDArray) -> float:
 
 def _build(networks: Networks, truths: Truths) -> Measure:
     weights = "torchvision's raft_large"
-    with (
-        usable("raft", networks.raft, f"{weights} as safetensors")
-        if networks.raft
-        else reachable("raft", weights)
-    ):
+    with explained("raft", weights, networks.raft, f"{weights} as safetensors"):
         flow = load_raft(networks.raft, networks.device)
     return lambda case: {"dynamic": dynamic_degree(case.edited, case.source.fps, flow)}
 
 
 METRIC = Metric(
     "dynamic",
-    ("dynamic",),
     "VBench's dynamic degree",
     needs=frozenset({"clips"}),
     build=_build,

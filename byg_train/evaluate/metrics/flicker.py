@@ -27,7 +27,6 @@ def temporal_flicker(frames: Frames) -> float:
 
 METRIC = Metric(
     "flicker",
-    ("flicker",),
     "VBench's temporal flickering",
     needs=frozenset({"clips"}),
     build=lambda networks, truths: lambda case: {"flicker": temporal_flicker(case.edited)},

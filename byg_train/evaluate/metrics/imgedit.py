@@ -12,7 +12,7 @@ import re
 from PIL import Image
 
 from ...data.vlm.answers import spoken
-from ..judge import Ask
+from ..judge import Ask, marks_of
 from ..metric import Case, JudgeMeasure, Metric, Values
 
 # Type -> what the first mark is given for, and what the edit may not touch.
@@ -78,13 +78,8 @@ async def judge_edit(
     """Return the mean of the three marks, 1 to 5; None without a readable answer."""
     first, second = TYPES[kind]
     question = QUESTION.format(instruction=instruction, first=first, second=second)
-    for said in (question, question + AGAIN):
-        answer = await ask([source, edited], said)
-        if answer is None:
-            return None
-        if marks := read_marks(answer):
-            return sum(marks) / MARKS
-    return None
+    marks = await marks_of(ask, [source, edited], question, AGAIN, read_marks)
+    return sum(marks) / MARKS if marks else None
 
 
 def read_marks(answer: str) -> tuple[int, ...] | None:
@@ -109,7 +104,6 @@ def _build(ask: Ask) -> JudgeMeasure:
 
 METRIC = Metric(
     "imgedit",
-    ("imgedit",),
     "ImgEdit-Bench's mark, 1 to 5",
     needs=frozenset({"judge", "pictures", "groups"}),
     build_judge=_build,

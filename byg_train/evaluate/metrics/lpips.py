@@ -16,8 +16,7 @@ from torch import Tensor, nn
 
 from ...media.pixels import Frames, to_pixels
 from ..metric import Measure, Metric, Truths, against_truth
-from ..models import normalised
-from ..networks import Networks, reachable, usable
+from ..networks import Networks, explained, normalised
 
 VGG = "timm/vgg16.tv_in1k"
 # Convolutions of each of the five blocks; features are taken after each block, before its pooling.
@@ -103,18 +102,13 @@ def load_heads() -> list[Tensor]:
 
 
 def _build(networks: Networks, truths: Truths) -> Measure:
-    with (
-        usable("vgg", networks.vgg, f"model.safetensors of {VGG}")
-        if networks.vgg
-        else reachable("vgg", VGG)
-    ):
+    with explained("vgg", VGG, networks.vgg, f"model.safetensors of {VGG}"):
         trunk, heads = load_vgg(networks.vgg), load_heads()
     return against_truth("lpips", lambda edited, truth: lpips(edited, truth, trunk, heads))
 
 
 METRIC = Metric(
     "lpips",
-    ("lpips",),
     "LPIPS to the true target, lower is nearer",
     needs=frozenset({"truths"}),
     build=_build,

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..metric import Case, Measure, Metric, Truths, Values
-from ..networks import Direction, Networks, reachable
+from ..networks import Direction, Networks, explained
 from ..trackers import load_cotracker
 
 # Pixels in one step under which a point stands still.
@@ -22,53 +22,43 @@ STILL = 1e-3
 
 
 class MotionFidelity(NamedTuple):
-    """The score, and the number of tracks that never moved and so do not count."""
+    """The score, and the number of the result's tracks that never moved and so do not count."""
 
     score: float  # NaN where nothing moves in one of the clips
-    still_source: int
-    still_edited: int
+    still: int
 
 
 def motion_fidelity(
-    source: NDArray,
-    edited: NDArray,
-    direction: Direction = "edit_to_src",
-    *,
-    exclude_same_index: bool = False,
+    source: NDArray, edited: NDArray, direction: Direction = "edit_to_src"
 ) -> MotionFidelity:
     """The mean over the result's tracks of the best match among the source's tracks.
 
     corr(a, b) is the mean over steps of the cosine of the two displacements; a step without motion
-    adds 0. All pairs are one matrix product. In [-1, 1]; `symmetric_sum` in [-2, 2].
+    adds 0. All pairs are one matrix product. In [-1, 1]; `symmetric_sum` in [-2, 2]. (The released
+    code lowers by 1 the match of a track with its own grid point; the paper has nothing of it.)
 
     Args:
         source: tracks (N, F, 2) of the source, pixels.
         edited: tracks (M, F, 2) of the result, over the same frames.
         direction: `edit_to_src` is the released code, `symmetric_sum` the formula in print, and
             `symmetric_mean` its half; the values that ByG prints fit the first and the last.
-        exclude_same_index: lower by 1 the match of a track with its own grid point, as the released
-            code does (a clip against itself then scores below 1). Needs N = M.
     """
     if source.shape[1:] != edited.shape[1:]:
         raise ValueError(f"source has tracks {source.shape}, the result {edited.shape}")
     u_src, u_edit = _directions(source), _directions(edited)
     corr = u_edit @ u_src.T / (source.shape[1] - 1)  # (M, N)
-    if exclude_same_index:
-        if len(source) != len(edited):
-            raise ValueError(f"{len(source)} and {len(edited)} tracks share no grid")
-        corr -= np.eye(len(corr))
     moving_src, moving_edit = u_src.any(1), u_edit.any(1)
-    still = (int((~moving_src).sum()), int((~moving_edit).sum()))
+    still = int((~moving_edit).sum())
     corr = corr[moving_edit][:, moving_src]
     if not corr.size:
-        return MotionFidelity(math.nan, *still)
+        return MotionFidelity(math.nan, still)
     there, back = float(corr.max(1).mean()), float(corr.max(0).mean())
     score = {
         "edit_to_src": there,
         "symmetric_mean": (there + back) / 2,
         "symmetric_sum": there + back,
     }[direction]
-    return MotionFidelity(score, *still)
+    return MotionFidelity(score, still)
 
 
 def _directions(tracks: NDArray) -> NDArray:
@@ -79,21 +69,21 @@ def _directions(tracks: NDArray) -> NDArray:
 
 
 def _build(networks: Networks, truths: Truths) -> Measure:
-    with reachable("cotracker", networks.cotracker):
+    with explained("cotracker", networks.cotracker):
         track = load_cotracker(networks.cotracker, networks.device)
 
     def measure(case: Case) -> Values:
         tracks = track(case.source.frames), track(case.edited)
         fidelity = motion_fidelity(*tracks, networks.motion)
-        return {"motion": fidelity.score, "still": fidelity.still_edited / len(tracks[1])}
+        return {"motion": fidelity.score, "still": fidelity.still / len(tracks[1])}
 
     return measure
 
 
 METRIC = Metric(
     "motion",
-    ("motion", "still"),
     "motion fidelity, share of points that stand still",
+    ("motion", "still"),
     needs=frozenset({"clips", "cotracker"}),
     build=_build,
     place=3,

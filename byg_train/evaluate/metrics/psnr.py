@@ -24,7 +24,6 @@ def psnr(edited: Frames, target: Frames) -> float:
 
 METRIC = Metric(
     "psnr",
-    ("psnr",),
     "PSNR to the true target, dB",
     needs=frozenset({"truths"}),
     build=lambda networks, truths: against_truth("psnr", psnr),

@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..metric import Case, Measure, Metric, Truths, Values
-from ..models import unit
-from ..networks import Networks
+from ..networks import Networks, unit
 from ..tasks import read_clip
 
 
@@ -74,8 +73,8 @@ def _build(networks: Networks, truths: Truths) -> Measure:
 
 METRIC = Metric(
     "retrieval",
-    ("recall@1", "recall@5"),
     "retrieval of the true target among all, by DINO",
+    ("recall@1", "recall@5"),
     needs=frozenset({"truths"}),
     build=_build,
     usual=True,

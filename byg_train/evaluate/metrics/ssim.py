@@ -29,7 +29,6 @@ def ssim(edited: Frames, target: Frames) -> float:
 
 METRIC = Metric(
     "ssim",
-    ("ssim",),
     "SSIM to the true target",
     needs=frozenset({"truths"}),
     build=lambda networks, truths: against_truth("ssim", ssim),

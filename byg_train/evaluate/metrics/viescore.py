@@ -17,7 +17,7 @@ from typing import NamedTuple
 from PIL import Image
 
 from ...data.vlm.answers import spoken
-from ..judge import Ask
+from ..judge import Ask, marks_of
 from ..metric import Case, JudgeMeasure, Metric, Values
 
 _ANSWER = """
@@ -65,12 +65,12 @@ class Marks(NamedTuple):
     @property
     def semantic(self) -> float | None:
         """Semantic consistency, SC."""
-        return _least(self.success, self.kept)
+        return None if self.success is None else min(self.success, self.kept)
 
     @property
     def quality(self) -> float | None:
         """Perceptual quality, PQ."""
-        return _least(self.natural, self.clean)
+        return None if self.natural is None else min(self.natural, self.clean)
 
     @property
     def overall(self) -> float | None:
@@ -84,8 +84,8 @@ async def judge_edit(ask: Ask, source: Image.Image, edited: Image.Image, instruc
     """Rate one edit; the result is shown at the source's size."""
     edited = edited if edited.size == source.size else edited.resize(source.size)
     question = SC_QUESTION.replace("{instruction}", instruction)
-    semantic = await _marks(ask, [source, edited], question)
-    quality = await _marks(ask, [edited], PQ_QUESTION)
+    semantic = await marks_of(ask, [source, edited], question, AGAIN, read_marks)
+    quality = await marks_of(ask, [edited], PQ_QUESTION, AGAIN, read_marks)
     return Marks(*(semantic or (None, None)), *(quality or (None, None)))
 
 
@@ -112,18 +112,6 @@ def read_marks(answer: str) -> tuple[float, float] | None:
     return _two(match.group(1).split(",")) if match else None
 
 
-async def _marks(
-    ask: Ask, pictures: list[Image.Image], question: str
-) -> tuple[float, float] | None:
-    for said in (question, question + AGAIN):
-        answer = await ask(pictures, said)
-        if answer is None:
-            return None
-        if marks := read_marks(answer):
-            return marks
-    return None
-
-
 def _two(value: object) -> tuple[float, float] | None:
     if not isinstance(value, list) or any(isinstance(mark, bool) for mark in value):
         return None
@@ -132,10 +120,6 @@ def _two(value: object) -> tuple[float, float] | None:
     except (TypeError, ValueError, OverflowError):
         return None
     return (first, second) if 0 <= first <= 10 and 0 <= second <= 10 else None
-
-
-def _least(a: float | None, b: float | None) -> float | None:
-    return None if a is None or b is None else min(a, b)
 
 
 def _build(ask: Ask) -> JudgeMeasure:
@@ -150,8 +134,8 @@ def _build(ask: Ask) -> JudgeMeasure:
 
 METRIC = Metric(
     "viescore",
-    ("success", "kept", "SC", "PQ", "overall"),
     "VIEScore: marks of a judge, 0 to 10",
+    ("success", "kept", "SC", "PQ", "overall"),
     needs=frozenset({"judge", "pictures"}),
     build_judge=_build,
     usual=True,

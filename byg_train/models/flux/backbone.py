@@ -13,10 +13,9 @@ import torch
 from torch import Tensor
 
 from ...config import ConfigError
-from ..frozen import at_least_single, text_encoder
+from ..frozen import at_least_single, precision, taken, text_encoder
 from ..picture_backbone import PictureBackbone
-from .files import FILES
-from .tokens import pack, position_ids, unpack
+from ..picture_files import PATCH
 
 if TYPE_CHECKING:
     from transformers import CLIPTextModel, CLIPTokenizer, T5EncoderModel, T5TokenizerFast
@@ -35,8 +34,6 @@ class TextEncoders(NamedTuple):
 
 class FluxBackbone(PictureBackbone):
     """The `Backbone` of FLUX.1."""
-
-    files = FILES
 
     def _load_encoders(self) -> TextEncoders:
         from transformers import CLIPTextModel, CLIPTokenizer, T5EncoderModel, T5TokenizerFast
@@ -61,8 +58,6 @@ class FluxBackbone(PictureBackbone):
             "pooled": e.clip(clip_ids.to(self.device)).pooler_output,
         }
 
-    # ------------------------------------------------------------ velocity
-
     def velocity(
         self,
         x_t: Tensor,
@@ -73,7 +68,7 @@ class FluxBackbone(PictureBackbone):
         guidance: float | None = None,
     ) -> Tensor:
         """v like x_t (B, C, 1, h, w), in float32 or better; t (B,) in [0, 1], 1 = noise."""
-        transformer = self._transformer()
+        transformer = self._place()
         self._latents(x_t)
         tokens, ids = pack(x_t), position_ids(x_t, first=0)
         seen = tokens.shape[1]
@@ -82,11 +77,11 @@ class FluxBackbone(PictureBackbone):
             first = 1 if self.config.reference_mode == "index" else 0
             tokens = torch.cat([tokens, pack(source.to(x_t))], dim=1)
             ids = torch.cat([ids, position_ids(source, first)])
-        embeds = {name: e.to(x_t) for name, e in text.items()}
-        with self._precision():
+        embeds = {name: taken(e.to(x_t), self.config) for name, e in text.items()}
+        with precision(self.config, self.device):
             v = transformer(
-                hidden_states=tokens,
-                timestep=t.to(x_t),  # diffusers multiplies by 1000
+                hidden_states=taken(tokens, self.config),
+                timestep=t.to(x_t, non_blocking=True),  # diffusers multiplies by 1000
                 guidance=self._guidance(x_t, guidance),
                 pooled_projections=embeds["pooled"],
                 encoder_hidden_states=embeds["prompt_embeds"],
@@ -105,3 +100,27 @@ class FluxBackbone(PictureBackbone):
                 f"guidance.train, guidance.prior and guidance.sample to numbers"
             )
         return x_t.new_full((len(x_t),), guidance)
+
+
+def pack(x: Tensor) -> Tensor:
+    """(B, C, 1, h, w), h and w even -> tokens (B, h/2 * w/2, 4C); a token is C x 2 x 2."""
+    b, c, _, h, w = x.shape
+    x = x.reshape(b, c, h // PATCH, PATCH, w // PATCH, PATCH)
+    return x.permute(0, 2, 4, 1, 3, 5).reshape(b, (h // PATCH) * (w // PATCH), c * PATCH**2)
+
+
+def unpack(tokens: Tensor, h: int, w: int) -> Tensor:
+    """The inverse of `pack`."""
+    b, _, d = tokens.shape
+    x = tokens.reshape(b, h // PATCH, w // PATCH, d // PATCH**2, PATCH, PATCH)
+    return x.permute(0, 3, 1, 4, 2, 5).reshape(b, d // PATCH**2, 1, h, w)
+
+
+def position_ids(x: Tensor, first: int) -> Tensor:
+    """(first, row, column) of every token, (N, 3). Float32: bf16 is exact up to 256 only."""
+    h, w = x.shape[-2] // PATCH, x.shape[-1] // PATCH
+    ids = torch.zeros(h, w, 3, device=x.device)
+    ids[..., 0] = first
+    ids[..., 1] = torch.arange(h, device=x.device)[:, None]
+    ids[..., 2] = torch.arange(w, device=x.device)
+    return ids.reshape(h * w, 3)

@@ -32,7 +32,7 @@ class FluxNetwork(PictureNetwork):
 
     @property
     def blocks(self) -> int:
-        """All blocks, of either kind."""
+        """The number of blocks of both kinds."""
         return self.double + self.single
 
     def sequence(self, text: float, image: float, *, source: bool) -> float:
@@ -58,10 +58,10 @@ class FluxNetwork(PictureNetwork):
 
 def network(model: ModelConfig) -> FluxNetwork:
     """Sizes of the folder that describes a base; FLUX.1-dev's where there is none here."""
-    found = transformer_sizes(model)
-    if found is None:
+    described = transformer_sizes(model)
+    if described is None:
         return FluxNetwork()
-    folder, sizes = found
+    folder, sizes = described
     return FluxNetwork(
         width=sizes["num_attention_heads"] * sizes["attention_head_dim"],
         double=sizes["num_layers"],

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from ...config import ConfigError
 from ...family import Graph, is_embedded
-from ..lora_file import LoraInfo
-from ..picture_graph import LEAST_MEGAPIXELS, embedded, loader_file, megapixels, note
+from ..lora_file import COMFY_SAMPLERS, LoraInfo
+from ..picture_graph import LEAST_MEGAPIXELS, NO_WORKFLOW, embedded, loader_file, megapixels, note
 from .network import FLUX_DEV
 
 FILE = "flux1-dev.safetensors"
@@ -37,14 +37,11 @@ def usage(info: LoraInfo, name: str, has_workflow: bool) -> str:
         )
     if info.reference_mode == "shared":
         return ". No stock node can place its\nsource; it needs ByG's own."
-    return (
-        ". There is no workflow: the base is a\nfolder in diffusers' layout, which stock nodes do "
-        "not load."
-    )
+    return NO_WORKFLOW
 
 
 def graph(info: LoraInfo, name: str, files: list[str]) -> Graph | None:
-    """With stock nodes; None where they cannot load the base, or place the source."""
+    """The graph of stock nodes; None where they cannot load the base, or place the source."""
     if is_embedded(info.base):
         return embedded(info, name)
     base = loader_file(info.base, {FLUX_DEV: FILE})
@@ -71,7 +68,7 @@ def _stock(info: LoraInfo, name: str, base: str) -> Graph:
         "ImageScaleToTotalPixels": {"megapixels": max(size, LEAST_MEGAPIXELS)},
         "CLIPTextEncode": {"text": info.instruction},
         "FluxGuidance": {"guidance": info.guidance_sample or 0.0},
-        "KSampler": {"steps": info.sample_steps},
+        "KSampler": {"steps": info.sample_steps, "sampler_name": COMFY_SAMPLERS[info.sampler]},
         "SaveImage": {"filename_prefix": name},
         "MarkdownNote": {"text": note(info, name, "Keep cfg at 1.")},
     }

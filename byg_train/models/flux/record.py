@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import re
 
-from ...family import EXAMPLES, WORLD, Bases, Embedded, Family, Later, LoraFormat, Publishing, Usual
+from ...family import EXAMPLES, WORLD, Bases, Embedded, Family, LoraFormat, Publishing, Usual
+
+
+def sampling_shift(tokens: int) -> float:
+    """FLUX.1-dev's sampling shift exp(mu) for a number of image tokens.
+
+    mu runs linearly from 0.5 at 256 tokens to 1.15 at 4096 (FLUX.1-dev's scheduler configuration).
+    """
+    return math.exp(0.5 + (1.15 - 0.5) * (tokens - 256) / (4096 - 256))
+
 
 FAMILY = Family(
     name="flux",
@@ -17,14 +27,19 @@ FAMILY = Family(
     has_guidance=True,
     flowedit=(28, 24, 1.5, 5.5),  # as published
     own_shift="FLUX.1-dev's own",
-    size_shift=Later(__package__, "..core.schedule:flux_shift"),
-    bases=Bases(
-        load=Later(__package__, "backbone:FluxBackbone.load"),
-        resolve=Later(__package__, "files:FILES.resolve"),
-        pixel_multiple=Later(__package__, ".picture_files:pixel_multiple"),
-        token_counts=Later(__package__, ".picture_files:token_counts"),
-        network=Later(__package__, "network:network"),
-        download_size=Later(__package__, "network:download_size"),
+    size_shift=sampling_shift,
+    bases=Bases.of(
+        __package__,
+        "FluxBackbone",
+        ".picture_files",
+        parts={
+            "vae": True,
+            "text_encoder": True,
+            "text_encoder_2": True,
+            "tokenizer": False,
+            "tokenizer_2": False,
+        },
+        example="black-forest-labs/FLUX.1-dev",
     ),
     lora=LoraFormat(
         transformer="FluxTransformer2DModel",
@@ -39,16 +54,14 @@ FAMILY = Family(
         architecture="flux-1-dev",
         base_version="flux1",
     ),
-    publishing=Publishing(
-        pipeline="FluxPipeline",
-        licence=Later(__package__, "publish:licence"),
-        graph=Later(__package__, "publish:graph"),
-        usage=Later(__package__, "publish:usage"),
-    ),
+    publishing=Publishing.of(__package__, "FluxPipeline"),
     embedded=Embedded(
         folder=WORLD / "base",
         warmup=WORLD / "warmup.safetensors",
         preset="demo",
-        example=EXAMPLES / "byg_tiny_image_edit.json",
+        media="picture",
+        example=EXAMPLES / "byg_1_tiny_image_edit.json",
+        few_steps=EXAMPLES / "byg_4_tiny_few_steps.json",
+        more_presets=("demo_npedit",),
     ),
 )

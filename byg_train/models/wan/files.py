@@ -12,12 +12,18 @@ from pathlib import Path
 from typing import Any
 
 from ...config import ConfigError, ModelConfig
-from ..description import Description
-from ..locate import Parts, described, local_folder, locate, single_file
-from .known import MULTIPLE, MULTIPLE_5B, is_5b
+from ..locate import Description, Parts, components, described, local_folder, locate, single_file
+from .record import FAMILY
 
-# Part of a diffusers folder -> whether its weights are needed.
-ENCODERS = {"vae": True, "text_encoder": True, "tokenizer": False}
+# Wan2.2-T2V-A14B and TI2V-5B, and Wan2.1-T2V-1.3B, in the names of hub repositories and folders.
+A14B = re.compile(r"wan[._-]?2[._-]?2[._-]t2v[._-]a?14b", re.IGNORECASE)
+TI2V_5B = re.compile(r"wan[._-]?2[._-]?2[._-]ti2v[._-]5b", re.IGNORECASE)
+T2V_1_3B = re.compile(r"wan[._-]?2[._-]?1[._-]t2v[._-]1[._]3b", re.IGNORECASE)
+FILE_1_3B = "wan2.1_t2v_1.3B_fp16.safetensors"
+# All of them under one licence.
+FREE = re.compile(r"wan[._-]?2[._-]?[12]", re.IGNORECASE)
+# Pixels of a token: the 5B's VAE has 16 to a latent, Wan 2.1's, which the others share, has 8.
+MULTIPLE, MULTIPLE_5B = 16, 32
 # Expert -> its part, for a base of two networks and of one.
 PAIR = {"high": "transformer", "low": "transformer_2"}
 ALONE = {"transformer": "transformer"}
@@ -26,16 +32,13 @@ PATCH = 2  # latents per token and side
 NOISE = re.compile(r"(?<![a-z])(high|low)(?=[-_. ]?noise|[-_. ]|$)", re.IGNORECASE)
 
 
-def resolve_base(config: ModelConfig) -> Path | str:
-    """The file or folder of `model.path`, or a hub id that can be fetched; loads nothing.
-
-    ConfigError if a path does not exist, a folder lacks parts, or the hub cannot be reached.
-    """
+def resolve(config: ModelConfig) -> Path | str:
+    """The file or folder of `model.path`, or a hub id: `backbone.resolve_base`."""
     file = single_file(config)
     if file is None:
         return _located(config, config.path, weights=True)
     expert_files(file)
-    components(config)
+    located_components(config)
     return file
 
 
@@ -87,15 +90,9 @@ def expert_files(path: Path) -> dict[str, Path]:
     return files
 
 
-def components(config: ModelConfig) -> Path | str:
+def located_components(config: ModelConfig) -> Path | str:
     """The folder, or hub id, of what single files do not hold."""
-    if config.components is None:
-        raise ConfigError(
-            f"model.path {config.path!r} is a single file, which holds a transformer alone: set "
-            f"model.components to a hub id or folder with the VAE, text encoder and tokenizer "
-            f"(such as Wan-AI/Wan2.2-T2V-A14B-Diffusers)"
-        )
-    return _located(config, config.components, weights=False)
+    return _located(config, components(config), weights=False)
 
 
 def _located(config: ModelConfig, name: str, *, weights: bool) -> Path | str:
@@ -106,7 +103,7 @@ def _located(config: ModelConfig, name: str, *, weights: bool) -> Path | str:
 
 def parts_of(experts: dict[str, str], *, weights: bool) -> Parts:
     """What is wanted of a folder with these experts."""
-    return {**ENCODERS, **dict.fromkeys(experts.values(), weights)}
+    return {**FAMILY.bases.parts, **dict.fromkeys(experts.values(), weights)}
 
 
 def _index(folder: Path) -> dict[str, Any]:
@@ -136,3 +133,18 @@ def boundary_of(folder: Path) -> float | None:
             f"wanted a number such as Wan2.2-T2V-A14B's 0.875"
         )
     return float(index["boundary_ratio"])
+
+
+def is_5b(config: ModelConfig) -> bool:
+    """Whether a base that is not here, or is a single file, is the 5B: as its names say."""
+    return _named(config, "5B")
+
+
+def is_1_3b(config: ModelConfig) -> bool:
+    """Whether such a base is Wan 2.1's 1.3B."""
+    return _named(config, "1.3B") or _named(config, "1_3B")
+
+
+def _named(config: ModelConfig, word: str) -> bool:
+    names = [Path(name).name for name in (config.path, config.components) if name]
+    return any(word in name.upper() for name in names)

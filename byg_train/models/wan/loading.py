@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -10,12 +11,22 @@ import torch
 from torch import Tensor
 
 from ...config import ConfigError, ModelConfig
-from ..locate import download
+from ..locate import Description, download
 from ..storage import store
-from .files import PAIR, boundary_of, components, expert_files, experts_of, parts_of, resolve_base
+from .files import (
+    PAIR,
+    boundary_of,
+    expert_files,
+    experts_of,
+    located_components,
+    parts_of,
+    resolve,
+)
 
 if TYPE_CHECKING:
     from diffusers import WanTransformer3DModel
+
+    from ..frozen import Networks
 
 # What ComfyUI stores beside a weight in 8 bits; only the first two are needed to undo it.
 SCALES = (".scale_weight", ".weight_scale", ".scale_input", ".input_scale")
@@ -24,21 +35,20 @@ FLOAT8 = (torch.float8_e4m3fn, torch.float8_e5m2)
 
 
 class Base(NamedTuple):
-    """A loaded base: the folder of its other parts, its networks, and where they meet in time."""
+    """A base: the folder of its other parts, its networks, and where they meet in time."""
 
     folder: Path
-    networks: dict[str, WanTransformer3DModel]  # {"high", "low"} or {"transformer"}
+    networks: Callable[[], Networks]  # loads {"high", "low"} or {"transformer"}
     boundary: float | None  # `high` runs at t >= boundary; None: there is one network
 
 
 def load_base(config: ModelConfig, device: str) -> Base:
-    """The networks of `model.path`, on the CPU, in `model.dtype`; embeddings of time in float32.
-
-    Each is stored as `model.storage` says before the next is loaded; `device` may do arithmetic.
-    """
-    base, dtype = resolve_base(config), getattr(torch, config.dtype)
+    """The base of `model.path`; `device` may do arithmetic for its storage."""
+    base, dtype = resolve(config), getattr(torch, config.dtype)
     if Path(base).is_file():
-        folder = download(components(config), config.revision, parts_of(PAIR, weights=False))
+        folder = download(
+            located_components(config), config.revision, parts_of(PAIR, weights=False)
+        )
         files, wanted = expert_files(Path(base)), experts_of(folder)
         if files.keys() != wanted.keys():
             raise ConfigError(
@@ -50,15 +60,26 @@ def load_base(config: ModelConfig, device: str) -> Base:
     else:
         folder = download(base, config.revision, parts_of(PAIR, weights=True))
         load = {e: partial(_from_folder, folder, part) for e, part in experts_of(folder).items()}
-    networks = {expert: store(one(dtype), config, device) for expert, one in load.items()}
-    for network in networks.values():
-        shape = network.config
-        if shape.in_channels != shape.out_channels:
-            raise ConfigError(
-                f"model.path {config.path!r} takes {shape.in_channels} channels and gives "
-                f"{shape.out_channels}: an image-to-video or control model; wanted text-to-video"
-            )
+
+    def networks() -> Networks:
+        """Load the networks on the CPU, in `model.dtype`; embeddings of time in float32.
+
+        Each is stored as `model.storage` says before the next is loaded.
+        """
+        return {expert: store(one(dtype), config, device) for expert, one in load.items()}
+
+    for part in experts_of(folder).values():
+        _check_channels(config, Description(folder / part / "config.json"))
     return Base(folder, networks, boundary_of(folder))
+
+
+def _check_channels(config: ModelConfig, shape: Description) -> None:
+    """ConfigError for a network that takes more than the latents, by its configuration."""
+    if shape["in_channels"] != shape["out_channels"]:
+        raise ConfigError(
+            f"model.path {config.path!r} takes {shape['in_channels']} channels and gives "
+            f"{shape['out_channels']}: an image-to-video or control model; wanted text-to-video"
+        )
 
 
 def _from_folder(folder: Path, part: str, dtype: torch.dtype) -> WanTransformer3DModel:
@@ -124,8 +145,8 @@ def _without_scales(weights: dict[str, Tensor], dtype: torch.dtype) -> dict[str,
         if name.endswith((*SCALES, *MARKS)):
             continue
         if weight.dtype in FLOAT8:
-            found = (weights.get(name.removesuffix(".weight") + end) for end in SCALES[:2])
-            scale = next((s for s in found if s is not None), None)
+            scales = (weights.get(name.removesuffix(".weight") + end) for end in SCALES[:2])
+            scale = next((s for s in scales if s is not None), None)
             weight = weight.float() if scale is None else weight.float() * scale.float().view(-1, 1)
             weight = weight.to(dtype)
         elif not weight.is_floating_point():

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from ...config import ModelConfig
 from ..networks import t5_parameters, transformer_sizes
-from .known import is_1_3b, is_5b
+from .files import is_1_3b, is_5b
 
 # Bytes per pixel of a frame that Wan's VAEs take to decode in float32, 2.1's and the 5B's alike;
 # from 64 to 192 px large, on a CPU, it was 16,000 to 26,000.
@@ -57,16 +57,20 @@ class WanNetwork:
         return tokens * (linear + self.blocks * 4 * self.width * tokens)
 
 
+def download_size(name: str, *, transformer: bool) -> None:
+    """Return None: it is not known of any Wan."""
+
+
 WAN_5B = WanNetwork(width=3072, ffn=14_336, blocks=30, packed=192, networks=1)
 WAN_1_3B = WanNetwork(width=1536, ffn=8960, blocks=30, networks=1)
 
 
 def network(model: ModelConfig) -> WanNetwork:
     """Sizes of the folder that describes a base; those of the known models where there is none."""
-    found = transformer_sizes(model)
-    if found is None:
+    described = transformer_sizes(model)
+    if described is None:
         return WAN_5B if is_5b(model) else WAN_1_3B if is_1_3b(model) else WanNetwork()
-    folder, sizes = found
+    folder, sizes = described
     return WanNetwork(
         width=sizes["num_attention_heads"] * sizes["attention_head_dim"],
         ffn=sizes["ffn_dim"],

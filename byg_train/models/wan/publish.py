@@ -8,9 +8,8 @@ from typing import Any
 
 from ...family import Graph, family_of, is_embedded
 from ..locate import public_name
-from ..lora_file import COMFY_SAMPLERS, LoraInfo
-from .files import PAIR, expert_names
-from .known import A14B, FILE_1_3B, FREE, MULTIPLE_5B, T2V_1_3B, TI2V_5B
+from ..lora_file import AS_TRAINED, COMFY_SAMPLERS, LoraInfo
+from .files import A14B, FILE_1_3B, FREE, MULTIPLE_5B, PAIR, T2V_1_3B, TI2V_5B, expert_names
 
 HERE = Path(__file__).parent
 # What the graphs that are filled in call their films.
@@ -37,12 +36,14 @@ def usage(info: LoraInfo, name: str, has_workflow: bool) -> str:
 
 
 def graph(info: LoraInfo, name: str, files: list[str]) -> Graph | None:
-    """With ByG's nodes; None for a base that no node loads."""
-    alone = info.boundary is None
+    """The graph with ByG's nodes; None for a base that no node loads."""
+    alone, few = info.boundary is None, info.sampler == "renoise"
     if is_embedded(info.base):
-        template, loaders = family_of(info.family).embedded.example, {}
+        own, loaders = family_of(info.family).embedded, {}
+        template = own.few_steps if few else own.example
     else:
-        template, loaders = HERE / f"workflow{'_5b' if alone else ''}.json", _base_files(info)
+        kind = f"{'_5b' if alone else ''}{'_few_steps' if few else ''}"
+        template, loaders = HERE / f"workflow{kind}.json", _base_files(info)
     if loaders is None:
         return None
     widgets: dict[str, dict[str, Any]] = {
@@ -82,11 +83,14 @@ def _base_files(info: LoraInfo) -> dict[str, str] | None:
 
 
 def _sampling(info: LoraInfo) -> dict[str, dict[str, Any]]:
-    """The widgets of the samplers."""
-    cfg, sampler = 1.0 if info.cfg is None else info.cfg, COMFY_SAMPLERS[info.sampler]
+    """The widgets of the samplers; of few steps `ByG Few Steps` takes the LoRA's own."""
+    (cfg, low), sampler = info.cfg_pair, COMFY_SAMPLERS[info.sampler]
+    if info.sampler == "renoise":
+        both = {"High noise": {"cfg": cfg}, "Low noise": {"cfg": low}}
+        guiders = {"CFGGuider": {"cfg": cfg}} if info.boundary is None else both
+        return {"ByG_FewSteps": {"steps": AS_TRAINED}, **guiders}
     if info.boundary is None:
         return {"KSampler": {"steps": info.sample_steps, "cfg": cfg, "sampler_name": sampler}}
-    low = cfg if info.cfg_low is None else info.cfg_low
     return {
         "Steps of both together": {"value": info.sample_steps},
         "ByG_ExpertSplit": {"boundary": info.boundary, "sampler_name": sampler},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from ...family import EXAMPLES, WORLD, Bases, Embedded, Family, Later, LoraFormat, Publishing, Usual
+from ...family import EXAMPLES, WORLD, Bases, Embedded, Family, LoraFormat, Publishing, Usual
 
 # Modules of a block, and outside of the blocks: diffusers' names -> the original ones.
 NAMES = {
@@ -40,13 +40,12 @@ FAMILY = Family(
         fps=16.0,  # the 5B has 24
         seconds=5,
     ),
-    bases=Bases(
-        load=Later(__package__, "backbone:WanBackbone.load"),
-        resolve=Later(__package__, "files:resolve_base"),
-        pixel_multiple=Later(__package__, "files:pixel_multiple"),
-        token_counts=Later(__package__, "files:token_counts"),
-        network=Later(__package__, "network:network"),
-        boundary=Later(__package__, "files:boundary"),
+    bases=Bases.of(
+        __package__,
+        "WanBackbone",
+        "files",
+        parts={"vae": True, "text_encoder": True, "tokenizer": False},
+        example="Wan-AI/Wan2.2-T2V-A14B-Diffusers",
     ),
     lora=LoraFormat(
         transformer="WanTransformer3DModel",
@@ -58,16 +57,13 @@ FAMILY = Family(
         older={re.compile(r"wan[._-]?2[._-]?1", re.IGNORECASE): "wan2.1"},
         names=NAMES,
     ),
-    publishing=Publishing(
-        pipeline="WanPipeline",
-        licence=Later(__package__, "publish:licence"),
-        graph=Later(__package__, "publish:graph"),
-        usage=Later(__package__, "publish:usage"),
-    ),
+    publishing=Publishing.of(__package__, "WanPipeline"),
     embedded=Embedded(
         folder=WORLD / "base_wan",
         warmup=WORLD / "warmup_wan.safetensors",
         preset="demo_video",
-        example=EXAMPLES / "byg_tiny_video_edit.json",
+        media="clip",
+        example=EXAMPLES / "byg_2_tiny_video_edit.json",
+        few_steps=EXAMPLES / "byg_5_tiny_video_few_steps.json",
     ),
 )

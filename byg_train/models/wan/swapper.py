@@ -1,4 +1,4 @@
-"""Two networks, of which one at a time is on the device."""
+"""One of several networks is on the device; the others wait on the CPU."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class _Parked(NamedTuple):
 
     @property
     def weights(self) -> set[int]:
-        """All of them, by identity."""
+        """The ids of all its weights."""
         packed = {id(weight) for module in self.packed for weight in module.parameters()}
         return packed | {id(weight) for weight, _ in self.plain}
 
@@ -38,14 +38,16 @@ class ExpertSwapper:
     """
 
     def __init__(self, networks: nn.ModuleDict, device: torch.device) -> None:
-        """Nothing moves yet; `networks` are as they were loaded, on the CPU."""
+        """Move nothing yet; `networks` are as they were loaded, on the CPU."""
         self.networks, self.device = networks, device
         self.on_device: str | None = None
-        self.swaps = 0
+        self.swaps, self.moves = 0, True
         self._parked = {name: _Parked.of(network) for name, network in networks.items()}
 
     def take(self, name: str) -> nn.Module:
         """The network of this name, on the device; the one before has made room for it."""
+        if not self.moves:
+            return self.networks[name]
         if self.on_device is None:
             self._place_additions()
         elif self.on_device != name:

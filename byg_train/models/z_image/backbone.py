@@ -7,58 +7,38 @@ takes the words alone.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from ...config import ModelConfig
-from ..frozen import at_least_single, text_encoder
+from ..frozen import at_least_single, precision, taken
 from ..picture_backbone import PictureBackbone
-from .files import FILES
 from .layout import pads_like, place_as_comfyui
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from transformers import PreTrainedTokenizerBase, Qwen3Model
-
     from ..backbone import Text
+    from ..frozen import TextEncoder
 
 # Qwen3's chat template around one instruction, thinking allowed; ComfyUI has it in words, too.
 CHAT = "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"
 
 
-class TextEncoder(NamedTuple):
-    """Qwen3."""
-
-    tokenizer: PreTrainedTokenizerBase
-    qwen: Qwen3Model
-
-
 class ZImageBackbone(PictureBackbone):
     """The `Backbone` of Z-Image."""
 
-    files = FILES
-
-    def __init__(
-        self, config: ModelConfig, folder: Path, transformer: nn.Module, device: str
-    ) -> None:
-        super().__init__(config, folder, transformer, device)
-        place_as_comfyui(transformer)
+    def _prepared(self, network: nn.Module) -> nn.Module:
+        place_as_comfyui(network)
         # Tables of positions are made at the first call and kept: under inference mode they would
         # be of no use to a backward.
-        transformer.rope_embedder(torch.zeros(1, 3, dtype=torch.int32))
+        network.rope_embedder(torch.zeros(1, 3, dtype=torch.int32))
+        return super()._prepared(network)
 
     def _load_encoders(self) -> TextEncoder:
-        from transformers import AutoTokenizer, Qwen3Model
+        from transformers import Qwen3Model
 
-        folder = self._folder
-        return TextEncoder(
-            AutoTokenizer.from_pretrained(folder / "tokenizer"),
-            text_encoder(Qwen3Model, folder / "text_encoder", self.dtype, self.device),
-        )
+        return self._text_encoder(Qwen3Model)
 
     def _encode(self, encoders: TextEncoder, texts: list[str]) -> Text:
         """The last state but one of Qwen3, of `text_len` tokens at most, those around it included.
@@ -73,17 +53,15 @@ class ZImageBackbone(PictureBackbone):
             truncation=True,
             return_tensors="pt",
         ).to(self.device)
-        states = encoders.qwen(
+        states = encoders.model(
             tokens.input_ids, tokens.attention_mask, output_hidden_states=True
         ).hidden_states[-2]
         words = states * tokens.attention_mask[..., None].to(states)
         missing = self.config.text_len - words.shape[1]
         return {
             "prompt_embeds": pad(words, (0, 0, 0, missing)),
-            "lengths": tokens.attention_mask.sum(dim=1),
+            "lengths": tokens.attention_mask.sum(dim=1).cpu(),
         }
-
-    # ------------------------------------------------------------ velocity
 
     def velocity(
         self,
@@ -99,9 +77,10 @@ class ZImageBackbone(PictureBackbone):
         With a source it is what stock ComfyUI computes for a ReferenceLatent; the source may be of
         another size. Z-Image has no guidance embedding.
         """
-        transformer = self._transformer()
+        transformer = self._place()
         self._latents(x_t)
         images, captions = list(self._cast(x_t)), self._captions(text)
+        forward_time = 1 - t.to(x_t.device, non_blocking=True)
         omni = {}
         if source is not None:
             self._latents(source)
@@ -109,16 +88,16 @@ class ZImageBackbone(PictureBackbone):
             captions = [[pads_like(c), c] for c in captions]
             omni["siglip_feats"] = [None] * len(images)
             omni["image_noise_mask"] = [[0, 1]] * len(images)
-        with self._precision():
-            v = transformer(images, 1 - t, captions, return_dict=False, **omni)[0]
+        with precision(self.config, self.device):
+            v = transformer(images, forward_time, captions, return_dict=False, **omni)[0]
         return -at_least_single(torch.stack(v), x_t)
 
     def _cast(self, x: Tensor) -> Tensor:
-        """In bf16 the stream of tokens is bf16 too, as in ComfyUI."""
+        """Bring latents to the type of the stream of tokens: bf16 in bf16, as in ComfyUI."""
         return x if self.dtype == torch.float32 else x.to(self.dtype)
 
     def _captions(self, text: Text) -> list[Tensor]:
         """The words of each sample, (L_i, D)."""
         embeds, lengths = text["prompt_embeds"], text["lengths"].tolist()
         kind = torch.promote_types(self.dtype, embeds.dtype)
-        return [e[:n].to(kind) for e, n in zip(embeds, lengths, strict=True)]
+        return [taken(e[:n].to(kind), self.config) for e, n in zip(embeds, lengths, strict=True)]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...config import ModelConfig
-from ..description import Description
+from ..locate import Description
 from ..networks import SMALL_PARTS, PictureNetwork, transformer_sizes
 from .layout import BLOCK, padded
 
@@ -34,7 +34,7 @@ class ZImageNetwork(PictureNetwork):
 
     @property
     def ffn(self) -> int:
-        """Inside of the feed-forward network."""
+        """The width inside of the feed-forward network."""
         return self.width * 8 // 3
 
     @property
@@ -68,10 +68,10 @@ class ZImageNetwork(PictureNetwork):
 
 def network(model: ModelConfig) -> ZImageNetwork:
     """Sizes of the folder that describes a base; Z-Image's where there is none here."""
-    found = transformer_sizes(model)
-    if found is None:
+    described = transformer_sizes(model)
+    if described is None:
         return ZImageNetwork()
-    folder, sizes = found
+    folder, sizes = described
     return ZImageNetwork(
         width=sizes["dim"],
         blocks=sizes["n_layers"],

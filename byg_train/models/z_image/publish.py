@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from ...family import Graph, family_of, is_embedded
+from ...family import Graph, is_embedded
 from ..lora_file import COMFY_SAMPLERS, LoraInfo
-from ..picture_graph import LEAST_MEGAPIXELS, embedded, loader_file, megapixels, note
+from ..picture_graph import LEAST_MEGAPIXELS, NO_WORKFLOW, embedded, loader_file, megapixels, note
 from .network import Z_IMAGE
 
 FILES = {
@@ -30,14 +30,11 @@ def usage(info: LoraInfo, name: str, has_workflow: bool) -> str:
             f" and drag `{name}.workflow.json` onto the\ncanvas; no custom nodes are needed, but a "
             "ComfyUI of 0.11 or later: older ones leave the source of\nZ-Image out and say nothing."
         )
-    return (
-        ". There is no workflow: the base is a\nfolder in diffusers' layout, which stock nodes do "
-        "not load."
-    )
+    return NO_WORKFLOW
 
 
 def graph(info: LoraInfo, name: str, files: list[str]) -> Graph | None:
-    """With stock nodes; None where they cannot load the base.
+    """The graph of stock nodes; None where they cannot load the base.
 
     ReferenceLatent stands on both sides of the guidance, as in training. The scheduler `simple`
     over ModelSamplingAuraFlow gives the times of `schedule.time_grid`.
@@ -47,12 +44,12 @@ def graph(info: LoraInfo, name: str, files: list[str]) -> Graph | None:
     base = loader_file(info.base, FILES)
     if base is None:
         return None
-    cfg, size = 1.0 if info.cfg is None else info.cfg, megapixels(info)
+    (cfg, _), size = info.cfg_pair, megapixels(info)
     guidance = f"It was sampled with cfg {cfg:g}; the source belongs on both sides of it."
     widgets = {
         "UNETLoader": {"unet_name": base},
         "LoraLoaderModelOnly": {"lora_name": f"{name}.safetensors"},
-        "ModelSamplingAuraFlow": {"shift": _shift(info)},
+        "ModelSamplingAuraFlow": {"shift": info.shift},
         "ImageScaleToTotalPixels": {"megapixels": max(size, LEAST_MEGAPIXELS)},
         "Instruction": {"text": info.instruction},
         "Negative (for cfg above 1)": {"text": info.negative or ""},
@@ -66,10 +63,3 @@ def graph(info: LoraInfo, name: str, files: list[str]) -> Graph | None:
     }
     bypassed = () if size >= LEAST_MEGAPIXELS else ("ImageScaleToTotalPixels",)
     return Graph(Path(__file__).parent / "workflow.json", widgets, bypassed)
-
-
-def _shift(info: LoraInfo) -> float:
-    """A number; one that follows the size is that of a square picture."""
-    if not isinstance(info.sample_shift, str):
-        return info.sample_shift
-    return family_of(info.sample_shift).size_shift((info.resolution // info.multiple) ** 2)

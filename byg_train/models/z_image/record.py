@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from ...family import Bases, Family, Later, LoraFormat, Publishing, Usual
+from ...family import EXAMPLES, WORLD, Bases, Embedded, Family, LoraFormat, Publishing, Usual
 
 PROJECTIONS = r"\.\d+\.(attention\.(to_[qkv]|to_out\.0)|feed_forward\.w[123])"
 
@@ -17,20 +17,15 @@ FAMILY = Family(
     tokenizer="tokenizer",
     chat_tokens=8,
     pads_texts=False,
-    flowedit=(
-        50,
-        33,
-        3.5,
-        13.5,
-    ),  # published for SD3, the model of its kind; not tuned for this one
+    # Published for SD3, the model of its kind; not tuned for this one.
+    flowedit=(50, 33, 3.5, 13.5),
     usual=Usual(preset="z_image_edit", style_preset="z_image_style", text_len=256, multiple=16),
-    bases=Bases(
-        load=Later(__package__, "backbone:ZImageBackbone.load"),
-        resolve=Later(__package__, "files:FILES.resolve"),
-        pixel_multiple=Later(__package__, ".picture_files:pixel_multiple"),
-        token_counts=Later(__package__, ".picture_files:token_counts"),
-        network=Later(__package__, "network:network"),
-        download_size=Later(__package__, "network:download_size"),
+    bases=Bases.of(
+        __package__,
+        "ZImageBackbone",
+        ".picture_files",
+        parts={"vae": True, "text_encoder": True, "tokenizer": False},
+        example="Tongyi-MAI/Z-Image",
     ),
     lora=LoraFormat(
         transformer="ZImageTransformer2DModel",
@@ -42,10 +37,14 @@ FAMILY = Family(
         architecture="Z-Image",
         base_version="zimage",
     ),
-    publishing=Publishing(
-        pipeline="ZImagePipeline",
-        licence=Later(__package__, "publish:licence"),
-        graph=Later(__package__, "publish:graph"),
-        usage=Later(__package__, "publish:usage"),
+    publishing=Publishing.of(__package__, "ZImagePipeline"),
+    embedded=Embedded(
+        folder=WORLD / "base_z_image",
+        warmup=WORLD / "warmup_z_image.safetensors",
+        preset="demo_z_image",
+        media="picture, by Z-Image",
+        example=EXAMPLES / "byg_1_tiny_image_edit.json",
+        few_steps=EXAMPLES / "byg_4_tiny_few_steps.json",
+        shared={"vae": WORLD / "base"},
     ),
 )

@@ -1,0 +1,1 @@
+"""Critics: what is asked about an edit, and the networks that answer."""

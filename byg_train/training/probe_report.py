@@ -1,0 +1,130 @@
+"""What a probe found, in words and in numbers."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from torch import Tensor
+
+from ..objectives.bottom import COPY, FORGETTING, TRUTH, Recipe
+from .probe import Probe
+
+# Measure -> what it is.
+MEASURES = {
+    "size": "RMS of the base's direction from caption to caption, over that of the velocity",
+    "reliability": "cosine of the base's directions under two noises",
+    "towards": "cosine of the base's direction and the edit itself",
+    "edited_dir": "L_dir of the edit, at the noised edit",
+    "edited_mse": "L_MSE of the same",
+    "kept_dir": "L_dir of an answer with the source, at the noised edit",
+    "kept_mse": "L_MSE of the same",
+    "copied_dir": "L_dir of a copy, at the noised source",
+    "copied_mse": "L_MSE of the same",
+    "back_dir": "L_dir of the true way back, at the noised source",
+    "back_mse": "L_MSE of the same: the identity loss of the base without a source",
+}
+
+
+def mean_and_error(values: Tensor) -> tuple[float, float]:
+    """The mean over items (N,), and its standard error; NaN of a single item."""
+    error = values.std().item() / math.sqrt(len(values)) if len(values) > 1 else math.nan
+    return values.mean().item(), error
+
+
+def asks_for_text_to_image(losses: dict[str, Tensor]) -> bool:
+    """Whether forgetting the source is cheaper than editing, by more than chance on these items."""
+    dearer, error = mean_and_error(losses[TRUTH] - losses[FORGETTING])
+    return dearer > 2 * (0 if math.isnan(error) else error)
+
+
+def verdict(probe: Probe) -> list[str]:
+    """Sentences: what the bottom of the loss is, and what to set."""
+    ends = probe.config.method.after(1.0)
+    said = [f"lambda_prior {ends.lambda_prior:g}, alpha {ends.alpha:g}: {bottom_told(probe)}"]
+    experts = dict.fromkeys(time.expert for time in probe.times)
+    if len(experts) > 1:
+        said += [f"{expert} noise: {bottom_told(probe, expert)}" for expert in experts]
+    recipe, losses = probe.recipe, probe.losses()
+    said.append(
+        f"forgetting the source costs as much as editing at lambda_prior {recipe.balance:.2g} "
+        f"(alpha {recipe.alpha:g}); recommended, half of that: {settings(recipe)}"
+    )
+    if losses[COPY].mean() < losses[TRUTH].mean():
+        said.append(
+            "the base's direction is no reason to edit: a copy pays less than the edit at any "
+            "lambda_prior. Do the captions say what changes, and does the base know it?"
+        )
+    return said
+
+
+def bottom_told(probe: Probe, expert: str | None = None) -> str:
+    """The three losses, and which is the least."""
+    losses = probe.losses(expert)
+    costs = {name: mean_and_error(of) for name, of in losses.items()}
+    told = ", ".join(f"{name} costs {mean:.2f} ± {sem:.2f}" for name, (mean, sem) in costs.items())
+    least = min(costs, key=lambda name: costs[name][0])
+    return f"{told}; the bottom of the loss is {least}"
+
+
+def settings(recipe: Recipe) -> str:
+    """A recipe as it is typed."""
+    pairs = [f"method.lambda_prior={recipe.lambda_prior:g}", f"method.alpha={recipe.alpha:g}"]
+    if recipe.prior_by_t:
+        points = ",".join(f"[{t:g},{factor:g}]" for t, factor in recipe.prior_by_t)
+        pairs.append(f"method.prior_by_t=[{points}]")
+    return " ".join(f"--set {pair}" for pair in pairs)
+
+
+def rows(probe: Probe) -> list[list[str]]:
+    """Heads, and a row for every time, from noise to data."""
+    shown = ("size", "reliability", "towards", "edited", "kept", "copied", "back")
+
+    def cell(name: str, i: int) -> str:
+        if name in MEASURES:
+            return f"{probe.values[name][i].mean():.2f}"
+        return " / ".join(
+            f"{probe.values[f'{name}_{loss}'][i].mean():.2f}" for loss in ("dir", "mse")
+        )
+
+    heads = ["t", "size", "steady", "true", "edit", "source", "copy", "way back"]
+    order = reversed(range(len(probe.times)))
+    return [heads, *([f"{probe.times[i].t:.3g}", *(cell(n, i) for n in shown)] for i in order)]
+
+
+def about(probe: Probe) -> dict[str, Any]:
+    """Everything, for JSON."""
+    config, recipe, kinds = probe.config, probe.recipe, dict.fromkeys(probe.kinds)
+    losses = probe.losses()
+    return {
+        "preset": config.preset,
+        "base": str(config.model.path),
+        "dtype": config.model.dtype,
+        "items": len(probe.kinds),
+        "edits": "true" if probe.has_truth else "by FlowEdit on the same base",
+        "measures": MEASURES,
+        "times": [
+            {**time._asdict(), **{name: _number(of[i]) for name, of in probe.values.items()}}
+            for i, time in enumerate(probe.times)
+        ],
+        "weights": {
+            "at the start": config.method.model_dump(),
+            "at the end": config.method.after(1).model_dump(),
+        },
+        "losses": {name: _number(of) for name, of in losses.items()},
+        "losses by edit type": {
+            kind: {name: _number(of[_of_kind(probe, kind)]) for name, of in losses.items()}
+            for kind in kinds
+        },
+        "recommended": {**recipe._asdict(), "settings": settings(recipe)},
+        "verdict": verdict(probe),
+    }
+
+
+def _of_kind(probe: Probe, kind: str) -> list[int]:
+    return [i for i, other in enumerate(probe.kinds) if other == kind]
+
+
+def _number(values: Tensor) -> dict[str, float | None]:
+    mean, sem = mean_and_error(values)
+    return {"mean": round(mean, 4), "sem": None if math.isnan(sem) else round(sem, 4)}

@@ -1,0 +1,104 @@
+"""The long runs' curves: what is measured once stays, and the table is of the last points."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections import Counter
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from byg_train.world.demo import DEMOS
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def curve() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("curve", ROOT / "benchmarks" / "curve.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def point(steps: int, edit: float, keep: float, identity: float | None = None) -> dict:
+    scores = {"edit": edit, "keep": keep, "joint": edit * keep}
+    found = {"file": f"{steps}.safetensors", "queries": 8, "steps": steps}
+    labels = {"background": scores, "colour": {name: 0.0 for name in scores}}
+    return found | {"scores": labels} | ({} if identity is None else {"identity": identity})
+
+
+CURVES = {
+    "full": {
+        "0": [point(100, 0.2, 1, 0.1), point(200, 0.4, 1, 0.2)],
+        "1": [point(200, 0.8, 1, 0.4)],
+    },
+    "flowedit": {"0": [point(0, 0.5, 0.8)]},
+}
+
+
+def test_the_table_has_every_row_at_its_last_step(curve: ModuleType) -> None:
+    rows = [
+        [cell.strip() for cell in line.split("|")] for line in curve.markdown(CURVES).split("\n")
+    ]
+    cells = {row[1]: row[2:-1] for row in rows if len(row) > 7}
+    assert cells["ByG (full)"] == [
+        "200", "2", "0.300 ± 0.100", "0.500 ± 0.000", "0.300 ± 0.100", "0.300 ± 0.100",
+    ]  # fmt: skip
+    assert cells["FlowEdit"] == ["-", "1", "0.250", "0.400", "0.200", "-"]
+    assert "| ByG (full) |      0.600 |  0.000 |" in curve.markdown(CURVES)
+
+
+def test_what_is_measured_is_not_measured_again(
+    curve: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured: list[str] = []
+
+    def methods(path: Path) -> None:
+        measured.append(path.name)
+        raise InterruptedError
+
+    monkeypatch.setattr(curve, "Methods", methods)
+    known = CURVES["full"]["0"]
+    files = [Path("100.safetensors"), Path("200.safetensors")]
+    assert curve.points(files, 8, known) == known and not measured
+    for more, queries in (([*files, Path("300.safetensors")], 8), (files, 9)):
+        with pytest.raises(InterruptedError):
+            curve.points(more, queries, known)
+    assert measured == ["300.safetensors", "100.safetensors"]
+
+
+def test_json_table_and_picture_hold_what_is_known_so_far(
+    curve: ModuleType, tmp_path: Path
+) -> None:
+    assert curve.read(tmp_path / "out") == {}
+    curve.write(CURVES, tmp_path / "out")
+    assert curve.read(tmp_path / "out") == CURVES
+    assert (tmp_path / "out.md").read_text() == curve.markdown(CURVES)
+    assert (tmp_path / "out.png").stat().st_size > 10_000
+
+
+def test_a_row_is_trained_as_the_study_has_it(curve: ModuleType, tmp_path: Path) -> None:
+    config = curve.settings(
+        "no-cycle", tmp_path, 3, 900, 300, ["method.lambda_cycle=9", "lora.rank=8"]
+    )
+    assert (config.method.lambda_cycle, config.lora.rank, config.seed) == (0, 8, 3)
+    assert (config.train.steps, config.train.checkpoint_every) == (900, 300)
+    assert curve.settings("supervised", tmp_path, 0, 9, 3).method.objective == "supervised"
+
+
+def test_the_committed_curve_can_be_read(curve: ModuleType) -> None:
+    rows = json.loads((ROOT / "docs" / "curve.json").read_text())["rows"]
+    assert "400" in curve.markdown(rows)
+
+
+def test_shares_may_be_equal(curve: ModuleType, tmp_path: Path) -> None:
+    curve.equally_shared(DEMOS["demo"]).prepare(tmp_path / "data", items=35)
+    rows = [json.loads(line) for line in (tmp_path / "data" / "metadata.jsonl").open()]
+    counts = Counter(row["edit_type"] for row in rows if row["split"] == "train")
+    assert counts == {
+        "style": 10,
+        **dict.fromkeys(("background", "colour", "add", "remove", "replace"), 5),
+    }

@@ -1,0 +1,206 @@
+"""The probe: measures of a base of closed form, and the command on every family."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import tiny_run
+import tiny_z_image
+import torch
+import wan_run
+from family_runs import byg
+from PIL import Image
+from torch import Tensor
+
+from byg_train.config import ConfigError, TrainConfig, build_config, merged
+from byg_train.core.flow import at_rank
+from byg_train.core.roles import EditBatch
+from byg_train.core.schedule import draw_t
+from byg_train.training.probe import TIMES, at_edit, at_source, times_of
+from byg_train.training.run_folder import to_toml
+from byg_train.training.weights_check import TIMES as TIMES_AT_START
+from byg_train.training.weights_check import warn_of_text_to_image
+
+SHAPE = (3, 2, 1, 4, 4)
+
+
+def straight(x_t: Tensor, t: Tensor, text: Tensor, source: Tensor | None = None) -> Tensor:
+    """A base that draws the picture `text`, whatever the noise."""
+    assert source is None
+    return (x_t - text) / at_rank(t, x_t)
+
+
+def pictures(seed: int) -> Tensor:
+    return torch.randn(SHAPE, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def cosine(a: Tensor, b: Tensor) -> Tensor:
+    return torch.nn.functional.cosine_similarity(a.flatten(1), b.flatten(1))
+
+
+def test_who_draws_just_what_the_base_draws_pays_nothing() -> None:
+    x, y, eps = (pictures(seed) for seed in range(3))
+    t = torch.tensor([0.9, 0.5, 0.2], dtype=torch.float64)
+    batch = EditBatch(x, None, None, p_src=x, p_tgt=y, y=y)
+    here, there = at_source(straight, batch, t, eps), at_edit(straight, batch, t, eps)
+    zero = torch.zeros(3, dtype=torch.float64)
+    for name in ("back_dir", "back_mse"):
+        torch.testing.assert_close(here[name], zero)
+    for name in ("edited_dir", "edited_mse"):
+        torch.testing.assert_close(there[name], zero)
+    torch.testing.assert_close(here["copied_dir"], zero + 1)  # it does not move at all
+    torch.testing.assert_close(here["copied_mse"], (x - y).square().flatten(1).mean(1) / t**2)
+    # The base goes to y from anywhere; who answers eps - x at the noised y is off by y - x.
+    torch.testing.assert_close(there["kept_mse"], (x - y).square().flatten(1).mean(1))
+
+
+def test_a_base_that_errs_is_measured_by_its_error() -> None:
+    x, y, eps, off, wrong = (pictures(seed) for seed in range(5))
+    t = torch.tensor([0.9, 0.5, 0.2], dtype=torch.float64)
+    batch = EditBatch(x, None, None, p_src=x + off, p_tgt=y + wrong, y=y)
+    here, there = at_source(straight, batch, t, eps), at_edit(straight, batch, t, eps)
+    direction = x + off - y - wrong
+    torch.testing.assert_close(here["direction"], direction / at_rank(t, x))
+    torch.testing.assert_close(here["back_mse"], off.square().flatten(1).mean(1) / t**2)
+    torch.testing.assert_close(here["back_dir"], 1 - cosine(y + wrong - x, -direction))
+    torch.testing.assert_close(there["edited_mse"], wrong.square().flatten(1).mean(1) / t**2)
+    torch.testing.assert_close(there["edited_dir"], 1 - cosine(x + off - y, direction))
+    size = direction.square().flatten(1).mean(1) / t**2 / (eps - x).square().flatten(1).mean(1)
+    torch.testing.assert_close(here["size"], size.sqrt())
+
+
+def warned(caplog: pytest.LogCaptureFixture, **method: object) -> str:
+    """What is said before the first step, of a base that errs by a tenth."""
+    config = build_config({"train": {"batch_size": 3, "global_batch": 3}, "method": method})
+    asked: list[int] = []
+
+    def base(x_t: Tensor, t: Tensor, text: Tensor) -> Tensor:
+        asked.append(len(x_t))
+        return straight(x_t, t, text)
+
+    batches = []
+    for k in range(3):
+        x, y, off, wrong = (pictures(10 * k + seed) for seed in range(4))
+        batches.append(EditBatch(x, x, x, p_src=x + 0.1 * off, p_tgt=y + 0.1 * wrong))
+    caplog.clear()
+    spans, cpu = {"transformer": (0.0, 1.0)}, torch.device("cpu")
+    with caplog.at_level("WARNING", logger="byg_train"):
+        warn_of_text_to_image(config, base, batches, spans, cpu)
+    assert len(asked) == 3 * TIMES_AT_START * 2
+    return caplog.text
+
+
+def test_weights_that_ask_for_text_to_image_are_told_at_the_start(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    found = warned(caplog, lambda_prior=50)
+    assert "these weights ask for text-to-image" in found and "(method.gentle_from)" in found
+    assert not warned(caplog, lambda_prior=0.01)
+    assert not warned(caplog, lambda_prior=50, gentle_from=0.9, gentle_prior=0.01)
+
+
+SPANS = {"low": (0.0, 0.875), "high": (0.875, 1.0)}
+VIDEO = {
+    "model": {"family": "wan", "reference_mode": "shared"}, "data": {"frames": 9},
+    "time": {"distribution": "logit_normal", "shift": 5},
+}  # fmt: skip
+
+
+def test_times_are_spread_as_training_is() -> None:
+    config = build_config({"time": {"shift": 3}})
+    times = times_of(config, {"transformer": (0.0, 1.0)}, TIMES)
+    assert [time.t for time in times] == sorted(time.t for time in times)
+    assert sum(time.share for time in times) == pytest.approx(1)
+    # Of 20,000 draws each is nearest to a share of them.
+    t = draw_t(20_000, torch.Generator().manual_seed(0), "uniform", 3)
+    nearest = (t[:, None] - torch.tensor([time.t for time in times])).abs().argmin(1)
+    counted = torch.bincount(nearest, minlength=TIMES) / len(t)
+    torch.testing.assert_close(counted, torch.tensor([p.share for p in times]), atol=0.01, rtol=0)
+
+
+def test_each_expert_has_times_of_its_own() -> None:
+    times = times_of(build_config(VIDEO), SPANS, 6)
+    assert [time.expert for time in times] == ["low"] * 3 + ["high"] * 3
+    assert all(SPANS[expert][0] < t <= SPANS[expert][1] for expert, t, _ in times)
+    alone = build_config(VIDEO | {"train": {"expert": "high"}})
+    assert {time.expert for time in times_of(alone, SPANS, 6)} == {"high"}
+    chosen = times_of(build_config(VIDEO), SPANS, 6, [1.0, 0.875, 0.3])
+    assert [(time.expert, time.t) for time in chosen] == [
+        ("low", 0.3),
+        ("high", 0.875),
+        ("high", 1),
+    ]
+    # Of one expert alone, one time twice, or none that the run trains.
+    assert times_of(build_config(VIDEO), SPANS, 6, [0.95, 0.95]) == [("high", 0.95, 1.0)]
+    with pytest.raises(ConfigError, match="no noise level of 0.5 is trained"):
+        times_of(alone, SPANS, 6, [0.5])
+
+
+# ---------------------------------------------------------------- the command
+
+
+def probed(config: TrainConfig, folder: Path, *words: object) -> dict:
+    """What the command finds on a run's settings; the picture is there too."""
+    folder.mkdir(exist_ok=True)
+    (folder / "run.toml").write_text(to_toml(config))
+    words = ("--config", folder / "run.toml", "--device", "cpu", "--output", folder, *words)
+    said = byg("probe", *words).output
+    assert "the bottom of the loss is" in said and str(folder / "probe.png") in said
+    with Image.open(folder / "probe.png") as picture:
+        assert min(picture.size) > 500
+    return json.loads((folder / "probe.json").read_text())
+
+
+@pytest.mark.slow
+def test_without_pairs_flowedit_says_what_the_edit_is(
+    tiny_base: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    config = tiny_run.settings(tiny_base, tiny_data)
+    found = probed(config, tmp_path, "--items", 3, "--times", "0.9,0.4")
+    assert found["edits"] == "by FlowEdit on the same base" and found["items"] == 3
+    assert [time["t"] for time in found["times"]] == [0.4, 0.9]
+    # FlowEdit goes where the base pulls, as far as noise lets it; a copy does not.
+    losses = found["losses"]
+    assert losses["the true edit"]["mean"] < losses["a copy"]["mean"]
+    with pytest.raises(AssertionError, match="wanted numbers above 0"):
+        probed(config, tmp_path, "--times", "0.9,2")
+
+
+def test_pairs_are_taken_at_their_word(tiny_base: Path, tiny_data: Path, tmp_path: Path) -> None:
+    """The true edit of a picture is itself here: then the edit costs what a copy does."""
+    rows = [json.loads(line) for line in (tiny_data / "metadata.jsonl").read_text().splitlines()]
+    folder = tmp_path / "pairs"
+    folder.mkdir()
+    with (folder / "metadata.jsonl").open("w") as file:
+        for row in rows:
+            (folder / row["file_name"]).write_bytes((tiny_data / row["file_name"]).read_bytes())
+            file.write(json.dumps(row | {"target_file_name": row["file_name"]}) + "\n")
+    found = probed(tiny_run.settings(tiny_base, folder), tmp_path / "probe", "--times", "0.5")
+    losses = found["losses"]
+    assert found["edits"] == "true" and found["items"] == len(rows)
+    assert losses["the true edit"] == losses["a copy"]
+
+
+@pytest.mark.slow
+def test_both_experts_of_a_pair_are_asked(wan_clips: Path, tmp_path: Path) -> None:
+    found = probed(wan_run.settings(wan_clips), tmp_path, "--items", 1, "--times", "0.95,0.5")
+    assert [time["expert"] for time in found["times"]] == ["low", "high"]
+    assert sum("noise: the true edit costs" in said for said in found["verdict"]) == 2
+
+
+@pytest.mark.slow
+def test_z_image_is_asked_through_its_record(tiny_data: Path, tmp_path: Path) -> None:
+    tables = {
+        "model": {
+            "family": "z_image", "path": str(tiny_z_image.base()), "reference_mode": "index",
+            "text_len": tiny_z_image.TEXT_LEN,
+        },
+        "guidance": dict.fromkeys(("train", "prior", "sample")),
+        "data": {"path": str(tiny_data), "cache": str(tmp_path / "cache")},
+    }  # fmt: skip
+    config = build_config(merged(tiny_run.SMALL, tables))
+    config = config.model_copy(update={"lora": build_config({}).lora})
+    found = probed(config, tmp_path, "--items", 1, "--times", "0.5")
+    assert found["items"] == 1 and len(found["times"]) == 1
