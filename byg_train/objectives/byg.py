@@ -73,6 +73,20 @@ def _caption_pair(
         return base(z_t, t, src), base(z_t, t, tgt)
 
 
+def _from_the_editor(
+    G: Roles, z_t: Tensor, t: Tensor, done: Text, source: Tensor, pair: tuple[Tensor, Tensor]
+) -> tuple[Tensor, Tensor]:
+    """The same pull of the captions, from where the editor stays if what it is asked is done.
+
+    The base under the source's caption does not know the source. So whatever the source holds and
+    its caption does not is a change to Eq. 2, which asks to give it up; the editor knows it.
+    """
+    v_src, v_tgt = pair
+    with torch.no_grad():
+        still = G.ema(z_t, t, done, source)
+    return still, still + (v_tgt - v_src)
+
+
 def dream(G: Roles, batch: EditBatch, draw: Draw) -> Dream:
     """Lines 5-11: the EMA editor dreams the edit that no dataset holds."""
     return dream_together(G, [(batch, draw)])[0]
@@ -120,7 +134,7 @@ def _share(group: Group, y_t: Tensor, y_0: Tensor) -> Iterator[Dream]:
 
 def byg_step(G: Roles, batch: EditBatch, draw: Draw, w: BygConfig) -> StepOutput:
     """Algorithm 1, lines 2-34, in one graph. The caller backpropagates `loss`."""
-    x, c, c_inv, p_src, p_tgt = batch[:5]
+    x, c, c_inv = batch[:3]
     eps, t = draw.eps, draw.t
     x_t, u = noised(x, eps, t), eps - x
 
@@ -134,14 +148,14 @@ def byg_step(G: Roles, batch: EditBatch, draw: Draw, w: BygConfig) -> StepOutput
     y_hat = one_step(y_t, v_fwd, t)
 
     # Prior (4.2): align with the direction in which the captions pull the base
-    terms = {"prior_fwd": _prior(w, t, v_fwd, *_caption_pair(G.base, y_t, t, p_src, p_tgt))}
+    terms = {"prior_fwd": _forward_prior(G, batch, draw, w, y_t, v_fwd)}
 
     # Cycle (4.3): the reverse edit sees the clean y_0 and teaches through y_hat
     if w.reverse:
         y_hyb = route_gradient(seen=y_0, learned=y_hat) if w.routing else y_hat
         v_rev = G.edit(x_t, t, c_inv, y_hyb)
         terms["cycle"] = velocity_mse(v_rev, u)
-        terms["prior_rev"] = _reverse_prior(G, batch, draw, w, x_t, v_rev)
+        terms["prior_rev"] = _reverse_prior(G, batch, draw, w, x_t, y_hyb, v_rev)
 
     # Identity: an edit that is already fulfilled changes nothing
     if w.lambda_id:
@@ -166,7 +180,7 @@ def staged_step(
     needs to know: d y_hat / d v_fwd = -t, hence the surrogate -sum(t g v_fwd). It is a sum because
     g already carries the mean's 1/B. `dreamt` comes from `dream_together`.
     """
-    x, c, c_inv, p_src, p_tgt = batch[:5]
+    x, c, c_inv = batch[:3]
     eps, t = draw.eps, draw.t
     x_t, u = noised(x, eps, t), eps - x
     y_t, y_0 = dreamt or dream(G, batch, draw)
@@ -187,13 +201,13 @@ def staged_step(
         y_hyb = seen.detach().requires_grad_()
         v_rev = G.edit(x_t, t, c_inv, y_hyb)
         reverse["cycle"] = velocity_mse(v_rev, u)
-        reverse["prior_rev"] = _reverse_prior(G, batch, draw, w, x_t, v_rev)
+        reverse["prior_rev"] = _reverse_prior(G, batch, draw, w, x_t, y_hyb, v_rev)
         factor = backward(weighted(TERMS, w, reverse), "reverse")
         g = _float(y_hyb.grad) / factor
 
     # 3. Forward: forward prior and the routed gradient
     v_fwd = G.edit(y_t, t, c, x)
-    forward = {"prior_fwd": _prior(w, t, v_fwd, *_caption_pair(G.base, y_t, t, p_src, p_tgt))}
+    forward = {"prior_fwd": _forward_prior(G, batch, draw, w, y_t, v_fwd)}
     routed = (at_rank(t, g) * g * _float(v_fwd)).sum()
     backward(weighted(TERMS, w, forward) - routed, "forward")
 
@@ -217,14 +231,27 @@ def _identity(G: Roles, batch: EditBatch, draw: Draw, x_t: Tensor, u: Tensor) ->
     return _of_drawn_rows(draw.identity, loss, u)
 
 
-def _reverse_prior(
-    G: Roles, batch: EditBatch, draw: Draw, w: BygConfig, x_t: Tensor, v_rev: Tensor
+def _forward_prior(
+    G: Roles, batch: EditBatch, draw: Draw, w: BygConfig, y_t: Tensor, v_fwd: Tensor
 ) -> Tensor:
-    """The prior of the way back, of the rows drawn for it, (B,)."""
+    """The prior of the edit, (B,)."""
+    pair = _caption_pair(G.base, y_t, draw.t, batch.p_src, batch.p_tgt)
+    if w.prior_from == "editor":
+        pair = _from_the_editor(G, y_t, draw.t, batch.c_inv, batch.x, pair)
+    return _prior(w, draw.t, v_fwd, *pair)
+
+
+def _reverse_prior(
+    G: Roles, batch: EditBatch, draw: Draw, w: BygConfig, x_t: Tensor, y: Tensor, v_rev: Tensor
+) -> Tensor:
+    """The prior of the way back from y, of the rows drawn for it, (B,)."""
 
     def loss(at: Tensor | None) -> Tensor:
         state, t, src, tgt = (rows(of, at) for of in (x_t, draw.t, batch.p_tgt, batch.p_src))
-        return _prior(w, t, rows(v_rev, at), *_caption_pair(G.base, state, t, src, tgt))
+        pair = _caption_pair(G.base, state, t, src, tgt)
+        if w.prior_from == "editor":
+            pair = _from_the_editor(G, state, t, rows(batch.c, at), rows(y, at), pair)
+        return _prior(w, t, rows(v_rev, at), *pair)
 
     return _of_drawn_rows(draw.prior_rev, loss, v_rev)
 
@@ -258,7 +285,8 @@ def _calls(config: TrainConfig) -> Calls:
     return Calls(
         gradients=1 + m.reverse + m.identity_rate * bool(m.lambda_id),
         edit=int(m.reverse and not m.routing),
-        ema=rollout.steps / rollout.times,
+        ema=rollout.steps / rollout.times
+        + (m.prior_from == "editor") * (1 + m.prior_rev_rate * m.reverse),
         base=2 + 2 * m.prior_rev_rate * m.reverse,
     )
 
