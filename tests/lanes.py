@@ -1,7 +1,9 @@
-"""Which tests need a ComfyUI or a browser: two markers, and a check that no other test uses them.
+"""Which tests need a ComfyUI, a browser or several processes: markers, and a check of two of them.
 
 A test is marked by the fixtures it takes; one that reaches the host in another way says
 `@pytest.mark.host` itself. Without its mark a test is stopped, so that `-m "not host"` means it.
+Such tests wait for programs that are not ours, which a busy machine delays: where one fails, it has
+a second try, of which the report tells. All others have one.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from _pytest.mark.structures import ParameterSet
 
 OF_FIXTURE = {"host": "host", "comfyui": "host", "browser": "browser"}
+WITH_OTHER_PROGRAMS = {"host", "browser", "processes"}
 _running: list[pytest.Item] = []
 
 
@@ -27,6 +30,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for fixture, marker in OF_FIXTURE.items():
             if fixture in item.fixturenames and not item.get_closest_marker(marker):
                 item.add_marker(marker)
+        if WITH_OTHER_PROGRAMS & {mark.name for mark in item.iter_markers()}:
+            item.add_marker(pytest.mark.flaky(reruns=1))
 
 
 def share_cores() -> None:

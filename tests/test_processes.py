@@ -39,7 +39,7 @@ QUICK = {
     },
     "sample": {"steps": 1},
 }
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.processes]
 
 
 def flux(base: Path, pictures: Path, batch: int = 1, **over: dict) -> TrainConfig:

@@ -123,6 +123,7 @@ def test_a_run_is_the_same_streamed(tiny_base: Path, tiny_data: Path, tmp_path: 
 
 
 @pytest.mark.slow
+@pytest.mark.processes
 @pytest.mark.parametrize(
     "more", [{}, {"stop": [[1, 7]]}, {"slow": [[1, "loading"], [0, "checkpoint"]]}]
 )
