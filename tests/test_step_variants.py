@@ -36,8 +36,8 @@ VARIANTS = {
     "w/o directional": {"directional": 0.0, "alpha": 1.0},
     "w/o bootstrapping": {"bootstrapping": False},
     "w/o prior": {"lambda_prior": 0.0},
-    "prior from the editor": {"prior_from": "editor"},
-    "prior from the editor, w/o routing": {"prior_from": "editor", "routing": False},
+    "prior from the editor": {"prior_editor_above": 0.5},
+    "prior from the editor, w/o routing": {"prior_editor_above": 0.5, "routing": False},
     "w/o all of it": {"routing": False, "bootstrapping": False, "lambda_id": 0.0},
 }
 
@@ -130,7 +130,7 @@ def test_without_the_direction_the_prior_is_the_mse() -> None:
 @pytest.mark.parametrize("form", ["joint", "staged"])
 def test_the_prior_measures_from_the_editor_that_has_nothing_to_do(form: str) -> None:
     """Both ways: from the EMA editor, asked at the same state for what its source already is."""
-    G, out, batch, draw = _asked(form, prior_from="editor")
+    G, out, batch, draw = _asked(form, prior_editor_above=0.3)
     x_t, (y_t, y_0) = noised(batch.x, draw.eps, draw.t), _dreams(G, batch, draw)
     t, sides = draw.t, (batch.p_src, batch.p_tgt)
     for name, z_t, c, done, source, (src, tgt) in (

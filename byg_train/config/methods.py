@@ -73,9 +73,9 @@ class BygConfig(MethodConfig):
 
     `probe` recommends them where the base's direction is not to be relied on at every t.
     """
-    prior_from: Literal["base", "editor"] = "base"
-    """What the prior measures an edit's change from: the base under the source's caption (Eq. 2),
-    or the EMA editor asked for what the source already is, which keeps what captions leave out."""
+    prior_editor_above: float = Field(1.0, ge=0, le=1)
+    """Noise level above which the prior measures an edit's change from the EMA editor, asked for what
+    its source already is, and not from the base under the source's caption (Eq. 2); 1: nowhere."""
     directional: float = Field(1.0, ge=0)
     """Weight of L_dir inside the prior; 0, with alpha 1, is the study's row without it."""
     bootstrapping: bool = True

@@ -56,6 +56,8 @@ TERMS = (
 
 # Micro-batches and what is drawn for each.
 Group = list[tuple["EditBatch", "Draw"]]
+# v_src and v_tgt.
+Pair = tuple[Tensor, Tensor]
 
 
 class Dream(NamedTuple):
@@ -65,26 +67,26 @@ class Dream(NamedTuple):
     y_0: Tensor
 
 
-def _caption_pair(
-    base: Velocity, z_t: Tensor, t: Tensor, src: Text, tgt: Text
-) -> tuple[Tensor, Tensor]:
+def _caption_pair(base: Velocity, z_t: Tensor, t: Tensor, src: Text, tgt: Text) -> Pair:
     """v_src and v_tgt: where the frozen base would go from this state under either caption."""
     with torch.no_grad():
         return base(z_t, t, src), base(z_t, t, tgt)
 
 
 def _from_the_editor(
-    G: Roles, z_t: Tensor, t: Tensor, done: Text, source: Tensor, pair: tuple[Tensor, Tensor]
-) -> tuple[Tensor, Tensor]:
-    """The same pull of the captions, from where the editor stays if what it is asked is done.
+    G: Roles, w: BygConfig, z_t: Tensor, t: Tensor, done: Text, source: Tensor, pair: Pair
+) -> Pair:
+    """The pull of the captions from where the editor stays if what it is asked is done already.
 
     The base under the source's caption does not know the source. So whatever the source holds and
-    its caption does not is a change to Eq. 2, which asks to give it up; the editor knows it.
+    its caption does not is a change to Eq. 2, which asks to give it up; the editor knows it. At low
+    noise the state holds it as well, and the editor would lead back to the source.
     """
     v_src, v_tgt = pair
     with torch.no_grad():
         still = G.ema(z_t, t, done, source)
-    return still, still + (v_tgt - v_src)
+    high = at_rank(t, z_t) > w.prior_editor_above
+    return torch.where(high, still, v_src), torch.where(high, still + v_tgt - v_src, v_tgt)
 
 
 def dream(G: Roles, batch: EditBatch, draw: Draw) -> Dream:
@@ -236,8 +238,8 @@ def _forward_prior(
 ) -> Tensor:
     """The prior of the edit, (B,)."""
     pair = _caption_pair(G.base, y_t, draw.t, batch.p_src, batch.p_tgt)
-    if w.prior_from == "editor":
-        pair = _from_the_editor(G, y_t, draw.t, batch.c_inv, batch.x, pair)
+    if w.prior_editor_above < 1:
+        pair = _from_the_editor(G, w, y_t, draw.t, batch.c_inv, batch.x, pair)
     return _prior(w, draw.t, v_fwd, *pair)
 
 
@@ -249,8 +251,8 @@ def _reverse_prior(
     def loss(at: Tensor | None) -> Tensor:
         state, t, src, tgt = (rows(of, at) for of in (x_t, draw.t, batch.p_tgt, batch.p_src))
         pair = _caption_pair(G.base, state, t, src, tgt)
-        if w.prior_from == "editor":
-            pair = _from_the_editor(G, state, t, rows(batch.c, at), rows(y, at), pair)
+        if w.prior_editor_above < 1:
+            pair = _from_the_editor(G, w, state, t, rows(batch.c, at), rows(y, at), pair)
         return _prior(w, t, rows(v_rev, at), *pair)
 
     return _of_drawn_rows(draw.prior_rev, loss, v_rev)
@@ -286,7 +288,7 @@ def _calls(config: TrainConfig) -> Calls:
         gradients=1 + m.reverse + m.identity_rate * bool(m.lambda_id),
         edit=int(m.reverse and not m.routing),
         ema=rollout.steps / rollout.times
-        + (m.prior_from == "editor") * (1 + m.prior_rev_rate * m.reverse),
+        + (m.prior_editor_above < 1) * (1 + m.prior_rev_rate * m.reverse),
         base=2 + 2 * m.prior_rev_rate * m.reverse,
     )
 
