@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..config.methods import BygConfig
 from ..core.flow import at_rank, noised, one_step, rollout_steps, route_gradient
-from ..core.losses import prior_loss, velocity_mse
+from ..core.losses import change_loss, prior_loss, velocity_mse
 from ..core.roles import rows
 from ..core.schedule import along
 from .bottom import bottom
@@ -56,8 +56,6 @@ TERMS = (
 
 # Micro-batches and what is drawn for each.
 Group = list[tuple["EditBatch", "Draw"]]
-# v_src and v_tgt.
-Pair = tuple[Tensor, Tensor]
 
 
 class Dream(NamedTuple):
@@ -67,26 +65,12 @@ class Dream(NamedTuple):
     y_0: Tensor
 
 
-def _caption_pair(base: Velocity, z_t: Tensor, t: Tensor, src: Text, tgt: Text) -> Pair:
+def _caption_pair(
+    base: Velocity, z_t: Tensor, t: Tensor, src: Text, tgt: Text
+) -> tuple[Tensor, Tensor]:
     """v_src and v_tgt: where the frozen base would go from this state under either caption."""
     with torch.no_grad():
         return base(z_t, t, src), base(z_t, t, tgt)
-
-
-def _from_the_editor(
-    G: Roles, w: BygConfig, z_t: Tensor, t: Tensor, done: Text, source: Tensor, pair: Pair
-) -> Pair:
-    """The pull of the captions from where the editor stays if what it is asked is done already.
-
-    The base under the source's caption does not know the source. So whatever the source holds and
-    its caption does not is a change to Eq. 2, which asks to give it up; the editor knows it. At low
-    noise the state holds it as well, and the editor would lead back to the source.
-    """
-    v_src, v_tgt = pair
-    with torch.no_grad():
-        still = G.ema(z_t, t, done, source)
-    high = at_rank(t, z_t) > w.prior_editor_above
-    return torch.where(high, still, v_src), torch.where(high, still + v_tgt - v_src, v_tgt)
 
 
 def dream(G: Roles, batch: EditBatch, draw: Draw) -> Dream:
@@ -238,9 +222,7 @@ def _forward_prior(
 ) -> Tensor:
     """The prior of the edit, (B,)."""
     pair = _caption_pair(G.base, y_t, draw.t, batch.p_src, batch.p_tgt)
-    if w.prior_editor_above < 1:
-        pair = _from_the_editor(G, w, y_t, draw.t, batch.c_inv, batch.x, pair)
-    return _prior(w, draw.t, v_fwd, *pair)
+    return _prior(G, w, y_t, draw.t, v_fwd, pair, batch.c_inv, batch.x)
 
 
 def _reverse_prior(
@@ -251,9 +233,7 @@ def _reverse_prior(
     def loss(at: Tensor | None) -> Tensor:
         state, t, src, tgt = (rows(of, at) for of in (x_t, draw.t, batch.p_tgt, batch.p_src))
         pair = _caption_pair(G.base, state, t, src, tgt)
-        if w.prior_editor_above < 1:
-            pair = _from_the_editor(G, w, state, t, rows(batch.c, at), rows(y, at), pair)
-        return _prior(w, t, rows(v_rev, at), *pair)
+        return _prior(G, w, state, t, rows(v_rev, at), pair, rows(batch.c, at), rows(y, at))
 
     return _of_drawn_rows(draw.prior_rev, loss, v_rev)
 
@@ -273,8 +253,29 @@ def _of_drawn_rows(
     return whole.index_add(0, there, drawn * weight)
 
 
-def _prior(w: BygConfig, t: Tensor, v: Tensor, v_src: Tensor, v_tgt: Tensor) -> Tensor:
-    loss = prior_loss(v, v_src, v_tgt, w.alpha, w.directional)
+def _prior(
+    G: Roles,
+    w: BygConfig,
+    z_t: Tensor,
+    t: Tensor,
+    v: Tensor,
+    pair: tuple[Tensor, Tensor],
+    done: Text,
+    source: Tensor,
+) -> Tensor:
+    """Eq. 2, or above `prior_editor_above` the change from where the editor stands still, (B,).
+
+    The base under the source's caption does not know the source. So whatever the source holds and
+    its caption does not is a change to Eq. 2, which asks to give it up. The editor knows it: told
+    to do what is done already (`done`), it answers with the source. At low noise the state holds
+    the edit, from which that would lead back.
+    """
+    loss = prior_loss(v, *pair, w.alpha, w.directional)
+    if w.prior_editor_above < 1:  # for all rows: in every process the networks are asked as often
+        with torch.no_grad():
+            still = G.ema(z_t, t, done, source)
+        high = (t > w.prior_editor_above).to(loss.device)
+        loss = torch.where(high, change_loss(v, still, *pair), loss)
     return loss * along(t, w.prior_by_t) if w.prior_by_t else loss
 
 
