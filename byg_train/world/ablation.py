@@ -63,7 +63,7 @@ ROWS = {
     "no-directional": Variant(
         "w/o directional loss",
         "The prior is its MSE alone, at alpha 1.",
-        ("method.directional=0", "method.alpha=1"),
+        ("method.directional=0", "method.alpha=1", "method.gentle_alpha=1"),
     ),
     "no-bootstrapping": Variant(
         "w/o bootstrapping",
@@ -71,7 +71,9 @@ ROWS = {
         ("method.bootstrapping=false",),
     ),
     "no-prior": Variant(
-        "w/o prior", "lambda_prior is 0, forward and reverse.", ("method.lambda_prior=0",)
+        "w/o prior",
+        "lambda_prior is 0, forward and reverse.",
+        ("method.lambda_prior=0", "method.gentle_prior=0"),
     ),
     "no-identity": Variant(
         "w/o random identity steps",
