@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -160,13 +160,18 @@ OF_CLIPS = Demo(
     ),
     _clip_lot,
 )
+# What is added, removed or replaced is small: it is learned late, and where it is rare hardly ever.
+IN_EQUAL_SHARES = replace(
+    OF_PICTURES,
+    shares=tuple((*label, 1 / len(PICTURES.labels)) for label in PICTURES.labels.values()),
+)
 # Preset -> its demo: every embedded base has one.
 DEMOS = {
     preset: OF_CLIPS if family.is_video else OF_PICTURES
     for family in registry().values()
     if family.embedded
     for preset in (family.embedded.preset, *family.embedded.more_presets)
-}
+} | {"demo_long": IN_EQUAL_SHARES}
 
 
 def demo_of(run: Path) -> Demo:

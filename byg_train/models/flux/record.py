@@ -62,6 +62,6 @@ FAMILY = Family(
         media="picture",
         example=EXAMPLES / "byg_1_tiny_image_edit.json",
         few_steps=EXAMPLES / "byg_4_tiny_few_steps.json",
-        more_presets=("demo_npedit",),
+        more_presets=("demo_long", "demo_npedit"),
     ),
 )
