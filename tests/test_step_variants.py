@@ -36,8 +36,6 @@ VARIANTS = {
     "w/o directional": {"directional": 0.0, "alpha": 1.0},
     "w/o bootstrapping": {"bootstrapping": False},
     "w/o prior": {"lambda_prior": 0.0},
-    "prior from the editor": {"prior_editor_above": 0.5},
-    "prior from the editor, w/o routing": {"prior_editor_above": 0.5, "routing": False},
     "w/o all of it": {"routing": False, "bootstrapping": False, "lambda_id": 0.0},
 }
 
@@ -125,25 +123,3 @@ def test_without_the_direction_the_prior_is_the_mse() -> None:
         v = G.edit.velocity(y_t, draw.t, batch.c, batch.x)
         v_tgt = G.base.velocity(y_t, draw.t, batch.p_tgt)
     torch.testing.assert_close(out.terms["prior_fwd"], (v - v_tgt).square().mean((1, 2, 3, 4)))
-
-
-@pytest.mark.parametrize("form", ["joint", "staged"])
-def test_the_prior_measures_from_the_editor_that_has_nothing_to_do(form: str) -> None:
-    """Both ways, at high noise: asked at the same state for what its source already is."""
-    G, out, batch, draw = _asked(form, prior_editor_above=0.5)
-    assert (draw.t > 0.5).tolist() == [True, False]
-    x_t, (y_t, y_0) = noised(batch.x, draw.eps, draw.t), _dreams(G, batch, draw)
-    t, sides = draw.t, (batch.p_src, batch.p_tgt)
-    for name, z_t, c, done, source, (src, tgt) in (
-        ("prior_fwd", y_t, batch.c, batch.c_inv, batch.x, sides),
-        ("prior_rev", x_t, batch.c_inv, batch.c, y_0, sides[::-1]),
-    ):
-        with torch.no_grad():
-            v_src, v_tgt = (G.base.velocity(z_t, t, side) for side in (src, tgt))
-            v, still = G.edit.velocity(z_t, t, c, source), G.ema.velocity(z_t, t, done, source)
-        pull, axes = v_tgt - v_src, (1, 2, 3, 4)
-        change = (v - still - pull).square().mean(axes) / pull.square().mean(axes)
-        cosine = torch.cosine_similarity((v - v_src).flatten(1), pull.flatten(1))
-        paper = 1 - cosine + WEIGHTS.alpha * (v - v_tgt).square().mean(axes)
-        wanted = torch.stack([change[0], paper[1]])
-        torch.testing.assert_close(out.terms[name].detach(), wanted)

@@ -73,12 +73,6 @@ class BygConfig(MethodConfig):
 
     `probe` recommends them where the base's direction is not to be relied on at every t.
     """
-    prior_editor_above: float = Field(1.0, ge=0, le=1)
-    """Noise level above which the prior measures a change from the EMA editor; 1: nowhere.
-
-    Asked for what its source already is, it stands still. Eq. 2 measures from the base under the
-    source's caption, which does not know the source.
-    """
     directional: float = Field(1.0, ge=0)
     """Weight of L_dir inside the prior; 0, with alpha 1, is the study's row without it."""
     bootstrapping: bool = True

@@ -42,17 +42,6 @@ def prior_loss(
     return directional * directional_loss(v, v_src, v_tgt) + alpha * velocity_mse(v, v_tgt)
 
 
-def change_loss(v: Tensor, still: Tensor, v_src: Tensor, v_tgt: Tensor) -> Tensor:
-    """|(v - still) - (v_tgt - v_src)|^2 / |v_tgt - v_src|^2, (B,): 1 for who changes nothing.
-
-    A share of the change that is wanted, so that small edits count as much as large ones; bounded,
-    unlike the gradient of a cosine, where nothing has been changed yet.
-    """
-    wanted = _rows(v_tgt) - _rows(v_src)
-    left = _rows(v) - _rows(still) - wanted
-    return left.square().mean(1) / wanted.square().mean(1).clamp_min(EPS**2)
-
-
 def distribution_matching_loss(x: Tensor, x_real: Tensor, x_fake: Tensor) -> Tensor:
     """DMD in x0 form, (B,): its gradient on x leads away from the fake estimate to the real one.
 

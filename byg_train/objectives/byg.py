@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..config.methods import BygConfig
 from ..core.flow import at_rank, noised, one_step, rollout_steps, route_gradient
-from ..core.losses import change_loss, prior_loss, velocity_mse
+from ..core.losses import prior_loss, velocity_mse
 from ..core.roles import rows
 from ..core.schedule import along
 from .bottom import bottom
@@ -120,7 +120,7 @@ def _share(group: Group, y_t: Tensor, y_0: Tensor) -> Iterator[Dream]:
 
 def byg_step(G: Roles, batch: EditBatch, draw: Draw, w: BygConfig) -> StepOutput:
     """Algorithm 1, lines 2-34, in one graph. The caller backpropagates `loss`."""
-    x, c, c_inv = batch[:3]
+    x, c, c_inv, p_src, p_tgt = batch[:5]
     eps, t = draw.eps, draw.t
     x_t, u = noised(x, eps, t), eps - x
 
@@ -134,14 +134,14 @@ def byg_step(G: Roles, batch: EditBatch, draw: Draw, w: BygConfig) -> StepOutput
     y_hat = one_step(y_t, v_fwd, t)
 
     # Prior (4.2): align with the direction in which the captions pull the base
-    terms = {"prior_fwd": _forward_prior(G, batch, draw, w, y_t, v_fwd)}
+    terms = {"prior_fwd": _prior(w, t, v_fwd, *_caption_pair(G.base, y_t, t, p_src, p_tgt))}
 
     # Cycle (4.3): the reverse edit sees the clean y_0 and teaches through y_hat
     if w.reverse:
         y_hyb = route_gradient(seen=y_0, learned=y_hat) if w.routing else y_hat
         v_rev = G.edit(x_t, t, c_inv, y_hyb)
         terms["cycle"] = velocity_mse(v_rev, u)
-        terms["prior_rev"] = _reverse_prior(G, batch, draw, w, x_t, y_hyb, v_rev)
+        terms["prior_rev"] = _reverse_prior(G, batch, draw, w, x_t, v_rev)
 
     # Identity: an edit that is already fulfilled changes nothing
     if w.lambda_id:
@@ -166,7 +166,7 @@ def staged_step(
     needs to know: d y_hat / d v_fwd = -t, hence the surrogate -sum(t g v_fwd). It is a sum because
     g already carries the mean's 1/B. `dreamt` comes from `dream_together`.
     """
-    x, c, c_inv = batch[:3]
+    x, c, c_inv, p_src, p_tgt = batch[:5]
     eps, t = draw.eps, draw.t
     x_t, u = noised(x, eps, t), eps - x
     y_t, y_0 = dreamt or dream(G, batch, draw)
@@ -187,13 +187,13 @@ def staged_step(
         y_hyb = seen.detach().requires_grad_()
         v_rev = G.edit(x_t, t, c_inv, y_hyb)
         reverse["cycle"] = velocity_mse(v_rev, u)
-        reverse["prior_rev"] = _reverse_prior(G, batch, draw, w, x_t, y_hyb, v_rev)
+        reverse["prior_rev"] = _reverse_prior(G, batch, draw, w, x_t, v_rev)
         factor = backward(weighted(TERMS, w, reverse), "reverse")
         g = _float(y_hyb.grad) / factor
 
     # 3. Forward: forward prior and the routed gradient
     v_fwd = G.edit(y_t, t, c, x)
-    forward = {"prior_fwd": _forward_prior(G, batch, draw, w, y_t, v_fwd)}
+    forward = {"prior_fwd": _prior(w, t, v_fwd, *_caption_pair(G.base, y_t, t, p_src, p_tgt))}
     routed = (at_rank(t, g) * g * _float(v_fwd)).sum()
     backward(weighted(TERMS, w, forward) - routed, "forward")
 
@@ -217,23 +217,14 @@ def _identity(G: Roles, batch: EditBatch, draw: Draw, x_t: Tensor, u: Tensor) ->
     return _of_drawn_rows(draw.identity, loss, u)
 
 
-def _forward_prior(
-    G: Roles, batch: EditBatch, draw: Draw, w: BygConfig, y_t: Tensor, v_fwd: Tensor
-) -> Tensor:
-    """The prior of the edit, (B,)."""
-    pair = _caption_pair(G.base, y_t, draw.t, batch.p_src, batch.p_tgt)
-    return _prior(G, w, y_t, draw.t, v_fwd, pair, batch.c_inv, batch.x)
-
-
 def _reverse_prior(
-    G: Roles, batch: EditBatch, draw: Draw, w: BygConfig, x_t: Tensor, y: Tensor, v_rev: Tensor
+    G: Roles, batch: EditBatch, draw: Draw, w: BygConfig, x_t: Tensor, v_rev: Tensor
 ) -> Tensor:
-    """The prior of the way back from y, of the rows drawn for it, (B,)."""
+    """The prior of the way back, of the rows drawn for it, (B,)."""
 
     def loss(at: Tensor | None) -> Tensor:
         state, t, src, tgt = (rows(of, at) for of in (x_t, draw.t, batch.p_tgt, batch.p_src))
-        pair = _caption_pair(G.base, state, t, src, tgt)
-        return _prior(G, w, state, t, rows(v_rev, at), pair, rows(batch.c, at), rows(y, at))
+        return _prior(w, t, rows(v_rev, at), *_caption_pair(G.base, state, t, src, tgt))
 
     return _of_drawn_rows(draw.prior_rev, loss, v_rev)
 
@@ -253,29 +244,8 @@ def _of_drawn_rows(
     return whole.index_add(0, there, drawn * weight)
 
 
-def _prior(
-    G: Roles,
-    w: BygConfig,
-    z_t: Tensor,
-    t: Tensor,
-    v: Tensor,
-    pair: tuple[Tensor, Tensor],
-    done: Text,
-    source: Tensor,
-) -> Tensor:
-    """Eq. 2, or above `prior_editor_above` the change from where the editor stands still, (B,).
-
-    The base under the source's caption does not know the source. So whatever the source holds and
-    its caption does not is a change to Eq. 2, which asks to give it up. The editor knows it: told
-    to do what is done already (`done`), it answers with the source. At low noise the state holds
-    the edit, from which that would lead back.
-    """
-    loss = prior_loss(v, *pair, w.alpha, w.directional)
-    if w.prior_editor_above < 1:  # for all rows: in every process the networks are asked as often
-        with torch.no_grad():
-            still = G.ema(z_t, t, done, source)
-        high = (t > w.prior_editor_above).to(loss.device)
-        loss = torch.where(high, change_loss(v, still, *pair), loss)
+def _prior(w: BygConfig, t: Tensor, v: Tensor, v_src: Tensor, v_tgt: Tensor) -> Tensor:
+    loss = prior_loss(v, v_src, v_tgt, w.alpha, w.directional)
     return loss * along(t, w.prior_by_t) if w.prior_by_t else loss
 
 
@@ -288,8 +258,7 @@ def _calls(config: TrainConfig) -> Calls:
     return Calls(
         gradients=1 + m.reverse + m.identity_rate * bool(m.lambda_id),
         edit=int(m.reverse and not m.routing),
-        ema=rollout.steps / rollout.times
-        + (m.prior_editor_above < 1) * (1 + m.prior_rev_rate * m.reverse),
+        ema=rollout.steps / rollout.times,
         base=2 + 2 * m.prior_rev_rate * m.reverse,
     )
 
