@@ -25,9 +25,9 @@ LEFT_OUT = {
     "no-routing": {"routing": False},
     "no-cycle": {"lambda_cycle": 0},
     "no-reverse": {"reverse": False},
-    "no-directional": {"directional": 0, "alpha": 1},
+    "no-directional": {"directional": 0, "alpha": 1, "gentle_alpha": 1},
     "no-bootstrapping": {"bootstrapping": False},
-    "no-prior": {"lambda_prior": 0},
+    "no-prior": {"lambda_prior": 0, "gentle_prior": 0},
     "no-identity": {"identity_probability": 0},
     "supervised": {"objective": "supervised"},
 }

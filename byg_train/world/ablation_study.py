@@ -136,8 +136,9 @@ class AblationStudy:
 
     def prepare(self) -> None:
         """Draw the training pictures, and their true edits for the supervised row."""
-        DEMOS["demo"].prepare(self.output / "data")
-        DEMOS["demo"].prepare(self.output / "pairs", pairs=True)
+        demo = DEMOS[self.preset]
+        demo.prepare(self.output / "data")
+        demo.prepare(self.output / "pairs", pairs=True)
         if not (self.output / ABOUT).exists():
             write_json(self.output / ABOUT, {"base": ablation.base_digest()})
 
