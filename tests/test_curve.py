@@ -11,6 +11,7 @@ from types import ModuleType
 import pytest
 
 from byg_train.world.demo import DEMOS
+from byg_train.world.judge import Judge
 
 ROOT = Path(__file__).parents[1]
 
@@ -56,7 +57,7 @@ def test_what_is_measured_is_not_measured_again(
 ) -> None:
     measured: list[str] = []
 
-    def methods(path: Path) -> None:
+    def methods(path: Path, judge: Judge) -> None:
         measured.append(path.name)
         raise InterruptedError
 

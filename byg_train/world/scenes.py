@@ -87,9 +87,7 @@ def _atlas(style: str) -> Image.Image:
 
 
 @lru_cache(8192)
-def _shrunk(
-    name: str, style: str, tint: str | None, side: int, mirrored: bool = False
-) -> Image.Image:
+def _shrunk(name: str, style: str, tint: str | None, side: int, mirrored: bool) -> Image.Image:
     picture = sprite(name, style, tint).resize((side, side), Image.Resampling.LANCZOS)
     return ImageOps.mirror(picture) if mirrored else picture
 
@@ -140,16 +138,15 @@ def draw(scene: Scene) -> np.ndarray:
 def _objects(scene: Scene) -> list[tuple[Image.Image, tuple[int, int]]]:
     width, height = scene.canvas
     subject = _shrunk(scene.subject, scene.style, scene.tint, SUBJECT_SIZE, scene.mirrored)
-    left, top = (
-        (side - SUBJECT_SIZE) // 2 * (1 + step)
-        for side, step in zip(scene.canvas, scene.place, strict=True)
-    )
+    right, down = scene.place
+    left = (width - SUBJECT_SIZE) // 2 * (1 + right)
+    top = (height - SUBJECT_SIZE) // 2 * (1 + down)
     objects = [(subject, (left, top))]
     if scene.extra:
         side = 15
         left = 1 if "left" in scene.corner else width - side - 1
         top = 1 if "top" in scene.corner else height - side - 1
-        objects.append((_shrunk(scene.extra, scene.style, None, side), (left, top)))
+        objects.append((_shrunk(scene.extra, scene.style, None, side, False), (left, top)))
     return objects
 
 
