@@ -13,15 +13,17 @@ import pytest
 import torch
 from diffusers import FluxPipeline
 
-from byg_train.world import scenes
+from byg_train.world import names, scenes
 from byg_train.world.judge import PICTURES, Recolour
-from byg_train.world.names import HELD_OUT, KNOWN, SUBJECTS
+from byg_train.world.names import HELD_OUT, SUBJECTS
 from byg_train.world.wide import (
     COVERED,
     EDIT_TYPES,
     EDITED,
     KIND,
+    KNOWN,
     PLACES,
+    STRANGE,
     Edit,
     Scene,
     caption,
@@ -89,6 +91,7 @@ def test_mirroring_turns_the_subject_alone() -> None:
 def test_every_name_has_a_kind() -> None:
     assert set(KIND) == set(SUBJECTS)
     assert set(KIND.values()) == {KIND[name] for name in KNOWN}  # none is new to the base
+    assert set(KNOWN) < set(names.KNOWN)
     examples = {"seal": "animal", "bagel": "food", "tractor": "vehicle", "palm": "plant"}
     assert examples.items() <= KIND.items()
 
@@ -139,7 +142,11 @@ def test_all_places_and_both_sides_are_as_frequent() -> None:
 @per_type
 def test_lessons_start_in_the_bases_share_and_lead_out_of_it(edit_type: str) -> None:
     rng = random.Random(0)
-    for edit in (training_edit(rng, edit_type) for _ in range(40)):
+    lessons = [training_edit(rng, edit_type) for _ in range(80)]
+    known = [edit for edit in lessons if edit.source.subject in KNOWN]
+    assert len(known) == 80 if edit_type == "style" else 20 < len(known) < 60
+    assert all(edit.source.subject in STRANGE for edit in lessons if edit not in known)
+    for edit in known:
         assert not withheld(edit.source)
         assert edit_type == "remove" or EDITED[edit_type] in withheld(edit.target)
     seen = [base_scene(rng, draw_lot=random_scene) for _ in range(40)]

@@ -16,11 +16,23 @@ from typing import Any
 import numpy as np
 
 from . import scenes
-from .names import CORNERS, SUBJECTS
-from .scenes import EDIT_TYPES, EDITED, KNOWN, Edit, Scene, caption, draw, object_mask, withheld
+from .names import CORNERS, HELD_OUT, SUBJECTS
+from .scenes import EDIT_TYPES, EDITED, Edit, Scene, caption, draw, object_mask, withheld
 
-__all__ = ["EDITED", "EDIT_TYPES", "KNOWN", "caption", "draw", "object_mask", "withheld"]
+__all__ = ["EDITED", "EDIT_TYPES", "caption", "draw", "object_mask", "withheld"]
 
+# Names that its base learns, of the tiny world's. Few: there is more to learn of each.
+_KNOWN = """
+fox cat rabbit fish bird elephant pig penguin owl shark snail panda frog cow duck crocodile
+pizza carrot strawberry pear egg avocado bread hotdog corn mushroom lemon eggplant
+coffee beer
+tulip sunflower pine clover
+truck rocket car bicycle
+book lock balloon bulb door gem shirt football hammer chair
+"""
+KNOWN = tuple(_KNOWN.split())
+# Names that neither this base nor the judge's queries know.
+STRANGE = tuple(name for name in SUBJECTS if name not in (*KNOWN, *HELD_OUT))
 PLACES = tuple(product((-1, 0, 1), repeat=2))
 # The place that a second object at a corner would cover.
 COVERED = dict(zip(CORNERS, ((-1, -1), (1, -1), (-1, 1), (1, 1)), strict=True))
@@ -78,7 +90,9 @@ def random_edit(
 
 
 def training_edit(rng: random.Random, edit_type: str) -> Edit:
-    """An edit of a picture from the base's share, as `scenes.training_edit`."""
+    """As `scenes.training_edit`; any subject teaches what needs no knowledge of it."""
+    if edit_type != "style" and rng.random() < 0.5:
+        return random_edit(rng, edit_type, STRANGE)
     return scenes.training_edit(rng, edit_type, random_edit)
 
 
