@@ -37,6 +37,7 @@ from byg_train.world.wide import (
 )
 from byg_train.world.wide_demo import OF_WIDE, WIDE
 from tools.world.lots import CANVASES, base_scene
+from tools.world.show_wide import found
 from tools.world.train_base import BASE, CLIP_LEN, TEXT_LEN, Net, carry_on
 from tools.world.words import build_tokenizers, corpus
 
@@ -200,3 +201,10 @@ def test_a_base_goes_on_with_the_words_that_it_knows() -> None:
     for got, want in zip(net.texts(ids(tokenizers)), wanted, strict=True):
         assert torch.equal(got, want)
     assert "▁animal" in tokenizers[1].get_vocab()
+
+
+def test_what_a_base_drew_is_found_among_all_that_its_caption_leaves_open() -> None:
+    drawn = Scene("fish", "3d", "blue", "plain", place=(1, -1), mirrored=True, called="animal")
+    asked = replace(drawn, subject="cat", place=(0, 0), mirrored=False)
+    assert caption(asked) == caption(drawn)
+    assert found(asked, WIDE.drawn(drawn)) == drawn
