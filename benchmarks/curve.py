@@ -7,6 +7,9 @@ Trains each row once per seed, measures every LoRA file on held-out names (the r
 functions) and writes OUTPUT.json, OUTPUT.md (the table of results) and a plot OUTPUT.png. The same
 command again goes on where it was stopped: trainings from their last checkpoint, measuring at the
 first file that is not measured. It may run for days.
+
+With `--wide FOLDER` all is done in the wide world (`world/wide.py`), on the base FOLDER/base and
+from its warm-up LoRA FOLDER/warmup.safetensors (docs/tiny-world.md).
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ from dataclasses import asdict, replace
 from math import nan
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -38,9 +41,20 @@ from byg_train.training.stopping import Interrupted
 from byg_train.training.trainer import train
 from byg_train.world.ablation import BASELINES, FULL, MEASURES, ROWS, WARMUP, baselines
 from byg_train.world.demo import DEMOS, Demo
-from byg_train.world.judge import PICTURES
+from byg_train.world.judge import PICTURES, Judge
 from byg_train.world.report import Methods
+from byg_train.world.wide_demo import OF_WIDE
 
+
+class World(NamedTuple):
+    """A world to train and measure in, and its base."""
+
+    demo: Demo
+    warmup: Path  # the LoRA that runs start from, and that knows its base
+    assignments: tuple[str, ...]
+
+
+TINY = World(DEMOS["demo"], WARMUP, ())
 # Pictures of each edit type on which the identity loss is measured.
 IDENTITY_OF_EACH = 14
 TITLES = {
@@ -51,6 +65,12 @@ TITLES = {
 }
 # Row -> seed -> points by rising steps; a baseline has one point, of no steps.
 Curves = dict[str, dict[str, list[dict[str, Any]]]]
+
+
+def wide_world(folder: Path) -> World:
+    """The wide world, with its base and warm-up from a folder."""
+    warmup = folder / "warmup.safetensors"
+    return World(OF_WIDE, warmup, (f"model.path={folder / 'base'}", f"warmup.lora={warmup}"))
 
 
 def equally_shared(demo: Demo) -> Demo:
@@ -82,8 +102,8 @@ def train_whole(config: TrainConfig, run: Path) -> list[Path]:
 def identity(ours: Methods, each: int = IDENTITY_OF_EACH) -> float:
     """L_id on held-out names, t as in training: how well the source is still copied."""
     edits = [
-        PICTURES.query(rng, label)
-        for label in PICTURES.labels
+        ours.judge.query(rng, label)
+        for label in ours.judge.labels
         for rng in [random.Random(f"identity {label}")]
         for _ in range(each)
     ]
@@ -97,14 +117,16 @@ def identity(ours: Methods, each: int = IDENTITY_OF_EACH) -> float:
     return velocity_mse(v, eps - x).mean().item()
 
 
-def points(files: Sequence[Path], queries: int, known: Sequence[dict] = ()) -> list[dict]:
+def points(
+    files: Sequence[Path], queries: int, known: Sequence[dict] = (), judge: Judge = PICTURES
+) -> list[dict]:
     """Scores of every LoRA file, by the steps that its metadata states; known ones are kept."""
     found = {point["file"]: point for point in known if point.get("queries") == queries}
     for path in files:
         if path.name in found:
             continue
-        ours = Methods(path)
-        scores, _ = PICTURES.measure({"ByG": ours.edit}, queries)
+        ours = Methods(path, judge)
+        scores, _ = judge.measure({"ByG": ours.edit}, queries)
         rows = {label: asdict(row["ByG"]) for label, row in scores.items()}
         found[path.name] = {
             "file": path.name, "queries": queries, "steps": ours.editor.info.steps,
@@ -114,10 +136,10 @@ def points(files: Sequence[Path], queries: int, known: Sequence[dict] = ()) -> l
     return sorted(found.values(), key=lambda point: point["steps"])
 
 
-def baseline_points(seed: int, queries: int) -> dict[str, list[dict]]:
+def baseline_points(seed: int, queries: int, world: World = TINY) -> dict[str, list[dict]]:
     """Scores of what needs no training, as points of no steps."""
-    methods = baselines(Methods(WARMUP, seed=seed))
-    scores, _ = PICTURES.measure(methods, queries)
+    methods = baselines(Methods(world.warmup, world.demo.judge, seed=seed))
+    scores, _ = world.demo.judge.measure(methods, queries)
     return {
         name: [{"steps": 0, "scores": {label: asdict(row[name]) for label, row in scores.items()}}]
         for name in methods
@@ -213,27 +235,32 @@ def main() -> None:
     parser.add_argument(
         "--equal-shares", action="store_true", help="as many items of each type; wants a new --runs"
     )
+    parser.add_argument(
+        "--wide", type=Path, metavar="FOLDER", help="the wide world's base and warm-up; new --runs"
+    )
     parser.add_argument("--set", dest="assignments", action="append", default=[], metavar="K=V")
     parser.add_argument("--runs", type=Path, default=Path("runs/curve"))
     parser.add_argument("--output", type=Path, required=True)
     args = parser.parse_args()
     logging.basicConfig(level=logging.WARNING)
-    curves = read(args.output)
+    curves, world = read(args.output), wide_world(args.wide) if args.wide else TINY
+    if args.equal_shares:
+        world = world._replace(demo=equally_shared(world.demo))
     for seed in args.seeds:
         for row in args.rows:
             try:
                 if row == "baselines":
                     missing = any(str(seed) not in curves.get(name, {}) for name in BASELINES)
-                    found = baseline_points(seed, args.queries) if missing else {}
+                    found = baseline_points(seed, args.queries, world) if missing else {}
                 else:
-                    demo = equally_shared(DEMOS["demo"]) if args.equal_shares else DEMOS["demo"]
                     mix = "-equal" if args.equal_shares else ""
                     folder = args.runs / (("pairs" if ROWS[row].pairs else "data") + mix)
-                    data = demo.prepare(folder, pairs=ROWS[row].pairs)
-                    config = settings(row, data, seed, args.steps, args.every, args.assignments)
+                    data = world.demo.prepare(folder, pairs=ROWS[row].pairs)
+                    words = [*world.assignments, *args.assignments]
+                    config = settings(row, data, seed, args.steps, args.every, words)
                     files = train_whole(config, args.runs / f"{row}-seed{seed}")
                     known = curves.get(row, {}).get(str(seed), ())
-                    found = {row: points(files, args.queries, known)}
+                    found = {row: points(files, args.queries, known, world.demo.judge)}
             except Interrupted as stop:
                 parser.exit(stop.code, "stopped; run the same command again to go on\n")
             for name, curve in found.items():

@@ -3,6 +3,7 @@
     python benchmarks/flowedit_settings.py --queries 8
 
 Prints the means over the types of edit for every setting; `world.report.FLOWEDIT` is the best.
+With `--wide FOLDER` it is asked of the wide world, on the base FOLDER/base.
 """
 
 from __future__ import annotations
@@ -10,15 +11,16 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 
 from byg_train.editing.flowedit import FlowEditSettings
 from byg_train.evaluate.summary import table
 from byg_train.world.ablation import WARMUP
-from byg_train.world.judge import PICTURES
 from byg_train.world.names import KNOWN
 from byg_train.world.report import Methods
+from byg_train.world.wide_demo import WIDE
 
 MEASURES = ("edit", "keep", "joint", "error")
 # Of 28 steps; FLUX.1-dev's published settings are 24, 1.5 and 5.5.
@@ -36,10 +38,11 @@ def by(methods: Methods, settings: FlowEditSettings) -> Callable:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--queries", type=int, default=8, help="edits of each type")
+    parser.add_argument("--wide", type=Path, metavar="FOLDER", help="its base and warm-up")
     args = parser.parse_args()
-    ours = Methods(WARMUP)
+    ours = Methods(args.wide / "warmup.safetensors", WIDE) if args.wide else Methods(WARMUP)
     methods = {str(i): by(ours, settings) for i, settings in enumerate(TRIED)}
-    scores, _ = PICTURES.measure(methods, args.queries, subjects=KNOWN)
+    scores, _ = ours.judge.measure(methods, args.queries, subjects=KNOWN)
     rows = []
     for i, s in enumerate(TRIED):
         of = [by_method[str(i)] for by_method in scores.values()]

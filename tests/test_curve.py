@@ -11,6 +11,7 @@ from types import ModuleType
 import pytest
 
 from byg_train.world.demo import DEMOS
+from byg_train.world.judge import Judge
 
 ROOT = Path(__file__).parents[1]
 
@@ -56,7 +57,7 @@ def test_what_is_measured_is_not_measured_again(
 ) -> None:
     measured: list[str] = []
 
-    def methods(path: Path) -> None:
+    def methods(path: Path, judge: Judge) -> None:
         measured.append(path.name)
         raise InterruptedError
 
@@ -87,6 +88,18 @@ def test_a_row_is_trained_as_the_study_has_it(curve: ModuleType, tmp_path: Path)
     assert (config.method.lambda_cycle, config.lora.rank, config.seed) == (0, 8, 3)
     assert (config.train.steps, config.train.checkpoint_every) == (900, 300)
     assert curve.settings("supervised", tmp_path, 0, 9, 3).method.objective == "supervised"
+
+
+def test_the_wide_world_has_its_base_and_warmup_in_a_folder(
+    curve: ModuleType, tmp_path: Path
+) -> None:
+    world = curve.wide_world(tmp_path)
+    config = curve.settings("full", tmp_path, 0, 9, 3, world.assignments)
+    assert config.model.path == str(tmp_path / "base")
+    assert config.warmup.lora == str(world.warmup) == str(tmp_path / "warmup.safetensors")
+    curve.equally_shared(world.demo).prepare(tmp_path / "data", items=70)
+    told = (tmp_path / "data" / "metadata.jsonl").read_text()
+    assert " animal " in told or " food " in told
 
 
 def test_the_committed_curve_can_be_read(curve: ModuleType) -> None:

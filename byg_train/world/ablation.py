@@ -103,12 +103,13 @@ BASELINES = {
 
 def baselines(methods: Methods) -> dict[str, Method]:
     """What needs no training."""
+    judge = methods.judge
     # Not from the pairs that `edit_score` tells results from.
-    recolour = Recolour(PICTURES, lot="row ")
+    recolour = Recolour(judge, lot="row ")
     return {
         "flowedit": methods.flowedit,
         "text-to-image": methods.text_to_image,
-        "copy": lambda label, edits: [PICTURES.drawn(e.source) for e in edits],
+        "copy": lambda label, edits: [judge.drawn(e.source) for e in edits],
         "recoloured": lambda label, edits: [recolour(label, e) for e in edits],
         "own-map": lambda label, edits: [_by_its_truth(e) for e in edits],
         "encoded": methods.reconstruct,

@@ -7,6 +7,8 @@ from dataclasses import replace
 from itertools import product
 from typing import Any
 
+from .wide import is_symmetric
+
 # What an edit of an attribute may change beside it.
 ALSO = {"ground": "pattern", "style": "tint"}
 
@@ -30,6 +32,8 @@ def changed_otherwise(scene: Any, field: str, values: Mapping[str, Sequence]) ->
     """A scene with one visible attribute changed that an edit of `field` should keep."""
     hidden = {"tint"} if scene.style == "ink" else set()
     hidden |= set() if getattr(scene, "extra", None) else {"corner"}
+    if "mirrored" in values and is_symmetric(scene):
+        hidden.add("mirrored")
     for name in values.keys() - {field, ALSO.get(field)} - hidden:
         for value in values[name]:
             if value != getattr(scene, name):

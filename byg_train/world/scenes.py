@@ -8,6 +8,7 @@ Pictures are uint8 (H, W, 3).
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 from zlib import crc32
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from .names import (
     COLOURS,
@@ -46,7 +47,7 @@ EDIT_TYPES = tuple(EDITED)
 
 @dataclass(frozen=True)
 class Scene:
-    """Everything that determines a picture; the caption can say all of it."""
+    """Everything that determines a picture; the last three are the wide world's (`wide.py`)."""
 
     subject: str
     style: str
@@ -56,6 +57,14 @@ class Scene:
     extra: str | None = None
     corner: str = CORNERS[0]
     canvas: tuple[int, int] = (SIZE, SIZE)
+    place: tuple[int, int] = (0, 0)  # right and down of the middle, -1 to 1 is edge to edge
+    mirrored: bool = False
+    called: str | None = None  # what texts say for the subject's name
+
+    @property
+    def name(self) -> str:
+        """What texts call the subject."""
+        return self.called or self.subject
 
 
 @dataclass(frozen=True)
@@ -78,8 +87,9 @@ def _atlas(style: str) -> Image.Image:
 
 
 @lru_cache(8192)
-def _shrunk(name: str, style: str, tint: str | None, side: int) -> Image.Image:
-    return sprite(name, style, tint).resize((side, side), Image.Resampling.LANCZOS)
+def _shrunk(name: str, style: str, tint: str | None, side: int, mirrored: bool) -> Image.Image:
+    picture = sprite(name, style, tint).resize((side, side), Image.Resampling.LANCZOS)
+    return ImageOps.mirror(picture) if mirrored else picture
 
 
 def sprite(name: str, style: str, tint: str | None) -> Image.Image:
@@ -127,13 +137,16 @@ def draw(scene: Scene) -> np.ndarray:
 
 def _objects(scene: Scene) -> list[tuple[Image.Image, tuple[int, int]]]:
     width, height = scene.canvas
-    subject = _shrunk(scene.subject, scene.style, scene.tint, SUBJECT_SIZE)
-    objects = [(subject, ((width - SUBJECT_SIZE) // 2, (height - SUBJECT_SIZE) // 2))]
+    subject = _shrunk(scene.subject, scene.style, scene.tint, SUBJECT_SIZE, scene.mirrored)
+    right, down = scene.place
+    left = (width - SUBJECT_SIZE) // 2 * (1 + right)
+    top = (height - SUBJECT_SIZE) // 2 * (1 + down)
+    objects = [(subject, (left, top))]
     if scene.extra:
         side = 15
         left = 1 if "left" in scene.corner else width - side - 1
         top = 1 if "top" in scene.corner else height - side - 1
-        objects.append((_shrunk(scene.extra, scene.style, None, side), (left, top)))
+        objects.append((_shrunk(scene.extra, scene.style, None, side, False), (left, top)))
     return objects
 
 
@@ -155,7 +168,7 @@ def _ground_words(scene: Scene) -> str:
 
 def _subject_words(scene: Scene, subject: str | None = None) -> str:
     tint = scene.tint if scene.style != "ink" else None
-    return " ".join(w for w in (tint, subject or scene.subject) if w)
+    return " ".join(w for w in (tint, subject or scene.name) if w)
 
 
 def article(words: str) -> str:
@@ -246,7 +259,7 @@ def random_edit(
     elif edit_type == "colour":
         s = replace(s, style=rng.choice(("3d", "flat")), tint=other_word(rng, TINTS, s.ground))
         t = replace(s, tint=other_word(rng, TINTS, s.ground, s.tint))
-        texts = tuple(f"paint the {v.subject} {v.tint}" for v in (t, s))
+        texts = tuple(f"paint the {v.name} {v.tint}" for v in (t, s))
     elif edit_type in ("add", "remove"):
         full = replace(s, extra=s.extra or rng.choice(EXTRAS))
         bare = replace(full, extra=None)
@@ -270,7 +283,9 @@ def _style_text(source: Scene, target: Scene) -> str:
     return words
 
 
-def training_edit(rng: random.Random, edit_type: str) -> Edit:
+def training_edit(
+    rng: random.Random, edit_type: str, draw_lot: Callable[..., Edit] = random_edit
+) -> Edit:
     """An edit of a picture from the base's share whose edited attribute the base has never seen.
 
     So the base, asked for the target caption, cannot recite a picture that it has memorised.
@@ -278,7 +293,7 @@ def training_edit(rng: random.Random, edit_type: str) -> Edit:
     ink drawing has a named colour: no way back could know another one, so the cycle would keep it.
     """
     while True:
-        edit = random_edit(rng, edit_type)
+        edit = draw_lot(rng, edit_type)
         new = edit_type == "remove" or EDITED[edit_type] in withheld(edit.target)
         untold = edit_type == "style" and edit.target.style == "ink" and not edit.source.tint
         if new and not untold and not withheld(edit.source):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 
 from byg_train.world.clips import Clip, random_clip
 from byg_train.world.clips import withheld as withheld_of_clip
@@ -12,9 +13,13 @@ from byg_train.world.scenes import SIZE, Scene, random_scene, withheld
 CANVASES = ((SIZE, SIZE), (56, 40), (40, 56))
 
 
-def base_scene(rng: random.Random, canvas: tuple[int, int] = CANVASES[0]) -> Scene:
+def base_scene(
+    rng: random.Random,
+    canvas: tuple[int, int] = CANVASES[0],
+    draw_lot: Callable[..., Scene] = random_scene,
+) -> Scene:
     """A scene for training the base: only combinations of the base's share."""
-    while withheld(scene := random_scene(rng, canvas=canvas)):
+    while withheld(scene := draw_lot(rng, canvas=canvas)):
         pass
     return scene
 

@@ -1,11 +1,13 @@
 """Train the tiny FLUX pipeline of `base/` from scratch: tokenizers, VAE, encoders, transformer.
 
     python -m tools.world.train_base --output byg_train/world/base
+    python -m tools.world.train_base --output runs/wide/base --wide --start byg_train/world/base
 
 Three phases: an AutoencoderKL on pictures; flow matching with caption dropout (guidance embedding
 held at 1); guidance distillation, in which one pass learns what classifier-free guidance needs two
 for, as in FLUX.1-dev. Only combinations of the base's share of the world are ever drawn
-(`scenes.withheld`), and no held-out name.
+(`scenes.withheld`), and no held-out name. A base of the wide world starts from a finished one, and
+keeps its VAE.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
 
 from byg_train.core.flow import noised
 from byg_train.family import WORLD
+from byg_train.world import scenes, wide
 
 from .train_flow import Loss, Pool, descend, draw_t
 from .train_vae import LATENT_CHANNELS, train_vae
@@ -128,19 +131,48 @@ def save(folder: Path, vae: AutoencoderKL, net: Net, tokenizers: tuple) -> None:
     ).to(torch.bfloat16).save_pretrained(folder, safe_serialization=True)
 
 
-def main() -> None:
+def carry_on(net: Net, tokenizers: tuple, base: FluxPipeline) -> None:
+    """Take over the weights of a finished base, and of each word that it knows its embedding."""
+    net.transformer.load_state_dict(base.transformer.state_dict())
+    encoders = (net.clip, base.text_encoder), (net.t5, base.text_encoder_2)
+    known = base.tokenizer, base.tokenizer_2
+    for (mine, its), tokenizer, of_base in zip(encoders, tokenizers, known, strict=True):
+        words, its_words = tokenizer.get_vocab(), of_base.get_vocab()
+        shared = words.keys() & its_words.keys()
+        table = mine.get_input_embeddings().weight.detach().clone()
+        rows = its.get_input_embeddings().weight.detach()
+        table[[words[w] for w in shared]] = rows[[its_words[w] for w in shared]]
+        its.set_input_embeddings(nn.Embedding.from_pretrained(table))
+        mine.load_state_dict(its.state_dict())
+
+
+def open_vae(work: Path, base: FluxPipeline | None, minutes: float, seed: int) -> AutoencoderKL:
+    """The VAE of an earlier call or of a finished base, or else a new one."""
+    if (work / "vae").exists():
+        return AutoencoderKL.from_pretrained(work / "vae").eval()
+    vae = base.vae.eval() if base else train_vae(minutes, seed)
+    vae.save_pretrained(work / "vae")
+    return vae
+
+
+def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--wide", action="store_true", help="of the wide world (world/wide.py)")
     parser.add_argument("--vae-minutes", type=float, default=7)
     parser.add_argument("--flow-minutes", type=float, default=60)
     parser.add_argument("--distil-minutes", type=float, default=8)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--pool", type=int, default=50_000, help="scenes encoded once")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--start", type=Path, help="weights to go on from (a snapshot)")
-    args = parser.parse_args()
+    parser.add_argument("--start", type=Path, help="a finished base to go on from, or a snapshot")
+    return parser.parse_args()
 
-    tokenizers = build_tokenizers(corpus(random.Random(args.seed)))
+
+def main() -> None:
+    args = parse()
+    world = wide if args.wide else scenes
+    tokenizers = build_tokenizers(corpus(random.Random(args.seed), draw_lot=world.random_edit))
 
     def tokenize(texts: list[str]) -> tuple[Tensor, Tensor]:
         pad = {"padding": "max_length", "truncation": True, "return_tensors": "pt"}
@@ -149,16 +181,16 @@ def main() -> None:
 
     work = args.output.with_suffix(".work")
     work.mkdir(parents=True, exist_ok=True)
-    if (work / "vae").exists():
-        vae = AutoencoderKL.from_pretrained(work / "vae").eval()
-    else:
-        vae = train_vae(args.vae_minutes, args.seed)
-        vae.save_pretrained(work / "vae")
-    pool = Pool(vae, args.pool, args.seed + 1)
+    finished = args.start and args.start.is_dir()
+    base = FluxPipeline.from_pretrained(args.start, torch_dtype=torch.float32) if finished else None
+    vae = open_vae(work, base, args.vae_minutes, args.seed)
+    pool = Pool(vae, args.pool, args.seed + 1, world.random_scene)
     torch.manual_seed(args.seed + 2)
     g = torch.Generator().manual_seed(args.seed + 3)
     net = Net(len(tokenizers[0]), len(tokenizers[1]), tokenizers[0].eos_token_id)
-    if args.start:
+    if base:
+        carry_on(net, tokenizers, base)
+    elif args.start:
         load_model(net, args.start)
     print(f"{sum(p.numel() for p in net.transformer.parameters()) / 1e6:.2f} M parameters")
     batches = pool.batches(args.batch)

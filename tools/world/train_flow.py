@@ -12,7 +12,7 @@ from diffusers import AutoencoderKL
 from safetensors.torch import save_model
 from torch import Tensor, nn
 
-from byg_train.world.scenes import caption
+from byg_train.world.scenes import Scene, caption, random_scene
 
 from .lots import CANVASES
 from .train_vae import Clock, learning_rate, mixed_precision, scene_batch, update_average
@@ -25,13 +25,19 @@ Loss = Callable[[Tensor, list[str]], Tensor]
 class Pool:
     """Scenes encoded once, told anew every time; batches keep to one canvas."""
 
-    def __init__(self, vae: AutoencoderKL, size: int, seed: int) -> None:
+    def __init__(
+        self,
+        vae: AutoencoderKL,
+        size: int,
+        seed: int,
+        draw_lot: Callable[..., Scene] = random_scene,
+    ) -> None:
         self.rng = random.Random(seed)
         self.parts: list[tuple[Tensor, list]] = []
         for canvas, share in zip(CANVASES, (0.8, 0.1, 0.1), strict=True):
             latents, scenes = [], []
             for _ in range(int(size * share) // 256):
-                x, batch = scene_batch(self.rng, 256, canvas)
+                x, batch = scene_batch(self.rng, 256, canvas, draw_lot)
                 with torch.no_grad():
                     z = vae.encode(x).latent_dist.mean
                 z = (z - vae.config.shift_factor) * vae.config.scaling_factor

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import random
 import time
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 
 from byg_train.machine import preferred_dtype
 from byg_train.media.pixels import to_batch
-from byg_train.world.scenes import draw
+from byg_train.world.scenes import Scene, draw, random_scene
 
 from .lots import CANVASES, base_scene
 
@@ -51,8 +52,13 @@ def mixed_precision() -> torch.autocast:
     return torch.autocast("cpu", torch.bfloat16, enabled=fast)
 
 
-def scene_batch(rng: random.Random, size: int, canvas: Canvas) -> tuple[Tensor, list]:
-    scenes = [base_scene(rng, canvas) for _ in range(size)]
+def scene_batch(
+    rng: random.Random,
+    size: int,
+    canvas: Canvas,
+    draw_lot: Callable[..., Scene] = random_scene,
+) -> tuple[Tensor, list[Scene]]:
+    scenes = [base_scene(rng, canvas, draw_lot) for _ in range(size)]
     return to_batch(draw(s)[None] for s in scenes)[:, :, 0], scenes
 
 

@@ -10,16 +10,18 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import CLIPTokenizer, Qwen2Tokenizer, T5TokenizerFast
 
 from byg_train.world.names import KNOWN
-from byg_train.world.scenes import EDIT_TYPES, caption, random_edit
+from byg_train.world.scenes import EDIT_TYPES, Edit, caption, random_edit
 
 TEXT_LEN, CLIP_LEN = 24, 32
 
 
-def corpus(rng: random.Random, lines: int = 20_000) -> list[str]:
+def corpus(
+    rng: random.Random, lines: int = 20_000, draw_lot: Callable[..., Edit] = random_edit
+) -> list[str]:
     """Captions and instructions about known subjects; held-out names stay unknown words."""
     texts = []
     for i in range(lines):
-        edit = random_edit(rng, EDIT_TYPES[i % len(EDIT_TYPES)], KNOWN)
+        edit = draw_lot(rng, EDIT_TYPES[i % len(EDIT_TYPES)], KNOWN)
         texts += [caption(edit.source), edit.instruction, edit.reverse_instruction]
     return [*texts, "a 3d render of an object on a blue ground"]
 
