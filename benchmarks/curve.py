@@ -20,7 +20,7 @@ import logging
 import random
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from math import nan
 from pathlib import Path
 from statistics import fmean
@@ -40,7 +40,7 @@ from byg_train.training.run_folder import CONFIG, check_output, write_config
 from byg_train.training.stopping import Interrupted
 from byg_train.training.trainer import train
 from byg_train.world.ablation import BASELINES, FULL, MEASURES, ROWS, WARMUP, baselines
-from byg_train.world.demo import DEMOS, Demo
+from byg_train.world.demo import DEMOS, Demo, equally_shared
 from byg_train.world.judge import PICTURES, Judge
 from byg_train.world.report import Methods
 from byg_train.world.wide_demo import OF_WIDE
@@ -71,12 +71,6 @@ def wide_world(folder: Path) -> World:
     """The wide world, with its base and warm-up from a folder."""
     warmup = folder / "warmup.safetensors"
     return World(OF_WIDE, warmup, (f"model.path={folder / 'base'}", f"warmup.lora={warmup}"))
-
-
-def equally_shared(demo: Demo) -> Demo:
-    """The same demo with as many items of every label: adding and removing no less than others."""
-    labels = demo.judge.labels.values()
-    return replace(demo, shares=tuple((*label, 1 / len(labels)) for label in labels))
 
 
 def settings(

@@ -129,6 +129,15 @@ def _clip_lot(rng: random.Random, kind: str) -> scenes.Edit:
     return clips.training_edit(rng, kind)
 
 
+def equally_shared(demo: Demo) -> Demo:
+    """The same demo with as many items of every label.
+
+    What is added, removed or replaced is small: it is learned late, and where it is rare not at all.
+    """
+    labels = demo.judge.labels.values()
+    return replace(demo, shares=tuple((*label, 1 / len(labels)) for label in labels))
+
+
 OF_PICTURES = Demo(
     PICTURES,
     ".png",
@@ -160,18 +169,13 @@ OF_CLIPS = Demo(
     ),
     _clip_lot,
 )
-# What is added, removed or replaced is small: it is learned late, and where it is rare hardly ever.
-IN_EQUAL_SHARES = replace(
-    OF_PICTURES,
-    shares=tuple((*label, 1 / len(PICTURES.labels)) for label in PICTURES.labels.values()),
-)
 # Preset -> its demo: every embedded base has one.
 DEMOS = {
     preset: OF_CLIPS if family.is_video else OF_PICTURES
     for family in registry().values()
     if family.embedded
     for preset in (family.embedded.preset, *family.embedded.more_presets)
-} | {"demo_long": IN_EQUAL_SHARES}
+} | {"demo_long": equally_shared(OF_PICTURES)}
 
 
 def demo_of(run: Path) -> Demo:
