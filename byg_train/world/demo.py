@@ -132,7 +132,7 @@ def _clip_lot(rng: random.Random, kind: str) -> scenes.Edit:
 def equally_shared(demo: Demo) -> Demo:
     """The same demo with as many items of every label.
 
-    What is added, removed or replaced is small: it is learned late, and where it is rare not at all.
+    What is added, removed or replaced is small: learned late, and where it is rare not at all.
     """
     labels = demo.judge.labels.values()
     return replace(demo, shares=tuple((*label, 1 / len(labels)) for label in labels))
