@@ -247,7 +247,7 @@ def main() -> None:
                     missing = any(str(seed) not in curves.get(name, {}) for name in BASELINES)
                     found = baseline_points(seed, args.queries, world) if missing else {}
                 else:
-                    mix = "-equal" if args.equal_shares else ""
+                    mix = "-wide" * bool(args.wide) + "-equal" * args.equal_shares
                     folder = args.runs / (("pairs" if ROWS[row].pairs else "data") + mix)
                     data = world.demo.prepare(folder, pairs=ROWS[row].pairs)
                     words = [*world.assignments, *args.assignments]

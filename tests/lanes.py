@@ -2,8 +2,8 @@
 
 A test is marked by the fixtures it takes; one that reaches the host in another way says
 `@pytest.mark.host` itself. Without its mark a test is stopped, so that `-m "not host"` means it.
-Such tests wait for programs that are not ours, which a busy machine delays: where one fails, it has
-a second try, of which the report tells. All others have one.
+Tests with one of the three marks wait for programs that are not ours, which a busy machine delays:
+where one fails, it has a second try, of which the report tells. All others have one.
 """
 
 from __future__ import annotations

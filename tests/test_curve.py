@@ -104,7 +104,7 @@ def test_the_wide_world_has_its_base_and_warmup_in_a_folder(
 
 def test_the_committed_curve_can_be_read(curve: ModuleType) -> None:
     rows = json.loads((ROOT / "docs" / "curve.json").read_text())["rows"]
-    assert "400" in curve.markdown(rows)
+    assert "6000" in curve.markdown(rows)
 
 
 def test_shares_may_be_equal(curve: ModuleType, tmp_path: Path) -> None:

@@ -71,7 +71,8 @@ def _assert_notes_fit(page: Page) -> None:
         })"""
     )
     text, paper = note
-    assert paper - 80 < text <= paper, note
+    # Fonts differ: with Liberation Sans the same words need some 30 px less than with DejaVu Sans.
+    assert paper - 120 < text <= paper, note
 
 
 def test_a_workflow_opens_by_its_address(browser: Browser, host: Server) -> None:

@@ -65,28 +65,29 @@ KIND = dict.fromkeys(SUBJECTS, "thing") | {
 }
 
 
-def _untold(rng: random.Random, subjects: tuple[str, ...]) -> dict[str, Any]:
+def _untold(rng: random.Random, subjects: tuple[str, ...], fixed: dict[str, Any]) -> dict[str, Any]:
     """A subject, and by lot what texts do not tell of it; a second object will not cover it."""
     subject, corner = rng.choice(subjects), rng.choice(CORNERS)
+    subject, corner = fixed.get("subject", subject), fixed.get("corner", corner)
     return {
         "subject": subject,
         "corner": corner,
         "place": rng.choice([place for place in PLACES if place != COVERED[corner]]),
         "mirrored": rng.random() < 0.5,
         "called": KIND[subject] if rng.random() < 0.5 else None,
-    }
+    } | fixed
 
 
 def random_scene(rng: random.Random, subjects: tuple[str, ...] = KNOWN, **fixed: Any) -> Scene:
     """A random scene; `fixed` sets fields."""
-    return scenes.random_scene(rng, **_untold(rng, subjects) | fixed)
+    return scenes.random_scene(rng, **_untold(rng, subjects, fixed))
 
 
 def random_edit(
     rng: random.Random, edit_type: str, subjects: tuple[str, ...] = KNOWN, **fixed: Any
 ) -> Edit:
     """A random edit; what is untold stays untold in all its texts, and as it is in the picture."""
-    return scenes.random_edit(rng, edit_type, **_untold(rng, subjects) | fixed)
+    return scenes.random_edit(rng, edit_type, **_untold(rng, subjects, fixed))
 
 
 def training_edit(rng: random.Random, edit_type: str) -> Edit:
