@@ -18,7 +18,7 @@ from tiny_run import run as train_whole
 from tiny_run import settings
 from torch import Tensor, nn
 
-from byg_train.config import ConfigError, build_config
+from byg_train.config import ConfigError, TrainConfig, build_config
 from byg_train.config.methods import BygConfig
 from byg_train.core.roles import Roles
 from byg_train.core.schedule import Draw, time_grid
@@ -128,6 +128,21 @@ def step_gradients(family: str, bank: LoraBank, roles: Roles) -> list[Tensor]:
     return grads
 
 
+def whole_and_resumed(
+    config: TrainConfig, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> tuple[Path, Path, Path]:
+    """The LoRA of a run, and the last checkpoints of it and of one that was stopped and resumed."""
+    for name in ("whole", "parts"):
+        (folder / name).mkdir()
+    whole = train_whole(config, folder / "whole" / "run")
+    stop_after(monkeypatch, 3)
+    parts = folder / "parts" / "run"
+    with pytest.raises(Interrupted):
+        train_whole(config, parts)
+    train_whole(config, parts, resume=True)
+    return whole, *(checkpoints(run / "checkpoints")[-1] for run in (whole.parent, parts))
+
+
 def distance(some: list[Tensor], others: list[Tensor]) -> float:
     pairs = zip(some, others, strict=True)
     return max(((a - b).norm() / b.norm()).item() for a, b in pairs)
@@ -200,15 +215,7 @@ def test_runs_resume_exactly_and_their_loras_edit(
     base = wide["flux"]
     over = {"model": {"storage": kind, "gradient_checkpointing": True}, "train": {"steps": 2}}
     config = settings(base, tiny_data, over)
-    for name in ("whole", "parts"):
-        (tmp_path / name).mkdir()
-    whole = train_whole(config, tmp_path / "whole" / "run")
-    stop_after(monkeypatch, 3)
-    parts = tmp_path / "parts" / "run"
-    with pytest.raises(Interrupted):
-        train_whole(config, parts)
-    train_whole(config, parts, resume=True)
-    newest = [checkpoints(run / "checkpoints")[-1] for run in (whole.parent, parts)]
+    whole, *newest = whole_and_resumed(config, tmp_path, monkeypatch)
     assert same(*map(load_checkpoint, newest))
     edits = []
     for storage in (kind, "bf16"):
@@ -228,15 +235,7 @@ def test_moments_in_8_bits_resume_exactly(
     pytest.importorskip("bitsandbytes")
     over = {"optimizer": {"name": "adamw8bit"}, "lora": {"rank": 64}, "train": {"steps": 2}}
     config = settings(wide["flux"], tiny_data, {**over, "model": {"storage": storage}})
-    for name in ("whole", "parts"):
-        (tmp_path / name).mkdir()
-    whole = train_whole(config, tmp_path / "whole" / "run")
-    stop_after(monkeypatch, 3)
-    parts = tmp_path / "parts" / "run"
-    with pytest.raises(Interrupted):
-        train_whole(config, parts)
-    train_whole(config, parts, resume=True)
-    newest = [checkpoints(run / "checkpoints")[-1] for run in (whole.parent, parts)]
+    _, *newest = whole_and_resumed(config, tmp_path, monkeypatch)
     states = [load_checkpoint(path) for path in newest]
     assert any(
         isinstance(part, Tensor) and part.dtype == torch.uint8

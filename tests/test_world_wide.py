@@ -16,6 +16,7 @@ from diffusers import FluxPipeline
 from byg_train.world import names, scenes
 from byg_train.world.judge import PICTURES, Recolour
 from byg_train.world.names import HELD_OUT, SUBJECTS
+from byg_train.world.scenes import is_symmetric
 from byg_train.world.wide import (
     COVERED,
     EDIT_TYPES,
@@ -28,7 +29,6 @@ from byg_train.world.wide import (
     Scene,
     caption,
     draw,
-    is_symmetric,
     object_mask,
     random_edit,
     random_scene,

@@ -7,7 +7,7 @@ from dataclasses import replace
 from itertools import product
 from typing import Any
 
-from .wide import is_symmetric
+from .scenes import is_symmetric
 
 # What an edit of an attribute may change beside it.
 ALSO = {"ground": "pattern", "style": "tint"}

@@ -33,6 +33,9 @@ from .names import (
 CELL = 48
 SIZE = 48
 SUBJECT_SIZE = 32
+# A picture and its mirrored one are alike below this root mean square in [0, 1]: so much the tiny
+# VAE loses of a picture (the median of 256), so no result could be told to be the one or the other.
+SAME = 0.04
 # Edit type -> the attribute of a scene that it changes.
 EDITED = {
     "background": "ground",
@@ -133,6 +136,13 @@ def draw(scene: Scene) -> np.ndarray:
     for cell, at in _objects(scene):
         picture.alpha_composite(cell, at)
     return np.asarray(picture)[..., :3]
+
+
+@lru_cache(8192)
+def is_symmetric(scene: Scene) -> bool:
+    """Whether a scene with its subject mirrored looks the same."""
+    pictures = (draw(replace(scene, mirrored=value)) / 255.0 for value in (False, True))
+    return float(np.sqrt(np.mean(np.subtract(*pictures) ** 2))) < SAME
 
 
 def _objects(scene: Scene) -> list[tuple[Image.Image, tuple[int, int]]]:

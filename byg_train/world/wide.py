@@ -8,12 +8,8 @@ else is as in `scenes.py`; this module is a world of its own for `Judge` and `De
 from __future__ import annotations
 
 import random
-from dataclasses import replace
-from functools import lru_cache
 from itertools import product
 from typing import Any
-
-import numpy as np
 
 from . import scenes
 from .names import CORNERS, HELD_OUT, SUBJECTS
@@ -36,9 +32,6 @@ STRANGE = tuple(name for name in SUBJECTS if name not in (*KNOWN, *HELD_OUT))
 PLACES = tuple(product((-1, 0, 1), repeat=2))
 # The place that a second object at a corner would cover.
 COVERED = dict(zip(CORNERS, ((-1, -1), (1, -1), (-1, 1), (1, 1)), strict=True))
-# A picture and its mirrored one are alike below this root mean square in [0, 1]: so much the tiny
-# VAE loses of a picture (the median of 256), so no result could be told to be the one or the other.
-SAME = 0.04
 
 _KINDS = {
     "animal": """
@@ -95,10 +88,3 @@ def training_edit(rng: random.Random, edit_type: str) -> Edit:
     if edit_type != "style" and rng.random() < 0.5:
         return random_edit(rng, edit_type, STRANGE)
     return scenes.training_edit(rng, edit_type, random_edit)
-
-
-@lru_cache(8192)
-def is_symmetric(scene: Scene) -> bool:
-    """Whether a scene with its subject mirrored looks the same."""
-    pictures = (draw(replace(scene, mirrored=value)) / 255.0 for value in (False, True))
-    return float(np.sqrt(np.mean(np.subtract(*pictures) ** 2))) < SAME

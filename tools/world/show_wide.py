@@ -23,8 +23,8 @@ from byg_train.media.grid import labelled_grid
 from byg_train.media.pixels import from_unit
 from byg_train.media.writer import write_picture
 from byg_train.world.judge import Frames
-from byg_train.world.scenes import Scene, caption
-from byg_train.world.wide import KIND, KNOWN, PLACES, is_symmetric, random_scene
+from byg_train.world.scenes import Scene, caption, is_symmetric
+from byg_train.world.wide import KIND, KNOWN, PLACES, random_scene
 from byg_train.world.wide_demo import WIDE
 
 from .lots import base_scene
