@@ -237,21 +237,6 @@ def _cell(summary: Summary, form: str = ".3f") -> str:
     return f"{summary.mean:{form}}{sem}"
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("scores", type=Path)
-    parser.add_argument("--lora", type=Path, help="without it, the baselines are scored")
-    parser.add_argument("--queries", type=int, default=32)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--device", default="cpu")
-    args = parser.parse_args()
-    score_run(args.scores, args.lora, args.queries, args.seed, args.device)
-
-
-if __name__ == "__main__":
-    main()
-
-
 def plot(results: Sequence[tuple[Result, str]], path: Path) -> None:
     """Draw results, each with its part: `full`, `ablation` or `baseline`; needs matplotlib."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -299,3 +284,18 @@ def _apart(results: Sequence[tuple[Result, str]]) -> list[tuple[float, float]]:
         taken.append((x, y))
         places[i] = (x, y)
     return [places[i] for i in range(len(results))]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("scores", type=Path)
+    parser.add_argument("--lora", type=Path, help="without it, the baselines are scored")
+    parser.add_argument("--queries", type=int, default=32)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="cpu")
+    args = parser.parse_args()
+    score_run(args.scores, args.lora, args.queries, args.seed, args.device)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,10 +1,12 @@
 """Train the tiny Wan pipeline of `base_wan/` from scratch: tokenizer, VAE, UMT5, two experts.
 
     python -m tools.world.train_wan --output byg_train/world/base_wan
+    python -m tools.world.train_wan --output runs/base_wan --start byg_train/world/base_wan
 
 Flow matching with caption dropout: one network for all times, together with its text encoder, on
 the first pictures of clips and then on whole clips; then a copy of it for each expert goes on at
-that expert's times alone. Only combinations of the base's share of the clips are ever drawn
+that expert's times alone. A start from a finished base goes on with whole clips, the VAE included.
+Only combinations of the base's share of the clips are ever drawn
 (`clips.withheld`), and no held-out name; the VAE, which need not know what it sees, is trained on
 all other names.
 """
@@ -115,10 +117,8 @@ class Phase(NamedTuple):
     frames: int = 3  # of the latents; 1 is the first picture, a third of the tokens
 
 
-SHARED = (
-    Phase("pictures", 2400, 32, 1.5e-3, 0.2, frames=1),
-    Phase("clips", 900, 24, 1.5e-3, 0.2),
-)
+PICTURES = Phase("pictures", 2400, 32, 1.5e-3, 0.2, frames=1)
+CLIPS = Phase("clips", 900, 24, 1.5e-3, 0.2)
 EXPERTS = (
     Phase("high", 200, 24, 7e-4, 1.0, SPANS["high"]),
     Phase("low", 350, 24, 7e-4, 1.0, SPANS["low"]),
@@ -202,19 +202,24 @@ def main() -> None:
     parser.add_argument("--pool", type=int, default=3000, help="clips encoded once")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--vae", type=Path, help="a trained VAE to take")
+    parser.add_argument("--start", type=Path, help="a finished base to go on from")
     args = parser.parse_args()
 
-    tokenizer = build_tokenizers(corpus(random.Random(args.seed)))[1]
+    start = args.start
+    base = WanPipeline.from_pretrained(start, torch_dtype=torch.float32) if start else None
+    tokenizer = base.tokenizer if base else build_tokenizers(corpus(random.Random(args.seed)))[1]
     if args.vae:
         vae = AutoencoderKLWan.from_pretrained(args.vae).eval()
     else:
-        vae = train_vae(args.vae_steps, args.seed)
+        vae = train_vae(args.vae_steps, args.seed, base and base.vae)
     pool = Pool(vae, tokenizer, args.pool, args.seed + 1)
     torch.manual_seed(args.seed + 2)
     g = torch.Generator().manual_seed(args.seed + 3)
     words, network = Words(len(tokenizer)), build_transformer()
+    if base:
+        words.umt5, network = base.text_encoder, base.transformer_2
     print(f"{sum(p.numel() for p in network.parameters()) / 1e6:.2f} M parameters", flush=True)
-    for phase in SHARED:
+    for phase in (CLIPS,) if base else (PICTURES, CLIPS):
         phase = phase._replace(steps=round(phase.steps * args.steps))
         words, network = train_flow(words, network, pool, phase, g)
     words.requires_grad_(False)  # both experts read the same words

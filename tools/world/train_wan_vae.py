@@ -80,13 +80,15 @@ def _pieces(rng: random.Random, stage: Stage) -> Tensor:
     return to_batch(piece() for _ in range(stage.batch))
 
 
-def train_vae(steps: int, seed: int) -> AutoencoderKLWan:
-    """Reconstruction (L1 and squared) and a little KL.
+def train_vae(
+    steps: int, seed: int, start: AutoencoderKLWan | None = None, peak: float = 2e-3
+) -> AutoencoderKLWan:
+    """Reconstruction (L1 and squared) and a little KL; `start` is a trained one to go on from.
 
     Returns the weights' moving average, its latents' statistics in the configuration.
     """
     torch.manual_seed(seed)
-    vae, rng = build_vae(), random.Random(seed)
+    vae, rng = start or build_vae(), random.Random(seed)
     shadow = copy.deepcopy(vae)
     optimizer = torch.optim.AdamW(vae.parameters(), weight_decay=1e-4, fused=True)
     for step in range(steps):
@@ -98,7 +100,7 @@ def train_vae(steps: int, seed: int) -> AutoencoderKLWan:
         y = vae.decode(z).sample
         loss = F.l1_loss(y, x) + F.mse_loss(y, x) + 1e-6 * posterior.kl().mean()
         left = (1 - step / steps) / 0.5
-        optimizer.param_groups[0]["lr"] = 2e-3 * min(1.0, (step + 1) / 30, left)
+        optimizer.param_groups[0]["lr"] = peak * min(1.0, (step + 1) / 30, left)
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
