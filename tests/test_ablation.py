@@ -189,6 +189,13 @@ def test_runs_on_another_base_do_not_mix(tmp_path: Path) -> None:
     assert done.exit_code == 2 and "another base" in done.stderr
 
 
+def test_pictures_of_another_preset_are_not_taken(tmp_path: Path) -> None:
+    about = {"base": ablation.base_digest(), "preset": "demo_long"}
+    (tmp_path / "ablation.json").write_text(json.dumps(about))
+    done = study(tmp_path, "--preset", "demo", "--only", "full")
+    assert done.exit_code == 2 and "pictures of the preset demo_long" in done.stderr
+
+
 def test_processes_are_asked_to_stop_and_waited_for(tmp_path: Path) -> None:
     children = Subprocesses(threads=1)
     ended: list[bool] = []

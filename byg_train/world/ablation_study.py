@@ -114,11 +114,17 @@ class AblationStudy:
         return Job(name, seed, self.output, training, config)
 
     def _expect_same(self) -> None:
-        """Refuse to mix runs of other settings, or on another base, into one table."""
-        about, base = self.output / ABOUT, ablation.base_digest()
-        if about.exists() and json.loads(about.read_text(encoding="utf-8"))["base"] != base:
+        """Refuse to mix runs of other settings or pictures, or on another base, into one table."""
+        about = self.output / ABOUT
+        there = json.loads(about.read_text(encoding="utf-8")) if about.exists() else {}
+        if there and there["base"] != ablation.base_digest():
             raise ConfigError(
                 f"{self.output} holds runs on another base or warm-up than the shipped one; "
+                "choose another folder"
+            )
+        if (preset := there.get("preset", self.preset)) != self.preset:
+            raise ConfigError(
+                f"{self.output} holds pictures of the preset {preset}, not of {self.preset}; "
                 "choose another folder"
             )
         for job in self.jobs:
@@ -136,11 +142,12 @@ class AblationStudy:
 
     def prepare(self) -> None:
         """Draw the training pictures, and their true edits for the supervised row."""
+        if not (self.output / ABOUT).exists():
+            about = {"base": ablation.base_digest(), "preset": self.preset}
+            write_json(self.output / ABOUT, about)
         demo = DEMOS[self.preset]
         demo.prepare(self.output / "data")
         demo.prepare(self.output / "pairs", pairs=True)
-        if not (self.output / ABOUT).exists():
-            write_json(self.output / ABOUT, {"base": ablation.base_digest()})
 
     def left(self) -> list[Job]:
         """What is not scored yet."""
