@@ -175,7 +175,10 @@ DEMOS = {
     for family in registry().values()
     if family.embedded
     for preset in (family.embedded.preset, *family.embedded.more_presets)
-} | {"demo_long": equally_shared(OF_PICTURES)}
+} | {
+    "demo_long": equally_shared(OF_PICTURES),
+    "demo_video_long": replace(equally_shared(OF_CLIPS), items=OF_PICTURES.items),
+}
 
 
 def demo_of(run: Path) -> Demo:

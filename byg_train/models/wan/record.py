@@ -62,6 +62,7 @@ FAMILY = Family(
         folder=WORLD / "base_wan",
         warmup=WORLD / "warmup_wan.safetensors",
         preset="demo_video",
+        more_presets=("demo_video_long",),
         media="clip",
         example=EXAMPLES / "byg_2_tiny_video_edit.json",
         few_steps=EXAMPLES / "byg_5_tiny_video_few_steps.json",
