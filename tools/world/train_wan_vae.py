@@ -34,6 +34,8 @@ class Stage(NamedTuple):
 
 # Single frames first: they teach colours and shapes, and a batch of them is a varied one.
 STAGES = (Stage(0.3, 32, 1, 32), Stage(0.6, 8, 5, 32), Stage(0.1, 4, FRAMES, SIZE))
+# Of a trained one that goes on: more of what it is used for.
+FURTHER = (Stage(0.2, 32, 1, 32), Stage(0.6, 8, 5, 32), Stage(0.2, 4, FRAMES, SIZE))
 
 
 def build_vae() -> AutoencoderKLWan:
@@ -80,19 +82,18 @@ def _pieces(rng: random.Random, stage: Stage) -> Tensor:
     return to_batch(piece() for _ in range(stage.batch))
 
 
-def train_vae(
-    steps: int, seed: int, start: AutoencoderKLWan | None = None, peak: float = 2e-3
-) -> AutoencoderKLWan:
+def train_vae(steps: int, seed: int, start: AutoencoderKLWan | None = None) -> AutoencoderKLWan:
     """Reconstruction (L1 and squared) and a little KL; `start` is a trained one to go on from.
 
     Returns the weights' moving average, its latents' statistics in the configuration.
     """
     torch.manual_seed(seed)
     vae, rng = start or build_vae(), random.Random(seed)
+    stages, peak = (FURTHER, 1.5e-3) if start else (STAGES, 2e-3)
     shadow = copy.deepcopy(vae)
     optimizer = torch.optim.AdamW(vae.parameters(), weight_decay=1e-4, fused=True)
     for step in range(steps):
-        x = _pieces(rng, _stage(step / steps))
+        x = _pieces(rng, _stage(stages, step / steps))
         posterior = vae.encode(x).latent_dist
         z = posterior.sample()
         # The decoder must forgive what a sampler gets slightly wrong.
@@ -111,8 +112,8 @@ def train_vae(
     return _with_statistics(shadow.eval(), _pieces(rng, STAGES[-1]._replace(batch=64)))
 
 
-def _stage(done: float) -> Stage:
-    for stage in STAGES:
+def _stage(stages: tuple[Stage, ...], done: float) -> Stage:
+    for stage in stages:
         if done < stage.share:
             break
         done -= stage.share
