@@ -32,7 +32,7 @@ from byg_train.world.clips import KNOWN, Clip, caption, draw, random_clip, rando
 from byg_train.world.judge import CLIPS
 from byg_train.world.names import HELD_OUT
 from tools.world.show import open_editor, sample, shows_ground, shows_motion
-from tools.world.shrink import rounded
+from tools.world.shrink import CAME_FROM, rounded
 from tools.world.train_wan import BOUNDARY, SHIFT, SPANS
 
 BASE = WORLD / "base_wan"
@@ -68,6 +68,11 @@ def test_weights_are_safetensors_in_bfloat16_and_matrices_of_networks_in_8_bits(
             kinds = {weights.get_slice(name).get_dtype() for name in weights.keys()}  # noqa: SIM118
         in_8_bits = file.parent.name.startswith("transformer")
         assert kinds == ({"BF16", "F8_E4M3"} if in_8_bits else {"BF16"}), file
+
+
+def test_no_configuration_names_a_folder_of_another_machine() -> None:
+    for file in WORLD.rglob("config.json"):
+        assert CAME_FROM not in json.loads(file.read_text(encoding="utf-8")), file
 
 
 def test_all_weights_of_the_world_are_small() -> None:

@@ -3,19 +3,23 @@
     python -m tools.world.shrink byg_train/world/base_z_image
 
 The files are half as large, and loaded as before: whoever reads them asks for a type. Vectors keep
-theirs. What it does to edits is in docs/decisions.md.
+theirs. What it does to edits is in docs/decisions.md. Where the parts came from is forgotten: no
+folder of another machine belongs into what is published.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from byg_train.files import atomic
+from byg_train.files import atomic, write_text
+
+CAME_FROM = "_name_or_path"  # diffusers' note of the folder that a part was loaded from
 
 
 def shrink(base: Path) -> None:
@@ -24,6 +28,10 @@ def shrink(base: Path) -> None:
         weights = {name: rounded(weight) for name, weight in load_file(file).items()}
         with atomic(file) as temporary:
             save_file(weights, temporary, {"format": "pt"})
+    for file in base.glob("*/config.json"):
+        config = json.loads(file.read_text(encoding="utf-8"))
+        if config.pop(CAME_FROM, None):
+            write_text(file, json.dumps(config, indent=2, sort_keys=True) + "\n")
 
 
 def rounded(weight: Tensor) -> Tensor:
