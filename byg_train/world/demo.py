@@ -1,6 +1,6 @@
 """The demos: the tiny world's training sets as files, and what a LoRA does on held-out names.
 
-python -m byg_train.world.demo RUN [--queries 100]     measures a run again, of pictures or of clips
+python -m byg_train.world.demo RUN [--queries 100] [--flowedit]     measures a run again
 """
 
 from __future__ import annotations
@@ -191,9 +191,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path)
     parser.add_argument("--queries", type=int, default=100, help="edits of each type")
+    parser.add_argument("--flowedit", action="store_true", help="measure FlowEdit as well")
     parser.add_argument("--device", default="cpu")
     args = parser.parse_args()
-    report(args.run, demo_of(args.run).judge, args.device, args.queries)
+    judge = demo_of(args.run).judge
+    report(args.run, judge, args.device, args.queries, flowedit=args.flowedit)
 
 
 if __name__ == "__main__":

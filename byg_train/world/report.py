@@ -46,10 +46,13 @@ def report_cost(judge: Judge, steps: int, r: float) -> float:
     return len(judge.labels) * QUERIES * (steps * (1 + r) + judged)
 
 
-def report(run: Path, judge: Judge, device: str = "cpu", queries: int = QUERIES) -> dict:
+def report(
+    run: Path, judge: Judge, device: str = "cpu", queries: int = QUERIES, *, flowedit: bool = False
+) -> dict:
     """Measure a run on held-out names; write report.json and .png, print the tables.
 
-    Of clips there are report.mp4 and report.gif as well.
+    Of clips there are report.mp4 and report.gif as well. With `flowedit` zero-shot FlowEdit on the
+    same base is measured too.
     """
     ours, recolour = Methods(run / f"{run.name}.safetensors", judge, device), Recolour(judge)
     methods: dict[str, Method] = {
@@ -59,6 +62,8 @@ def report(run: Path, judge: Judge, device: str = "cpu", queries: int = QUERIES)
         "text-to-video" if judge is CLIPS else "text-to-image": ours.text_to_image,
         "true target, encoded": ours.reconstruct,
     }
+    if flowedit:
+        methods["FlowEdit"] = ours.flowedit
     if judge is CLIPS:
         methods["true target"] = lambda label, edits: [judge.drawn(e.target) for e in edits]
     scores, shown = judge.measure(methods, queries, recolour=recolour)
