@@ -4,7 +4,7 @@
 
 The files are half as large, and loaded as before: whoever reads them asks for a type. Vectors keep
 theirs. What it does to edits is in docs/decisions.md. Where the parts came from is forgotten: no
-folder of another machine belongs into what is published.
+folder of another machine belongs in what is published.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def shrink(base: Path) -> None:
             save_file(weights, temporary, {"format": "pt"})
     for file in base.glob("*/config.json"):
         config = json.loads(file.read_text(encoding="utf-8"))
-        if config.pop(CAME_FROM, None):
+        if config.pop(CAME_FROM, None) is not None:
             write_text(file, json.dumps(config, indent=2, sort_keys=True) + "\n")
 
 

@@ -1,14 +1,15 @@
-"""Train the tiny Wan pipeline of `base_wan/` from scratch: tokenizer, VAE, UMT5, two experts.
+"""Train the tiny Wan pipeline of `base_wan/`: tokenizer, VAE, UMT5, two experts.
 
     python -m tools.world.train_wan --output byg_train/world/base_wan
     python -m tools.world.train_wan --output runs/base_wan --start byg_train/world/base_wan
 
 Flow matching with caption dropout: one network for all times, together with its text encoder, on
 the first pictures of clips and then on whole clips; then a copy of it for each expert goes on at
-that expert's times alone. A start from a finished base goes on with whole clips, the VAE included.
-Only combinations of the base's share of the clips are ever drawn
-(`clips.withheld`), and no held-out name; the VAE, which need not know what it sees, is trained on
-all other names.
+that expert's times alone. A start from a finished base goes on with its VAE, then with whole clips
+and one network for all times, the low expert's; both experts are copied from that anew.
+
+Only combinations of the base's share of the clips are ever drawn (`clips.withheld`), and no
+held-out name; the VAE, which need not know what it sees, is trained on all other names.
 """
 
 from __future__ import annotations
