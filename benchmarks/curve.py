@@ -36,6 +36,9 @@ from byg_train.data.items import load_items
 from byg_train.data.pairs import for_objective
 from byg_train.evaluate.summary import summarise, table
 from byg_train.files import write_json, write_text
+from byg_train.machine import resolve_dtype
+from byg_train.training.doctor import machine
+from byg_train.training.metrics import seconds_of
 from byg_train.training.run_folder import CONFIG, check_output, write_config
 from byg_train.training.stopping import Interrupted
 from byg_train.training.trainer import train
@@ -84,7 +87,7 @@ def settings(
 
 def train_whole(config: TrainConfig, run: Path) -> list[Path]:
     """Train, from the last checkpoint if there is one; the run's LoRA files, oldest first."""
-    check_output(run, config, resume=True)
+    check_output(run, config, resume=True, measured=True)
     resume = (run / CONFIG).exists()
     write_config(run, config)
     data = for_objective(load_items(config.data, 8), config, 8)
@@ -207,7 +210,12 @@ def _joint(seeds: Mapping[str, list[dict]], label: str) -> str:
 
 def write(curves: Curves, output: Path) -> None:
     """Everything that is known so far."""
-    about = {"command": " ".join(["python", *sys.argv]), "threads": torch.get_num_threads()}
+    about = {
+        "command": " ".join(["python", *sys.argv]),
+        "threads": torch.get_num_threads(),
+        "machine": machine()["CPU"],
+        "dtype": resolve_dtype("auto", "cpu"),
+    }
     write_json(output.with_suffix(".json"), {**about, "rows": curves})
     write_text(output.with_suffix(".md"), markdown(curves))
     plot(curves, output.with_suffix(".png"))
@@ -252,9 +260,11 @@ def main() -> None:
                     data = world.demo.prepare(folder, pairs=ROWS[row].pairs)
                     words = [*world.assignments, *args.assignments]
                     config = settings(row, data, seed, args.steps, args.every, words)
-                    files = train_whole(config, args.runs / f"{row}-seed{seed}")
+                    run = args.runs / f"{row}-seed{seed}"
+                    files = train_whole(config, run)
                     known = curves.get(row, {}).get(str(seed), ())
                     found = {row: points(files, args.queries, known, world.demo.judge)}
+                    found[row][-1]["seconds"] = round(seconds_of(run))
             except Interrupted as stop:
                 parser.exit(stop.code, "stopped; run the same command again to go on\n")
             for name, curve in found.items():

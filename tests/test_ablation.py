@@ -140,7 +140,9 @@ def test_a_whole_study_and_nothing_twice(tmp_path: Path) -> None:
         assert wanted in config
     told = json.loads((tmp_path / "ablation.json").read_text())
     assert list(told["rows"]) == ["no-routing", "supervised"]
-    assert told["steps"] == 1
+    assert told["steps"] == 1 and told["machine"] and "rollout.steps=1" in told["settings"]
+    assert told["dtype"] in ("bfloat16", "float32")
+    assert all(0 < told["seconds of training"][f"{name}-seed0"] < 600 for name in told["rows"])
     for row in told["rows"].values():
         assert all(0 <= row[name]["mean"] <= 1 for name in ("edit", "keep", "joint"))
         assert set(row["kinds"]) == {
@@ -159,6 +161,8 @@ def test_a_whole_study_and_nothing_twice(tmp_path: Path) -> None:
     other = study(tmp_path, "--steps", 2, *only)
     assert other.exit_code == 2
     assert "train.steps: 1 there, 2 now" in other.stderr
+    other = study(tmp_path, "--steps", 1, *only, "--set", "method.alpha=0.4")
+    assert other.exit_code == 2 and "method.alpha: 1.0 in the run, 0.4 now" in other.stderr
 
 
 @pytest.mark.slow

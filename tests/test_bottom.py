@@ -9,9 +9,9 @@ from byg_train.config import ConfigError, build_config
 from byg_train.config.methods import BygConfig
 from byg_train.objectives.bottom import (
     COPY,
+    EDIT,
     FORGETTING,
     OUT,
-    TRUTH,
     Answer,
     Prices,
     bottom,
@@ -53,22 +53,22 @@ def test_losses_are_the_sums_of_equation_5() -> None:
     )
     found = {name: of.item() for name, of in bottom(p, w).items()}
     assert found == pytest.approx({
-        TRUTH: 0.8 * 2 * (0.2 + 0.5 * 0.4 + 0.3 + 0.5 * 0.5),
+        EDIT: 0.8 * 2 * (0.2 + 0.5 * 0.4 + 0.3 + 0.5 * 0.5),
         COPY: 0.8 * 2 * (0.6 + 0.5 * 1.2 + 0.3 + 0.5 * 0.5),
         FORGETTING: 0.8 * (1.5 + 0.25) * 0.5 + 0.2 * 0.5,
     })  # fmt: skip
     forward = {
         name: of.item() for name, of in bottom(p, w.model_copy(update={"reverse": False})).items()
     }
-    assert forward[TRUTH] == pytest.approx(0.8 * 2 * (0.2 + 0.5 * 0.4))
+    assert forward[EDIT] == pytest.approx(0.8 * 2 * (0.2 + 0.5 * 0.4))
     assert forward[FORGETTING] == pytest.approx((0.8 * 0.25 + 0.2) * 0.5)
 
 
 def test_the_weights_of_the_first_demo_ask_for_text_to_image() -> None:
     assert least(world(), lambda_prior=2, alpha=1) == FORGETTING
-    assert least(world(), lambda_prior=0.5, alpha=0.1) == TRUTH
+    assert least(world(), lambda_prior=0.5, alpha=0.1) == EDIT
     even = bottom(world(), BygConfig(lambda_prior=1, alpha=0.1, **FULL_STEPS))
-    assert even[TRUTH].item() == pytest.approx(even[FORGETTING].item(), abs=0.05)
+    assert even[EDIT].item() == pytest.approx(even[FORGETTING].item(), abs=0.05)
 
 
 def test_at_the_balance_forgetting_costs_as_much_as_editing() -> None:
@@ -77,10 +77,10 @@ def test_at_the_balance_forgetting_costs_as_much_as_editing() -> None:
     at = bottom(
         world(), w.model_copy(update={"lambda_prior": recipe.balance, "alpha": recipe.alpha})
     )
-    assert at[TRUTH].item() == pytest.approx(at[FORGETTING].item())
+    assert at[EDIT].item() == pytest.approx(at[FORGETTING].item())
     assert recipe.lambda_prior == pytest.approx(recipe.balance / 2, rel=0.1)
     assert (recipe.alpha, recipe.prior_by_t) == (0.1, ())
-    assert least(world(), lambda_prior=recipe.lambda_prior, alpha=recipe.alpha) == TRUTH
+    assert least(world(), lambda_prior=recipe.lambda_prior, alpha=recipe.alpha) == EDIT
 
 
 def test_alpha_is_raised_where_the_squared_error_tells_edits_from_copies_better() -> None:
@@ -96,14 +96,14 @@ def test_times_at_which_the_direction_is_wrong_are_left_out() -> None:
     off = p.back.direction.clone()
     off[4] = 0.9  # t = 0.2
     recipe = recommended(p._replace(back=Answer(off, p.back.mse)), BygConfig())
-    assert recipe.prior_by_t == ((0.2, OUT), (0.4, 1.0), (0.6, 1.0), (0.8, 1.0), (0.95, 1.0))
+    assert recipe.prior_by_t == ((0.2, OUT), (0.4, 1.0))
     nowhere = p._replace(back=Answer(0 * off + 0.9, p.back.mse))
     assert recommended(nowhere, BygConfig()).prior_by_t == ()
 
 
 def test_the_factor_weighs_the_prior_alone() -> None:
     plain, half = (bottom(world(), BygConfig(prior_by_t=points)) for points in ((), ((0.5, 0.5),)))
-    assert half[TRUTH].item() == pytest.approx(plain[TRUTH].item() / 2)
+    assert half[EDIT].item() == pytest.approx(plain[EDIT].item() / 2)
     assert half[FORGETTING].item() == pytest.approx(plain[FORGETTING].item())
 
 
@@ -114,10 +114,12 @@ def test_the_factor_weighs_the_prior_alone() -> None:
         ([[0.5, 1.0], [0.5, 2.0]], "rising"),
         ([[0.5, 1.0], [1.5, 2.0]], "from 0 to 1"),
         ([[0.5, 0.0]], "0.01 leaves a time out as well"),
-        ([[0.5, float("nan")]], "above 0"),
+        ([[0.5, float("nan")]], "finite"),
+        ([[0.5]], r"wanted points \[t, factor\]"),
+        (0.5, r"wanted points \[t, factor\]"),
     ],
 )
-def test_points_that_are_no_function_are_refused(points: list, said: str) -> None:
+def test_points_that_are_no_function_are_refused(points: object, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         build_config({"method": {"prior_by_t": points}})
 

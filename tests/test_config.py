@@ -295,7 +295,7 @@ def test_a_run_is_only_resumed(tmp_path: Path) -> None:
     [
         ("lora.rank=3", "lora.rank"),
         ("seed=4", "seed"),
-        ("method.alpha=0.5", "method.alpha"),
+        ("method.lambda_cycle=0.5", "method.lambda_cycle"),
         ("data.path=other", "data.path"),
         ("train.batch_size=2", "train.batch_size"),
     ],

@@ -77,6 +77,8 @@ def test_json_table_and_picture_hold_what_is_known_so_far(
     assert curve.read(tmp_path / "out") == {}
     curve.write(CURVES, tmp_path / "out")
     assert curve.read(tmp_path / "out") == CURVES
+    about = json.loads((tmp_path / "out.json").read_text())
+    assert about["command"] and about["machine"] and about["dtype"] in ("bfloat16", "float32")
     assert (tmp_path / "out.md").read_text() == curve.markdown(CURVES)
     assert (tmp_path / "out.png").stat().st_size > 10_000
 

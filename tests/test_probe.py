@@ -96,7 +96,8 @@ def test_weights_that_ask_for_text_to_image_are_told_at_the_start(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     found = warned(caplog, lambda_prior=50)
-    assert "these weights ask for text-to-image" in found and "(method.gentle_from)" in found
+    assert "these weights ask for text-to-image" in found and "method.gentle_from" in found
+    assert "With --set method.lambda_prior=" in found and "--set method.alpha=0.1" in found
     assert not warned(caplog, lambda_prior=0.01)
     assert not warned(caplog, lambda_prior=50, gentle_from=0.9, gentle_prior=0.01)
 
@@ -163,7 +164,8 @@ def test_without_pairs_flowedit_says_what_the_edit_is(
     assert [time["t"] for time in found["times"]] == [0.4, 0.9]
     # FlowEdit goes where the base pulls, as far as noise lets it; a copy does not.
     losses = found["losses"]
-    assert losses["the true edit"]["mean"] < losses["a copy"]["mean"]
+    assert losses["the edit"]["mean"] < losses["a copy"]["mean"]
+    assert "FlowEdit's edit costs" in found["verdict"][0]
     with pytest.raises(AssertionError, match="wanted numbers above 0"):
         probed(config, tmp_path, "--times", "0.9,2")
 
@@ -180,14 +182,14 @@ def test_pairs_are_taken_at_their_word(tiny_base: Path, tiny_data: Path, tmp_pat
     found = probed(tiny_run.settings(tiny_base, folder), tmp_path / "probe", "--times", "0.5")
     losses = found["losses"]
     assert found["edits"] == "true" and found["items"] == len(rows)
-    assert losses["the true edit"] == losses["a copy"]
+    assert losses["the edit"] == losses["a copy"] and "the true edit costs" in found["verdict"][0]
 
 
 @pytest.mark.slow
 def test_both_experts_of_a_pair_are_asked(wan_clips: Path, tmp_path: Path) -> None:
     found = probed(wan_run.settings(wan_clips), tmp_path, "--items", 1, "--times", "0.95,0.5")
     assert [time["expert"] for time in found["times"]] == ["low", "high"]
-    assert sum("noise: the true edit costs" in said for said in found["verdict"]) == 2
+    assert sum("noise: FlowEdit's edit costs" in said for said in found["verdict"]) == 2
 
 
 @pytest.mark.slow
@@ -204,3 +206,60 @@ def test_z_image_is_asked_through_its_record(tiny_data: Path, tmp_path: Path) ->
     config = config.model_copy(update={"lora": build_config({}).lora})
     found = probed(config, tmp_path, "--items", 1, "--times", "0.5")
     assert found["items"] == 1 and len(found["times"]) == 1
+
+
+@pytest.mark.slow
+def test_one_true_edit_among_others_is_said_not_to_be_used(
+    tiny_base: Path, tiny_data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = [json.loads(line) for line in (tiny_data / "metadata.jsonl").read_text().splitlines()]
+    rows[0]["target_file_name"] = rows[0]["file_name"]
+    folder = tmp_path / "some"
+    folder.mkdir()
+    for row in rows:
+        (folder / row["file_name"]).write_bytes((tiny_data / row["file_name"]).read_bytes())
+    (folder / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = probed(tiny_run.settings(tiny_base, folder), tmp_path / "probe", "--times", "0.5")
+    assert f"1 of the {len(rows)} items name a target_file_name" in caplog.text
+    assert found["edits"] == "by FlowEdit on the same base"
+
+
+def test_weights_without_a_prior_or_without_a_source_are_told(
+    tiny_base: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    words = ("--items", 1, "--times", "0.5")
+    config = tiny_run.settings(tiny_base, tiny_data, {"method": {"lambda_prior": 0}})
+    found = probed(config, tmp_path / "a", *words)
+    assert "lambda_prior is 0: nothing asks for an edit, and training copies" in found["verdict"]
+    assert "nan" not in " ".join(found["verdict"])
+    free = {"lambda_cycle": 0, "lambda_id": 0, "identity_probability": 0}
+    config = tiny_run.settings(tiny_base, tiny_data, {"method": free})
+    found = probed(config, tmp_path / "b", *words)
+    assert any("nothing keeps the source" in said for said in found["verdict"])
+    assert not any("recommended" in said for said in found["verdict"])
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("critic.path=world", "objective=npedit has no prior to weigh against its source"),
+        ("method.objective=supervised", "objective=supervised has no prior to weigh"),
+        ("method.identity_probability=1", "every step copies, and no prior is ever asked"),
+        ("method.lambda_prior=inf", "finite number"),
+    ],
+)
+def test_a_run_without_a_prior_is_refused_before_anything_is_loaded(
+    tmp_path: Path, setting: str, said: str
+) -> None:
+    preset = "demo_npedit" if "critic" in setting else "demo"
+    with pytest.raises(AssertionError, match=said):
+        byg("probe", "--preset", preset, "--output", tmp_path / "out", "--set", setting)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_of_the_tiny_world_as_many_items_are_looked_at_as_are_asked_for(tmp_path: Path) -> None:
+    words = ("--items", 7, "--times", "0.5", "--device", "cpu", "--output", tmp_path)
+    assert "7 items, true edits" in byg("probe", "--preset", "demo", *words).output
+    found = json.loads((tmp_path / "probe.json").read_text())
+    assert len(found["losses by edit type"]) == found["items"] == 7

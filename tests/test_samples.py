@@ -19,7 +19,7 @@ from byg_train.media.pixels import to_picture
 from byg_train.models.configured_info import configured_info
 from byg_train.objectives.objective import Advice
 from byg_train.training.cost import SOURCE_ROWS
-from byg_train.training.source_watch import LOST, SourceWatch, kept
+from byg_train.training.source_watch import LOST, SourceWatch, is_due, kept
 from byg_train.training.validation import ValidationReport, Validator
 
 ADVICE = Advice(collapse="pull more", drift="pull less", lost="copy for longer")
@@ -178,6 +178,16 @@ def test_each_failure_raises_its_alarm(target: Target, alarms: list[str]) -> Non
     for sentence, begins in zip(found, alarms, strict=True):
         assert sentence.startswith(begins)
         assert sentence.endswith(tuple(f"; {what}" for what in ADVICE))
+
+
+def test_a_source_that_a_gentle_end_is_to_bring_back_is_not_lost_yet() -> None:
+    config = build_config({"method": {"gentle_from": 0.6}})
+    assert [is_due(config, share) for share in (0, 0.6, 0.69, 0.7, 1)] == [False] * 3 + [True] * 2
+    assert is_due(build_config({}), 0) and is_due(build_config({"method": {"gentle_from": 0}}), 0)
+    late = build_config({"method": {"gentle_from": 0.95}})
+    assert not is_due(late, 0.99) and is_due(late, 1)
+    said = validated(blind).warnings(ADVICE, source_is_due=False)
+    assert [sentence.split(":")[0] for sentence in said] == ["drift"]
 
 
 def test_the_grid_shows_what_was_sampled_decoded_one_by_one() -> None:

@@ -19,6 +19,8 @@ from byg_train.core.flow import at_rank
 from byg_train.core.roles import EditBatch
 from byg_train.objectives.byg import BYG, byg_step
 from byg_train.training.optimizer import learning_rate
+from byg_train.training.run_folder import check_output, write_config
+from byg_train.training.source_watch import SourceWatch
 from byg_train.training.state import State
 from byg_train.training.trainer import TrainingError
 
@@ -271,7 +273,7 @@ def test_what_is_kept_of_the_source_is_told_on_the_way(
         "byg_train.training.keeper.log.warning", lambda *of: said.append(of[0] % of[1:])
     )
     t = trainer(settings(tiny_base, tiny_data, {"warmup": {"min_steps": 0}}), tmp_path / "run")
-    for lost in (0.1, 0.6, 0.7, 0.2, 0.5):
+    for lost in (0.1, 0.6, 0.7, 0.2, 0.8):
         t.optimizer_step()
         monkeypatch.setattr(
             t.validator.watch, "lost", lambda each, lost=lost: {"transformer": lost}
@@ -279,13 +281,13 @@ def test_what_is_kept_of_the_source_is_told_on_the_way(
         t.line = SimpleNamespace(said="")
         t.watch_source()
         lines.append(t.line.said)
-    assert lines == ["source 90 %", "source 40 %", "source 30 %", "source 80 %", "source 50 %"]
+    assert lines == ["source 90 %", "source 40 %", "source 30 %", "source 80 %", "source 20 %"]
     assert [m["lost"] for m in metrics(tmp_path / "run") if m["kind"] == "source"] == [
         0.1,
         0.6,
         0.7,
         0.2,
-        0.5,
+        0.8,
     ]
     assert [sentence.split(": ")[0] for sentence in said] == ["step 2", "step 5"]
     assert all("the source is being lost" in sentence for sentence in said)
@@ -295,3 +297,66 @@ def test_what_is_kept_of_the_source_is_told_on_the_way(
     again = trainer(t.config, tmp_path / "run")
     again.resume()
     assert again.validator.watch.copied == copied
+
+
+def test_what_a_gentle_end_is_to_bring_back_raises_no_alarm_before_it(
+    tiny_base: Path, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("byg_train.training.keeper.EVERY", 1)
+    said = []
+    for level in ("info", "warning"):
+        monkeypatch.setattr(
+            f"byg_train.training.keeper.log.{level}", lambda *of: said.append(of[0] % of[1:])
+        )
+    over = {"warmup": {"min_steps": 0}, "train": {"steps": 20}, "method": {"gentle_from": 0.45}}
+    t = trainer(settings(tiny_base, tiny_data, over), tmp_path / "run")
+    monkeypatch.setattr(t.validator.watch, "lost", lambda each: {"transformer": 0.8})
+    t.end_warmup()
+    assert t.gentle_end() == (
+        "lambda_prior 1 and alpha 0.1 hold until step 9 of 20, then 0.5 and 0.1 "
+        "(method.gentle_from 0.45)"
+    )
+    # A tenth of the run is left to it.
+    for step in (6, 8, 10, 11, 12):
+        t.state.step = step
+        t.watch_source()
+    assert [sentence.split(": ")[0] for sentence in said] == ["step 6", "step 11"]
+    assert "20 % of the source is kept; more is expected after step 9" in said[0]
+    assert "the source is being lost" in said[1] and "gentle_prior" in said[1]
+    assert not t.gentle_end()
+
+
+@pytest.mark.slow
+def test_a_run_that_begins_with_a_finished_warm_up_has_lost_nothing_yet(
+    tiny_base: Path, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a LoRA that is only named (--init) nobody knows whether it copies: 100 % is a copy."""
+    # The random base is no worse than its editor, which would be a warm-up that copied nothing.
+    monkeypatch.setattr(SourceWatch, "without_source", lambda self, each: {"transformer": 50.0})
+    over = {"warmup": {"min_steps": 0, "until": 1e9, "max_steps": 5}, "train": {"steps": 1}}
+    lora = train_whole(settings(tiny_base, tiny_data, over), tmp_path / "run")
+    looks = [m for m in metrics(tmp_path / "run") if m["kind"] == "validation"]
+    assert looks[0]["step"] == 0 and looks[0]["source_lost"] == pytest.approx(0, abs=1e-6)
+    none = {"min_steps": 0, "until": None, "max_steps": 0}
+    t = trainer(
+        settings(tiny_base, tiny_data, {"warmup": {"lora": str(lora), **none}}), tmp_path / "on"
+    )
+    t.end_warmup()
+    assert not t.state.warming_up and t.state.copied == {}
+    (lost,), (now,) = t.validator.watch.lost().values(), t.validator.watch.identity().values()
+    assert lost == pytest.approx(now / 50) and lost > 0
+
+
+@pytest.mark.slow
+def test_what_the_alarms_advise_may_be_done_at_a_resume(
+    tiny_base: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    run, gentle = tmp_path / "run", {"lambda_prior": 0.5, "alpha": 0.2, "gentle_from": 0.5}
+    train_whole(settings(tiny_base, tiny_data), run)
+    write_config(run, settings(tiny_base, tiny_data))
+    config = settings(tiny_base, tiny_data, {"method": gentle, "train": {"steps": 6}})
+    check_output(run, config, resume=True)
+    train_whole(config, run, resume=True)
+    other = settings(tiny_base, tiny_data, {"method": {"lambda_cycle": 2.0}})
+    with pytest.raises(ConfigError, match="method.lambda_cycle"):
+        check_output(run, other, resume=True)

@@ -201,7 +201,7 @@ def test_a_warm_up_is_measured_at_each_experts_times(wan_clips: Path, tmp_path: 
     t = trainer(settings(wan_clips, over), tmp_path / "run")
     high, low = (t.validator.t[e] for e in ("high", "low"))
     assert (high >= BOUNDARY).all() and (low < BOUNDARY).all() and (low > 0.5).all()
-    assert t._still_warming_up().keys() == {"high", "low"}
+    assert t.still_warming_up().keys() == {"high", "low"}
     measured = {e: t.validator.identity(e) for e in ("high", "low")}
     assert t.state.identity == measured and measured["high"] != measured["low"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,15 +15,17 @@ from ..config import ConfigError, TrainConfig, merge_settings
 from ..config.methods import SupervisedConfig
 from ..family import demos
 from ..progress import Progress
-from .errors import expect_writable
+from .errors import expect_writable, interruption_explained, out_of_memory_explained
 from .options import Assignments, Device, names_of, resolve_device
 
 if TYPE_CHECKING:
     from ..data.items import Dataset
     from ..training.probe import Probe
 
-# Edits of each type, where the world draws them.
-OF_EACH = 12
+log = logging.getLogger("byg_train")
+
+# Items of a folder; edits of each type, where the world draws them.
+ITEMS, OF_EACH = 16, 12
 
 
 def probe(
@@ -35,8 +38,13 @@ def probe(
         str | None, typer.Option(help="Base model: hub id, diffusers folder or .safetensors file.")
     ] = None,
     items: Annotated[
-        int, typer.Option(min=1, help="Items that are looked at, in turn of every edit type.")
-    ] = 16,
+        int | None,
+        typer.Option(
+            min=1,
+            help="Items that are looked at, in turn of every edit type; default: 16, and of the "
+            "tiny world 12 of each type.",
+        ),
+    ] = None,
     times: Annotated[
         str | None,
         typer.Option(help="Noise levels, as 0.95,0.6,0.2; default: eight, spread as training is."),
@@ -55,13 +63,24 @@ def probe(
     )
     if importlib.util.find_spec("matplotlib") is None:
         raise ConfigError("probe draws its picture with matplotlib: pip install matplotlib")
-    if settings.method.needs_pairs:
-        raise ConfigError(f"method.objective={settings.method.objective} has no prior to weigh")
+    from ..objectives import objective_of
+
+    if objective_of(settings).bottom is None:
+        raise ConfigError(
+            f"method.objective={settings.method.objective} has no prior to weigh against its "
+            "source: wanted byg's"
+        )
+    if settings.method.identity_share == 1:
+        raise ConfigError(
+            "method.identity_probability is 1: every step copies, and no prior is ever asked"
+        )
     chosen, device = _times(times), resolve_device(device)
     folder = output or Path("runs") / f"{settings.preset}-probe"
     expect_writable(folder)
     settings, found = _items(settings, folder, items)
-    _show(_measured(settings, found, device, chosen), folder)
+    advice = "lower data.resolution or data.frames, or choose --set model.placement=streamed"
+    with interruption_explained(), out_of_memory_explained(advice):
+        _show(_measured(settings, found, device, chosen), folder)
 
 
 def _times(text: str | None) -> list[float]:
@@ -74,7 +93,7 @@ def _times(text: str | None) -> list[float]:
     return times
 
 
-def _items(config: TrainConfig, folder: Path, number: int) -> tuple[TrainConfig, Dataset]:
+def _items(config: TrainConfig, folder: Path, number: int | None) -> tuple[TrainConfig, Dataset]:
     """The items to look at, with their true edits where every row names one."""
     from dataclasses import replace
 
@@ -90,12 +109,19 @@ def _items(config: TrainConfig, folder: Path, number: int) -> tuple[TrainConfig,
 
         path = DEMOS[config.preset].prepare_probe(folder / "data", OF_EACH)
         config = config.model_copy(update={"data": config.data.model_copy(update={"path": path})})
-        number = OF_EACH * len(DEMOS[config.preset].judge.labels)
+        number = number or OF_EACH * len(DEMOS[config.preset].judge.labels)
     resolve_base(config.model)
     multiple = pixel_multiple(config.model)
     data = for_objective(load_shown(config.data, multiple), config, multiple)
-    data = replace(data, train=some_of([*data.train, *data.test], number, config.seed))
-    if all(item.target_name for item in data.train):
+    data = replace(data, train=some_of([*data.train, *data.test], number or ITEMS, config.seed))
+    known = sum(bool(item.target_name) for item in data.train)
+    if 0 < known < len(data.train):
+        log.warning(
+            "%s of the %s items name a target_file_name: FlowEdit's edits stand for all of them",
+            known,
+            len(data.train),
+        )
+    if known == len(data.train):
         pairs = config.model_copy(update={"method": SupervisedConfig()})
         data = for_objective(data, pairs, multiple)
     return config, data
@@ -121,6 +147,7 @@ def _show(found: Probe, folder: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from ..data import counted
     from ..files import write_json
     from ..training.probe_plot import plot
     from ..training.probe_report import about, rows, verdict
@@ -130,7 +157,7 @@ def _show(found: Probe, folder: Path) -> None:
     write_json(folder / "probe.json", about(found))
     heads, *body = rows(found)
     edits = "true edits" if found.has_truth else "FlowEdit's edits"
-    title = f"{len(found.kinds)} items, {edits}; pairs are L_dir / L_MSE"
+    title = f"{counted(len(found.kinds), 'item')}, {edits}; pairs are L_dir / L_MSE"
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for head in heads:
         table.add_column(head, justify="right")

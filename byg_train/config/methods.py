@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, SerializeAsAny, field_validator, model_validator
@@ -38,6 +37,11 @@ class MethodConfig(Section):
     def texts(self) -> set[str]:
         """Texts that are embedded beside those of the items."""
         return set()
+
+    @property
+    def settled_from(self) -> float:
+        """Share of the run from which the settings hold with which it ends."""
+        return 0.0
 
     def after(self, share: float) -> MethodConfig:
         """The settings that hold after this share of the run's steps."""
@@ -87,6 +91,11 @@ class BygConfig(MethodConfig):
         """B.1's random identity steps."""
         return self.identity_probability
 
+    @property
+    def settled_from(self) -> float:
+        """Where the gentle end begins, if there is one."""
+        return 0.0 if self.gentle_from == 1 else self.gentle_from
+
     def after(self, share: float) -> BygConfig:
         """Strong until `gentle_from`, gentle from there on."""
         if share < self.gentle_from or self.gentle_from == 1:
@@ -95,6 +104,14 @@ class BygConfig(MethodConfig):
             update={"lambda_prior": self.gentle_prior, "alpha": self.gentle_alpha}
         )
 
+    @field_validator("prior_by_t", mode="before")
+    @classmethod
+    def _points(cls, value: Any) -> Any:
+        points = value if isinstance(value, list | tuple) else [value]
+        if not all(isinstance(point, list | tuple) and len(point) == 2 for point in points):
+            raise ValueError("wanted points [t, factor], as [[0.2, 0.01], [0.4, 1]]")
+        return value
+
     @field_validator("prior_by_t")
     @classmethod
     def _rises(cls, points: tuple[tuple[float, float], ...]) -> tuple[tuple[float, float], ...]:
@@ -102,7 +119,7 @@ class BygConfig(MethodConfig):
         if sorted(set(times)) != times or not all(0 <= time <= 1 for time in times):
             raise ValueError(f"the times are {times}: wanted rising ones from 0 to 1")
         # At 0 a term would reach no weight, which is what the check of gradients looks for.
-        if not all(0 < factor < math.inf for _, factor in points):
+        if not all(factor > 0 for _, factor in points):
             raise ValueError("a factor is not above 0: 0.01 leaves a time out as well")
         return points
 

@@ -11,9 +11,11 @@ from ..family import family_of, is_embedded, registry
 
 
 class Section(BaseModel):
-    """Frozen, and strict about names."""
+    """Frozen, and strict about names and numbers."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False
+    )
 
 
 class ModelConfig(Section):

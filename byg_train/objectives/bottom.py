@@ -14,7 +14,7 @@ from torch import Tensor
 from ..config.methods import BygConfig
 from ..core.schedule import along
 
-TRUTH, COPY, FORGETTING = "the true edit", "a copy", "text-to-image"
+EDIT, COPY, FORGETTING = "the edit", "a copy", "text-to-image"
 # The prior's squared error: what the public ports chose, then more of it.
 ALPHAS = (0.1, 0.3, 1.0)
 # An alpha is worth leaving the usual one for if it pulls edits so much harder than copies.
@@ -72,7 +72,7 @@ def bottom(p: Prices, w: BygConfig) -> dict[str, Tensor]:
     full = 1 - w.identity_probability
     forgetting = full * (w.reverse * w.lambda_cycle + w.lambda_id) + w.identity_probability
     return {
-        TRUTH: p.mean(full * prior * (p.edited.price(w) + back)),
+        EDIT: p.mean(full * prior * (p.edited.price(w) + back)),
         COPY: p.mean(full * prior * (p.copied.price(w) + back)),
         FORGETTING: p.mean(forgetting * p.forgotten),
     }
@@ -89,20 +89,24 @@ def recommended(p: Prices, w: BygConfig) -> Recipe:
     def pull(alpha: float) -> float:
         """How much dearer a copy is than the edit, at the balance."""
         loss = {k: v.mean() for k, v in bottom(p, w.model_copy(update={"alpha": alpha})).items()}
-        return ((loss[COPY] - loss[TRUTH]) / loss[TRUTH]).item()
+        return ((loss[COPY] - loss[EDIT]) / loss[EDIT]).item()
 
     best = max(ALPHAS, key=pull)
     alpha = best if pull(best) > WORTH_IT * max(pull(ALPHAS[0]), 0) else ALPHAS[0]
     loss = bottom(p, w.model_copy(update={"alpha": alpha}))
-    balance = (loss[FORGETTING].mean() / loss[TRUTH].mean()).item()
+    balance = (loss[FORGETTING].mean() / loss[EDIT].mean()).item()
     return Recipe(float(f"{balance / 2:.1g}"), alpha, w.prior_by_t, balance)
 
 
 def _reliable(p: Prices) -> tuple[tuple[float, float], ...]:
-    """A factor for every time, if not all of them are to be relied on, or none is."""
+    """Points of a factor of 1 or `OUT`, if not all times are to be relied on, or none is."""
     order = p.t.argsort()
     fits = p.back.direction.mean(1)[order] <= UNRELIABLE
     if fits.all() or not fits.any():
         return ()
     times = p.t[order].tolist()
-    return tuple((round(t, 3), 1.0 if fit else OUT) for t, fit in zip(times, fits, strict=True))
+    points = [(round(t, 3), 1.0 if fit else OUT) for t, fit in zip(times, fits, strict=True)]
+    factors = [factor for _, factor in points]
+    # Between two alike, and before or after the last change, a point says nothing.
+    around = zip([factors[0], *factors], points, [*factors[1:], factors[-1]], strict=False)
+    return tuple(p for before, p, after in around if not before == p[1] == after)

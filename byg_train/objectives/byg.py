@@ -274,6 +274,7 @@ BYG = Objective(
     advice=Advice(
         collapse="raise method.lambda_prior or train longer",
         drift="lower method.lambda_prior or optimizer.lr",
-        lost="lower method.lambda_prior and alpha, or let the run end gently (method.gentle_from)",
+        lost="lower method.lambda_prior and alpha, or those of a gentle end (method.gentle_from, "
+        "gentle_prior, gentle_alpha); --resume takes all of them",
     ),
 )

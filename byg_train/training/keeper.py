@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Iterable
 from dataclasses import asdict
+from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ from ..progress import Progress, watched
 from .checkpoint import checkpoints, load_run, prune, read_about, save_run
 from .microbatches import label
 from .run_folder import lora_info, newest_samples, write_loras
-from .source_watch import EVERY, LOST, alarm, kept
+from .source_watch import EVERY, LOST, alarm, awaited, is_due, kept
 from .state import State
 from .stopping import HalfStep
 
@@ -50,6 +51,7 @@ class Keeper:
     metrics: Metrics
     line: Progress | None  # the training's, while it trains
     losing: bool  # whether the source was being lost when that was last looked at
+    awaits: bool  # whether it was said that a gentle end is to bring it back
     saved: float  # when there last was a checkpoint, on the monotonic clock
 
     def is_asked(self) -> bool:
@@ -95,11 +97,33 @@ class Keeper:
         worst, before = max(lost.values()), self.losing
         shares = {label("lost", expert, lost): share for expert, share in lost.items()}
         self.metrics.write({"step": self.state.step, "kind": "source", **shares})
-        self.losing = worst > LOST
+        self.losing = worst > LOST and self.source_is_due
         if self.line:
             self.line.said = f"source {kept(worst)}"
         if self.losing and not before:
             log.warning("step %d: %s", self.state.step, alarm(worst, self.objective.advice.lost))
+        elif worst > LOST and not self.source_is_due and not self.awaits:
+            self.awaits = True
+            turn = self.config.method.settled_from * self.config.train.steps
+            log.info("step %d: %s", self.state.step, awaited(worst, ceil(turn)))
+
+    @property
+    def source_is_due(self) -> bool:
+        """Whether the source should be kept by now."""
+        return is_due(self.config, self.state.main_step / self.config.train.steps)
+
+    def gentle_end(self) -> str:
+        """When the weights of the losses change, for a run that is before that; else nothing."""
+        method, steps = self.config.method, self.config.train.steps
+        turn, now = ceil(method.settled_from * steps), self.state.main_step
+        if now >= turn:
+            return ""
+        ends = method.after(1.0)
+        return (
+            f"lambda_prior {method.lambda_prior:g} and alpha {method.alpha:g} hold until step "
+            f"{turn} of {steps}, then {ends.lambda_prior:g} and {ends.alpha:g} (method.gentle_from "
+            f"{method.gentle_from:g})"
+        )
 
     def samples_are_missing(self) -> bool:
         """Whether samples of this step are due and not there, as a stop left them."""
@@ -124,7 +148,7 @@ class Keeper:
         report.save(self.output / "samples", self.state.step)
         late = self.state.main_step > self.config.train.steps // 4  # before, it cannot edit yet
         if late and self.objective.advice:
-            for sentence in report.warnings(self.objective.advice):
+            for sentence in report.warnings(self.objective.advice, self.source_is_due):
                 log.warning("step %d: %s", self.state.step, sentence)
         measures = {k: v for k, v in report._asdict().items() if isinstance(v, float)}
         self.metrics.write({"step": self.state.step, "kind": "validation", **measures})

@@ -45,3 +45,9 @@ class Metrics:
             whole = [line for line in lines if line.endswith("}\n")]
             kept = [line for line in whole if json.loads(line)["step"] <= step]
             write_text(self.path, "".join(kept))
+
+
+def seconds_of(run: Path) -> float:
+    """What a run's steps took, samples and checkpoints aside."""
+    lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    return sum(json.loads(line).get("seconds", 0.0) for line in lines)

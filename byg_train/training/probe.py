@@ -28,7 +28,7 @@ from ..editing.flowedit import FlowEditSettings, edit_by_flowedit
 from ..family import family_of
 from ..models.backbone import load_backbone
 from ..objectives import objective_of
-from ..objectives.bottom import Answer, Prices, Recipe, recommended
+from ..objectives.bottom import COPY, EDIT, FORGETTING, Answer, Prices, Recipe, recommended
 from .assembly import encode, prior_velocity
 from .run_folder import lora_info
 
@@ -65,6 +65,12 @@ class Probe:
     def prices(self) -> Prices:
         """What the losses are made of."""
         return prices(self.times, self.values)
+
+    @property
+    def names(self) -> dict[str, str]:
+        """Candidate -> what it is here."""
+        edit = "the true edit" if self.has_truth else "FlowEdit's edit"
+        return {EDIT: edit, COPY: COPY, FORGETTING: FORGETTING}
 
     @property
     def recipe(self) -> Recipe:

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..objectives.bottom import COPY, FORGETTING, TRUTH, Recipe
+from ..objectives.bottom import COPY, EDIT, FORGETTING, Recipe
 from .probe import Probe
 
 # Measure -> what it is.
@@ -34,7 +34,7 @@ def mean_and_error(values: Tensor) -> tuple[float, float]:
 
 def asks_for_text_to_image(losses: dict[str, Tensor]) -> bool:
     """Whether forgetting the source is cheaper than editing, by more than chance on these items."""
-    dearer, error = mean_and_error(losses[TRUTH] - losses[FORGETTING])
+    dearer, error = mean_and_error(losses[EDIT] - losses[FORGETTING])
     return dearer > 2 * (0 if math.isnan(error) else error)
 
 
@@ -46,11 +46,19 @@ def verdict(probe: Probe) -> list[str]:
     if len(experts) > 1:
         said += [f"{expert} noise: {bottom_told(probe, expert)}" for expert in experts]
     recipe, losses = probe.recipe, probe.losses()
-    said.append(
-        f"forgetting the source costs as much as editing at lambda_prior {recipe.balance:.2g} "
-        f"(alpha {recipe.alpha:g}); recommended, half of that: {settings(recipe)}"
-    )
-    if losses[COPY].mean() < losses[TRUTH].mean():
+    if not ends.lambda_prior:
+        said.append("lambda_prior is 0: nothing asks for an edit, and training copies")
+    if recipe.balance:
+        said.append(
+            f"forgetting the source costs as much as editing at lambda_prior {recipe.balance:.2g} "
+            f"(alpha {recipe.alpha:g}); recommended, half of that: {settings(recipe)}"
+        )
+    else:
+        said.append(
+            "nothing keeps the source: lambda_cycle (or the reverse pass), lambda_id and "
+            "identity_probability are 0"
+        )
+    if losses[COPY].mean() < losses[EDIT].mean():
         said.append(
             "the base's direction is no reason to edit: a copy pays less than the edit at any "
             "lambda_prior. Do the captions say what changes, and does the base know it?"
@@ -62,9 +70,13 @@ def bottom_told(probe: Probe, expert: str | None = None) -> str:
     """The three losses, and which is the least."""
     losses = probe.losses(expert)
     costs = {name: mean_and_error(of) for name, of in losses.items()}
-    told = ", ".join(f"{name} costs {mean:.2f} ± {sem:.2f}" for name, (mean, sem) in costs.items())
     least = min(costs, key=lambda name: costs[name][0])
-    return f"{told}; the bottom of the loss is {least}"
+    told = ", ".join(f"{probe.names[name]} costs {_told(*cost)}" for name, cost in costs.items())
+    return f"{told}; the bottom of the loss is {probe.names[least]}"
+
+
+def _told(mean: float, error: float) -> str:
+    return f"{mean:.2f}" if math.isnan(error) else f"{mean:.2f} ± {error:.2f}"
 
 
 def settings(recipe: Recipe) -> str:
@@ -72,7 +84,7 @@ def settings(recipe: Recipe) -> str:
     pairs = [f"method.lambda_prior={recipe.lambda_prior:g}", f"method.alpha={recipe.alpha:g}"]
     if recipe.prior_by_t:
         points = ",".join(f"[{t:g},{factor:g}]" for t, factor in recipe.prior_by_t)
-        pairs.append(f"method.prior_by_t=[{points}]")
+        pairs.append(f"'method.prior_by_t=[{points}]'")  # shells read brackets as patterns
     return " ".join(f"--set {pair}" for pair in pairs)
 
 
@@ -113,7 +125,7 @@ def about(probe: Probe) -> dict[str, Any]:
         },
         "losses": {name: _number(of) for name, of in losses.items()},
         "losses by edit type": {
-            kind: {name: _number(of[_of_kind(probe, kind)]) for name, of in losses.items()}
+            kind: {name: _number(of[of_kind(probe, kind)]) for name, of in losses.items()}
             for kind in kinds
         },
         "recommended": {**recipe._asdict(), "settings": settings(recipe)},
@@ -121,7 +133,8 @@ def about(probe: Probe) -> dict[str, Any]:
     }
 
 
-def _of_kind(probe: Probe, kind: str) -> list[int]:
+def of_kind(probe: Probe, kind: str) -> list[int]:
+    """Which items have this type of edit."""
     return [i for i, other in enumerate(probe.kinds) if other == kind]
 
 

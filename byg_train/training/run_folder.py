@@ -37,6 +37,12 @@ MAY_CHANGE = {
     "model.keep_attention",
     "model.boundaries_on_cpu",
     "data.cache",
+    "method.lambda_prior",
+    "method.alpha",
+    "method.prior_by_t",
+    "method.gentle_from",
+    "method.gentle_prior",
+    "method.gentle_alpha",
     "optimizer.lr",
     "train.steps",
     "train.sample_every",
@@ -51,6 +57,8 @@ MAY_CHANGE = {
     "description",
     "source",
 }
+# The sections of what is learned from a step.
+LEARNING = ("method.", "optimizer.")
 
 
 def to_toml(config: TrainConfig) -> str:
@@ -80,13 +88,19 @@ class HoldsRunError(ConfigError):
 
 
 def check_output(
-    run: Path, config: TrainConfig, *, resume: bool, unmoved: Collection[str] = ()
+    run: Path,
+    config: TrainConfig,
+    *,
+    resume: bool,
+    unmoved: Collection[str] = (),
+    measured: bool = False,
 ) -> None:
     """Refuse a folder in which this run would mix with something else.
 
     New and empty folders are fine, hidden files aside. `data` alone is what a demo leaves that was
     stopped before it began to train; settings without any weights are what a failed start leaves.
-    `unmoved` are settings that name another place with the same content (`origin.unmoved`).
+    `unmoved` are settings that name another place with the same content (`origin.unmoved`);
+    `measured` is for a study's run (`differences`).
     """
     if run.exists() and not run.is_dir():
         raise ConfigError(f"{run} is a file; wanted a new or empty folder")
@@ -103,7 +117,7 @@ def check_output(
     before, own = read_config(run), own_dtype(run)
     if own:  # "auto" goes on in the run's own type; any other word must be that type
         before = before.with_dtype("auto" if config.model.dtype == "auto" else own)
-    changed = differences(before, config, unmoved)
+    changed = differences(before, config, unmoved, measured=measured)
     if changed:
         raise ConfigError(
             f"{run} holds a run with other settings: {'; '.join(changed)}. "
@@ -143,13 +157,19 @@ def newest_samples(run: Path) -> Path | None:
     return max((run / "samples").glob("step-*.png"), default=None)
 
 
-def differences(run: TrainConfig, asked: TrainConfig, unmoved: Collection[str] = ()) -> list[str]:
-    """`section.key: A in the run, B now` for settings that a resumed run may not change."""
+def differences(
+    run: TrainConfig, asked: TrainConfig, unmoved: Collection[str] = (), *, measured: bool = False
+) -> list[str]:
+    """`section.key: A in the run, B now` for settings that a resumed run may not change.
+
+    `measured`: a study's run, which must be one of the settings that its table names.
+    """
     before, now = _flat(run), _flat(asked)
+    free = {key for key in MAY_CHANGE if not (measured and key.startswith(LEARNING))}
     return [
         f"{key}: {before[key]!r} in the run, {now[key]!r} now"
         for key in before
-        if before[key] != now[key] and key not in {*MAY_CHANGE, *unmoved}
+        if before[key] != now[key] and key not in {*free, *unmoved}
     ]
 
 

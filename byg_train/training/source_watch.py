@@ -20,9 +20,11 @@ from ..core.schedule import middles_of_t
 from ..editing.editor import Editor
 from .cost import SOURCE_ROWS
 
-# The loss is a squared error, of which a source explains what its caption leaves open: where a
-# third of that is gone, edits are of something else than the source.
-LOST = 1 / 3
+# Half of the way: beyond what a LoRA of true pairs has lost at any step (docs/decisions.md). An
+# editor loses some of this measure, since it also overdoes what is there already.
+LOST = 1 / 2
+# The share of a run after which the weights of its end have shown what they keep.
+SHOWN = 0.1
 # Steps between two measures of SOURCE_ROWS rows: less than a hundredth of a run.
 EVERY = 25
 
@@ -110,9 +112,23 @@ def kept(lost: float) -> str:
     return f"{100 * (1 - min(1.0, max(0.0, lost))):.0f} %"
 
 
+def is_due(config: TrainConfig, share: float) -> bool:
+    """Whether at this share of the run its last weights hold, and have shown what they keep."""
+    settled = config.method.settled_from
+    return not settled or share >= min(1.0, settled + SHOWN)
+
+
 def alarm(lost: float, what_to_do: str) -> str:
     """What is said where it is too much."""
     return (
         f"the source is being lost: {kept(lost)} of it is kept (below {kept(LOST)}), where 100 % "
         f"copies as after the warm-up and 0 % as the base that sees no source; {what_to_do}"
+    )
+
+
+def awaited(lost: float, step: int) -> str:
+    """What is said where weights that keep more are still to come."""
+    return (
+        f"{kept(lost)} of the source is kept; more is expected after step {step}, when the run "
+        "turns gentle (method.gentle_from)"
     )

@@ -86,11 +86,15 @@ def _begun(config: TrainConfig, data: Dataset, output: Path, device: str, resume
         trainer = Trainer(config, data, output, parts)
         if resume:
             trainer.resume()
-        elif config.train.weigh_losses:
+        if trainer.state.step == 0 and config.train.weigh_losses:
             base = parts.roles.base  # the trainer's own heeds stops, of other processes too
             warn_of_text_to_image(config, base, parts.batches, trainer.spans, trainer.device)
+        if trainer.state.step == 0 and not trainer.still_warming_up():
+            trainer.end_warmup()  # what is kept is a share of what a finished warm-up keeps
         if trainer.samples_are_missing():
             trainer.validate()
+        if said := trainer.gentle_end():
+            log.info(said)
     return trainer
 
 
@@ -125,7 +129,7 @@ class Trainer(Updates):
         heedfully = {name: heedful(role, self.is_asked) for name, role in networks.items()}
         self.roles = parts.roles._replace(**heedfully)
         self.line: Progress | None = None
-        self.losing = False
+        self.losing = self.awaits = False
         self.saved, self.passes = time.monotonic(), Passes(0)
         self.optimizer, self.validator = parts.optimizer, parts.validator
         self.helper_optimizer = parts.helper_optimizer
@@ -143,9 +147,9 @@ class Trainer(Updates):
     def optimizer_step(self) -> dict:
         """Take one optimiser step over the global batch; returns what to log."""
         began, self.passes = time.monotonic(), Passes(self.state.step)
-        spans = self._still_warming_up() if self.state.warming_up else self.spans
+        spans = self.still_warming_up() if self.state.warming_up else self.spans
         if not spans:
-            self._end_warmup()
+            self.end_warmup()
             spans = self.spans
         helped = {} if self.state.warming_up else self.help_editor(spans)
         identity_only = self.state.warming_up or draw_identity_only(self.config, self.state.step)
@@ -190,7 +194,7 @@ class Trainer(Updates):
             for expert in active:
                 self.state.note_identity(expert, record[label("identity", expert, self.spans)])
 
-    def _still_warming_up(self) -> dict[str, schedule.Span]:
+    def still_warming_up(self) -> dict[str, schedule.Span]:
         """The experts whose warm-up must go on, and their times."""
         w, state = self.config.warmup, self.state
         if w.until is not None and w.min_steps <= state.step < w.max_steps:
@@ -200,12 +204,15 @@ class Trainer(Updates):
             expert: self.spans[expert] for expert in state.still_warming_up(self.config, self.spans)
         }
 
-    def _end_warmup(self) -> None:
+    def end_warmup(self) -> None:
+        """Begin the method itself: what the editor copies now is what it may lose."""
         w, step = self.config.warmup, self.state.step
         if w.until is not None and step >= w.max_steps:
             log.warning("the warm-up ended at max_steps before the loss fell to warmup.until")
-        with self.processes.together():
-            self.validator.watch.copied = self.validator.watch.identity(self.heed)
+        # A LoRA that was named without a warm-up (--init) may be an editor's, which has lost some.
+        if not w.lora or w.max_steps:
+            with self.processes.together():
+                self.validator.watch.copied = self.validator.watch.identity(self.heed)
         self.state.warmup, self.state.copied = step, self.validator.watch.copied
         self.bank.copy_to_ema()
         if step:  # a good start for other runs: warmup.lora

@@ -17,10 +17,10 @@ from ..core.roles import Velocity
 from ..core.schedule import Span
 from ..data.batches import Batches, to_device
 from ..objectives import objective_of
-from ..objectives.bottom import FORGETTING, TRUTH, recommended
+from ..objectives.bottom import EDIT, FORGETTING, recommended
 from ..progress import Progress
 from .probe import at_source, prices, times_of
-from .probe_report import asks_for_text_to_image, mean_and_error
+from .probe_report import asks_for_text_to_image, mean_and_error, settings
 
 log = logging.getLogger("byg_train")
 
@@ -58,14 +58,14 @@ def warn_of_text_to_image(
     found, ends = prices(times, values), config.method.after(1.0)
     losses = objective.bottom(found, ends)
     if asks_for_text_to_image(losses):
-        edit, forgotten = (mean_and_error(losses[name])[0] for name in (TRUTH, FORGETTING))
+        edit, forgotten = (mean_and_error(losses[name])[0] for name in (EDIT, FORGETTING))
         recipe = recommended(found, ends)
         log.warning(
             "in the long run these weights ask for text-to-image: an edit that keeps its source "
-            "costs %.2f, forgetting the source %.2f. With lambda_prior %g and alpha %g, in the end "
-            "at least (method.gentle_from), it does not pay to forget; `probe` looks closer",
+            "costs %.2f, forgetting the source %.2f. With %s it does not pay to forget; these may "
+            "be the weights of the end alone (method.gentle_from, with gentle_prior and "
+            "gentle_alpha for the first two). `probe` looks closer",
             edit,
             forgotten,
-            recipe.lambda_prior,
-            recipe.alpha,
+            settings(recipe),
         )

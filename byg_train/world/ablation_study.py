@@ -16,7 +16,9 @@ from pathlib import Path
 from ..config import ConfigError, TrainConfig, merge_settings, nearest
 from ..family import family_of
 from ..files import write_json, write_text
-from ..machine import usable_cpus
+from ..machine import resolve_dtype, usable_cpus
+from ..training.doctor import machine
+from ..training.metrics import seconds_of
 from ..training.run_folder import CONFIG, differences, read_config
 from . import ablation
 from .demo import DEMOS
@@ -87,10 +89,11 @@ class AblationStudy:
             if name not in known:
                 raise ConfigError(f"row {name}{nearest(name, known)} (known: {', '.join(known)})")
         self.preset, self.output, self.queries = preset, output, queries
+        self.assignments = [*assignments]
         chosen = [name for name in known if not rows or name in rows]
         # All seeds of one row after the other would show a table late: seed by seed.
         self.jobs = [
-            self._job(row, seed, steps, [*assignments]) for seed in range(seeds) for row in chosen
+            self._job(row, seed, steps, self.assignments) for seed in range(seeds) for row in chosen
         ]
         self._expect_same()
         if importlib.util.find_spec("matplotlib") is None:
@@ -132,7 +135,7 @@ class AblationStudy:
                 continue
             there = read_config(job.folder)
             before, now = there.train.steps, job.config.train.steps
-            changed = differences(there, job.config)
+            changed = differences(there, job.config, measured=True)
             changed += [f"train.steps: {before} there, {now} now"] if before != now else []
             if changed:
                 raise ConfigError(
@@ -227,8 +230,17 @@ class AblationStudy:
             "steps": config and config.train.steps,
             "batch": config and config.train.global_batch,
             "queries per type of edit": self.queries,
+            "settings": self.assignments,
+            "machine": machine()["CPU"],
+            "dtype": config and resolve_dtype(config.model.dtype, "cpu"),
+            "seconds of training": self._seconds(),
             "rows": {name: _told(result, full) for name, result in shown.items()},
         }
+
+    def _seconds(self) -> dict[str, float]:
+        """Run -> what its steps took, of those that are finished."""
+        done = [job for job in self.jobs if job.training and job.lora.exists()]
+        return {job.name: round(seconds_of(job.folder), 1) for job in done}
 
 
 def _part(name: str) -> str:
