@@ -208,15 +208,19 @@ def _joint(seeds: Mapping[str, list[dict]], label: str) -> str:
     return f"{of.mean:.3f}" if of.n else "-"
 
 
-def write(curves: Curves, output: Path) -> None:
-    """Everything that is known so far."""
-    about = {
+def provenance() -> dict[str, Any]:
+    """What made the numbers of this process: command, machine and type."""
+    return {
         "command": " ".join(["python", *sys.argv]),
         "threads": torch.get_num_threads(),
         "machine": machine()["CPU"],
         "dtype": resolve_dtype("auto", "cpu"),
     }
-    write_json(output.with_suffix(".json"), {**about, "rows": curves})
+
+
+def write(curves: Curves, output: Path) -> None:
+    """Everything that is known so far."""
+    write_json(output.with_suffix(".json"), {**provenance(), "rows": curves})
     write_text(output.with_suffix(".md"), markdown(curves))
     plot(curves, output.with_suffix(".png"))
 

@@ -27,7 +27,7 @@ from byg_train.training.stopping import Interrupted
 from byg_train.world.ablation import MEASURES
 from byg_train.world.demo import DEMOS
 
-from .curve import train_whole
+from .curve import provenance, train_whole
 from .few_steps import measure
 
 MANY, FEW = "euler:20", "renoise:4"
@@ -112,7 +112,8 @@ def scored(name: str, seed: int, args: argparse.Namespace) -> dict[str, Any]:
         scored("byg", seed, args)
     config = settings(row, data, seed, args.steps, byg, args.assignments)
     if not row.shipped:
-        check_output(run, config, resume=True)  # scores of other settings are no scores of these
+        # Scores of other settings are no scores of these.
+        check_output(run, config, resume=True, measured=True)
     file = run / "few_steps.json"
     if file.exists():
         return json.loads(file.read_text(encoding="utf-8"))
@@ -172,7 +173,7 @@ def main() -> None:
             except Interrupted as stop:
                 parser.exit(stop.code, "stopped; run the same command again to go on\n")
     results = collected(args)
-    about = {"steps": args.steps, "set": args.assignments}
+    about = {**provenance(), "steps": args.steps, "set": args.assignments}
     write_json(args.output.with_suffix(".json"), {**about, "rows": results})
     write_text(args.output.with_suffix(".md"), markdown(results))
     print(markdown(results))
