@@ -127,7 +127,8 @@ class Progress:
         self.spoke = time.monotonic()
         if not CONSOLE.is_terminal:
             left = rough(self.bar.tasks[0 if what == self.phase.what else -1].time_remaining)
-            CONSOLE.print(f"{what} {done}/{total} eta {left} {note}".rstrip())
+            line = f"{what} {done}/{total} eta {left} {note}".rstrip()
+            CONSOLE.print(line, soft_wrap=True)  # a log is read line by line
 
 
 @contextmanager

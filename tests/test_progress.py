@@ -69,7 +69,14 @@ def test_a_log_file_gets_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:
         for done in range(1, 26):
             watched.show({"identity": 0.25}, Phase(300, "warm-up", done))
         lines = watched.console.file.getvalue().splitlines()
+        watched.line.said = "source 97 %"
+        for done in range(12001, 12026):
+            watched.show(FULL, Phase(30000, "training", done))
+        last = watched.console.file.getvalue().splitlines()[-1]
     assert lines == ["warm-up 25/300 eta 275 min id 0.250"]
+    # Longer than 80 columns, and one line all the same.
+    assert last.startswith("training 12025/30000 eta ") and last.endswith(" source 97 %")
+    assert len(last) > 80
 
 
 def test_a_long_phase_speaks_in_a_log_file_too(monkeypatch: pytest.MonkeyPatch) -> None:
