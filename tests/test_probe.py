@@ -99,6 +99,9 @@ def test_weights_that_ask_for_text_to_image_are_told_at_the_start(
     assert "these weights ask for text-to-image" in found and "method.gentle_from" in found
     assert "With --set method.lambda_prior=" in found and "--set method.alpha=0.1" in found
     assert not warned(caplog, lambda_prior=0.01)
+    free = {"lambda_cycle": 0, "lambda_id": 0, "identity_probability": 0}
+    found = warned(caplog, **free)
+    assert "nothing keeps the source" in found and "--set" not in found
     assert not warned(caplog, lambda_prior=50, gentle_from=0.9, gentle_prior=0.01)
 
 
@@ -231,12 +234,18 @@ def test_weights_without_a_prior_or_without_a_source_are_told(
     config = tiny_run.settings(tiny_base, tiny_data, {"method": {"lambda_prior": 0}})
     found = probed(config, tmp_path / "a", *words)
     assert "lambda_prior is 0: nothing asks for an edit, and training copies" in found["verdict"]
+    assert "the bottom of the loss is FlowEdit's edit or a copy" in found["verdict"][0]
     assert "nan" not in " ".join(found["verdict"])
     free = {"lambda_cycle": 0, "lambda_id": 0, "identity_probability": 0}
     config = tiny_run.settings(tiny_base, tiny_data, {"method": free})
     found = probed(config, tmp_path / "b", *words)
     assert any("nothing keeps the source" in said for said in found["verdict"])
     assert not any("recommended" in said for said in found["verdict"])
+    assert found["recommended"] is None
+    points = {"prior_by_t": [[0.2, 0.01], [0.4, 1]]}
+    config = tiny_run.settings(tiny_base, tiny_data, {"method": points})
+    found = probed(config, tmp_path / "c", *words)
+    assert found["recommended"]["settings"].endswith("--set 'method.prior_by_t=[]'")
 
 
 @pytest.mark.parametrize(

@@ -185,7 +185,9 @@ def test_a_source_that_a_gentle_end_is_to_bring_back_is_not_lost_yet() -> None:
     assert [is_due(config, share) for share in (0, 0.6, 0.69, 0.7, 1)] == [False] * 3 + [True] * 2
     assert is_due(build_config({}), 0) and is_due(build_config({"method": {"gentle_from": 0}}), 0)
     late = build_config({"method": {"gentle_from": 0.95}})
-    assert not is_due(late, 0.99) and is_due(late, 1)
+    assert not is_due(late, 0.97) and is_due(late, 0.98)
+    stronger = build_config({"method": {"gentle_from": 0.6, "gentle_prior": 3}})
+    assert is_due(stronger, 0)
     said = validated(blind).warnings(ADVICE, source_is_due=False)
     assert [sentence.split(":")[0] for sentence in said] == ["drift"]
 

@@ -22,7 +22,7 @@ from byg_train.training.optimizer import learning_rate
 from byg_train.training.run_folder import check_output, write_config
 from byg_train.training.source_watch import SourceWatch
 from byg_train.training.state import State
-from byg_train.training.trainer import TrainingError
+from byg_train.training.trainer import Trainer, TrainingError
 
 
 def test_staged_gradients_through_the_trainer_equal_the_joint_gradient_of_eq_5(
@@ -311,19 +311,35 @@ def test_what_a_gentle_end_is_to_bring_back_raises_no_alarm_before_it(
     over = {"warmup": {"min_steps": 0}, "train": {"steps": 20}, "method": {"gentle_from": 0.45}}
     t = trainer(settings(tiny_base, tiny_data, over), tmp_path / "run")
     monkeypatch.setattr(t.validator.watch, "lost", lambda each: {"transformer": 0.8})
+    t.state.step = 3  # of a warm-up
     t.end_warmup()
     assert t.gentle_end() == (
-        "lambda_prior 1 and alpha 0.1 hold until step 9 of 20, then 0.5 and 0.1 "
+        "lambda_prior 1 and alpha 0.1 hold for 9 of the 20 steps, then 0.5 and 0.1 "
         "(method.gentle_from 0.45)"
     )
     # A tenth of the run is left to it.
-    for step in (6, 8, 10, 11, 12):
+    for step in (9, 11, 13, 14, 15):
         t.state.step = step
         t.watch_source()
-    assert [sentence.split(": ")[0] for sentence in said] == ["step 6", "step 11"]
-    assert "20 % of the source is kept; more is expected after step 9" in said[0]
+    assert [sentence.split(": ")[0] for sentence in said] == ["step 9", "step 14"]
+    assert "20 % of the source is kept; more is expected after step 12" in said[0]
     assert "the source is being lost" in said[1] and "gentle_prior" in said[1]
     assert not t.gentle_end()
+    # A run that goes on behind the turn promises nothing any more.
+    t.state.step, t.losing, t.awaits = 12, False, False
+    t.watch_source()
+    assert len(said) == 2
+
+
+@pytest.mark.parametrize(("share", "steps", "turn"), [(0.55, 6000, 3300), (0.28, 100, 28)])
+def test_the_turn_is_the_step_from_which_the_gentle_weights_hold(
+    share: float, steps: int, turn: int
+) -> None:
+    config = build_config({"method": {"gentle_from": share}, "train": {"steps": steps}})
+    keeper = SimpleNamespace(config=config)
+    assert Trainer.turn.fget(keeper) == turn
+    before, after = (config.method.after(step / steps) for step in (turn - 1, turn))
+    assert before is config.method and after.lambda_prior == config.method.gentle_prior
 
 
 @pytest.mark.slow

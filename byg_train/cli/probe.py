@@ -15,6 +15,7 @@ from ..config import ConfigError, TrainConfig, merge_settings
 from ..config.methods import SupervisedConfig
 from ..family import demos
 from ..progress import Progress
+from ..training.stopping import stops_at_once
 from .errors import expect_writable, interruption_explained, out_of_memory_explained
 from .options import Assignments, Device, names_of, resolve_device
 
@@ -79,7 +80,8 @@ def probe(
     expect_writable(folder)
     settings, found = _items(settings, folder, items)
     advice = "lower data.resolution or data.frames, or choose --set model.placement=streamed"
-    with interruption_explained(), out_of_memory_explained(advice):
+    stopped = "stopped; a probe keeps nothing until it is done, but for what was encoded"
+    with interruption_explained(), stops_at_once(stopped), out_of_memory_explained(advice):
         _show(_measured(settings, found, device, chosen), folder)
 
 

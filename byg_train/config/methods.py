@@ -73,7 +73,7 @@ class BygConfig(MethodConfig):
     gentle_alpha: float = Field(0.1, ge=0)
     """alpha from then on."""
     prior_by_t: tuple[tuple[float, float], ...] = ()
-    """Points (t, factor) of lambda_prior over the noise level, joined by lines; (): 1 everywhere.
+    """Points (t, factor) of lambda_prior over the noise level, joined by lines; []: 1 everywhere.
 
     `probe` recommends them where the base's direction is not to be relied on at every t.
     """

@@ -102,27 +102,36 @@ class Keeper:
             self.line.said = f"source {kept(worst)}"
         if self.losing and not before:
             log.warning("step %d: %s", self.state.step, alarm(worst, self.objective.advice.lost))
-        elif worst > LOST and not self.source_is_due and not self.awaits:
+        elif worst > LOST and not (self.source_is_due or self.awaits) and self.is_before_turn:
             self.awaits = True
-            turn = self.config.method.settled_from * self.config.train.steps
-            log.info("step %d: %s", self.state.step, awaited(worst, ceil(turn)))
+            said = awaited(worst, self.state.warmup + self.turn)
+            log.info("step %d: %s", self.state.step, said)
 
     @property
     def source_is_due(self) -> bool:
         """Whether the source should be kept by now."""
         return is_due(self.config, self.state.main_step / self.config.train.steps)
 
+    @property
+    def turn(self) -> int:
+        """The method's own step from which its last weights hold."""
+        exact = self.config.method.settled_from * self.config.train.steps
+        return ceil(exact - 1e-6)  # 0.55 x 6000 is a little more than 3300
+
+    @property
+    def is_before_turn(self) -> bool:
+        """Whether other weights are still to come."""
+        return self.state.main_step < self.turn < self.config.train.steps
+
     def gentle_end(self) -> str:
         """When the weights of the losses change, for a run that is before that; else nothing."""
-        method, steps = self.config.method, self.config.train.steps
-        turn, now = ceil(method.settled_from * steps), self.state.main_step
-        if now >= turn:
+        if not self.is_before_turn:
             return ""
-        ends = method.after(1.0)
+        method, ends = self.config.method, self.config.method.after(1.0)
         return (
-            f"lambda_prior {method.lambda_prior:g} and alpha {method.alpha:g} hold until step "
-            f"{turn} of {steps}, then {ends.lambda_prior:g} and {ends.alpha:g} (method.gentle_from "
-            f"{method.gentle_from:g})"
+            f"lambda_prior {method.lambda_prior:g} and alpha {method.alpha:g} hold for "
+            f"{self.turn} of the {self.config.train.steps} steps, then {ends.lambda_prior:g} and "
+            f"{ends.alpha:g} (method.gentle_from {method.gentle_from:g})"
         )
 
     def samples_are_missing(self) -> bool:

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 
+METRICS = "metrics.jsonl"
+
+
 class Metrics:
     """`metrics.jsonl` of a run, mirrored to accelerate's trackers."""
 
@@ -49,5 +52,5 @@ class Metrics:
 
 def seconds_of(run: Path) -> float:
     """What a run's steps took, samples and checkpoints aside."""
-    lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    lines = (run / METRICS).read_text(encoding="utf-8").splitlines()
     return sum(json.loads(line).get("seconds", 0.0) for line in lines)

@@ -48,7 +48,7 @@ def plot(probe: Probe, path: Path) -> None:
     told = {"alpha": recipe.alpha, "prior_by_t": recipe.prior_by_t}
     _bottom(probe, now, ends, "this run ends here")
     recommended = ends.model_copy(update=told | {"lambda_prior": recipe.lambda_prior})
-    _bottom(probe, then, recommended, "recommended")
+    _bottom(probe, then, recommended, "recommended" if recipe.balance else "nothing keeps it")
     _by_kind(probe, kinds)
     for axes in (direction, first, second):
         axes.set_xlabel("t (1 = noise)")

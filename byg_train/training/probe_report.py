@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ..config.methods import BygConfig
 from ..objectives.bottom import COPY, EDIT, FORGETTING, Recipe
 from .probe import Probe
 
@@ -24,6 +25,12 @@ MEASURES = {
     "back_dir": "L_dir of the true way back, at the noised source",
     "back_mse": "L_MSE of the same: the identity loss of the base without a source",
 }
+
+
+NOTHING_KEEPS = (
+    "nothing keeps the source: lambda_cycle (or the reverse pass), lambda_id and "
+    "identity_probability are 0"
+)
 
 
 def mean_and_error(values: Tensor) -> tuple[float, float]:
@@ -51,13 +58,10 @@ def verdict(probe: Probe) -> list[str]:
     if recipe.balance:
         said.append(
             f"forgetting the source costs as much as editing at lambda_prior {recipe.balance:.2g} "
-            f"(alpha {recipe.alpha:g}); recommended, half of that: {settings(recipe)}"
+            f"(alpha {recipe.alpha:g}); recommended, half of that: {settings(recipe, ends)}"
         )
     else:
-        said.append(
-            "nothing keeps the source: lambda_cycle (or the reverse pass), lambda_id and "
-            "identity_probability are 0"
-        )
+        said.append(NOTHING_KEEPS)
     if losses[COPY].mean() < losses[EDIT].mean():
         said.append(
             "the base's direction is no reason to edit: a copy pays less than the edit at any "
@@ -70,19 +74,20 @@ def bottom_told(probe: Probe, expert: str | None = None) -> str:
     """The three losses, and which is the least."""
     losses = probe.losses(expert)
     costs = {name: mean_and_error(of) for name, of in losses.items()}
-    least = min(costs, key=lambda name: costs[name][0])
+    least = min(mean for mean, _ in costs.values())
+    ends = " or ".join(probe.names[name] for name, (mean, _) in costs.items() if mean == least)
     told = ", ".join(f"{probe.names[name]} costs {_told(*cost)}" for name, cost in costs.items())
-    return f"{told}; the bottom of the loss is {probe.names[least]}"
+    return f"{told}; the bottom of the loss is {ends}"
 
 
 def _told(mean: float, error: float) -> str:
     return f"{mean:.2f}" if math.isnan(error) else f"{mean:.2f} ± {error:.2f}"
 
 
-def settings(recipe: Recipe) -> str:
-    """A recipe as it is typed."""
+def settings(recipe: Recipe, run: BygConfig) -> str:
+    """A recipe as it is typed, for a run of these weights."""
     pairs = [f"method.lambda_prior={recipe.lambda_prior:g}", f"method.alpha={recipe.alpha:g}"]
-    if recipe.prior_by_t:
+    if recipe.prior_by_t or run.prior_by_t:
         points = ",".join(f"[{t:g},{factor:g}]" for t, factor in recipe.prior_by_t)
         pairs.append(f"'method.prior_by_t=[{points}]'")  # shells read brackets as patterns
     return " ".join(f"--set {pair}" for pair in pairs)
@@ -128,7 +133,9 @@ def about(probe: Probe) -> dict[str, Any]:
             kind: {name: _number(of[of_kind(probe, kind)]) for name, of in losses.items()}
             for kind in kinds
         },
-        "recommended": {**recipe._asdict(), "settings": settings(recipe)},
+        "recommended": {**recipe._asdict(), "settings": settings(recipe, config.method)}
+        if recipe.balance
+        else None,
         "verdict": verdict(probe),
     }
 

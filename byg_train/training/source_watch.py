@@ -23,7 +23,7 @@ from .cost import SOURCE_ROWS
 # Half of the way: beyond what a LoRA of true pairs has lost at any step (docs/decisions.md). An
 # editor loses some of this measure, since it also overdoes what is there already.
 LOST = 1 / 2
-# The share of a run after which the weights of its end have shown what they keep.
+# The share of a run, at most half of its end, after which these weights have shown what they keep.
 SHOWN = 0.1
 # Steps between two measures of SOURCE_ROWS rows: less than a hundredth of a run.
 EVERY = 25
@@ -114,15 +114,17 @@ def kept(lost: float) -> str:
 
 def is_due(config: TrainConfig, share: float) -> bool:
     """Whether at this share of the run its last weights hold, and have shown what they keep."""
-    settled = config.method.settled_from
-    return not settled or share >= min(1.0, settled + SHOWN)
+    settled, method = config.method.settled_from, config.method
+    if not settled or method.after(1.0).lambda_prior >= method.lambda_prior:
+        return True
+    return share >= settled + min(SHOWN, (1 - settled) / 2)
 
 
 def alarm(lost: float, what_to_do: str) -> str:
     """What is said where it is too much."""
     return (
         f"the source is being lost: {kept(lost)} of it is kept (below {kept(LOST)}), where 100 % "
-        f"copies as after the warm-up and 0 % as the base that sees no source; {what_to_do}"
+        f"is a copy and 0 % what the base draws without a source; {what_to_do}"
     )
 
 

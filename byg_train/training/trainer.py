@@ -23,7 +23,7 @@ from .draws import draw_identity_only
 from .forecast import Forecast
 from .gradients import term_gradients
 from .keeper import listed
-from .metrics import Metrics
+from .metrics import METRICS, Metrics
 from .microbatches import MicroBatch, Passes, label
 from .optimizer import learning_rate, set_rate
 from .peak import Watch
@@ -135,7 +135,7 @@ class Trainer(Updates):
         self.helper_optimizer = parts.helper_optimizer
         self.cache, self.batches = parts.cache, parts.batches
         self.objective = objective_of(config)
-        self.metrics = Metrics(output / "metrics.jsonl", self.accelerator)
+        self.metrics = Metrics(output / METRICS, self.accelerator)
         self.spans = {expert: self.backbone.spans[expert] for expert in self.bank.experts}
 
     def is_asked(self) -> bool:

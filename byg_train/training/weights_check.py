@@ -20,7 +20,7 @@ from ..objectives import objective_of
 from ..objectives.bottom import EDIT, FORGETTING, recommended
 from ..progress import Progress
 from .probe import at_source, prices, times_of
-from .probe_report import asks_for_text_to_image, mean_and_error, settings
+from .probe_report import NOTHING_KEEPS, asks_for_text_to_image, mean_and_error, settings
 
 log = logging.getLogger("byg_train")
 
@@ -57,9 +57,11 @@ def warn_of_text_to_image(
     values = {name: torch.cat([row[name] for row in rows], 1) for name in rows[0]}
     found, ends = prices(times, values), config.method.after(1.0)
     losses = objective.bottom(found, ends)
-    if asks_for_text_to_image(losses):
+    recipe = recommended(found, ends)
+    if not recipe.balance:
+        log.warning("%s, so a long run ends in text-to-image", NOTHING_KEEPS)
+    elif asks_for_text_to_image(losses):
         edit, forgotten = (mean_and_error(losses[name])[0] for name in (EDIT, FORGETTING))
-        recipe = recommended(found, ends)
         log.warning(
             "in the long run these weights ask for text-to-image: an edit that keeps its source "
             "costs %.2f, forgetting the source %.2f. With %s it does not pay to forget; these may "
@@ -67,5 +69,5 @@ def warn_of_text_to_image(
             "gentle_alpha for the first two). `probe` looks closer",
             edit,
             forgotten,
-            settings(recipe),
+            settings(recipe, ends),
         )

@@ -18,7 +18,7 @@ from ..family import family_of
 from ..files import write_json, write_text
 from ..machine import resolve_dtype, usable_cpus
 from ..training.doctor import machine
-from ..training.metrics import seconds_of
+from ..training.metrics import METRICS, seconds_of
 from ..training.run_folder import CONFIG, differences, read_config
 from . import ablation
 from .demo import DEMOS
@@ -239,7 +239,7 @@ class AblationStudy:
 
     def _seconds(self) -> dict[str, float]:
         """Run -> what its steps took, of those that are finished."""
-        done = [job for job in self.jobs if job.training and job.lora.exists()]
+        done = [job for job in self.jobs if job.training and (job.folder / METRICS).exists()]
         return {job.name: round(seconds_of(job.folder), 1) for job in done}
 
 
