@@ -64,17 +64,9 @@ def probe(
     )
     if importlib.util.find_spec("matplotlib") is None:
         raise ConfigError("probe draws its picture with matplotlib: pip install matplotlib")
-    from ..objectives import objective_of
+    from ..training.probe import expect_prior
 
-    if objective_of(settings).bottom is None:
-        raise ConfigError(
-            f"method.objective={settings.method.objective} has no prior to weigh against its "
-            "source: wanted byg's"
-        )
-    if settings.method.identity_share == 1:
-        raise ConfigError(
-            "method.identity_probability is 1: every step copies, and no prior is ever asked"
-        )
+    expect_prior(settings)
     chosen, device = _times(times), resolve_device(device)
     folder = output or Path("runs") / f"{settings.preset}-probe"
     expect_writable(folder)

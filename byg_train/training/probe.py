@@ -85,6 +85,19 @@ class Probe:
         return objective_of(self.config).bottom(prices([self.times[i] for i in own], some), ends)
 
 
+def expect_prior(config: TrainConfig) -> None:
+    """ConfigError for a run whose losses have no prior, and so nothing to be weighed."""
+    if objective_of(config).bottom is None:
+        raise ConfigError(
+            f"method.objective={config.method.objective} has no prior to weigh against its "
+            "source: wanted byg's"
+        )
+    if config.method.identity_share == 1:
+        raise ConfigError(
+            "method.identity_probability is 1: every step copies, and no prior is ever asked"
+        )
+
+
 def prices(times: Sequence[Time], values: dict[str, Tensor]) -> Prices:
     """The measures that losses are made of; without a true edit, the way back stands for it."""
     t, weight = (torch.tensor(of, dtype=torch.float64) for of in list(zip(*times, strict=True))[1:])
