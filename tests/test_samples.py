@@ -188,7 +188,7 @@ def test_a_source_that_a_gentle_end_is_to_bring_back_is_not_lost_yet() -> None:
     assert not is_due(late, 0.97) and is_due(late, 0.98)
     stronger = build_config({"method": {"gentle_from": 0.6, "gentle_prior": 3}})
     assert is_due(stronger, 0)
-    said = validated(blind).warnings(ADVICE, source_is_due=False)
+    said = validated(blind).warnings(ADVICE, tell_lost=False)
     assert [sentence.split(":")[0] for sentence in said] == ["drift"]
 
 

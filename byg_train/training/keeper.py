@@ -157,7 +157,9 @@ class Keeper:
         report.save(self.output / "samples", self.state.step)
         late = self.state.main_step > self.config.train.steps // 4  # before, it cannot edit yet
         if late and self.objective.advice:
-            for sentence in report.warnings(self.objective.advice, self.source_is_due):
+            # A lost source that was told on the way is not told again with every look.
+            due = self.source_is_due and not self.losing
+            for sentence in report.warnings(self.objective.advice, due):
                 log.warning("step %d: %s", self.state.step, sentence)
         measures = {k: v for k, v in report._asdict().items() if isinstance(v, float)}
         self.metrics.write({"step": self.state.step, "kind": "validation", **measures})

@@ -45,10 +45,10 @@ def plot(probe: Probe, path: Path) -> None:
         axes.set_title(title)
     _error_without_source(probe, second)
     ends, recipe = probe.config.method.after(1.0), probe.recipe
-    told = {"alpha": recipe.alpha, "prior_by_t": recipe.prior_by_t}
     _bottom(probe, now, ends, "this run ends here")
-    recommended = ends.model_copy(update=told | {"lambda_prior": recipe.lambda_prior})
-    _bottom(probe, then, recommended, "recommended" if recipe.balance else "nothing keeps it")
+    told = {name: getattr(recipe, name) for name in ("lambda_prior", "alpha", "prior_by_t")}
+    label = "recommended" if recipe.balance else "nothing keeps the source"
+    _bottom(probe, then, ends.model_copy(update=told), label)
     _by_kind(probe, kinds)
     for axes in (direction, first, second):
         axes.set_xlabel("t (1 = noise)")

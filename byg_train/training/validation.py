@@ -56,8 +56,8 @@ class ValidationReport(NamedTuple):
         if self.clips is not None:
             write_clip(folder / f"step-{step:06d}.mp4", self.clips.frames(), self.clips.fps)
 
-    def warnings(self, advice: Advice, source_is_due: bool = True) -> list[str]:
-        """Sentences about identity collapse, drift and a forgotten source, with what to do."""
+    def warnings(self, advice: Advice, tell_lost: bool = True) -> list[str]:
+        """Sentences with what to do: on collapse, drift and, with `tell_lost`, a lost source."""
         found = []
         if self.edit_distance < COLLAPSE:
             found.append(
@@ -69,7 +69,7 @@ class ValidationReport(NamedTuple):
                 f"drift: editing back misses the source by {self.reconstruction:.2f} of its "
                 f"variance (above {DRIFT}); {advice.drift}"
             )
-        if self.source_lost > LOST and source_is_due:
+        if self.source_lost > LOST and tell_lost:
             found.append(alarm(self.source_lost, advice.lost))
         return found
 
