@@ -64,7 +64,7 @@ class Demo:
                 if pairs:
                     rows[-1]["target_file_name"] = self._write_target(temporary, rows[-1], edit)
                 progress.advance()
-            for label in LOOKED_AT:
+            for label in (label for label in LOOKED_AT if label in self.judge.labels):
                 edit = self.judge.query(rng, label)
                 rows.append(self.write_item(temporary, len(rows), edit, "test"))
             write_manifest(temporary, rows)
