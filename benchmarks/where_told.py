@@ -33,7 +33,9 @@ WEIGHTS = (
     "method.lambda_id=0", "method.lambda_prior=1", "method.alpha=0.1", "optimizer.lr=4e-3",
     "optimizer.warmup=100", "warmup.max_steps=0", "warmup.until=null",
 )  # fmt: skip
-MEASURES = {"edit": "edit success", "keep": "source kept", "joint": "joint"}
+MEASURES = {
+    "edit": "edit success", "keep": "source kept", "joint": "joint", "attribute": "attribute",
+}  # fmt: skip
 
 
 def told_where(edit: Edit) -> Edit:
@@ -74,13 +76,13 @@ def of_replacements(world: World, *, told: bool = False) -> World:
     )
 
 
-def measured(world: World, folder: Path, steps: int, seed: int, queries: int) -> dict[str, Any]:
+def measured(world: World, folder: Path, args: argparse.Namespace) -> dict[str, Any]:
     """Train in a world, and measure on held-out names."""
-    data = world.demo.prepare(folder / "data")
+    data, steps = world.demo.prepare(folder / "data", args.items), args.steps
     words = (*WEIGHTS, *world.assignments)
-    run = folder / f"seed{seed}"
-    *_, lora = train_whole(settings("full", data, seed, steps, steps, words), run)
-    scores, _ = world.demo.judge.measure({"ByG": Methods(lora, world.demo.judge).edit}, queries)
+    run, judge = folder / f"seed{args.seed}", world.demo.judge
+    *_, lora = train_whole(settings("full", data, args.seed, steps, steps, words), run)
+    scores, _ = judge.measure({"ByG": Methods(lora, judge).edit}, args.queries)
     return asdict(scores[TYPE]["ByG"]) | {"seconds": round(seconds_of(run))}
 
 
@@ -89,6 +91,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--wide", type=Path, metavar="FOLDER", required=True)
     parser.add_argument("--steps", type=int, default=500)
+    parser.add_argument(
+        "--items", type=int, default=229, help="to train on; default: as many as among seven types"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--queries", type=int, default=32)
     parser.add_argument("--runs", type=Path, default=Path("runs/where"))
@@ -103,7 +108,7 @@ def main() -> None:
     rows: dict[str, dict[str, Any]] = {}
     for name, world in worlds.items():
         try:
-            rows[name] = measured(world, args.runs / name, args.steps, args.seed, args.queries)
+            rows[name] = measured(world, args.runs / name, args)
         except Interrupted as stop:
             sys.exit(stop.code)
         cells = [[name, *(f"{row[key]:.3f}" for key in MEASURES)] for name, row in rows.items()]
