@@ -156,21 +156,24 @@ def plot(curves: Curves, path: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(12, 8), layout="constrained", dpi=110)
+    figure = Figure(figsize=(13.5, 8), layout="constrained", dpi=110)
     FigureCanvasAgg(figure)
+    dashes = dict(zip(BASELINES, ("-", "--", ":", "-.", (0, (6, 3)), (0, (1, 4))), strict=True))
+    trained = [row for row in curves if row not in BASELINES]
     for axes, (name, title) in zip(figure.subplots(2, 2).flat, TITLES.items(), strict=True):
-        for i, (row, seeds) in enumerate(curves.items()):
+        for row, seeds in curves.items():
             for number, curve in enumerate(seeds.values()):
                 label = None if number else _title(row)
                 ys = [value(point, name) for point in curve]
                 if row in BASELINES:
-                    axes.axhline(ys[0], color=f"C{i}", ls="--", lw=0.8, label=label)
+                    axes.axhline(ys[0], color="0.5", ls=dashes[row], lw=0.9, label=label)
                 else:
-                    xs = [point["steps"] for point in curve]
-                    axes.plot(xs, ys, color=f"C{i}", marker=".", lw=1.2, alpha=0.8, label=label)
+                    xs, color = [point["steps"] for point in curve], f"C{trained.index(row)}"
+                    axes.plot(xs, ys, color=color, marker=".", lw=1.2, alpha=0.8, label=label)
         axes.set(title=title, xlabel="optimiser steps", ylim=(0, None))
         axes.grid(alpha=0.3)
-    figure.axes[0].legend(fontsize=8)
+    lines, titles = figure.axes[0].get_legend_handles_labels()
+    figure.legend(lines, titles, fontsize=9, loc="outside right upper")
     figure.savefig(path)
 
 
