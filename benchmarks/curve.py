@@ -158,7 +158,7 @@ def plot(curves: Curves, path: Path) -> None:
 
     figure = Figure(figsize=(13.5, 8), layout="constrained", dpi=110)
     FigureCanvasAgg(figure)
-    dashes = dict(zip(BASELINES, ("-", "--", ":", "-.", (0, (6, 3)), (0, (1, 4))), strict=True))
+    dashes = dict(zip(BASELINES, ("-", "--", ":", "-.", (0, (10, 4)), (0, (1, 6))), strict=True))
     trained = [row for row in curves if row not in BASELINES]
     for axes, (name, title) in zip(figure.subplots(2, 2).flat, TITLES.items(), strict=True):
         for row, seeds in curves.items():

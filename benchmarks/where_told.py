@@ -1,12 +1,12 @@
-"""Why nothing is replaced in the wide world: the thing has to be found, and no text says where.
+"""Is nothing replaced in the wide world because no instruction says where the thing is?
 
     python -m benchmarks.where_told --wide runs/wide --runs runs/where --output runs/where_told
 
 "Replace the small leaf with a small flower" names no corner. Three trainings on replacements
 alone, at the same weights and with as many steps: in the tiny world, where only corners hold small
 things; in the wide world, whose subjects may be at a corner, too; and there with instructions that
-name the corner, as those for adding and removing do. Writes OUTPUT.json and .md; the same command
-again goes on where it was stopped. FOLDER of --wide: docs/tiny-world.md.
+name the corner, as those for adding and removing do. Writes OUTPUT.json and .md. Stopped, the same
+command goes on from the last checkpoint. FOLDER of --wide: docs/tiny-world.md.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from byg_train.files import write_json, write_text
 from byg_train.training.metrics import seconds_of
 from byg_train.training.stopping import Interrupted
 from byg_train.world.judge import Judge
+from byg_train.world.names import HELD_OUT
 from byg_train.world.report import Methods
 from byg_train.world.scenes import Edit
 
@@ -55,9 +56,9 @@ def _at(instruction: str, corner: str) -> str:
 class Told(Judge):
     """Asks for edits by instructions that name the corner."""
 
-    def query(self, rng: random.Random, label: str, *subjects: tuple[str, ...]) -> Edit:
-        """A random edit of a label."""
-        return told_where(super().query(rng, label, *subjects))
+    def query(self, rng: random.Random, label: str, subjects: tuple[str, ...] = HELD_OUT) -> Edit:
+        """A random edit of a label, with the corner in its instructions."""
+        return told_where(super().query(rng, label, subjects))
 
 
 def of_replacements(world: World, *, told: bool = False) -> World:
@@ -108,7 +109,7 @@ def main() -> None:
     rows: dict[str, dict[str, Any]] = {}
     for name, world in worlds.items():
         try:
-            rows[name] = measured(world, args.runs / name, args)
+            rows[name] = measured(world, args.runs / f"{name}-{args.items}", args)
         except Interrupted as stop:
             sys.exit(stop.code)
         cells = [[name, *(f"{row[key]:.3f}" for key in MEASURES)] for name, row in rows.items()]

@@ -11,6 +11,7 @@ import pytest
 from benchmarks.curve import TINY
 from benchmarks.where_told import TYPE, of_replacements, told_where
 from byg_train.world import wide
+from byg_train.world.demo import OF_PICTURES, Demo
 from byg_train.world.names import EXTRAS
 from byg_train.world.wide_demo import OF_WIDE
 
@@ -25,10 +26,12 @@ def test_both_instructions_name_the_corner_and_nothing_else_changes() -> None:
     assert (told.source, told.target) == (edit.source, edit.target)
 
 
+@pytest.mark.parametrize("whole", [OF_PICTURES, OF_WIDE])
 @pytest.mark.parametrize("told", [False, True])
-def test_training_and_asking_are_of_replacements_told_alike(told: bool, tmp_path: Path) -> None:
-    world = TINY._replace(demo=OF_WIDE)
-    demo = of_replacements(world, told=told).demo
+def test_training_and_asking_are_of_replacements_told_alike(
+    whole: Demo, told: bool, tmp_path: Path
+) -> None:
+    demo = of_replacements(TINY._replace(demo=whole), told=told).demo
     manifest = demo.prepare(tmp_path / "data", items=6) / "metadata.jsonl"
     items = [json.loads(line) for line in manifest.read_text(encoding="utf-8").splitlines()]
     asked = demo.judge.query(random.Random(0), TYPE)
@@ -37,5 +40,5 @@ def test_training_and_asking_are_of_replacements_told_alike(told: bool, tmp_path
     assert all(text.startswith("replace the small ") for text in texts)
     assert [" at the " in text for text in texts] == [told] * 7
     assert all(text.split()[-1] in EXTRAS for text in texts)
-    untold = OF_WIDE.judge.query(random.Random(0), TYPE)
+    untold = whole.judge.query(random.Random(0), TYPE)
     assert (asked.source, asked.target) == (untold.source, untold.target)
