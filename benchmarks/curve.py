@@ -43,7 +43,7 @@ from byg_train.training.run_folder import CONFIG, check_output, write_config
 from byg_train.training.stopping import Interrupted
 from byg_train.training.trainer import train
 from byg_train.world.ablation import BASELINES, FULL, MEASURES, ROWS, WARMUP, baselines
-from byg_train.world.demo import DEMOS, Demo, equally_shared
+from byg_train.world.demo import WHOLE, Demo, equally_shared
 from byg_train.world.judge import PICTURES, Judge
 from byg_train.world.report import Methods
 from byg_train.world.wide_demo import OF_WIDE
@@ -57,7 +57,7 @@ class World(NamedTuple):
     assignments: tuple[str, ...]
 
 
-TINY = World(DEMOS["demo"], WARMUP, ())
+TINY = World(WHOLE["demo"], WARMUP, ())
 # Pictures of each edit type on which the identity loss is measured.
 IDENTITY_OF_EACH = 14
 TITLES = {

@@ -25,7 +25,7 @@ from byg_train.files import write_json, write_text
 from byg_train.training.run_folder import check_output
 from byg_train.training.stopping import Interrupted
 from byg_train.world.ablation import MEASURES
-from byg_train.world.demo import DEMOS
+from byg_train.world.demo import WHOLE
 
 from .curve import provenance, train_whole
 from .few_steps import measure
@@ -104,7 +104,7 @@ def settings(
 def scored(name: str, seed: int, args: argparse.Namespace) -> dict[str, Any]:
     """Train one row with one seed, or go on with it; {sampler: its scores}."""
     run, row = args.runs / f"{name}-seed{seed}", ROWS[name]
-    data = DEMOS[row.preset].prepare(args.runs / ("clips" if row.of_clips else "data"))
+    data = WHOLE[row.preset].prepare(args.runs / ("clips" if row.of_clips else "data"))
     byg = args.runs / f"byg-seed{seed}" / f"byg-seed{seed}.safetensors"
     if row.of_clips:
         byg = CLIPS_BYG

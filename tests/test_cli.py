@@ -47,7 +47,7 @@ def test_the_demo_draws_its_data_into_the_run(
     assert world
     assert config.data.path == output / "data"
     assert (output / "data" / "metadata.jsonl").is_file()
-    assert len(data.train) >= 28 and len(data.test) == 4
+    assert len(data.train) >= 28 and len(data.test) == 3
 
 
 @pytest.mark.usefixtures("nothing_loads")

@@ -10,7 +10,7 @@ from types import ModuleType
 
 import pytest
 
-from byg_train.world.demo import DEMOS
+from byg_train.world.demo import WHOLE
 from byg_train.world.judge import Judge
 
 ROOT = Path(__file__).parents[1]
@@ -110,7 +110,7 @@ def test_the_committed_curve_can_be_read(curve: ModuleType) -> None:
 
 
 def test_shares_may_be_equal(curve: ModuleType, tmp_path: Path) -> None:
-    curve.equally_shared(DEMOS["demo"]).prepare(tmp_path / "data", items=35)
+    curve.equally_shared(WHOLE["demo"]).prepare(tmp_path / "data", items=35)
     rows = [json.loads(line) for line in (tmp_path / "data" / "metadata.jsonl").open()]
     counts = Counter(row["edit_type"] for row in rows if row["split"] == "train")
     assert counts == {

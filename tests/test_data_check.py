@@ -20,7 +20,7 @@ from byg_train.data.findings import near_duplicates, signature
 from byg_train.data.items import load_items
 from byg_train.data.media_kind import PICTURES
 from byg_train.data.rows import read_rows
-from byg_train.world.demo import DEMOS
+from byg_train.world.demo import WHOLE
 
 # As large as training wants them.
 save = partial(save_any, size=512)
@@ -84,7 +84,7 @@ def test_a_clean_set_is_clean(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_the_worlds_own_tuples_are_clean(tmp_path: Path) -> None:
     """With the tokenizer of the base that reads them."""
-    DEMOS["demo"].prepare(tmp_path / "world", items=120)
+    WHOLE["demo"].prepare(tmp_path / "world", items=120)
     result = byg("data", "check", tmp_path / "world", "--preset", "demo", "--json")
     assert result.exit_code == 0, result.output
     told = json.loads(result.stdout)

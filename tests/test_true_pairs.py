@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections import Counter
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from PIL import Image, ImageFilter
 from rich.console import Console
 
+from byg_train.config import merge_settings
 from byg_train.evaluate.metrics.retrieval import rank
 from byg_train.evaluate.true_pairs import (
     ColourMap,
@@ -26,7 +28,8 @@ from byg_train.evaluate.true_pairs import (
     remaining_error,
     style_statistics,
 )
-from byg_train.world.demo import DEMOS
+from byg_train.training.run_folder import write_config
+from byg_train.world.demo import DEMOS, FIRST, WHOLE, demo_of
 from byg_train.world.judge import PICTURE_LABELS, PICTURES, Frames, Recolour
 from byg_train.world.names import HELD_OUT, KNOWN
 from byg_train.world.report import tables
@@ -202,6 +205,25 @@ def test_the_demo_data_is_unpaired_and_repeatable(tmp_path: Path) -> None:
     assert not words & set(HELD_OUT)
     assert lines.count('"file_name"') == len(list(a.rglob("*.png")))
     assert "target_file_name" not in lines
+
+
+def test_the_demo_trains_on_what_comes_first_and_is_measured_by_it(tmp_path: Path) -> None:
+    demo = DEMOS["demo"]
+    rows = _rows(demo.prepare(tmp_path / "data", items=30))
+    kinds = Counter((row["split"], row["edit_type"]) for row in rows)
+    assert kinds == {(split, kind): n for split, n in (("train", 10), ("test", 1)) for kind in FIRST}
+    assert [*demo.judge.labels] == [*FIRST]
+    assert len(WHOLE["demo"].judge.labels) == 7  # what studies compare on
+
+
+def test_a_run_is_measured_by_what_it_trained_on(tmp_path: Path) -> None:
+    """A demo's own run by its demo; one on other data by every edit of its base's world."""
+    for preset in ("demo", "demo_video", "wan21_small_style"):
+        write_config(tmp_path / preset, merge_settings(preset))
+    assert demo_of(tmp_path / "demo") is WHOLE["demo"]
+    (tmp_path / "demo" / "data").mkdir()
+    assert demo_of(tmp_path / "demo") is DEMOS["demo"] is not WHOLE["demo"]
+    assert demo_of(tmp_path / "demo_video") is demo_of(tmp_path / "wan21_small_style")
 
 
 def test_pairs_are_the_same_items_with_their_true_edits(tmp_path: Path) -> None:

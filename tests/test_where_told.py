@@ -36,7 +36,7 @@ def test_training_and_asking_are_of_replacements_told_alike(
     items = [json.loads(line) for line in manifest.read_text(encoding="utf-8").splitlines()]
     asked = demo.judge.query(random.Random(0), TYPE)
     texts = [asked.instruction, *(item["instruction"] for item in items)]
-    assert len(items) == 6
+    assert len(items) == 7  # six to train on, and one to look at
     assert all(text.startswith("replace the small ") for text in texts)
     assert [" at the " in text for text in texts] == [told] * 7
     assert all(text.split()[-1] in EXTRAS for text in texts)

@@ -99,11 +99,11 @@ def _items(config: TrainConfig, folder: Path, number: int | None) -> tuple[Train
     if config.data.path is None:
         if config.preset not in demos():
             raise ConfigError(f"preset {config.preset} has no data of its own: --data FOLDER")
-        from ..world.demo import DEMOS
+        from ..world.demo import WHOLE
 
-        path = DEMOS[config.preset].prepare_probe(folder / "data", OF_EACH)
+        path = WHOLE[config.preset].prepare_probe(folder / "data", OF_EACH)
         config = config.model_copy(update={"data": config.data.model_copy(update={"path": path})})
-        number = number or OF_EACH * len(DEMOS[config.preset].judge.labels)
+        number = number or OF_EACH * len(WHOLE[config.preset].judge.labels)
     resolve_base(config.model)
     multiple = pixel_multiple(config.model)
     data = for_objective(load_shown(config.data, multiple), config, multiple)

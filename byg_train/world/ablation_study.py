@@ -21,7 +21,7 @@ from ..training.doctor import machine
 from ..training.metrics import METRICS, seconds_of
 from ..training.run_folder import CONFIG, differences, read_config
 from . import ablation
-from .demo import DEMOS
+from .demo import WHOLE
 
 ABOUT, TABLE, PLOT = "ablation.json", "ablation.md", "ablation.png"
 SCORES, LOGS = "scores.json", "logs"
@@ -148,7 +148,7 @@ class AblationStudy:
         if not (self.output / ABOUT).exists():
             about = {"base": ablation.base_digest(), "preset": self.preset}
             write_json(self.output / ABOUT, about)
-        demo = DEMOS[self.preset]
+        demo = WHOLE[self.preset]
         demo.prepare(self.output / "data")
         demo.prepare(self.output / "pairs", pairs=True)
 

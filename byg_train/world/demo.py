@@ -26,8 +26,8 @@ from .judge import CLIPS, PICTURES, Judge, between_styles
 from .names import HELD_OUT, SUBJECTS
 from .report import report
 
-# Of these the few items of split `test` are.
-LOOKED_AT = ("background", "style 3d → ink", "style ink → 3d", "colour")
+# Of so many labels, the judge's first, there is an item of split `test` each.
+LOOKED_AT = 4
 # Names that neither the base of clips nor the report's queries know.
 STRANGE = tuple(name for name in SUBJECTS if name not in (*clips.KNOWN, *HELD_OUT))
 
@@ -64,7 +64,7 @@ class Demo:
                 if pairs:
                     rows[-1]["target_file_name"] = self._write_target(temporary, rows[-1], edit)
                 progress.advance()
-            for label in (label for label in LOOKED_AT if label in self.judge.labels):
+            for label in [*self.judge.labels][:LOOKED_AT]:
                 edit = self.judge.query(rng, label)
                 rows.append(self.write_item(temporary, len(rows), edit, "test"))
             write_manifest(temporary, rows)
@@ -169,8 +169,10 @@ OF_CLIPS = Demo(
     ),
     _clip_lot,
 )
-# Preset -> its demo: every embedded base has one.
-DEMOS = {
+# What can be learned in the minutes of a demo, when nothing else is.
+FIRST = ("background", "add", "remove")
+# Preset -> its world with every type of edit, on which studies compare: every embedded base has one.
+WHOLE = {
     preset: OF_CLIPS if family.is_video else OF_PICTURES
     for family in registry().values()
     if family.embedded
@@ -179,12 +181,16 @@ DEMOS = {
     "demo_long": equally_shared(OF_PICTURES),
     "demo_video_long": replace(equally_shared(OF_CLIPS), items=OF_PICTURES.items),
 }
+# Preset -> what it draws, trains on and is measured by.
+DEMOS = WHOLE | {"demo": equally_shared(replace(OF_PICTURES, judge=PICTURES.only(*FIRST)))}
 
 
 def demo_of(run: Path) -> Demo:
-    """The demo that a run is one of, by the family of its base."""
-    family = family_of(read_settings(run / "config.toml")["model"]["family"])
-    return DEMOS[family.embedded.preset]
+    """The demo that a run is one of; of a run on other data, all edits in its base's world."""
+    settings = read_settings(run / "config.toml")
+    if settings["preset"] in DEMOS and (run / "data").exists():
+        return DEMOS[settings["preset"]]
+    return WHOLE[family_of(settings["model"]["family"]).embedded.preset]
 
 
 def main() -> None:

@@ -117,6 +117,11 @@ class Judge:
         """
         self.world, self.labels, self.values, self.pairs = world, labels, values, pairs
 
+    def only(self, *labels: str) -> Judge:
+        """The same judge, who asks for these alone."""
+        asked = {label: self.labels[label] for label in labels}
+        return type(self)(self.world, asked, self.values, self.pairs)
+
     def query(self, rng: random.Random, label: str, subjects: tuple[str, ...] = HELD_OUT) -> Any:
         """A random edit of a label, by default of a held-out name."""
         kind, before, after = self.labels[label]
