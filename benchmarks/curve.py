@@ -15,6 +15,7 @@ from its warm-up LoRA FOLDER/warmup.safetensors (docs/tiny-world.md).
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import logging
 import random
@@ -28,7 +29,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from byg_train.config import TrainConfig, merge_settings
+from byg_train.config import ConfigError, TrainConfig, merge_settings
 from byg_train.core.flow import noised
 from byg_train.core.losses import velocity_mse
 from byg_train.core.schedule import draw_t
@@ -68,11 +69,15 @@ TITLES = {
 }
 # Row -> seed -> points by rising steps; a baseline has one point, of no steps.
 Curves = dict[str, dict[str, list[dict[str, Any]]]]
+NOTHING: Curves = {}
 
 
 def wide_world(folder: Path) -> World:
     """The wide world, with its base and warm-up from a folder."""
     warmup = folder / "warmup.safetensors"
+    for path in (folder / "base", warmup):
+        if not path.exists():
+            raise ConfigError(f"{path} is missing: docs/tiny-world.md says how to make it")
     return World(OF_WIDE, warmup, (f"model.path={folder / 'base'}", f"warmup.lora={warmup}"))
 
 
@@ -118,29 +123,43 @@ def points(
     files: Sequence[Path], queries: int, known: Sequence[dict] = (), judge: Judge = PICTURES
 ) -> list[dict]:
     """Scores of every LoRA file, by the steps that its metadata states; known ones are kept."""
-    found = {point["file"]: point for point in known if point.get("queries") == queries}
+    known = {(point.get("file"), point.get("lora"), point.get("queries")): point for point in known}
+    found = {}
     for path in files:
-        if path.name in found:
+        lora = digest(path)
+        if point := known.get((path.name, lora, queries)):
+            found[path.name] = point
             continue
         ours = Methods(path, judge)
         scores, _ = judge.measure({"ByG": ours.edit}, queries)
         rows = {label: asdict(row["ByG"]) for label, row in scores.items()}
         found[path.name] = {
-            "file": path.name, "queries": queries, "steps": ours.editor.info.steps,
+            "file": path.name, "lora": lora, "queries": queries, "steps": ours.editor.info.steps,
             "identity": identity(ours), "scores": rows,
         }  # fmt: skip
         print(path.name, {name: round(value(found[path.name], name), 3) for name in TITLES})
     return sorted(found.values(), key=lambda point: point["steps"])
 
 
-def baseline_points(seed: int, queries: int, world: World = TINY) -> dict[str, list[dict]]:
-    """Scores of what needs no training, as points of no steps."""
+def baseline_points(
+    seed: int, queries: int, world: World = TINY, known: Curves = NOTHING
+) -> dict[str, list[dict]]:
+    """Scores of what needs no training, as points of no steps; known ones are kept."""
+    about = {"steps": 0, "queries": queries, "lora": digest(world.warmup)}
+    there = {name: known.get(name, {}).get(str(seed)) for name in BASELINES}
+    if all(points and about.items() <= points[-1].items() for points in there.values()):
+        return there
     methods = baselines(Methods(world.warmup, world.demo.judge, seed=seed))
     scores, _ = world.demo.judge.measure(methods, queries)
     return {
-        name: [{"steps": 0, "scores": {label: asdict(row[name]) for label, row in scores.items()}}]
+        name: [{**about, "scores": {label: asdict(row[name]) for label, row in scores.items()}}]
         for name in methods
     }
+
+
+def digest(path: Path) -> str:
+    """Tells a LoRA file from another one of its name."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
 
 def value(point: Mapping[str, Any], name: str) -> float:
@@ -231,7 +250,10 @@ def write(curves: Curves, output: Path) -> None:
 def read(output: Path) -> Curves:
     """What an earlier call of the command has measured."""
     path = output.with_suffix(".json")
-    return json.loads(path.read_text(encoding="utf-8"))["rows"] if path.exists() else {}
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))["rows"] if path.exists() else {}
+    except (ValueError, KeyError, TypeError):
+        raise ConfigError(f"{path} holds no curves; choose another --output") from None
 
 
 def main() -> None:
@@ -252,31 +274,44 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True)
     args = parser.parse_args()
     logging.basicConfig(level=logging.WARNING)
+    try:
+        measure(args)
+    except Interrupted as stop:
+        parser.exit(stop.code, "stopped; run the same command again to go on\n")
+    except ConfigError as error:
+        parser.exit(1, f"error: {error}\n")
+
+
+def measure(args: argparse.Namespace) -> None:
+    """Train and measure what is not there yet; write everything after each row and seed."""
     curves, world = read(args.output), wide_world(args.wide) if args.wide else TINY
     if args.equal_shares:
         world = world._replace(demo=equally_shared(world.demo))
     for seed in args.seeds:
         for row in args.rows:
-            try:
-                if row == "baselines":
-                    missing = any(str(seed) not in curves.get(name, {}) for name in BASELINES)
-                    found = baseline_points(seed, args.queries, world) if missing else {}
-                else:
-                    mix = "-wide" * bool(args.wide) + "-equal" * args.equal_shares
-                    folder = args.runs / (("pairs" if ROWS[row].pairs else "data") + mix)
-                    data = world.demo.prepare(folder, pairs=ROWS[row].pairs)
-                    words = [*world.assignments, *args.assignments]
-                    config = settings(row, data, seed, args.steps, args.every, words)
-                    run = args.runs / f"{row}-seed{seed}"
-                    files = train_whole(config, run)
-                    known = curves.get(row, {}).get(str(seed), ())
-                    found = {row: points(files, args.queries, known, world.demo.judge)}
-                    found[row][-1]["seconds"] = round(seconds_of(run))
-            except Interrupted as stop:
-                parser.exit(stop.code, "stopped; run the same command again to go on\n")
+            if row == "baselines":
+                found = baseline_points(seed, args.queries, world, curves)
+            else:
+                known = curves.get(row, {}).get(str(seed), ())
+                found = {row: trained_points(row, seed, args, world, known)}
             for name, curve in found.items():
                 curves.setdefault(name, {})[str(seed)] = curve
             write(curves, args.output)
+
+
+def trained_points(
+    row: str, seed: int, args: argparse.Namespace, world: World, known: Sequence[dict]
+) -> list[dict]:
+    """Train a row with a seed, or go on with it, and measure its LoRA files."""
+    mix = "-wide" * bool(args.wide) + "-equal" * args.equal_shares
+    folder = args.runs / (("pairs" if ROWS[row].pairs else "data") + mix)
+    data = world.demo.prepare(folder, pairs=ROWS[row].pairs)
+    words = [*world.assignments, *args.assignments]
+    run = args.runs / f"{row}-seed{seed}"
+    files = train_whole(settings(row, data, seed, args.steps, args.every, words), run)
+    found = points(files, args.queries, known, world.demo.judge)
+    found[-1]["seconds"] = round(seconds_of(run))
+    return found
 
 
 if __name__ == "__main__":

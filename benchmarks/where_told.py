@@ -18,6 +18,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from byg_train.config import ConfigError
 from byg_train.evaluate.summary import table
 from byg_train.files import write_json, write_text
 from byg_train.training.metrics import seconds_of
@@ -100,7 +101,10 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs/where"))
     parser.add_argument("--output", type=Path, required=True)
     args = parser.parse_args()
-    wide = wide_world(args.wide)
+    try:
+        wide = wide_world(args.wide)
+    except ConfigError as error:
+        parser.exit(1, f"error: {error}\n")
     worlds = {
         "tiny": of_replacements(TINY),
         "wide": of_replacements(wide),

@@ -158,6 +158,10 @@ def test_a_whole_study_and_nothing_twice(tmp_path: Path) -> None:
     assert [path.read_bytes() for path in (tmp_path / "logs").iterdir()] == logs
     assert (tmp_path / "ablation.md").read_text() == table
 
+    # Who asks for one row keeps the table of the others.
+    assert study(tmp_path, "--steps", 1, "--only", "supervised").exit_code == 0
+    assert (tmp_path / "ablation.md").read_text() == table
+
     other = study(tmp_path, "--steps", 2, *only)
     assert other.exit_code == 2
     assert "train.steps: 1 there, 2 now" in other.stderr
@@ -191,6 +195,13 @@ def test_runs_on_another_base_do_not_mix(tmp_path: Path) -> None:
     (tmp_path / "ablation.json").write_text(json.dumps({"base": "another"}))
     done = study(tmp_path, "--only", "full")
     assert done.exit_code == 2 and "another base" in done.stderr
+
+
+@pytest.mark.parametrize("content", ["{", "[]"])
+def test_a_table_that_is_not_a_studys_is_said_to_be_none(content: str, tmp_path: Path) -> None:
+    (tmp_path / "ablation.json").write_text(content)
+    done = study(tmp_path, "--only", "full")
+    assert done.exit_code == 2 and "ablation.json" in done.stderr
 
 
 def test_pictures_of_another_preset_are_not_taken(tmp_path: Path) -> None:

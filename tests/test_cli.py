@@ -71,7 +71,9 @@ def test_bench_measures_what_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.slow
-def test_a_run_and_its_resumption(tiny_base: Path, tiny_data: Path, tmp_path: Path) -> None:
+def test_a_run_and_its_resumption(
+    tiny_base: Path, tiny_data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     output = tmp_path / "mine"
 
     def go(*more: object) -> Result:
@@ -94,8 +96,11 @@ def test_a_run_and_its_resumption(tiny_base: Path, tiny_data: Path, tmp_path: Pa
     assert (output / "mine.safetensors").read_bytes() == before
     assert read_config(output) == config
 
-    result = go("--steps", 3, "--resume")
+    result = go("--steps", 3, "--resume", "--set", "method.lambda_prior=0.25")
     assert result.exit_code == 0, result.output
+    assert read_config(output).train.steps == 3
+    assert "method.lambda_prior: 1.0 until now, 0.25 from here" in caplog.text
+    refused(go("--steps", 2, "--resume"), "has taken 3 steps, and 2 are asked for")
     assert read_config(output).train.steps == 3
     steps = [json.loads(x) for x in (output / "metrics.jsonl").read_text().splitlines()]
     taken = [r["step"] for r in steps if r["kind"] in ("warmup", "full", "identity")]

@@ -10,6 +10,7 @@ from types import ModuleType
 
 import pytest
 
+from byg_train.config import ConfigError
 from byg_train.world.demo import WHOLE
 from byg_train.world.judge import Judge
 
@@ -26,7 +27,7 @@ def curve() -> ModuleType:
 
 def point(steps: int, edit: float, keep: float, identity: float | None = None) -> dict:
     scores = {"edit": edit, "keep": keep, "joint": edit * keep}
-    found = {"file": f"{steps}.safetensors", "queries": 8, "steps": steps}
+    found = {"file": f"{steps}.safetensors", "lora": "a", "queries": 8, "steps": steps}
     labels = {"background": scores, "colour": {name: 0.0 for name in scores}}
     return found | {"scores": labels} | ({} if identity is None else {"identity": identity})
 
@@ -61,7 +62,9 @@ def test_what_is_measured_is_not_measured_again(
         measured.append(path.name)
         raise InterruptedError
 
+    digests = {"100.safetensors": "a", "200.safetensors": "a"}
     monkeypatch.setattr(curve, "Methods", methods)
+    monkeypatch.setattr(curve, "digest", lambda path: digests.get(path.name))
     known = CURVES["full"]["0"]
     files = [Path("100.safetensors"), Path("200.safetensors")]
     assert curve.points(files, 8, known) == known and not measured
@@ -69,6 +72,27 @@ def test_what_is_measured_is_not_measured_again(
         with pytest.raises(InterruptedError):
             curve.points(more, queries, known)
     assert measured == ["300.safetensors", "100.safetensors"]
+    digests["200.safetensors"] = "b"  # another run's, under the same name
+    with pytest.raises(InterruptedError):
+        curve.points(files, 8, known)
+    assert measured[2:] == ["200.safetensors"]
+
+
+def test_baselines_are_measured_again_for_other_queries_or_another_world(
+    curve: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def methods(*_: object, **__: object) -> None:
+        raise InterruptedError
+
+    monkeypatch.setattr(curve, "Methods", methods)
+    about = {"steps": 0, "queries": 8, "lora": curve.digest(curve.TINY.warmup), "scores": {}}
+    known = {name: {"0": [about]} for name in curve.BASELINES}
+    assert curve.baseline_points(0, 8, known=known) == {name: [about] for name in known}
+    fewer = {name: seeds for name, seeds in known.items() if name != "copy"}
+    other = {name: {"0": [about | {"lora": "another"}]} for name in known}
+    for seed, queries, of in ((0, 9, known), (1, 8, known), (0, 8, fewer), (0, 8, other)):
+        with pytest.raises(InterruptedError):
+            curve.baseline_points(seed, queries, known=of)
 
 
 def test_json_table_and_picture_hold_what_is_known_so_far(
@@ -83,6 +107,15 @@ def test_json_table_and_picture_hold_what_is_known_so_far(
     assert (tmp_path / "out.png").stat().st_size > 10_000
 
 
+def test_a_file_that_holds_no_curves_is_said_to_hold_none(
+    curve: ModuleType, tmp_path: Path
+) -> None:
+    for content in ("{", "{}", "[]"):
+        (tmp_path / "out.json").write_text(content)
+        with pytest.raises(ConfigError, match="holds no curves"):
+            curve.read(tmp_path / "out")
+
+
 def test_a_row_is_trained_as_the_study_has_it(curve: ModuleType, tmp_path: Path) -> None:
     config = curve.settings(
         "no-cycle", tmp_path, 3, 900, 300, ["method.lambda_cycle=9", "lora.rank=8"]
@@ -95,6 +128,10 @@ def test_a_row_is_trained_as_the_study_has_it(curve: ModuleType, tmp_path: Path)
 def test_the_wide_world_has_its_base_and_warmup_in_a_folder(
     curve: ModuleType, tmp_path: Path
 ) -> None:
+    with pytest.raises(ConfigError, match="base is missing: docs/tiny-world.md"):
+        curve.wide_world(tmp_path)
+    (tmp_path / "base").mkdir()
+    (tmp_path / "warmup.safetensors").touch()
     world = curve.wide_world(tmp_path)
     config = curve.settings("full", tmp_path, 0, 9, 3, world.assignments)
     assert config.model.path == str(tmp_path / "base")

@@ -175,6 +175,19 @@ def test_unpaired_training_needs_all_texts(tiny_base: Path, pairs: Path) -> None
     )
 
 
+def test_what_unpaired_training_needs_is_asked_of_every_row(tiny_base: Path, pairs: Path) -> None:
+    """Of rows that name a true edit, which supervised training would take, and of held-out ones."""
+    [good, *_] = [row for row in rows_of(pairs) if "src_caption" in row]
+    same = {**good, "tgt_caption": f" {good['src_caption'].upper()} "}
+    held_out = {"file_name": "1.png", "instruction": "b", "split": "test"}
+    held_out["target_file_name"] = good["target_file_name"]
+    for other, said in ((same, "equal captions"), (held_out, "no src_caption")):
+        write(pairs, [good | {"instruction": "a"}, other])
+        with pytest.raises(DataError, match=said):
+            loaded(config(tiny_base, pairs, {}))
+        loaded(config(tiny_base, pairs, SUPERVISED))
+
+
 def test_unpaired_training_never_sees_the_target(
     tiny_base: Path, pairs: Path, tmp_path: Path
 ) -> None:

@@ -18,7 +18,9 @@ from byg_train.config import ConfigError, TrainConfig, build_config, merged
 from byg_train.core.flow import at_rank
 from byg_train.core.roles import EditBatch
 from byg_train.core.schedule import draw_t
+from byg_train.objectives.bottom import EDIT, FORGETTING
 from byg_train.training.probe import TIMES, at_edit, at_source, times_of
+from byg_train.training.probe_report import asks_for_text_to_image
 from byg_train.training.run_folder import to_toml
 from byg_train.training.weights_check import TIMES as TIMES_AT_START
 from byg_train.training.weights_check import warn_of_text_to_image
@@ -103,6 +105,26 @@ def test_weights_that_ask_for_text_to_image_are_told_at_the_start(
     found = warned(caplog, **free)
     assert "nothing keeps the source" in found and "--set" not in found
     assert not warned(caplog, lambda_prior=50, gentle_from=0.9, gentle_prior=0.01)
+
+
+@pytest.mark.parametrize("share", [0, 0.5])
+def test_of_a_run_that_turns_gentle_its_end_is_what_is_to_change(
+    caplog: pytest.LogCaptureFixture, share: float
+) -> None:
+    found = warned(caplog, lambda_prior=0.01, gentle_from=share, gentle_prior=50)
+    assert "--set method.gentle_prior=" in found and "--set method.gentle_alpha=0.1" in found
+    assert "lambda_prior" not in found and "the weights of the end alone" not in found
+
+
+def test_one_item_that_is_hard_hides_no_text_to_image() -> None:
+    """Costs of eight clips, of which the fifth is twenty times as dear as the others."""
+    edit = torch.tensor([562.0, 285, 450, 326, 6605, 248, 3051, 322])
+    forgetting = torch.tensor([0.18, 0.11, 0.11, 0.13, 2.62, 0.08, 1.01, 0.10])
+    assert asks_for_text_to_image({EDIT: edit, FORGETTING: forgetting})
+    assert not asks_for_text_to_image({EDIT: forgetting, FORGETTING: edit})
+    even = torch.tensor([1.0, 2, 1, 2])
+    assert not asks_for_text_to_image({EDIT: even, FORGETTING: even.flip(0)})
+    assert not asks_for_text_to_image({EDIT: edit * 0, FORGETTING: forgetting})
 
 
 SPANS = {"low": (0.0, 0.875), "high": (0.875, 1.0)}
@@ -266,9 +288,17 @@ def test_a_run_without_a_prior_is_refused_before_anything_is_loaded(
     assert not (tmp_path / "out").exists()
 
 
+def test_data_that_cannot_be_used_are_told_before_a_base_is_looked_for(tmp_path: Path) -> None:
+    words = ("--preset", "flux_style", "--data", tmp_path / "none", "--output", tmp_path / "out")
+    with pytest.raises(AssertionError, match="none does not exist"):
+        byg("probe", *words)
+
+
 @pytest.mark.slow
 def test_of_the_tiny_world_as_many_items_are_looked_at_as_are_asked_for(tmp_path: Path) -> None:
     words = ("--items", 7, "--times", "0.5", "--device", "cpu", "--output", tmp_path)
     assert "7 items, true edits" in byg("probe", "--preset", "demo", *words).output
     found = json.loads((tmp_path / "probe.json").read_text())
     assert len(found["losses by edit type"]) == found["items"] == 7
+    # `data` is where a demo's training would look for what it trains on.
+    assert (tmp_path / "demo-edits").is_dir() and not (tmp_path / "data").exists()

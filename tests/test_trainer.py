@@ -264,6 +264,9 @@ def test_the_alarms_of_a_look_reach_the_log_once_it_should_edit(
     t.losing, t.state.step = True, 3  # as it was said on the way
     t.validate()
     assert "step 3: drift" in caplog.text and "step 3: the source" not in caplog.text
+    t.state.step = t.config.train.steps
+    t.validate()  # at its end, hours later, it is said again
+    assert f"step {t.state.step}: the source is being lost" in caplog.text
 
 
 def test_what_is_kept_of_the_source_is_told_on_the_way(

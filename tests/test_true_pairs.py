@@ -211,7 +211,8 @@ def test_the_demo_trains_on_what_comes_first_and_is_measured_by_it(tmp_path: Pat
     demo = DEMOS["demo"]
     rows = _rows(demo.prepare(tmp_path / "data", items=30))
     kinds = Counter((row["split"], row["edit_type"]) for row in rows)
-    assert kinds == {(split, kind): n for split, n in (("train", 10), ("test", 1)) for kind in FIRST}
+    wanted = {(split, kind): n for split, n in (("train", 10), ("test", 1)) for kind in FIRST}
+    assert kinds == wanted
     assert [*demo.judge.labels] == [*FIRST]
     assert len(WHOLE["demo"].judge.labels) == 7  # what studies compare on
 

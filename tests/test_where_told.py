@@ -38,7 +38,7 @@ def test_training_and_asking_are_of_replacements_told_alike(
     texts = [asked.instruction, *(item["instruction"] for item in items)]
     assert len(items) == 7  # six to train on, and one to look at
     assert all(text.startswith("replace the small ") for text in texts)
-    assert [" at the " in text for text in texts] == [told] * 7
+    assert [" at the " in text for text in texts] == [told] * 8
     assert all(text.split()[-1] in EXTRAS for text in texts)
     untold = whole.judge.query(random.Random(0), TYPE)
     assert (asked.source, asked.target) == (untold.source, untold.target)

@@ -70,10 +70,10 @@ def probe(
     chosen, device = _times(times), resolve_device(device)
     folder = output or Path("runs") / f"{settings.preset}-probe"
     expect_writable(folder)
-    settings, found = _items(settings, folder, items)
     advice = "lower data.resolution or data.frames, or choose --set model.placement=streamed"
     stopped = "stopped; a probe keeps nothing until it is done, but for what was encoded"
     with interruption_explained(), stops_at_once(stopped), out_of_memory_explained(advice):
+        settings, found = _items(settings, folder, items)
         _show(_measured(settings, found, device, chosen), folder)
 
 
@@ -101,12 +101,14 @@ def _items(config: TrainConfig, folder: Path, number: int | None) -> tuple[Train
             raise ConfigError(f"preset {config.preset} has no data of its own: --data FOLDER")
         from ..world.demo import WHOLE
 
-        path = WHOLE[config.preset].prepare_probe(folder / "data", OF_EACH)
+        # Not `data`, where a demo's training finds what it trains on.
+        edits = folder / f"{config.preset}-edits"
+        path = WHOLE[config.preset].prepare_probe(edits, OF_EACH)
         config = config.model_copy(update={"data": config.data.model_copy(update={"path": path})})
         number = number or OF_EACH * len(WHOLE[config.preset].judge.labels)
-    resolve_base(config.model)
     multiple = pixel_multiple(config.model)
     data = for_objective(load_shown(config.data, multiple), config, multiple)
+    resolve_base(config.model)
     data = replace(data, train=some_of([*data.train, *data.test], number or ITEMS, config.seed))
     known = sum(bool(item.target_name) for item in data.train)
     if 0 < known < len(data.train):

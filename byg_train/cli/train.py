@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shlex
 import tempfile
 from contextlib import nullcontext
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from ..data.items import Dataset
     from ..training.forecast import Forecast
     from ..world.demo import Demo
+
+log = logging.getLogger("byg_train")
 
 LOWER = (
     "start anew with a lower train.batch_size, data.resolution, data.frames (of clips) or "
@@ -156,10 +159,13 @@ def _train(
     with stops_at_once(NOTHING_LOST):
         from ..training.origin import write_origin
         from ..training.plan import need_here
-        from ..training.run_folder import write_config, write_dropped
+        from ..training.run_folder import changes, holds_weights, write_config, write_dropped
         from ..training.trainer import TrainingError, train  # takes seconds
 
         if processes().is_main:
+            if holds_weights(output):
+                for change in changes(output, config):
+                    log.warning("%s", change)
             write_config(output, config)
             write_origin(output, config, data)
             write_dropped(output, data)

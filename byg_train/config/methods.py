@@ -92,13 +92,18 @@ class BygConfig(MethodConfig):
         return self.identity_probability
 
     @property
+    def turns(self) -> bool:
+        """Whether there is a gentle end."""
+        return self.gentle_from < 1
+
+    @property
     def settled_from(self) -> float:
         """Where the gentle end begins, if there is one."""
-        return 0.0 if self.gentle_from == 1 else self.gentle_from
+        return self.gentle_from if self.turns else 0.0
 
     def after(self, share: float) -> BygConfig:
         """Strong until `gentle_from`, gentle from there on."""
-        if share < self.gentle_from or self.gentle_from == 1:
+        if share < self.gentle_from or not self.turns:
             return self
         return self.model_copy(
             update={"lambda_prior": self.gentle_prior, "alpha": self.gentle_alpha}
@@ -127,6 +132,8 @@ class BygConfig(MethodConfig):
     def _some_prior(self) -> BygConfig:
         if self.lambda_prior and not (self.directional or self.alpha):
             raise ValueError("directional and alpha are both 0: a prior without a term")
+        if self.turns and self.gentle_prior and not (self.directional or self.gentle_alpha):
+            raise ValueError("directional and gentle_alpha are both 0: a prior without a term")
         return self
 
 

@@ -13,8 +13,8 @@ from . import DataError, Problem, Row, counted
 from .items import Dataset, Item, check_files
 from .media_kind import kind_of
 from .names import leads_out
-from .rows import TEXTS, data_folder
-from .rule_codes import MISSING_FIELD, NO_FILE, OUTSIDE
+from .rows import DIFFER, TEXTS, data_folder, equal_captions
+from .rule_codes import EQUAL_CAPTIONS, MISSING_FIELD, NO_FILE, OUTSIDE
 
 FIELD = "target_file_name"
 
@@ -24,29 +24,31 @@ def for_objective(data: Dataset, config: TrainConfig, multiple: int) -> Dataset:
 
     Supervised items get their `target`: the file that the row's `target_file_name` names, trained
     on in the source's bucket. Rows with one may leave out captions and reverse instruction, which
-    unpaired training needs.
+    unpaired training needs, of held-out items too.
     """
     pairs = config.method.needs_pairs
     check = _targets(config, multiple) if pairs else _texts
     ready, problems = {}, []
-    for item in dict.fromkeys(data.train):
+    for item in dict.fromkeys(data.train if pairs else [*data.train, *data.test]):
         checked = check(item)
         if isinstance(checked, Problem):
             problems.append(checked)
         else:
             ready[item] = checked
-    if problems and (config.data.on_bad_item == "stop" or not ready):
+    train = [ready[item] for item in data.train if item in ready]
+    test = data.test if pairs else [item for item in data.test if item in ready]
+    if problems and (config.data.on_bad_item == "stop" or not train or len(test) < bool(data.test)):
         number = counted(len(problems), "item")
         raise DataError(
             f"{number} cannot be trained on with method.objective={config.method.objective}",
             problems,
         )
-    train = [ready[item] for item in data.train if item in ready]
     parts = [data.fingerprint, *sorted({item.target.digest for item in train if item.target})]
     fingerprint = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
     return replace(
         data,
         train=train,
+        test=test,
         problems=[*data.problems, *problems],
         fingerprint=fingerprint if pairs else data.fingerprint,
     )
@@ -54,9 +56,12 @@ def for_objective(data: Dataset, config: TrainConfig, multiple: int) -> Dataset:
 
 def _texts(item: Item) -> Item | Problem:
     empty = [name for name in TEXTS if not getattr(item, name)]
-    if not empty:
-        return item
-    return Problem(item.path.name, f"no {', '.join(empty)}", "all four texts", MISSING_FIELD)
+    if empty:
+        return Problem(item.path.name, f"no {', '.join(empty)}", "all four texts", MISSING_FIELD)
+    if equal_captions(item.src_caption, item.tgt_caption):
+        found = f"equal captions {item.src_caption!r}"
+        return Problem(item.path.name, found, DIFFER, EQUAL_CAPTIONS)
+    return item
 
 
 def _targets(config: TrainConfig, multiple: int) -> Callable[[Item], Item | Problem]:

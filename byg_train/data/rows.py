@@ -28,6 +28,7 @@ from .rule_codes import (
 from .styles import style_folders, style_rows
 
 SPLITS = ("train", "test")
+DIFFER = "captions that differ by the edit"
 
 LAYOUTS = """\
 1. A manifest beside the {kind.many}, one JSON object on each line:
@@ -160,10 +161,8 @@ def _check_fields(row: Row, files: FileNames, kind: Formats) -> tuple[Path | Non
     for name, text in texts.items():
         if name not in empty and (strange := unprintable(text)):
             complain(f"{name} has the character {strange}", "a text without it", CONTROL)
-    source, target = (" ".join(texts.get(name, "").split()).casefold() for name in TEXTS[:2])
-    if source and source == target:
-        found = f"equal captions {texts['src_caption']!r}"
-        complain(found, "captions that differ by the edit", EQUAL_CAPTIONS)
+    if equal_captions(*(texts.get(name, "") for name in TEXTS[:2])):
+        complain(f"equal captions {texts['src_caption']!r}", DIFFER, EQUAL_CAPTIONS)
     if (part := optional(row.fields, "split") or "train") not in SPLITS:
         complain(f"split {part!r}", " or ".join(SPLITS), SPLIT)
     times = row.fields.get("repeats")
@@ -171,6 +170,12 @@ def _check_fields(row: Row, files: FileNames, kind: Formats) -> tuple[Path | Non
         complain(f"repeats {times!r}", "a whole number from 1", REPEATS)
     name = fields["file_name"] if texts.get("file_name") else None
     return (_check_path(name, files, kind, complain) if name else None), problems
+
+
+def equal_captions(source: str, target: str) -> bool:
+    """Whether two captions say the same, so that the base sees no direction between them."""
+    source, target = (" ".join(text.split()).casefold() for text in (source, target))
+    return bool(source) and source == target
 
 
 def _check_path(

@@ -157,8 +157,8 @@ class Keeper:
         report.save(self.output / "samples", self.state.step)
         late = self.state.main_step > self.config.train.steps // 4  # before, it cannot edit yet
         if late and self.objective.advice:
-            # A lost source that was told on the way is not told again with every look.
-            due = self.source_is_due and not self.losing
+            # A lost source that was told on the way is told once more, at the end.
+            due = self.source_is_due and (not self.losing or self.state.finished(self.config))
             for sentence in report.warnings(self.objective.advice, due):
                 log.warning("step %d: %s", self.state.step, sentence)
         measures = {k: v for k, v in report._asdict().items() if isinstance(v, float)}

@@ -40,9 +40,15 @@ def mean_and_error(values: Tensor) -> tuple[float, float]:
 
 
 def asks_for_text_to_image(losses: dict[str, Tensor]) -> bool:
-    """Whether forgetting the source is cheaper than editing, by more than chance on these items."""
-    dearer, error = mean_and_error(losses[EDIT] - losses[FORGETTING])
-    return dearer > 2 * (0 if math.isnan(error) else error)
+    """Whether forgetting the source is cheaper than editing, by more than chance on these items.
+
+    Ratios are told from chance, since one item may cost twenty times what the others do.
+    """
+    edit, forgetting = losses[EDIT], losses[FORGETTING]
+    dearer, error = mean_and_error((edit / forgetting).log())
+    return bool(edit.mean() > forgetting.mean()) and dearer > 2 * (
+        0 if math.isnan(error) else error
+    )
 
 
 def verdict(probe: Probe) -> list[str]:
@@ -58,7 +64,8 @@ def verdict(probe: Probe) -> list[str]:
     if recipe.balance:
         said.append(
             f"forgetting the source costs as much as editing at lambda_prior {recipe.balance:.2g} "
-            f"(alpha {recipe.alpha:g}); recommended, half of that: {settings(recipe, ends)}"
+            f"(alpha {recipe.alpha:g}); recommended, half of that: "
+            f"{settings(recipe, probe.config.method)}"
         )
     else:
         said.append(NOTHING_KEEPS)
@@ -85,8 +92,9 @@ def _told(mean: float, error: float) -> str:
 
 
 def settings(recipe: Recipe, run: BygConfig) -> str:
-    """A recipe as it is typed, for a run of these weights."""
-    pairs = [f"method.lambda_prior={recipe.lambda_prior:g}", f"method.alpha={recipe.alpha:g}"]
+    """A recipe as it is typed, for a run of these weights: those that it ends with."""
+    prior, alpha = ("gentle_prior", "gentle_alpha") if run.turns else ("lambda_prior", "alpha")
+    pairs = [f"method.{prior}={recipe.lambda_prior:g}", f"method.{alpha}={recipe.alpha:g}"]
     if recipe.prior_by_t or run.prior_by_t:
         points = ",".join(f"[{t:g},{factor:g}]" for t, factor in recipe.prior_by_t)
         pairs.append(f"'method.prior_by_t=[{points}]'")  # shells read brackets as patterns

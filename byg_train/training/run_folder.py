@@ -18,6 +18,7 @@ from ..files import write_text
 from ..models.configured_info import configured_info
 from ..models.lora_file import LoraInfo, expert_path, write_lora
 from .checkpoint import checkpoints, read_about
+from .state import State
 
 if TYPE_CHECKING:
     from ..data.items import Dataset
@@ -123,6 +124,11 @@ def check_output(
             f"{run} holds a run with other settings: {'; '.join(changed)}. "
             "Resume with the run's own settings, or choose another folder"
         )
+    if (done := steps_done(run)) > config.train.steps:
+        raise ConfigError(
+            f"{run} has taken {done} steps, and {config.train.steps} are asked for: wanted as many "
+            "or more (--steps), or another folder"
+        )
 
 
 def own_dtype(run: Path) -> str | None:
@@ -132,6 +138,12 @@ def own_dtype(run: Path) -> str | None:
     """
     saved = checkpoints(run / "checkpoints")
     return read_about(saved[-1]).get("dtype") if saved else None
+
+
+def steps_done(run: Path) -> int:
+    """The method's own steps in a run's newest checkpoint."""
+    saved = checkpoints(run / "checkpoints")
+    return State.of(read_about(saved[-1])["counters"]).main_step if saved else 0
 
 
 def holds_weights(run: Path) -> bool:
@@ -170,6 +182,16 @@ def differences(
         f"{key}: {before[key]!r} in the run, {now[key]!r} now"
         for key in before
         if before[key] != now[key] and key not in {*free, *unmoved}
+    ]
+
+
+def changes(run: Path, config: TrainConfig) -> list[str]:
+    """`section.key: A until now, B from here`: what a resumed run will learn by that it did not."""
+    before, now = _flat(read_config(run)), _flat(config)
+    return [
+        f"{key}: {before[key]!r} until now, {now[key]!r} from here"
+        for key in before
+        if before[key] != now[key] and key in MAY_CHANGE and key.startswith(LEARNING)
     ]
 
 

@@ -26,6 +26,10 @@ log = logging.getLogger("byg_train")
 
 # What is looked at: less than half of a step's forwards.
 ITEMS, TIMES = 8, 4
+ENDS_ALONE = (
+    "; these may be the weights of the end alone (method.gentle_from, with gentle_prior and "
+    "gentle_alpha for the first two)"
+)
 
 
 def warn_of_text_to_image(
@@ -64,10 +68,10 @@ def warn_of_text_to_image(
         edit, forgotten = (mean_and_error(losses[name])[0] for name in (EDIT, FORGETTING))
         log.warning(
             "in the long run these weights ask for text-to-image: an edit that keeps its source "
-            "costs %.2f, forgetting the source %.2f. With %s it does not pay to forget; these may "
-            "be the weights of the end alone (method.gentle_from, with gentle_prior and "
-            "gentle_alpha for the first two). `probe` looks closer",
+            "costs %.2f, forgetting the source %.2f. With %s it does not pay to forget%s. `probe` "
+            "looks closer",
             edit,
             forgotten,
-            settings(recipe, ends),
+            settings(recipe, config.method),
+            "" if config.method.turns else ENDS_ALONE,
         )

@@ -88,7 +88,7 @@ class AblationStudy:
         for name in rows:
             if name not in known:
                 raise ConfigError(f"row {name}{nearest(name, known)} (known: {', '.join(known)})")
-        self.preset, self.output, self.queries = preset, output, queries
+        self.preset, self.output, self.queries, self.steps = preset, output, queries, steps
         self.assignments = [*assignments]
         chosen = [name for name in known if not rows or name in rows]
         # All seeds of one row after the other would show a table late: seed by seed.
@@ -119,29 +119,39 @@ class AblationStudy:
     def _expect_same(self) -> None:
         """Refuse to mix runs of other settings or pictures, or on another base, into one table."""
         about = self.output / ABOUT
-        there = json.loads(about.read_text(encoding="utf-8")) if about.exists() else {}
-        if there and there["base"] != ablation.base_digest():
+        try:
+            there = json.loads(about.read_text(encoding="utf-8")) if about.exists() else {}
+            base = there.get("base", ablation.base_digest())
+            preset = there.get("preset", self.preset)
+        except (ValueError, AttributeError):
+            raise ConfigError(f"{about} is not a study's; choose another folder") from None
+        if base != ablation.base_digest():
             raise ConfigError(
                 f"{self.output} holds runs on another base or warm-up than the shipped one; "
                 "choose another folder"
             )
-        if (preset := there.get("preset", self.preset)) != self.preset:
+        if preset != self.preset:
             raise ConfigError(
                 f"{self.output} holds pictures of the preset {preset}, not of {self.preset}; "
                 "choose another folder"
             )
         for job in self.jobs:
-            if not (job.folder / CONFIG).exists():
-                continue
-            there = read_config(job.folder)
-            before, now = there.train.steps, job.config.train.steps
-            changed = differences(there, job.config, measured=True)
-            changed += [f"train.steps: {before} there, {now} now"] if before != now else []
-            if changed:
+            if changed := _changed(job):
                 raise ConfigError(
                     f"{job.folder} was trained with other settings: {'; '.join(changed)}. "
                     "Choose another folder"
                 )
+
+    def _with_earlier(self) -> list[Job]:
+        """The jobs of this call, and what earlier ones made of other rows by the same settings."""
+        jobs = {job.name: job for job in self.jobs}
+        for row in (*ablation.ROWS, "baselines"):
+            for folder in self.output.glob(f"{row}-seed*"):
+                seed = folder.name.removeprefix(f"{row}-seed")
+                if folder.name not in jobs and seed.isdecimal():
+                    job = self._job(row, int(seed), self.steps, self.assignments)
+                    jobs |= {job.name: job} if not _changed(job) else {}
+        return [*jobs.values()]
 
     def prepare(self) -> None:
         """Draw the training pictures, and their true edits for the supervised row."""
@@ -207,7 +217,8 @@ class AblationStudy:
     def write(self) -> str:
         """Table and plot of all that is scored; returns the table, empty if nothing is."""
         runs: dict[str, dict[int, dict]] = {}
-        for job in self.jobs:
+        jobs = self._with_earlier()
+        for job in jobs:
             for method, scores in (self._scored(job) or {}).items():
                 row = job.row if method == ablation.TRAINED else method
                 runs.setdefault(row, {})[job.seed] = scores
@@ -216,14 +227,14 @@ class AblationStudy:
         if not shown:
             return ""
         table = ablation.markdown(shown)
-        write_json(self.output / ABOUT, self._about(shown))
+        write_json(self.output / ABOUT, self._about(shown, jobs))
         write_text(self.output / TABLE, table)
         ablation.plot([(result, _part(name)) for name, result in shown.items()], self.output / PLOT)
         return table
 
-    def _about(self, shown: dict[str, ablation.Result]) -> dict:
+    def _about(self, shown: dict[str, ablation.Result], jobs: list[Job]) -> dict:
         full = shown.get("full")
-        config = next((job.config for job in self.jobs if job.config), None)
+        config = next((job.config for job in jobs if job.config), None)
         return {
             "base": ablation.base_digest(),
             "preset": self.preset,
@@ -233,14 +244,25 @@ class AblationStudy:
             "settings": self.assignments,
             "machine": machine()["CPU"],
             "dtype": config and resolve_dtype(config.model.dtype, "cpu"),
-            "seconds of training": self._seconds(),
+            "seconds of training": _seconds(jobs),
             "rows": {name: _told(result, full) for name, result in shown.items()},
         }
 
-    def _seconds(self) -> dict[str, float]:
-        """Run -> what its steps took, of those that are finished."""
-        done = [job for job in self.jobs if job.training and (job.folder / METRICS).exists()]
-        return {job.name: round(seconds_of(job.folder), 1) for job in done}
+
+def _changed(job: Job) -> list[str]:
+    """What is not as it was when a job's folder was begun."""
+    if job.config is None or not (job.folder / CONFIG).exists():
+        return []
+    there, now = read_config(job.folder), job.config
+    before, after = there.train.steps, now.train.steps
+    changed = differences(there, now, measured=True)
+    return changed + ([f"train.steps: {before} there, {after} now"] if before != after else [])
+
+
+def _seconds(jobs: Iterable[Job]) -> dict[str, float]:
+    """Run -> what its steps took, of those that are finished."""
+    done = [job for job in jobs if job.training and (job.folder / METRICS).exists()]
+    return {job.name: round(seconds_of(job.folder), 1) for job in done}
 
 
 def _part(name: str) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 
 from PIL import Image
 
-from ..config import read_settings
+from ..config import ConfigError, read_settings
 from ..data.manifest import write_manifest
 from ..family import family_of, registry
 from ..files import atomic
@@ -171,7 +171,7 @@ OF_CLIPS = Demo(
 )
 # What can be learned in the minutes of a demo, when nothing else is.
 FIRST = ("background", "add", "remove")
-# Preset -> its world with every type of edit, on which studies compare: every embedded base has one.
+# Every embedded base has one: preset -> all types of edit in its world, on which studies compare.
 WHOLE = {
     preset: OF_CLIPS if family.is_video else OF_PICTURES
     for family in registry().values()
@@ -200,7 +200,12 @@ def main() -> None:
     parser.add_argument("--flowedit", action="store_true", help="measure FlowEdit as well")
     parser.add_argument("--device", default="cpu")
     args = parser.parse_args()
-    judge = demo_of(args.run).judge
+    if args.queries < 1:
+        parser.error("--queries: wanted at least 1")
+    try:
+        judge = demo_of(args.run).judge
+    except ConfigError as error:
+        parser.exit(1, f"error: {error}\n")
     report(args.run, judge, args.device, args.queries, flowedit=args.flowedit)
 
 
