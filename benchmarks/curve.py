@@ -123,12 +123,10 @@ def points(
     files: Sequence[Path], queries: int, known: Sequence[dict] = (), judge: Judge = PICTURES
 ) -> list[dict]:
     """Scores of every LoRA file, by the steps that its metadata states; known ones are kept."""
-    known = {(point.get("file"), point.get("lora"), point.get("queries")): point for point in known}
-    found = {}
+    found = {point["file"]: point for point in known if point.get("queries") == queries}
     for path in files:
         lora = digest(path)
-        if point := known.get((path.name, lora, queries)):
-            found[path.name] = point
+        if found.get(path.name, {}).get("lora") == lora:
             continue
         ours = Methods(path, judge)
         scores, _ = judge.measure({"ByG": ours.edit}, queries)

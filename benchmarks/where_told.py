@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import random
-import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -102,9 +101,16 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True)
     args = parser.parse_args()
     try:
-        wide = wide_world(args.wide)
+        measure(args)
+    except Interrupted as stop:
+        parser.exit(stop.code, "stopped; run the same command again to go on\n")
     except ConfigError as error:
         parser.exit(1, f"error: {error}\n")
+
+
+def measure(args: argparse.Namespace) -> None:
+    """Train in each world in turn; write everything after each."""
+    wide = wide_world(args.wide)
     worlds = {
         "tiny": of_replacements(TINY),
         "wide": of_replacements(wide),
@@ -112,10 +118,7 @@ def main() -> None:
     }
     rows: dict[str, dict[str, Any]] = {}
     for name, world in worlds.items():
-        try:
-            rows[name] = measured(world, args.runs / f"{name}-{args.items}", args)
-        except Interrupted as stop:
-            sys.exit(stop.code)
+        rows[name] = measured(world, args.runs / f"{name}-{args.items}", args)
         cells = [[name, *(f"{row[key]:.3f}" for key in MEASURES)] for name, row in rows.items()]
         write_json(args.output.with_suffix(".json"), {**provenance(), "rows": rows})
         write_text(args.output.with_suffix(".md"), table(["", *MEASURES.values()], cells) + "\n")

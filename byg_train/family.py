@@ -127,7 +127,7 @@ class Embedded:
     shared: Mapping[str, Path] = field(default_factory=dict)
     """Parts that it does not hold itself -> the base that they are read from."""
     more_presets: tuple[str, ...] = ()
-    """Others that train on what the demo draws."""
+    """Others of this base that draw their own data."""
 
 
 @dataclass(frozen=True)

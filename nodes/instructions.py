@@ -11,8 +11,7 @@ from .sockets import INFO, reporting, schema
 
 NAME = "ByG Instruction"
 NONE = "(no LoRA of byg_train in models/loras)"
-# What edits of this kind begin with. They are the weakest of the paper (Table 3), and here
-# (docs/results.md).
+# What edits of this kind begin with. They are the weakest of the paper (Table 3).
 WEAK = ("add", "delete", "erase", "insert", "remove", "replace", "swap", "write")
 
 

@@ -93,6 +93,8 @@ def test_a_run_and_its_resumption(
     before = (output / "mine.safetensors").read_bytes()
     refused(go("--steps", 2), "already holds a run", "--resume")
     refused(go("--steps", 3, "--resume", "--set", "lora.rank=3"), "lora.rank: 2 in the run, 3 now")
+    pairs = ("--set", "method.objective=npedit", "--set", "critic.path=world")
+    refused(go("--steps", 3, "--resume", *pairs), "method.objective: 'byg' in the run")
     assert (output / "mine.safetensors").read_bytes() == before
     assert read_config(output) == config
 

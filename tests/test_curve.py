@@ -64,7 +64,7 @@ def test_what_is_measured_is_not_measured_again(
 
     digests = {"100.safetensors": "a", "200.safetensors": "a"}
     monkeypatch.setattr(curve, "Methods", methods)
-    monkeypatch.setattr(curve, "digest", lambda path: digests.get(path.name))
+    monkeypatch.setattr(curve, "digest", lambda path: digests.get(path.name, "c"))
     known = CURVES["full"]["0"]
     files = [Path("100.safetensors"), Path("200.safetensors")]
     assert curve.points(files, 8, known) == known and not measured

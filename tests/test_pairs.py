@@ -186,6 +186,8 @@ def test_what_unpaired_training_needs_is_asked_of_every_row(tiny_base: Path, pai
         with pytest.raises(DataError, match=said):
             loaded(config(tiny_base, pairs, {}))
         loaded(config(tiny_base, pairs, SUPERVISED))
+    left = loaded(config(tiny_base, pairs, {"data": {"on_bad_item": "drop"}}))
+    assert len(left.train) == 1 and not left.test
 
 
 def test_unpaired_training_never_sees_the_target(

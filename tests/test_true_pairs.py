@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 from collections import Counter
 from dataclasses import replace
 from io import StringIO
@@ -14,7 +15,7 @@ import pytest
 from PIL import Image, ImageFilter
 from rich.console import Console
 
-from byg_train.config import merge_settings
+from byg_train.config import ConfigError, merge_settings
 from byg_train.evaluate.metrics.retrieval import rank
 from byg_train.evaluate.true_pairs import (
     ColourMap,
@@ -34,6 +35,7 @@ from byg_train.world.judge import PICTURE_LABELS, PICTURES, Frames, Recolour
 from byg_train.world.names import HELD_OUT, KNOWN
 from byg_train.world.report import tables
 from byg_train.world.scenes import Edit, draw
+from tools.world.show import LOTS, SHEETS
 
 RNG = np.random.default_rng(0)
 
@@ -222,9 +224,19 @@ def test_a_run_is_measured_by_what_it_trained_on(tmp_path: Path) -> None:
     for preset in ("demo", "demo_video", "wan21_small_style"):
         write_config(tmp_path / preset, merge_settings(preset))
     assert demo_of(tmp_path / "demo") is WHOLE["demo"]
-    (tmp_path / "demo" / "data").mkdir()
+    # As it was drawn before the demo had three types.
+    data = WHOLE["demo"].prepare(tmp_path / "demo" / "data", items=30)
+    assert demo_of(tmp_path / "demo") is WHOLE["demo"]
+    with pytest.raises(ConfigError, match="holds other types of edit"):
+        DEMOS["demo"].prepare(data)
+    shutil.rmtree(data)
+    assert DEMOS["demo"].prepare(data, items=30) == DEMOS["demo"].prepare(data)
     assert demo_of(tmp_path / "demo") is DEMOS["demo"] is not WHOLE["demo"]
     assert demo_of(tmp_path / "demo_video") is demo_of(tmp_path / "wan21_small_style")
+
+
+def test_the_tool_that_draws_base_samples_knows_the_judge_of_every_preset() -> None:
+    assert {demo.judge for demo in WHOLE.values()} == LOTS.keys() == SHEETS.keys()
 
 
 def test_pairs_are_the_same_items_with_their_true_edits(tmp_path: Path) -> None:

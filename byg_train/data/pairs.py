@@ -37,7 +37,7 @@ def for_objective(data: Dataset, config: TrainConfig, multiple: int) -> Dataset:
             ready[item] = checked
     train = [ready[item] for item in data.train if item in ready]
     test = data.test if pairs else [item for item in data.test if item in ready]
-    if problems and (config.data.on_bad_item == "stop" or not train or len(test) < bool(data.test)):
+    if problems and (config.data.on_bad_item == "stop" or not train):
         number = counted(len(problems), "item")
         raise DataError(
             f"{number} cannot be trained on with method.objective={config.method.objective}",

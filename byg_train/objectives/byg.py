@@ -272,8 +272,8 @@ BYG = Objective(
     joint=byg_step,
     bottom=bottom,
     advice=Advice(
-        collapse="raise method.lambda_prior or train longer",
-        drift="lower method.lambda_prior or optimizer.lr",
+        collapse="raise method.lambda_prior (of a gentle end method.gentle_prior) or train longer",
+        drift="lower method.lambda_prior (of a gentle end method.gentle_prior) or optimizer.lr",
         lost="lower method.lambda_prior and alpha, or those of a gentle end (method.gentle_from, "
         "gentle_prior, gentle_alpha); --resume takes all of them",
     ),

@@ -60,7 +60,8 @@ def verdict(probe: Probe) -> list[str]:
         said += [f"{expert} noise: {bottom_told(probe, expert)}" for expert in experts]
     recipe, losses = probe.recipe, probe.losses()
     if not ends.lambda_prior:
-        said.append("lambda_prior is 0: nothing asks for an edit, and training copies")
+        name = _names(probe.config.method)[0]
+        said.append(f"{name} is 0: nothing asks for an edit, and training copies")
     if recipe.balance:
         said.append(
             f"forgetting the source costs as much as editing at lambda_prior {recipe.balance:.2g} "
@@ -93,12 +94,17 @@ def _told(mean: float, error: float) -> str:
 
 def settings(recipe: Recipe, run: BygConfig) -> str:
     """A recipe as it is typed, for a run of these weights: those that it ends with."""
-    prior, alpha = ("gentle_prior", "gentle_alpha") if run.turns else ("lambda_prior", "alpha")
+    prior, alpha = _names(run)
     pairs = [f"method.{prior}={recipe.lambda_prior:g}", f"method.{alpha}={recipe.alpha:g}"]
     if recipe.prior_by_t or run.prior_by_t:
         points = ",".join(f"[{t:g},{factor:g}]" for t, factor in recipe.prior_by_t)
         pairs.append(f"'method.prior_by_t=[{points}]'")  # shells read brackets as patterns
     return " ".join(f"--set {pair}" for pair in pairs)
+
+
+def _names(run: BygConfig) -> tuple[str, str]:
+    """The settings that hold lambda_prior and alpha of a run's end."""
+    return ("gentle_prior", "gentle_alpha") if run.turns else ("lambda_prior", "alpha")
 
 
 def rows(probe: Probe) -> list[list[str]]:

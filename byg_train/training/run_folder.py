@@ -178,6 +178,8 @@ def differences(
     """
     before, now = _flat(run), _flat(asked)
     free = {key for key in MAY_CHANGE if not (measured and key.startswith(LEARNING))}
+    if (ours := run.method.objective) != (theirs := asked.method.objective):
+        return [f"method.objective: {ours!r} in the run, {theirs!r} now"]
     return [
         f"{key}: {before[key]!r} in the run, {now[key]!r} now"
         for key in before

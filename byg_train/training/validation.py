@@ -35,8 +35,8 @@ ONE_STEP_T = 0.75
 COLUMNS = ("source", "edit", "edited back", "one-step")
 
 # Shares of the source's variance. Below the first an edit is no edit; above the second the way back
-# does not find the source again. In good runs of the demo edits end at 0.55 to 0.67 (copies: 0.004)
-# and the way back at 0.20 to 0.23; without warm-up, cycle and identity, at 0.54 to 0.56.
+# does not find the source again. In good runs of the tiny world edits end at 0.51 to 0.67 (copies:
+# 0.004) and the way back at 0.11 to 0.23; without warm-up, cycle and identity, at 0.54 to 0.56.
 COLLAPSE, DRIFT = 0.02, 0.5
 
 

@@ -27,8 +27,8 @@ log = logging.getLogger("byg_train")
 # What is looked at: less than half of a step's forwards.
 ITEMS, TIMES = 8, 4
 ENDS_ALONE = (
-    "; these may be the weights of the end alone (method.gentle_from, with gentle_prior and "
-    "gentle_alpha for the first two)"
+    "; or let the end alone have these two, as method.gentle_prior and method.gentle_alpha with "
+    "method.gentle_from=0.6"
 )
 
 

@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -150,7 +151,8 @@ class AblationStudy:
                 seed = folder.name.removeprefix(f"{row}-seed")
                 if folder.name not in jobs and seed.isdecimal():
                     job = self._job(row, int(seed), self.steps, self.assignments)
-                    jobs |= {job.name: job} if not _changed(job) else {}
+                    with suppress(ConfigError):  # nobody asked for it: what is damaged stays out
+                        jobs |= {job.name: job} if not _changed(job) else {}
         return [*jobs.values()]
 
     def prepare(self) -> None:
@@ -261,7 +263,7 @@ def _changed(job: Job) -> list[str]:
 
 def _seconds(jobs: Iterable[Job]) -> dict[str, float]:
     """Run -> what its steps took, of those that are finished."""
-    done = [job for job in jobs if job.training and (job.folder / METRICS).exists()]
+    done = [job for job in jobs if job.lora.exists() and (job.folder / METRICS).exists()]
     return {job.name: round(seconds_of(job.folder), 1) for job in done}
 
 

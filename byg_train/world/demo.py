@@ -6,6 +6,7 @@ python -m byg_train.world.demo RUN [--queries 100] [--flowedit]     measures a r
 from __future__ import annotations
 
 import argparse
+import json
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -53,6 +54,11 @@ class Demo:
         supervised baseline alone, in a folder of its own.
         """
         if (folder / "metadata.jsonl").exists():
+            if not self.drew(folder):
+                raise ConfigError(
+                    f"{folder} holds other types of edit than this preset draws, as an older "
+                    "version did: remove it, or choose another folder"
+                )
             return folder
         rng, rows, items = random.Random(seed), [], items or self.items
         todo = [part[:3] for part in self.shares for _ in range(round(items * part[3]))]
@@ -69,6 +75,12 @@ class Demo:
                 rows.append(self.write_item(temporary, len(rows), edit, "test"))
             write_manifest(temporary, rows)
         return folder
+
+    def drew(self, folder: Path) -> bool:
+        """Whether what was drawn into a folder has no other types of edit than this demo."""
+        lines = (folder / "metadata.jsonl").read_text(encoding="utf-8").splitlines()
+        drawn = {json.loads(line)["edit_type"] for line in lines if '"train"' in line}
+        return drawn <= {part[0] for part in self.shares}
 
     def prepare_probe(self, folder: Path, each: int) -> Path:
         """Render so many edits of every label, of known names, with their true targets."""
@@ -188,8 +200,9 @@ DEMOS = WHOLE | {"demo": equally_shared(replace(OF_PICTURES, judge=PICTURES.only
 def demo_of(run: Path) -> Demo:
     """The demo that a run is one of; of a run on other data, all edits in its base's world."""
     settings = read_settings(run / "config.toml")
-    if settings["preset"] in DEMOS and (run / "data").exists():
-        return DEMOS[settings["preset"]]
+    demo, data = DEMOS.get(settings["preset"]), run / "data"
+    if demo and (data / "metadata.jsonl").exists() and demo.drew(data):
+        return demo
     return WHOLE[family_of(settings["model"]["family"]).embedded.preset]
 
 

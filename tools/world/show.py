@@ -28,7 +28,7 @@ from byg_train.models.backbone import load_backbone
 from byg_train.models.configured_info import configured_info
 from byg_train.world import clips, scenes
 from byg_train.world.clips import ground_colour, motion_error
-from byg_train.world.demo import DEMOS
+from byg_train.world.demo import WHOLE
 from byg_train.world.judge import CLIPS, PICTURES, Frames, Judge, tall
 from byg_train.world.names import STYLES
 
@@ -138,7 +138,7 @@ def _strip(frames: Frames) -> Image.Image:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("preset", choices=DEMOS)
+    parser.add_argument("preset", choices=WHOLE)
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--count", type=int, default=96)
     parser.add_argument(
@@ -148,7 +148,7 @@ def main() -> None:
         "--withheld", choices=STYLES, help="only names that the base never saw in this style"
     )
     args = parser.parse_args()
-    judge, rng = DEMOS[args.preset].judge, random.Random(0)
+    judge, rng = WHOLE[args.preset].judge, random.Random(0)
     asked = [_lot(rng, judge, args.withheld) for _ in range(args.count)]
     outs = sample(open_editor(args.preset, args.set), judge, asked)
     print(_summary(judge, asked, outs))
