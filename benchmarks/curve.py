@@ -20,7 +20,8 @@ import json
 import logging
 import random
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from math import nan
 from pathlib import Path
@@ -254,6 +255,17 @@ def read(output: Path) -> Curves:
         raise ConfigError(f"{path} holds no curves; choose another --output") from None
 
 
+@contextmanager
+def ends_in_words(parser: argparse.ArgumentParser) -> Iterator[None]:
+    """A stop, and settings that cannot be, are a line and an exit code."""
+    try:
+        yield
+    except Interrupted as stop:
+        parser.exit(stop.code, "stopped; run the same command again to go on\n")
+    except ConfigError as error:
+        parser.exit(1, f"error: {error}\n")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", nargs="+", choices=[*ROWS, "baselines"], default=["full"])
@@ -272,12 +284,8 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True)
     args = parser.parse_args()
     logging.basicConfig(level=logging.WARNING)
-    try:
+    with ends_in_words(parser):
         measure(args)
-    except Interrupted as stop:
-        parser.exit(stop.code, "stopped; run the same command again to go on\n")
-    except ConfigError as error:
-        parser.exit(1, f"error: {error}\n")
 
 
 def measure(args: argparse.Namespace) -> None:

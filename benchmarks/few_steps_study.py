@@ -19,15 +19,14 @@ from statistics import mean
 from typing import Any, NamedTuple
 
 import byg_train.world
-from byg_train.config import ConfigError, TrainConfig, merge_settings
+from byg_train.config import TrainConfig, merge_settings
 from byg_train.evaluate.summary import summarise, table
 from byg_train.files import write_json, write_text
 from byg_train.training.run_folder import check_output
-from byg_train.training.stopping import Interrupted
 from byg_train.world.ablation import MEASURES
 from byg_train.world.demo import WHOLE
 
-from .curve import provenance, train_whole
+from .curve import ends_in_words, provenance, train_whole
 from .few_steps import measure
 
 MANY, FEW = "euler:20", "renoise:4"
@@ -166,14 +165,10 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True)
     args = parser.parse_args()
     logging.basicConfig(level=logging.WARNING)
-    try:
+    with ends_in_words(parser):
         for seed in args.seeds:
             for name in args.rows:
                 scored(name, seed, args)
-    except Interrupted as stop:
-        parser.exit(stop.code, "stopped; run the same command again to go on\n")
-    except ConfigError as error:
-        parser.exit(1, f"error: {error}\n")
     results = collected(args)
     about = {**provenance(), "steps": args.steps, "set": args.assignments}
     write_json(args.output.with_suffix(".json"), {**about, "rows": results})

@@ -17,17 +17,15 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from byg_train.config import ConfigError
 from byg_train.evaluate.summary import table
 from byg_train.files import write_json, write_text
 from byg_train.training.metrics import seconds_of
-from byg_train.training.stopping import Interrupted
 from byg_train.world.judge import Judge
 from byg_train.world.names import HELD_OUT
 from byg_train.world.report import Methods
 from byg_train.world.scenes import Edit
 
-from .curve import TINY, World, provenance, settings, train_whole, wide_world
+from .curve import TINY, World, ends_in_words, provenance, settings, train_whole, wide_world
 
 TYPE = "replace"
 WEIGHTS = (
@@ -100,12 +98,8 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs/where"))
     parser.add_argument("--output", type=Path, required=True)
     args = parser.parse_args()
-    try:
+    with ends_in_words(parser):
         measure(args)
-    except Interrupted as stop:
-        parser.exit(stop.code, "stopped; run the same command again to go on\n")
-    except ConfigError as error:
-        parser.exit(1, f"error: {error}\n")
 
 
 def measure(args: argparse.Namespace) -> None:

@@ -98,7 +98,7 @@ def test_weights_that_ask_for_text_to_image_are_told_at_the_start(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     found = warned(caplog, lambda_prior=50)
-    assert "these weights ask for text-to-image" in found and "method.gentle_from" in found
+    assert "these weights ask for text-to-image" in found and "let the end alone" in found
     assert "With --set method.lambda_prior=" in found and "--set method.alpha=0.1" in found
     assert not warned(caplog, lambda_prior=0.01)
     free = {"lambda_cycle": 0, "lambda_id": 0, "identity_probability": 0}
@@ -113,7 +113,7 @@ def test_of_a_run_that_turns_gentle_its_end_is_what_is_to_change(
 ) -> None:
     found = warned(caplog, lambda_prior=0.01, gentle_from=share, gentle_prior=50)
     assert "--set method.gentle_prior=" in found and "--set method.gentle_alpha=0.1" in found
-    assert "lambda_prior" not in found and "the weights of the end alone" not in found
+    assert "lambda_prior" not in found and "let the end alone" not in found
 
 
 def test_one_item_that_is_hard_hides_no_text_to_image() -> None:
