@@ -9,7 +9,9 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from PIL import Image
 
+from benchmarks import table4
 from byg_train.config import ConfigError
 from byg_train.world.demo import WHOLE
 from byg_train.world.judge import Judge
@@ -154,3 +156,14 @@ def test_shares_may_be_equal(curve: ModuleType, tmp_path: Path) -> None:
         "style": 10,
         **dict.fromkeys(("background", "colour", "add", "remove", "replace"), 5),
     }
+
+
+def test_table_4_is_drawn_seed_by_seed_less_the_full_method(tmp_path: Path) -> None:
+    """A seed that only one of both has is not compared."""
+    rows = {"no-cycle": {"1": [point(200, 0.6, 0.9)], "2": [point(200, 1, 1)]}}
+    found = table4.less_full(CURVES | rows, "no-cycle", "edit")
+    assert (found.mean, found.n) == (pytest.approx(-0.1), 1)  # the second type of edit has 0
+    assert table4.less_full(CURVES, "no-routing", "keep").n == 0
+    table4.draw([CURVES | rows, CURVES], tmp_path / "table4.png")
+    with Image.open(tmp_path / "table4.png") as drawn:
+        assert drawn.width > 1000 and len(drawn.convert("RGB").getcolors(1 << 20)) > 50

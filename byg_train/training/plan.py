@@ -184,11 +184,14 @@ def _steps(config: TrainConfig) -> str:
 
 def _losses(config: TrainConfig) -> str:
     """A line for each term that counts: its weight, its name in the logs, and what it wants."""
-    weights = [
-        (1.0 if term.weight is None else getattr(config.method, term.weight), term)
-        for term in objective_of(config).terms
-    ]
-    return "\n".join(f"{w:g} x {term.name}: {term.about}" for w, term in weights if w)
+    starts, ends = config.method, config.method.after(1.0)
+    lines = []
+    for term in objective_of(config).terms:
+        first, last = (getattr(m, term.weight) if term.weight else 1.0 for m in (starts, ends))
+        weight = f"{first:g}" if first == last else f"{first:g}, then {last:g}"
+        if first or last:
+            lines.append(f"{weight} x {term.name}: {term.about}")
+    return "\n".join(lines)
 
 
 def _memory_words(config: TrainConfig, need: Memory) -> str:
