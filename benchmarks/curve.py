@@ -123,7 +123,8 @@ def identity(ours: Methods, each: int = IDENTITY_OF_EACH) -> float:
 def points(
     files: Sequence[Path], queries: int, known: Sequence[dict] = (), judge: Judge = PICTURES
 ) -> list[dict]:
-    """Scores of every LoRA file, by the steps that its metadata states; known ones are kept."""
+    """Scores of every LoRA file, by the steps that its metadata states; known ones are not
+    measured again, and those of files that are gone are dropped."""
     found = {point["file"]: point for point in known if point.get("queries") == queries}
     for path in files:
         lora = digest(path)
@@ -137,7 +138,7 @@ def points(
             "identity": identity(ours), "scores": rows,
         }  # fmt: skip
         print(path.name, {name: round(value(found[path.name], name), 3) for name in TITLES})
-    return sorted(found.values(), key=lambda point: point["steps"])
+    return sorted((found[path.name] for path in files), key=lambda point: point["steps"])
 
 
 def baseline_points(

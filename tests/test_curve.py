@@ -70,6 +70,7 @@ def test_what_is_measured_is_not_measured_again(
     known = CURVES["full"]["0"]
     files = [Path("100.safetensors"), Path("200.safetensors")]
     assert curve.points(files, 8, known) == known and not measured
+    assert curve.points(files[:1], 8, known) == known[:1]  # a shorter run's, after a longer one
     for more, queries in (([*files, Path("300.safetensors")], 8), (files, 9)):
         with pytest.raises(InterruptedError):
             curve.points(more, queries, known)
