@@ -184,7 +184,7 @@ def test_without_pairs_flowedit_says_what_the_edit_is(
     tiny_base: Path, tiny_data: Path, tmp_path: Path
 ) -> None:
     config = tiny_run.settings(tiny_base, tiny_data)
-    found = probed(config, tmp_path, "--items", 3, "--times", "0.9,0.4")
+    found = probed(config, tmp_path, "--items", 3, "--times", "0.9,0.4,0.4001")
     assert found["edits"] == "by FlowEdit on the same base" and found["items"] == 3
     assert [time["t"] for time in found["times"]] == [0.4, 0.9]
     # FlowEdit goes where the base pulls, as far as noise lets it; a copy does not.

@@ -79,7 +79,8 @@ def probe(
 
 def _times(text: str | None) -> list[float]:
     try:
-        times = [float(word) for word in names_of(text or "")]
+        # Tables and `prior_by_t` tell three decimals, so two times that agree in these are one.
+        times = list(dict.fromkeys(round(float(word), 3) for word in names_of(text or "")))
     except ValueError:
         times = [-1.0]
     if not all(0 < t <= 1 for t in times):
