@@ -32,10 +32,11 @@ PANELS = {"edit": "edit success", "keep": "source kept"}
 
 
 def less_full(curves: Curves, row: str, name: str) -> Summary:
-    """A row's measure less the full method's, over the seeds that both have."""
+    """A row's measure less the full method's, over the seeds that both have at equal steps."""
     full, other = curves["full"], curves.get(row, {})
     pairs = [(points[-1], full[seed][-1]) for seed, points in other.items() if seed in full]
-    return summarise(value(ours, name) - value(whole, name) for ours, whole in pairs)
+    same = [(ours, whole) for ours, whole in pairs if ours["steps"] == whole["steps"]]
+    return summarise(value(ours, name) - value(whole, name) for ours, whole in same)
 
 
 def draw(studies: Sequence[Curves], path: Path) -> None:
@@ -47,23 +48,31 @@ def draw(studies: Sequence[Curves], path: Path) -> None:
     FigureCanvasAgg(figure)
     for axes, (name, title) in zip(figure.subplots(1, 2, sharey=True), PANELS.items(), strict=True):
         of_paper = [PAPER[row][name] - PAPER["full"][name] for row in PARTS]
-        axes.plot(of_paper, range(len(PARTS)), "D", color="#c0392b", ms=8, label="paper, of 10")
+        axes.plot(
+            of_paper,
+            range(len(PARTS)),
+            "D",
+            color="#c0392b",
+            ms=8,
+            label="paper, of 1 in place of 10",
+        )
         for number, curves in enumerate(studies):
             found = {y: less_full(curves, row, name) for y, row in enumerate(PARTS)}
             there = {y: of for y, of in found.items() if of.n}
+            steps = next(iter(curves["full"].values()))[-1]["steps"]
             axes.errorbar(
                 [of.mean for of in there.values()],
                 [y + 0.17 * (number + 1) for y in there],
                 xerr=[of.sem if of.n > 1 else 0 for of in there.values()],
-                fmt="os^v"[number],
+                fmt="os^vP"[number % 5],
                 color=f"C{number}",
                 ms=7,
                 capsize=3,
-                label=f"tiny world, {curves['full']['0'][-1]['steps']:,} steps",
+                label=f"tiny world, {steps:,} steps",
             )
         axes.axvline(0, color="0.4", lw=1)
         axes.grid(axis="x", alpha=0.3)
-        axes.set(title=f"{title}: less the full method's")
+        axes.set(title=f"{title}, minus that of the full method")
     axes.set_yticks(range(len(PARTS)), [ROWS[row].title for row in PARTS])
     axes.invert_yaxis()
     figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=3)
@@ -79,7 +88,7 @@ def main() -> None:
         studies = [read(path) for path in args.studies]
         for path, curves in zip(args.studies, studies, strict=True):
             if "full" not in curves:
-                raise ConfigError(f"{path}.json has no row of the full method to compare with")
+                raise ConfigError(f"{path}.json is missing or has no row of the full method")
         draw(studies, args.output)
 
 

@@ -165,6 +165,8 @@ def test_table_4_is_drawn_seed_by_seed_less_the_full_method(tmp_path: Path) -> N
     found = table4.less_full(CURVES | rows, "no-cycle", "edit")
     assert (found.mean, found.n) == (pytest.approx(-0.1), 1)  # the second type of edit has 0
     assert table4.less_full(CURVES, "no-routing", "keep").n == 0
+    shorter = {"no-cycle": {"1": [point(100, 0.6, 0.9)]}}
+    assert table4.less_full(CURVES | shorter, "no-cycle", "edit").n == 0
     table4.draw([CURVES | rows, CURVES], tmp_path / "table4.png")
     with Image.open(tmp_path / "table4.png") as drawn:
         assert drawn.width > 1000 and len(drawn.convert("RGB").getcolors(1 << 20)) > 50

@@ -191,7 +191,7 @@ def test_without_pairs_flowedit_says_what_the_edit_is(
     losses = found["losses"]
     assert losses["the edit"]["mean"] < losses["a copy"]["mean"]
     assert "FlowEdit's edit costs" in found["verdict"][0]
-    with pytest.raises(AssertionError, match="wanted numbers above 0"):
+    with pytest.raises(AssertionError, match="wanted numbers from 0.001"):
         probed(config, tmp_path, "--times", "0.9,2")
 
 

@@ -79,13 +79,12 @@ def probe(
 
 def _times(text: str | None) -> list[float]:
     try:
-        # Tables and `prior_by_t` tell three decimals, so two times that agree in these are one.
-        times = list(dict.fromkeys(round(float(word), 3) for word in names_of(text or "")))
+        times = [float(word) for word in names_of(text or "")]
     except ValueError:
         times = [-1.0]
-    if not all(0 < t <= 1 for t in times):
-        raise ConfigError(f"--times {text}: wanted numbers above 0 and up to 1, as 0.95,0.6,0.2")
-    return times
+    if not all(0.001 <= t <= 1 for t in times):
+        raise ConfigError(f"--times {text}: wanted numbers from 0.001 to 1, as 0.95,0.6,0.2")
+    return list(dict.fromkeys(round(t, 3) for t in times))  # `prior_by_t` has three decimals
 
 
 def _items(config: TrainConfig, folder: Path, number: int | None) -> tuple[TrainConfig, Dataset]:

@@ -184,11 +184,11 @@ def _steps(config: TrainConfig) -> str:
 
 def _losses(config: TrainConfig) -> str:
     """A line for each term that counts: its weight, its name in the logs, and what it wants."""
-    starts, ends = config.method, config.method.after(1.0)
+    starts, ends = config.method.after(0.0), config.method.after(1.0)
     lines = []
     for term in objective_of(config).terms:
         first, last = (getattr(m, term.weight) if term.weight else 1.0 for m in (starts, ends))
-        weight = f"{first:g}" if first == last else f"{first:g}, then {last:g}"
+        weight = f"{first:g}" if first == last else f"{first:g} ({last:g} at the end)"
         if first or last:
             lines.append(f"{weight} x {term.name}: {term.about}")
     return "\n".join(lines)
