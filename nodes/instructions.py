@@ -11,18 +11,11 @@ from .sockets import INFO, reporting, schema
 
 NAME = "ByG Instruction"
 NONE = "(no LoRA of byg_train in models/loras)"
-# What edits of this kind begin with. They are the weakest of the paper (Table 3).
-WEAK = ("add", "delete", "erase", "insert", "remove", "replace", "swap", "write")
-
-
-def best_first(instructions: list[str]) -> list[str]:
-    """Kinds of edit that LoRAs learn well, then the others; each most trained first."""
-    return sorted(instructions, key=lambda text: text.lower().startswith(WEAK))
 
 
 def _known() -> list[str]:
     """The instructions of all LoRAs, each once."""
-    return list(dict.fromkeys(text for i in taught() for text in best_first(i.instructions)))
+    return list(dict.fromkeys(text for info in taught() for text in info.instructions))
 
 
 class Instruction(io.ComfyNode):
@@ -55,8 +48,8 @@ class Instruction(io.ComfyNode):
                 )
         said = f'"{text}"'
         if info is not None and text not in info.instructions and info.instructions:
-            best = "\n".join(f"- {known}" for known in best_first(info.instructions)[:3])
-            said += f"\nis not among what this LoRA was taught. It knows best:\n{best}"
+            known = "\n".join(f"- {one}" for one in info.instructions[:3])
+            said += f"\nis not among what this LoRA was taught, such as:\n{known}"
         show_text(said)
         return io.NodeOutput(text, ui=ui.PreviewText(said))
 

@@ -12,7 +12,6 @@ from .host import lora as host
 from .host.canvas import show_text
 from .host.sampling import set_shift
 from .host.source import leave_out_source, place_source, set_expert
-from .instructions import best_first
 from .lora_choice import ALONE, PAIR, SAME, Loaded, base_name, chosen, partner
 from .sockets import INFO, advanced, reporting, schema, to_text
 
@@ -182,13 +181,13 @@ def _report(info: LoraInfo, ranks: str, lines: list[str], alone: bool) -> list[s
 
 
 def _taught(info: LoraInfo) -> list[str]:
-    """What the LoRA knows, in the order in which to try it."""
-    known = best_first(info.instructions)
+    """What the LoRA was taught: of every kind of edit the most trained first, then the next."""
+    known = info.instructions
     if not known:
         return []
-    more = f" ({len(known) - SHOWN} more in ByG Instruction)" if len(known) > SHOWN else ""
+    more = f" ({len(known) - SHOWN} more: add a ByG Instruction)" if len(known) > SHOWN else ""
     # The empty line ends the list in Markdown.
-    return [f"it knows, best first{more}:", *(f"- {text}" for text in known[:SHOWN]), ""]
+    return [f"it was taught{more}:", *(f"- {text}" for text in known[:SHOWN]), ""]
 
 
 def _how(info: LoraInfo) -> str:

@@ -66,7 +66,3 @@ def said(**widgets: object) -> tuple[str, str]:
     kind = nodes.NODE_CLASS_MAPPINGS["ByG_Instruction"].PREPARE_CLASS_CLONE({})
     found = kind.EXECUTE_NORMALIZED(**widgets)
     return found.args[0], found.ui.as_dict()["text"][0]
-
-
-def best_first(texts: list[str]) -> list[str]:
-    return pack("instructions").best_first(texts)

@@ -26,20 +26,15 @@ def lora() -> str:
     return write(trained()[1], "taught", replace(INFO, instructions=KNOWN)).name
 
 
-def test_what_it_learns_best_comes_first() -> None:
-    best = in_host(graphs_crop.best_first, KNOWN)
-    assert best == ["turn the photo into clay", "paint the wall red", "more", *KNOWN[::2][:2]]
-
-
-def test_the_report_begins_with_it() -> None:
+def test_the_report_begins_with_what_it_was_taught() -> None:
     lines = in_host(graphs_loader.load, "taught.safetensors").split("  \n")
-    assert lines[0].startswith("it knows, best first (2 more")
-    assert lines[1:4] == ["- turn the photo into clay", "- paint the wall red", "- more"]
+    assert lines[0] == "it was taught (2 more: add a ByG Instruction):"
+    assert lines[1:4] == [f"- {text}" for text in KNOWN[:3]]
 
 
 def test_the_list_has_what_the_files_know() -> None:
     found = in_host(graphs_crop.instructions)
-    assert [text for text in found if text in KNOWN] == in_host(graphs_crop.best_first, KNOWN)
+    assert [text for text in found if text in KNOWN] == KNOWN
     assert len(set(found)) == len(found)
     assert any("ink drawing" in text for text in found)  # of the tiny world's
 

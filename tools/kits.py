@@ -242,6 +242,7 @@ TINY_KIT = Kit(
     prefix="ByG/tiny",
     yours="Its LoRA",
     small=True,
+    steps=12,  # as the LoRA's metadata says
 )
 TINY_CLIP_KIT = Kit(
     load=_tiny_clip,

@@ -33,8 +33,11 @@ LOADERS = (
     "*Unet Loader (GGUF)* of ComfyUI-GGUF in its place; *ByG Loader* takes the model of either."
 )
 WAN_KNOBS = """**Too weak?** `strength` 1.1 to 1.3, or another seed.
-**Out of memory?** A smaller `length` first, then a smaller size: the source doubles the work.
-**Longer than 81 frames?** *byg_wan22_long_video*. **In a hurry?** *byg_wan22_few_steps*."""
+**Out of memory?** A smaller `length` first, then a smaller size: the source doubles the work."""
+LONGER = (
+    "**Longer than 81 frames?** *WAN Context Windows* behind *ByG Loader*, as in "
+    "*byg_wan22_long_video*."
+)
 TINY_WARNING = (
     "It is a toy of a few million parameters: it shows how the nodes work, not how well ByG edits. "
     "Pictures are 48 pixels wide."
@@ -159,6 +162,7 @@ trained? Choose that, and `lora_low_name` *single expert*.
 5. **Run.** *ByG Expert Split* gives both samplers the step at which the second network takes over.
 
 {WAN_KNOBS}
+{LONGER} **In a hurry?** *byg_wan22_few_steps*.
 {LOADERS}"""
 
 VIDEO_FEW_STEPS = f"""# Edit a clip in 4 steps
@@ -178,6 +182,7 @@ and set 40 steps, `cfg` 4 and 3, *uni_pc*.
 {STEPS_OF_OTHERS} At `cfg` 1 the negative text does nothing.
 
 {WAN_KNOBS}
+{LONGER}
 {LOADERS}"""
 
 LONG_VIDEO = f"""# Edit a whole film
@@ -205,6 +210,7 @@ The small Wan is one network, so there is one LoRA and one sampler.
 5. **Run.**
 
 {WAN_KNOBS}
+{LONGER}
 **A mask?** Connect it to *ByG Finish*: this Wan cannot sample inside one."""
 
 VIDEO_DEBUG = f"""# Look over Wan's shoulder
@@ -219,15 +225,17 @@ It shows the middle frame at the noise levels in `at`, one step beside many, and
 `frame` chooses another frame. Base models and captions cost two evaluations more for each \
 level; delete their links to save them.
 
-{WAN_KNOBS}"""
+{WAN_KNOBS}
+{LONGER}"""
 
 TINY_IMAGE = f"""# Try ByG now
 
 Models, LoRA and picture are ByG's own, and a CPU needs seconds. **Press Run.** {FETCHED}
 
 - `style` and `subject` choose the example picture.
-- The instruction turns one style into another, changes the ground ("change the background to a \
-red striped ground") or paints the subject ("paint the fox blue", not for ink drawings).
+- The LoRA also removes and adds small things ("add a small sun at the bottom right"), changes the \
+ground ("change the background to a red striped ground") and paints the subject ("paint the fox \
+blue", not for ink drawings). From render to ink drawing it mostly fails.
 - Ink drawings have no colour, so say which one the render gets.
 
 {TINY_WARNING}
@@ -239,7 +247,7 @@ TINY_VIDEO = f"""# Edit a clip now
 Two small Wan networks of ByG's own, and a LoRA for each, on a CPU. **Press Run.** {FETCHED}
 
 - `style` and `subject` choose the example clip.
-- *ByG Instruction* lists what LoRAs know, best first.
+- *ByG Instruction* lists what LoRAs were taught.
 - The graph is that of *byg_wan22_video_edit*, with the loaders swapped.
 
 {TINY_WARNING}"""
@@ -254,7 +262,7 @@ noisy state, what the model makes of it in **one step**, and what **many steps**
 
 *byg_flux_debug* is the same for FLUX.1-dev, and says what its alarms mean."""
 
-TINY_FEW_STEPS = f"""# Four steps in place of twenty
+TINY_FEW_STEPS = f"""# Four steps in place of twelve
 
 *ByG Few Steps* gives *SamplerCustomAdvanced* noise, sampler and schedule: it guesses the result, \
 adds **fresh** noise, and guesses again. **Press Run.** {FETCHED}
