@@ -18,7 +18,11 @@ Assignments = Annotated[
     Option("--set", metavar="SECTION.KEY=VALUE", help="Change any setting; repeatable."),
 ]
 Profile = Annotated[
-    str | None, Option(help="Settings over the preset's: fast (half the forwards a step).")
+    str | None,
+    Option(
+        help="Settings over the preset's: fast (half the forwards a step), or four_steps (an "
+        "editor of four steps from --init LORA)."
+    ),
 ]
 DataFolder = Annotated[Path, Argument(metavar="DIR", help="The data folder.")]
 Templates = Annotated[
