@@ -98,10 +98,13 @@ def test_a_run_and_its_resumption(
     assert (output / "mine.safetensors").read_bytes() == before
     assert read_config(output) == config
 
-    result = go("--steps", 3, "--resume", "--set", "method.lambda_prior=0.25")
+    weights = ("--set", "method.lambda_prior=0.25", "--set", "train.weigh_losses=true")
+    result = go("--steps", 3, "--resume", *weights)
     assert result.exit_code == 0, result.output
+    assert "weighing the losses" in result.output  # they are not those of the run so far
     assert read_config(output).train.steps == 3
     assert "method.lambda_prior: 1.0 until now, 0.25 from here" in caplog.text
+    assert "weighing the losses" not in go("--steps", 3, "--resume", *weights).output
     refused(go("--steps", 2, "--resume"), "has taken 3 steps, and 2 are asked for")
     assert read_config(output).train.steps == 3
     steps = [json.loads(x) for x in (output / "metrics.jsonl").read_text().splitlines()]

@@ -16,11 +16,11 @@ from torch import Tensor
 
 from byg_train.config import ConfigError, TrainConfig, build_config, merged
 from byg_train.core.flow import at_rank
-from byg_train.core.roles import EditBatch
+from byg_train.core.roles import EditBatch, Velocity
 from byg_train.core.schedule import draw_t
 from byg_train.objectives.bottom import EDIT, FORGETTING
-from byg_train.training.probe import TIMES, at_edit, at_source, times_of
-from byg_train.training.probe_report import asks_for_text_to_image
+from byg_train.training.probe import TIMES, Probe, Time, at_edit, at_source, times_of
+from byg_train.training.probe_report import asks_for_text_to_image, verdict
 from byg_train.training.run_folder import to_toml
 from byg_train.training.weights_check import TIMES as TIMES_AT_START
 from byg_train.training.weights_check import warn_of_text_to_image
@@ -73,14 +73,14 @@ def test_a_base_that_errs_is_measured_by_its_error() -> None:
     torch.testing.assert_close(here["size"], size.sqrt())
 
 
-def warned(caplog: pytest.LogCaptureFixture, **method: object) -> str:
+def warned(caplog: pytest.LogCaptureFixture, draws: Velocity = straight, **method: object) -> str:
     """What is said before the first step, of a base that errs by a tenth."""
     config = build_config({"train": {"batch_size": 3, "global_batch": 3}, "method": method})
     asked: list[int] = []
 
     def base(x_t: Tensor, t: Tensor, text: Tensor) -> Tensor:
         asked.append(len(x_t))
-        return straight(x_t, t, text)
+        return draws(x_t, t, text)
 
     batches = []
     for k in range(3):
@@ -107,6 +107,16 @@ def test_weights_that_ask_for_text_to_image_are_told_at_the_start(
     assert not warned(caplog, lambda_prior=50, gentle_from=0.9, gentle_prior=0.01)
 
 
+def test_the_end_alone_may_not_have_what_holds_for_some_noise_levels(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def draws(x_t: Tensor, t: Tensor, text: Tensor) -> Tensor:
+        return straight(x_t, t, text if t[0] > 0.5 else -text)
+
+    found = warned(caplog, draws, lambda_prior=50)
+    assert "prior_by_t=[[" in found and "let the end alone" not in found
+
+
 @pytest.mark.parametrize("share", [0, 0.5])
 def test_of_a_run_that_turns_gentle_its_end_is_what_is_to_change(
     caplog: pytest.LogCaptureFixture, share: float
@@ -125,6 +135,53 @@ def test_one_item_that_is_hard_hides_no_text_to_image() -> None:
     even = torch.tensor([1.0, 2, 1, 2])
     assert not asks_for_text_to_image({EDIT: even, FORGETTING: even.flip(0)})
     assert not asks_for_text_to_image({EDIT: edit * 0, FORGETTING: forgetting})
+
+
+def measured(direction: list[float], **method: object) -> Probe:
+    """A probe of one item at two times, whose true way back lies so far off the direction."""
+    config = build_config({"method": method})
+    times = [Time("transformer", 0.4, 0.5), Time("transformer", 0.9, 0.5)]
+    values = {f"{name}_mse": torch.tensor([[0.4], [0.2]]) for name in ("edited", "copied", "back")}
+    values |= {"edited_dir": torch.tensor([[0.2], [0.2]]), "copied_dir": torch.ones(2, 1)}
+    values["back_dir"] = torch.tensor(direction)[:, None]
+    return Probe(config, times, values, ["colour"], has_truth=True)
+
+
+def test_a_balance_is_told_with_all_that_it_holds_with() -> None:
+    """At lambda_prior alone the edit would cost more than forgetting the source, not as much."""
+    said = verdict(measured([1.2, 0.1], lambda_prior=1))
+    (told,) = (line for line in said if "recommended" in line)
+    assert told.startswith("with alpha 0.1 and prior_by_t as below forgetting the source costs as")
+    assert "about half of that: --set" in told and "prior_by_t=[[0.4,0.01],[0.9,1]]" in told
+    said = verdict(measured([0.1, 0.1], lambda_prior=1))
+    assert any(line.startswith("with alpha 0.1 forgetting the source costs") for line in said)
+    assert not any("no weights mend that" in line for line in said)
+
+
+def test_a_direction_that_leads_back_nowhere_is_told() -> None:
+    said = verdict(measured([1.2, 0.9]))
+    assert "no weights mend that. Do the captions say what changes" in said[-1]
+
+
+def test_whether_a_copy_pays_less_is_asked_of_what_is_recommended() -> None:
+    """The squared error tells them apart here, and the run's alpha leaves it out."""
+    probe = measured([0.1, 0.1], alpha=0.0)
+    probe.values["copied_dir"] = torch.tensor([[0.1], [0.1]])
+    probe.values["copied_mse"] = torch.tensor([[2.0], [1.0]])
+    losses = probe.losses()
+    assert losses["a copy"] < losses["the edit"]
+    assert not any("no reason to edit" in line for line in verdict(probe))
+    probe.values["copied_mse"] = torch.zeros(2, 1)
+    assert "with the recommended weights, too, a copy pays less" in verdict(probe)[-1]
+
+
+def test_an_expert_whose_noise_levels_were_not_asked_is_told(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    times_of(build_config(VIDEO), SPANS, 6)
+    assert not caplog.text
+    times_of(build_config(VIDEO), SPANS, 6, [0.6, 0.2])
+    assert "none of --times is trained by the high-noise expert" in caplog.text
 
 
 SPANS = {"low": (0.0, 0.875), "high": (0.875, 1.0)}
@@ -286,6 +343,40 @@ def test_a_run_without_a_prior_is_refused_before_anything_is_loaded(
     with pytest.raises(AssertionError, match=said):
         byg("probe", "--preset", preset, "--output", tmp_path / "out", "--set", setting)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_what_is_left_out_is_told_and_listed(
+    tiny_base: Path, tiny_data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A true edit that is not there stops; of dropped items the folder has a list."""
+    rows = [json.loads(line) for line in (tiny_data / "metadata.jsonl").read_text().splitlines()]
+    folder = tmp_path / "some"
+    folder.mkdir()
+    for row in rows:
+        (folder / row["file_name"]).write_bytes((tiny_data / row["file_name"]).read_bytes())
+        row["target_file_name"] = row["file_name"]
+    rows[0]["target_file_name"] = "missing.png"
+    (folder / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    words = ("--times", "0.5")
+    with pytest.raises(
+        AssertionError, match=r"1 of the \d+ true edits that target_file_name"
+    ) as one:
+        probed(tiny_run.settings(tiny_base, folder), tmp_path / "stop", *words)
+    assert "missing.png" in str(one.value) and "objective=supervised" not in str(one.value)
+    dropping = tiny_run.settings(tiny_base, folder, {"data": {"on_bad_item": "drop"}})
+    found = probed(dropping, tmp_path / "drop", *words)
+    assert found["items"] == len(rows) - 1
+    assert "looking without 1 item that cannot be used" in caplog.text
+    assert "missing.png" in (tmp_path / "drop" / "dropped.txt").read_text()
+
+
+def test_a_probe_loads_the_base_as_a_card_and_a_profile_want_it(tmp_path: Path) -> None:
+    words = ("--items", 1, "--times", "0.5", "--device", "cpu", "--output", tmp_path)
+    said = byg("probe", "--preset", "demo", "--profile", "fast", "--vram", "12", *words).output
+    assert "of 11.4 GB" in said and "the bottom of the loss is" in said
+    with pytest.raises(AssertionError, match="--vram"):
+        byg("probe", "--preset", "demo", "--vram", "13x", *words)
 
 
 def test_data_that_cannot_be_used_are_told_before_a_base_is_looked_for(tmp_path: Path) -> None:

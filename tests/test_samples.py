@@ -145,9 +145,21 @@ def test_what_is_lost_is_a_share_of_the_way_from_the_warm_up_to_the_base() -> No
     channel = (1 / 3 / t**2).mean().item()
     assert watch.identity() == {"transformer": pytest.approx(channel, rel=1e-4)}
     assert watch.without_source() == {"transformer": pytest.approx(2 * channel, rel=1e-4)}
-    for start, lost in ((0, 1 / 2), (1 / 4, 1 / 3), (1 / 3, 1 / 4), (1, 1 / 2)):
+    for start, lost in ((0, 1 / 2), (1 / 4, 1 / 3), (1 / 3, 1 / 4)):
         watch.copied = {"transformer": start * 2 * channel}
         assert watch.lost()["transformer"] == pytest.approx(lost, rel=1e-4)
+
+
+@pytest.mark.parametrize("start", [0.5, 0.7, 0.99, 1, 3])
+def test_a_warm_up_that_taught_no_copy_is_no_start_to_measure_from(start: float) -> None:
+    """As bad an editor is as bad whatever the warm-up was, and more warm-up is what it lacks."""
+    watch = SourceWatch(*parts(Pixels(half_seen)))
+    (base,) = watch.without_source().values()
+    watch.copied = {"transformer": start * base}
+    assert watch.lost()["transformer"] == pytest.approx(1 / 2, rel=1e-4)
+    assert "the warm-up more steps (warmup.max_steps" in watch.advice("lower it")
+    watch.copied = {"transformer": 0.1 * base}
+    assert watch.advice("lower it") == "lower it"
 
 
 def test_the_source_that_is_kept_is_told_in_whole_percent() -> None:
@@ -188,6 +200,11 @@ def test_a_source_that_a_gentle_end_is_to_bring_back_is_not_lost_yet() -> None:
     assert not is_due(late, 0.97) and is_due(late, 0.98)
     stronger = build_config({"method": {"gentle_from": 0.6, "gentle_prior": 3}})
     assert is_due(stronger, 0)
+    # What pulls is lambda_prior and alpha together.
+    alone = {"gentle_from": 0.6, "lambda_prior": 4, "gentle_prior": 4, "alpha": 1}
+    assert not is_due(build_config({"method": alone | {"gentle_alpha": 0.1}}), 0)
+    traded = {"lambda_prior": 1, "gentle_prior": 0.9, "alpha": 0.1, "gentle_alpha": 1}
+    assert is_due(build_config({"method": alone | traded}), 0)
     said = validated(blind).warnings(ADVICE, tell_lost=False)
     assert [sentence.split(":")[0] for sentence in said] == ["drift"]
 

@@ -323,6 +323,7 @@ def test_what_a_gentle_end_is_to_bring_back_raises_no_alarm_before_it(
         "lambda_prior 1 and alpha 0.1 hold for 9 of the 20 steps, then 0.5 and 0.1 "
         "(method.gentle_from 0.45)"
     )
+    monkeypatch.setattr(t.validator.watch, "copied", {})  # the random base cannot be measured by
     # A tenth of the run is left to it.
     for step in (9, 11, 13, 14, 15):
         t.state.step = step
@@ -335,6 +336,29 @@ def test_what_a_gentle_end_is_to_bring_back_raises_no_alarm_before_it(
     t.state.step, t.losing, t.awaits = 12, False, False
     t.watch_source()
     assert len(said) == 2
+
+
+@pytest.mark.slow
+def test_a_source_that_is_first_lost_at_the_end_is_told_once(
+    tiny_base: Path, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("byg_train.training.keeper.EVERY", 1)
+    said = []
+    log = "byg_train.training.keeper.log.warning"
+    monkeypatch.setattr(log, lambda *of: said.append(of[0] % of[1:]))
+    over = {"warmup": {"min_steps": 0}, "train": {"steps": 4}}
+    t = trainer(settings(tiny_base, tiny_data, over), tmp_path / "run")
+    t.end_warmup()
+    monkeypatch.setattr(t.validator.watch, "lost", lambda each: {"transformer": 0.8})
+    t.state.step = 4
+    for _ in range(2):
+        t.watch_source()
+        t.validate()
+    lost = [sentence for sentence in said if "the source is being lost" in sentence]
+    assert len(lost) == 1 and lost[0].startswith("step 4: ")
+    t.told_lost = 2  # a source that was lost earlier is told once more
+    t.validate()
+    assert sum("the source is being lost" in sentence for sentence in said) == 2
 
 
 @pytest.mark.parametrize(("share", "steps", "turn"), [(0.55, 6000, 3300), (0.28, 100, 28)])
@@ -354,7 +378,9 @@ def test_a_run_that_begins_with_a_finished_warm_up_has_lost_nothing_yet(
 ) -> None:
     """Of a LoRA that is only named (--init) nobody knows whether it copies: 100 % is a copy."""
     # The random base is no worse than its editor, which would be a warm-up that copied nothing.
-    monkeypatch.setattr(SourceWatch, "without_source", lambda self, each: {"transformer": 50.0})
+    monkeypatch.setattr(
+        SourceWatch, "without_source", lambda self, each=None: {"transformer": 50.0}
+    )
     over = {"warmup": {"min_steps": 0, "until": 1e9, "max_steps": 5}, "train": {"steps": 1}}
     lora = train_whole(settings(tiny_base, tiny_data, over), tmp_path / "run")
     looks = [m for m in metrics(tmp_path / "run") if m["kind"] == "validation"]

@@ -16,8 +16,9 @@ from ..config.methods import SupervisedConfig
 from ..family import demos
 from ..progress import Progress
 from ..training.stopping import stops_at_once
+from .card import Card
 from .errors import expect_writable, interruption_explained, out_of_memory_explained
-from .options import Assignments, Device, names_of, resolve_device
+from .options import Assignments, Device, Profile, names_of, resolve_device
 
 if TYPE_CHECKING:
     from ..data.items import Dataset
@@ -31,6 +32,7 @@ ITEMS, OF_EACH = 16, 12
 
 def probe(
     preset: Annotated[str | None, typer.Option(help="Preset that will be trained.")] = None,
+    profile: Profile = None,
     data: Annotated[Path | None, typer.Option(help="Folder with your pictures or clips.")] = None,
     output: Annotated[
         Path | None, typer.Option(help="Folder of probe.png and .json; default: runs/PRESET-probe.")
@@ -54,13 +56,17 @@ def probe(
     config: Annotated[
         Path | None, typer.Option(help="TOML file of settings, as --print-config prints.")
     ] = None,
+    vram: Annotated[
+        str | None,
+        typer.Option(help="Load the base as training will on a GPU of 12, 16, 24, 48 or 80 GB."),
+    ] = None,
     device: Device = "auto",
 ) -> None:
     """Ask the base, before a long training: do the weights want edits, or text-to-image?"""
     if not preset and not config:
         raise ConfigError("--preset or --config is missing: which training is meant?")
     settings = merge_settings(
-        preset, file=config, data=data, model=model, assignments=assignments or ()
+        preset, profile=profile, file=config, data=data, model=model, assignments=assignments or ()
     )
     if importlib.util.find_spec("matplotlib") is None:
         raise ConfigError("probe draws its picture with matplotlib: pip install matplotlib")
@@ -70,10 +76,14 @@ def probe(
     chosen, device = _times(times), resolve_device(device)
     folder = output or Path("runs") / f"{settings.preset}-probe"
     expect_writable(folder)
-    advice = "lower data.resolution or data.frames, or choose --set model.placement=streamed"
+    card = Card(vram, assignments or ())
+    advice = (
+        "lower data.resolution or data.frames, say --vram, or choose --set model.placement=streamed"
+    )
     stopped = "stopped; a probe keeps nothing until it is done, but for what was encoded"
     with interruption_explained(), stops_at_once(stopped), out_of_memory_explained(advice):
         settings, found = _items(settings, folder, items)
+        settings = card.fitted(settings, found, device)
         _show(_measured(settings, found, device, chosen), folder)
 
 
@@ -91,9 +101,11 @@ def _items(config: TrainConfig, folder: Path, number: int | None) -> tuple[Train
     """The items to look at, with their true edits where every row names one."""
     from dataclasses import replace
 
-    from ..data.pairs import for_objective
+    from ..data import DataError, counted
+    from ..data.pairs import FIELD, for_objective
     from ..models.backbone import pixel_multiple, resolve_base
     from ..training.probe import some_of
+    from ..training.run_folder import DROPPED, write_dropped
     from .clip_table import load_shown
 
     if config.data.path is None:
@@ -113,13 +125,27 @@ def _items(config: TrainConfig, folder: Path, number: int | None) -> tuple[Train
     known = sum(bool(item.target_name) for item in data.train)
     if 0 < known < len(data.train):
         log.warning(
-            "%s of the %s items name a target_file_name: FlowEdit's edits stand for all of them",
+            "%s of the %s items name a %s: FlowEdit's edits stand for all of them",
             known,
             len(data.train),
+            FIELD,
         )
     if known == len(data.train):
         pairs = config.model_copy(update={"method": SupervisedConfig()})
-        data = for_objective(data, pairs, multiple)
+        try:
+            data = for_objective(data, pairs, multiple)
+        except DataError as error:
+            found = f"{len(error.problems)} of the {known} true edits that {FIELD} names"
+            raise DataError(
+                f"{found} cannot be read: mend them, or leave the column out everywhere, and "
+                "FlowEdit's edits stand for them",
+                error.problems,
+            ) from None
+    if data.problems:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_dropped(folder, data)
+        left = counted(len(data.problems), "item")
+        log.warning("looking without %s that cannot be used: %s", left, folder / DROPPED)
     return config, data
 
 

@@ -162,10 +162,12 @@ def _train(
         from ..training.run_folder import changes, holds_weights, write_config, write_dropped
         from ..training.trainer import TrainingError, train  # takes seconds
 
+        changed = processes().of_main(
+            lambda: changes(output, config) if holds_weights(output) else []
+        )
         if processes().is_main:
-            if holds_weights(output):
-                for change in changes(output, config):
-                    log.warning("%s", change)
+            for change in changed:
+                log.warning("%s", change)
             write_config(output, config)
             write_origin(output, config, data)
             write_dropped(output, data)
@@ -179,6 +181,7 @@ def _train(
                 resume=resume,
                 forecast=_forecast(config, data, demo),
                 planned=need_here(config, data, device),
+                reweigh=any(change.startswith("method.") for change in changed),
             )
     except TrainingError as error:
         typer.echo(f"error: {error}", err=True)

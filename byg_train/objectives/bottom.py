@@ -7,7 +7,7 @@ without a source. Which of the two is cheaper is a matter of the weights, and tr
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -50,6 +50,11 @@ class Prices(NamedTuple):
         """(T, N): the velocity error of the base under the source's caption, without the source."""
         return self.back.mse
 
+    @property
+    def leads_back(self) -> Tensor:
+        """(T,): whether the base's direction back is within 60 degrees of the source."""
+        return self.back.direction.mean(1) <= UNRELIABLE
+
     def mean(self, values: Tensor) -> Tensor:
         """The mean over the run's times, (N,)."""
         return self.share @ values
@@ -62,6 +67,11 @@ class Recipe(NamedTuple):
     alpha: float
     prior_by_t: tuple[tuple[float, float], ...]
     balance: float  # the lambda_prior at which forgetting the source costs as much as editing
+
+    @property
+    def weights(self) -> dict[str, Any]:
+        """The settings, by their names in `BygConfig`."""
+        return {k: v for k, v in self._asdict().items() if k != "balance"}
 
 
 def bottom(p: Prices, w: BygConfig) -> dict[str, Tensor]:
@@ -101,7 +111,7 @@ def recommended(p: Prices, w: BygConfig) -> Recipe:
 def _reliable(p: Prices) -> tuple[tuple[float, float], ...]:
     """Points of a factor of 1 or `OUT`, if not all times are to be relied on, or none is."""
     order = p.t.argsort()
-    fits = p.back.direction.mean(1)[order] <= UNRELIABLE
+    fits = p.leads_back[order]
     if fits.all() or not fits.any():
         return ()
     times = p.t[order].tolist()

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ..data.items import Dataset
     from ..models.backbone import Backbone
     from ..models.lora import LoraBank
-    from ..objectives.objective import Objective
+    from ..objectives.objective import Advice, Objective
     from .metrics import Metrics
     from .processes import Processes
     from .validation import Validator
@@ -51,6 +51,7 @@ class Keeper:
     metrics: Metrics
     line: Progress | None  # the training's, while it trains
     losing: bool  # whether the source was being lost when that was last looked at
+    told_lost: int | None  # the step at which that was last said
     awaits: bool  # whether it was said that a gentle end is to bring it back
     saved: float  # when there last was a checkpoint, on the monotonic clock
 
@@ -101,11 +102,18 @@ class Keeper:
         if self.line:
             self.line.said = f"source {kept(worst)}"
         if self.losing and not before:
-            log.warning("step %d: %s", self.state.step, alarm(worst, self.objective.advice.lost))
+            self.told_lost = self.state.step
+            log.warning("step %d: %s", self.state.step, alarm(worst, self.advice.lost))
         elif worst > LOST and not (self.source_is_due or self.awaits) and self.is_before_turn:
             self.awaits = True
             said = awaited(worst, self.state.warmup + self.turn)
             log.info("step %d: %s", self.state.step, said)
+
+    @property
+    def advice(self) -> Advice:
+        """What the objective advises, as far as its warm-up taught the editor to copy."""
+        usual = self.objective.advice
+        return usual._replace(lost=self.validator.watch.advice(usual.lost))
 
     @property
     def source_is_due(self) -> bool:
@@ -158,8 +166,9 @@ class Keeper:
         late = self.state.main_step > self.config.train.steps // 4  # before, it cannot edit yet
         if late and self.objective.advice:
             # A lost source that was told on the way is told once more, at the end.
-            due = self.source_is_due and (not self.losing or self.state.finished(self.config))
-            for sentence in report.warnings(self.objective.advice, due):
+            again = self.state.finished(self.config) and self.told_lost != self.state.step
+            due = self.source_is_due and (not self.losing or again)
+            for sentence in report.warnings(self.advice, due):
                 log.warning("step %d: %s", self.state.step, sentence)
         measures = {k: v for k, v in report._asdict().items() if isinstance(v, float)}
         self.metrics.write({"step": self.state.step, "kind": "validation", **measures})

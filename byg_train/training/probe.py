@@ -7,6 +7,7 @@ in the way back, whose truth is the source itself. `objectives.bottom` makes los
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -35,6 +36,8 @@ from .run_folder import lora_info
 if TYPE_CHECKING:
     from ..data.cache import Cache
     from ..data.items import Dataset, Item
+
+log = logging.getLogger("byg_train")
 
 # Noises at every time of an item: two, since the reliability compares two directions.
 NOISES = 2
@@ -77,12 +80,14 @@ class Probe:
         """What is recommended in place of the run's weights."""
         return recommended(self.prices, self.config.method)
 
-    def losses(self, expert: str | None = None) -> dict[str, Tensor]:
-        """Every candidate's loss (N,) under the weights with which the run ends."""
+    def losses(self, expert: str | None = None, under: Recipe | None = None) -> dict[str, Tensor]:
+        """Every candidate's loss (N,), under a recipe or the weights with which the run ends."""
         own = [i for i, time in enumerate(self.times) if expert in (None, time.expert)]
         some = {name: of[own] for name, of in self.values.items()}
-        ends = self.config.method.after(1.0)
-        return objective_of(self.config).bottom(prices([self.times[i] for i in own], some), ends)
+        weights = self.config.method.after(1.0)
+        if under:
+            weights = weights.model_copy(update=under.weights)
+        return objective_of(self.config).bottom(prices([self.times[i] for i in own], some), weights)
 
 
 def expect_prior(config: TrainConfig) -> None:
@@ -174,6 +179,9 @@ def times_of(
         if not chosen:
             own = middles_of_t(span, number, by.distribution, by.shift).tolist()
         if not own:
+            log.warning(
+                "none of --times is trained by the %s-noise expert: nothing is said of it", expert
+            )
             continue
         edges = [span[0], *((a + b) / 2 for a, b in pairwise(own)), span[1]]
         shares = [share(cell, by.distribution, by.shift) for cell in pairwise(edges)]
@@ -241,11 +249,11 @@ def probe(
         started: told the number of forwards to come; what it returns is told of those made.
     """
     backbone = load_backbone(config.model, device)
+    times = times_of(config, backbone.spans, TIMES, chosen)
     cache = encode(config, replace(data, test=[]), backbone)
     info = lora_info(config, data, backbone.multiple, steps=0)
     is_video = family_of(info.family).is_video
     editor = Editor(backbone, None, info, texts=cache, one_by_one=is_video)
-    times = times_of(config, backbone.spans, TIMES, chosen)
     has_truth = data.train[0].target is not None
     each = started(len(data.train) * forwards(config, len(times), has_truth=has_truth))
     base = prior_velocity(config, backbone, cache.text(""))

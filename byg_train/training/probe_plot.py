@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 # Measure or candidate -> its colour in every panel.
 COLOURS = {EDIT: "#2a7f3f", COPY: "#2c6fbb", FORGETTING: "#c03a30", "way back": "#b08d2a"}
 CURVES = {"edited": EDIT, "copied": COPY, "back": "way back"}
-LAMBDAS = torch.linspace(0, 2.5, 101).tolist()
+# How far the axis of lambda_prior goes at least.
+LAMBDA = 2.5
 
 
 def plot(probe: Probe, path: Path) -> None:
@@ -46,9 +47,8 @@ def plot(probe: Probe, path: Path) -> None:
     _error_without_source(probe, second)
     ends, recipe = probe.config.method.after(1.0), probe.recipe
     _bottom(probe, now, ends, "this run ends here")
-    told = {name: getattr(recipe, name) for name in ("lambda_prior", "alpha", "prior_by_t")}
     label = "recommended" if recipe.balance else "nothing keeps the source"
-    _bottom(probe, then, ends.model_copy(update=told), label)
+    _bottom(probe, then, ends.model_copy(update=recipe.weights), label)
     _by_kind(probe, kinds)
     for axes in (direction, first, second):
         axes.set_xlabel("t (1 = noise)")
@@ -93,14 +93,15 @@ def _bottom(probe: Probe, axes: Axes, weights: BygConfig, label: str) -> None:
     """Every candidate's loss over lambda_prior, and where these weights have it."""
     prices, loss_of = probe.prices, objective_of(probe.config).bottom
     curves = {name: [] for name in probe.names}
-    for prior in LAMBDAS:
+    lambdas = torch.linspace(0, max(LAMBDA, 1.25 * weights.lambda_prior), 101).tolist()
+    for prior in lambdas:
         here = weights.model_copy(update={"lambda_prior": prior})
         for name, loss in loss_of(prices, here).items():
             curves[name].append(loss.mean().item())
     for name, losses in curves.items():
-        axes.plot(LAMBDAS, losses, color=COLOURS[name], label=probe.names[name])
+        axes.plot(lambdas, losses, color=COLOURS[name], label=probe.names[name])
     axes.axvline(weights.lambda_prior, color="black", lw=1, ls="--", label=label)
-    axes.set(xlabel="$\\lambda_{prior}$", ylabel="loss", xlim=(0, LAMBDAS[-1]), ylim=(0, None))
+    axes.set(xlabel="$\\lambda_{prior}$", ylabel="loss", xlim=(0, lambdas[-1]), ylim=(0, None))
     without = ", some t left out" if weights.prior_by_t else ""
     axes.set_title(f"The bottom of the loss, at alpha {weights.alpha:g}{without}")
 

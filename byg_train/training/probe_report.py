@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from ..config.methods import BygConfig
-from ..objectives.bottom import COPY, EDIT, FORGETTING, Recipe
+from ..objectives.bottom import COPY, EDIT, FORGETTING, UNRELIABLE, Recipe
 from .probe import Probe
 
 # Measure -> what it is.
@@ -58,24 +58,36 @@ def verdict(probe: Probe) -> list[str]:
     experts = dict.fromkeys(time.expert for time in probe.times)
     if len(experts) > 1:
         said += [f"{expert} noise: {bottom_told(probe, expert)}" for expert in experts]
-    recipe, losses = probe.recipe, probe.losses()
+    recipe = probe.recipe
     if not ends.lambda_prior:
         name = _names(probe.config.method)[0]
         said.append(f"{name} is 0: nothing asks for an edit, and training copies")
     if recipe.balance:
         said.append(
-            f"forgetting the source costs as much as editing at lambda_prior {recipe.balance:.2g} "
-            f"(alpha {recipe.alpha:g}); recommended, half of that: "
+            f"with {_with(recipe)} forgetting the source costs as much as editing at lambda_prior "
+            f"{recipe.balance:.2g}; recommended, about half of that: "
             f"{settings(recipe, probe.config.method)}"
         )
     else:
         said.append(NOTHING_KEEPS)
-    if losses[COPY].mean() < losses[EDIT].mean():
+    asked = "Do the captions say what changes, and does the base know it?"
+    if not probe.prices.leads_back.any():
         said.append(
-            "the base's direction is no reason to edit: a copy pays less than the edit at any "
-            "lambda_prior. Do the captions say what changes, and does the base know it?"
+            "at none of these noise levels does the base's direction lead back to the source: its "
+            f"L_dir there is above {UNRELIABLE:g}, and no weights mend that. {asked}"
+        )
+    best = probe.losses(under=recipe)
+    if best[COPY].mean() < best[EDIT].mean():
+        said.append(
+            "the base's direction is no reason to edit: with the recommended weights, too, a copy "
+            f"pays less than the edit. {asked}"
         )
     return said
+
+
+def _with(recipe: Recipe) -> str:
+    """What the balance of a recipe holds with."""
+    return f"alpha {recipe.alpha:g}" + (" and prior_by_t as below" if recipe.prior_by_t else "")
 
 
 def bottom_told(probe: Probe, expert: str | None = None) -> str:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ..data.items import Dataset
     from ..models.lora import LoraBank
 
-CONFIG = "config.toml"
+CONFIG, DROPPED = "config.toml", "dropped.txt"
 # How many instructions the metadata names as examples.
 EXAMPLES = 20
 # How `files.atomic` names what it has not finished.
@@ -52,6 +52,7 @@ MAY_CHANGE = {
     "train.checkpoint_minutes",
     "train.keep_checkpoints",
     "train.check_gradients_every",
+    "train.weigh_losses",
     "train.wandb",
     # Names, not settings.
     "preset",
@@ -81,7 +82,7 @@ def write_dropped(run: Path, data: Dataset) -> None:
     """List the items that the run trains without, and the files that are not used."""
     lines = [*map(str, data.problems), *(f"{name}: not used, {why}" for name, why in data.unused)]
     if lines:
-        write_text(run / "dropped.txt", "".join(f"{line}\n" for line in lines))
+        write_text(run / DROPPED, "".join(f"{line}\n" for line in lines))
 
 
 class HoldsRunError(ConfigError):

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ..config import TrainConfig
+from ..config.methods import BygConfig
 from ..core.flow import noised
 from ..core.losses import velocity_mse
 from ..core.roles import EditBatch, Text, Velocity, rows
@@ -23,6 +24,10 @@ from .cost import SOURCE_ROWS
 # Half of the way: beyond what a LoRA of true pairs has lost at any step (docs/decisions.md). An
 # editor loses some of this measure, since it also overdoes what is there already.
 LOST = 1 / 2
+FIRST_COPY = (
+    "the editor could not copy when the warm-up ended, so there is little to lose: give the "
+    "warm-up more steps (warmup.max_steps, warmup.until), in a new run"
+)
 # The share of a run, at most half of its end, after which these weights have shown what they keep.
 SHOWN = 0.1
 # Steps between two measures of SOURCE_ROWS rows: less than a hundredth of a run.
@@ -74,14 +79,24 @@ class SourceWatch:
     def lost(self, each: Callable[[], None] = lambda: None) -> dict[str, float]:
         """Return the share of the way from the warm-up to the base that each expert has gone.
 
-        A warm-up that ended no better than the base has copied nothing: then the way begins at 0.
+        A warm-up that is not even halfway to a copy has taught none: then the way begins at 0.
         """
         ends, found = self.without_source(each), {}
+        untaught = self._untaught()
         for expert, now in self.identity(each).items():
-            start, end = self.copied.get(expert, 0.0), max(ends[expert], 1e-12)
-            start = start if start < end else 0.0
+            end = max(ends[expert], 1e-12)
+            start = 0.0 if expert in untaught else self.copied.get(expert, 0.0)
             found[expert] = (now - start) / (end - start)
         return found
+
+    def advice(self, usual: str) -> str:
+        """What to do about a lost source: more warm-up, where the editor never had it."""
+        return FIRST_COPY if self._untaught() else usual
+
+    def _untaught(self) -> list[str]:
+        """The experts that could not copy when the warm-up had ended."""
+        ends = self.without_source()
+        return [e for e, end in ends.items() if self.copied.get(e, 0.0) >= LOST * end]
 
     def _velocity(self, guidance: float | None) -> Velocity:
         return self.editor.in_turn(partial(self.editor.backbone.velocity, guidance=guidance))
@@ -115,9 +130,14 @@ def kept(lost: float) -> str:
 def is_due(config: TrainConfig, share: float) -> bool:
     """Whether at this share of the run its last weights hold, and have shown what they keep."""
     settled, method = config.method.settled_from, config.method
-    if not settled or method.after(1.0).lambda_prior >= method.lambda_prior:
+    if not settled or _pull(method.after(1.0)) >= _pull(method):
         return True
     return share >= settled + min(SHOWN, (1 - settled) / 2)
+
+
+def _pull(w: BygConfig) -> float:
+    """How hard a prior pulls, its direction and its squared error taken as alike."""
+    return w.lambda_prior * (w.directional + w.alpha)
 
 
 def alarm(lost: float, what_to_do: str) -> str:

@@ -50,13 +50,15 @@ def train(
     resume: bool,
     forecast: Forecast | None = None,
     planned: Memory | None = None,
+    reweigh: bool = False,
 ) -> list[Path]:
     """Run (or go on with) a training; returns the final LoRA's file, or those of a pair.
 
-    What was forecast and planned is said beside what the first steps take.
+    What was forecast and planned is said beside what the first steps take. `reweigh`: the weights
+    of the losses are not those of the run so far, and where they lead is asked once more.
     """
     with processes().joined():
-        trainer = _begun(config, data, output, device, resume)
+        trainer = _begun(config, data, output, device, resume, reweigh)
         line = Progress(*trainer.state.phase(trainer.config), labels=trainer.labels)
         watch = Watch(planned, trainer.device, trainer.backbone.experts.parameters())
         with stop_requests(trainer.stop) as stop, line as trainer.line:
@@ -76,7 +78,9 @@ def train(
         return files
 
 
-def _begun(config: TrainConfig, data: Dataset, output: Path, device: str, resume: bool) -> Trainer:
+def _begun(
+    config: TrainConfig, data: Dataset, output: Path, device: str, resume: bool, reweigh: bool
+) -> Trainer:
     """A trainer in front of its next step, with the samples that are due before it."""
     with stops_at_once(NOTHING_LOST):
         if processes().is_main:
@@ -86,7 +90,7 @@ def _begun(config: TrainConfig, data: Dataset, output: Path, device: str, resume
         trainer = Trainer(config, data, output, parts)
         if resume:
             trainer.resume()
-        if trainer.state.step == 0 and config.train.weigh_losses:
+        if config.train.weigh_losses and (reweigh or trainer.state.step == 0):
             base = parts.roles.base  # the trainer's own heeds stops, of other processes too
             warn_of_text_to_image(config, base, parts.batches, trainer.spans, trainer.device)
         if trainer.state.step == 0 and not trainer.still_warming_up():
@@ -130,6 +134,7 @@ class Trainer(Updates):
         self.roles = parts.roles._replace(**heedfully)
         self.line: Progress | None = None
         self.losing = self.awaits = False
+        self.told_lost: int | None = None
         self.saved, self.passes = time.monotonic(), Passes(0)
         self.optimizer, self.validator = parts.optimizer, parts.validator
         self.helper_optimizer = parts.helper_optimizer

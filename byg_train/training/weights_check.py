@@ -73,5 +73,5 @@ def warn_of_text_to_image(
             edit,
             forgotten,
             settings(recipe, config.method),
-            "" if config.method.turns else ENDS_ALONE,
+            "" if config.method.turns or recipe.prior_by_t else ENDS_ALONE,
         )
