@@ -179,6 +179,7 @@ def plot(curves: Curves, path: Path) -> None:
     FigureCanvasAgg(figure)
     dashes = dict(zip(BASELINES, ("-", "--", ":", "-.", (0, (10, 4)), (0, (1, 6))), strict=True))
     trained = [row for row in curves if row not in BASELINES]
+    colours = [f"C{i}" for i in range(10) if i != 7]  # C7 is the baselines' grey
     for axes, (name, title) in zip(figure.subplots(2, 2).flat, TITLES.items(), strict=True):
         for row, seeds in curves.items():
             for number, curve in enumerate(seeds.values()):
@@ -187,7 +188,7 @@ def plot(curves: Curves, path: Path) -> None:
                 if row in BASELINES:
                     axes.axhline(ys[0], color="0.5", ls=dashes[row], lw=0.9, label=label)
                 else:
-                    xs, color = [point["steps"] for point in curve], f"C{trained.index(row)}"
+                    xs, color = [point["steps"] for point in curve], colours[trained.index(row)]
                     axes.plot(xs, ys, color=color, marker=".", lw=1.2, alpha=0.8, label=label)
         axes.set(title=title, xlabel="optimiser steps", ylim=(0, None))
         axes.grid(alpha=0.3)
