@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,15 @@ def copy_file(source: Path, target: Path) -> Path:
     with atomic(target) as temporary:
         shutil.copyfile(source, temporary)
     return target
+
+
+def keep_as_bak(path: Path) -> None:
+    """Copy a file to NAME.bak beside it; another that is there moves to NAME.1.bak, .2.bak, ..."""
+    bak = path.with_name(f"{path.name}.bak")
+    if bak.exists() and bak.read_bytes() != path.read_bytes():
+        numbered = (path.with_name(f"{path.name}.{n}.bak") for n in count(1))
+        bak.replace(next(free for free in numbered if not free.exists()))
+    copy_file(path, bak)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -64,7 +64,7 @@ def checked_images(images: Tensor, what: str) -> Tensor:
     """Return RGB pictures, transparency on white as in training; ValueError if they are none."""
     if images.ndim != 4 or images.shape[-1] not in (1, 2, 3, 4):
         raise ValueError(f"{what}: got the shape {tuple(images.shape)}, wanted pictures (IMAGE)")
-    if not len(images):
+    if not images.numel():
         raise ValueError(f"{what}: an empty batch; check the loader in front, it found no pictures")
     channels = images.shape[-1]
     if channels in (2, 4):
@@ -78,6 +78,10 @@ def checked_mask(mask: Tensor | None, images: Tensor, what: str) -> Tensor | Non
     if mask is None:
         return None
     mask = mask[None] if mask.ndim == 2 else mask
+    if mask.ndim == 4 and 1 in (mask.shape[1], mask.shape[-1]):  # with a channel
+        mask = mask.squeeze(1) if mask.shape[1] == 1 else mask.squeeze(-1)
+    if mask.ndim != 3:
+        raise ValueError(f"mask: got the shape {tuple(mask.shape)}, wanted a MASK")
     (height, width), size = images.shape[1:3], tuple(mask.shape[-2:])
     empty = not mask.any()
     if empty and size == NO_MASK and size != (height, width):
@@ -93,7 +97,7 @@ def checked_mask(mask: Tensor | None, images: Tensor, what: str) -> Tensor | Non
         )
     if empty:
         raise ValueError("mask: all black, so nothing may change; white marks what to edit")
-    return mask.float()
+    return mask.float().clamp(0, 1)
 
 
 def planned(

@@ -137,6 +137,11 @@ class ConnectedClip(NamedTuple):
         mask = self.mask
         if mask is not None and len(mask) > 1:
             mask = mask[frames]
+            if not mask.any():
+                raise ValueError(
+                    f"mask: all black in the frames {frames.start} to {frames.stop - 1} that "
+                    "start_frame and length choose, so nothing may change; white marks what to edit"
+                )
         audio = _cut(self.audio, frames, self.rate)
         return ConnectedClip(self.images[frames], self.rate, audio, mask)
 
@@ -169,12 +174,13 @@ def _range(count: int, start: int, length: int, rate: float, model_fps: float) -
 
 
 def _cut(audio: dict[str, Any] | None, part: slice, rate: Fraction) -> dict[str, Any] | None:
-    """Cut the sound of a range of frames."""
+    """Cut the sound of a range of frames; None where there is none, which cannot be saved."""
     if audio is None:
         return None
     hertz = audio["sample_rate"]
     first, last = (math.floor(at * hertz / rate) for at in (part.start, part.stop))
-    return {**audio, "waveform": audio["waveform"][..., first:last]}
+    waveform = audio["waveform"][..., first:last]
+    return {**audio, "waveform": waveform} if waveform.shape[-1] else None
 
 
 def _per_latent_frame(mask: Tensor) -> Tensor:

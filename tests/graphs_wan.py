@@ -238,6 +238,13 @@ def video_from_components(frames: Tensor, fps: int, samples: int) -> dict:
     return {**found, "first_sample": float(first["waveform"][0, 0, 0])}
 
 
+def video_sound(frames: Tensor, fps: int, samples: int) -> int | None:
+    """How many samples of sound the part from the third frame on has."""
+    audio = {"waveform": torch.arange(samples).float()[None, None], "sample_rate": 800}
+    found = video_edit(frames, audio=audio, start_frame=2, length=4, fps=float(fps))["audio"]
+    return found and found["waveform"].shape[-1]
+
+
 def video_refused_with(frames: Tensor | None, widgets: dict) -> None:
     """For complaints."""
     video_edit(frames, **widgets)

@@ -8,7 +8,6 @@ import subprocess
 import sys
 from copy import deepcopy
 from pathlib import Path
-from pickle import UnpicklingError
 
 import pytest
 import torch
@@ -157,8 +156,32 @@ def test_any_depth_of_state_comes_back(tmp_path: Path) -> None:
 def test_a_checkpoint_runs_no_code(tmp_path: Path) -> None:
     """What somebody put into the file in place of tensors is refused, not run."""
     save_checkpoint(tmp_path / "step-1", {"path": Path("x")}, {})
-    with pytest.raises(UnpicklingError, match="[Ww]eights.only"):
+    with pytest.raises(ConfigError, match="state.pt is damaged"):
         load_checkpoint(tmp_path / "step-1")
+
+
+def test_a_damaged_checkpoint_is_told_with_the_one_before_it(tmp_path: Path) -> None:
+    for step in (9, 10, 11):
+        save_checkpoint(tmp_path / f"step-{step}", {"x": torch.ones(3)}, {"n": step})
+    with (tmp_path / "step-11" / "state.pt").open("r+b") as file:
+        file.truncate(300)
+    with pytest.raises(ConfigError, match=r"move step-11 away; --resume goes on from step-10 then"):
+        load_checkpoint(tmp_path / "step-11")
+    for broken in ("", "{", "[1]", "{}"):
+        (tmp_path / "step-9" / "state.json").write_text(broken)
+        with pytest.raises(ConfigError, match=r"state.json is damaged.*start anew"):
+            read_about(tmp_path / "step-9")
+
+
+def test_copies_of_checkpoints_are_their_owners(tmp_path: Path) -> None:
+    """In the order of their numbers, whatever their digits are; no other name is deleted."""
+    for name in ("step-999000", "step-999500", "step-1000000", "step-999000-good", "step-x"):
+        save_checkpoint(tmp_path / name, {"x": torch.ones(3)}, {"n": 1})
+    numbers = [999000, 999500, 1000000]
+    assert [path.name for path in checkpoints(tmp_path)] == [f"step-{n}" for n in numbers]
+    prune(tmp_path, 1)
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {"step-1000000", "step-999000-good", "step-x"}
 
 
 def test_a_checkpoint_of_another_version_is_named(tmp_path: Path) -> None:

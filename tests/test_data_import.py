@@ -56,6 +56,14 @@ def test_an_ai_toolkit_folder_is_referred_to_where_it_lies(tmp_path: Path) -> No
     assert (tmp_path / "metadata.jsonl.bak").exists()
 
 
+@pytest.mark.parametrize("style", ["..", ".", ".hidden", "a/b", "a\\b", ""])
+def test_a_style_is_a_folder_inside_the_output(tmp_path: Path, style: str) -> None:
+    save(tmp_path / "in" / "a.png", "a ball")
+    words = ("--from", "ai-toolkit", "--output", tmp_path / "out", "--style", style)
+    refused(byg("data", "import", tmp_path / "in", *words), "wanted the name of a folder")
+    assert {path.name for path in tmp_path.iterdir()} == {"in"}
+
+
 def test_captions_of_a_folder_are_found_as_everywhere(tmp_path: Path) -> None:
     for name in ("a.caption", "b.TXT", "c.png.txt", "d.Caption"):
         save(tmp_path / "in" / f"{name[0]}.png")

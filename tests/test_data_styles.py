@@ -101,6 +101,11 @@ def test_a_manifest_is_replaced_only_when_asked(world: tuple[Path, dict[str, Sce
     assert byg("data", "styles", root, "--force").exit_code == 0
     assert (root / "metadata.jsonl.bak").read_text() == "mine\n"
     assert len(rows(root)) == 18
+    # Nor is what was kept lost at the next time, and nothing is kept twice.
+    for _ in range(3):
+        assert byg("data", "styles", root, "--force").exit_code == 0
+    assert (root / "metadata.jsonl.1.bak").read_text() == "mine\n"
+    assert len(list(root.glob("*.bak"))) == 2
 
 
 def test_missing_captions_are_listed_dropped_or_stood_in_for(

@@ -19,11 +19,11 @@ from byg_train.core.flow import integrate
 from byg_train.core.schedule import time_grid
 from byg_train.editing import opening
 from byg_train.editing.editor import Editor
-from byg_train.editing.opening import EditModel, open_lora
+from byg_train.editing.opening import EditModel, open_lora, wrong_width
 from byg_train.media.fit import Fit
 from byg_train.media.pixels import to_picture
 from byg_train.media.rgb import to_rgb
-from byg_train.models.backbone import load_backbone
+from byg_train.models.backbone import load_backbone, resolve_base
 from byg_train.models.lora import LoraBank
 from byg_train.models.lora_file import LoraInfo, read_lora, write_lora
 from byg_train.models.sampler import Sampling
@@ -308,8 +308,28 @@ def test_a_single_file_base_comes_with_its_components(
     assert (model.path, model.components, model.revision) == (str(single), parts, "abc")
     model = open_lora(file, str(tiny_base), other).base
     assert (model.path, model.components, model.revision) == (parts, other, None)
+    with pytest.raises(ConfigError, match=str(tmp_path)):
+        resolve_base(open_lora(file, None, other).base)  # no sizes there, and no parts
+
+
+def test_a_base_that_is_not_there_is_told_as_such(flux_lora: Path, tmp_path: Path) -> None:
+    """Nobody knows its width, so it is not that the LoRA would not fit."""
+    (tmp_path / "data").mkdir()
+    for base in (tmp_path / "typo", tmp_path / "data"):
+        assert wrong_width(read_lora(flux_lora), open_lora(flux_lora, str(base)).base) is None
+        with pytest.raises(ConfigError, match=base.name):
+            resolve_base(open_lora(flux_lora, str(base)).base)
     with pytest.raises(ConfigError, match="32 wide, the model's 3072"):
-        open_lora(file, None, other)  # no sizes there: FLUX.1-dev's
+        open_lora(flux_lora, "black-forest-labs/FLUX.1-dev")
+
+
+def test_a_result_of_nan_is_no_picture(
+    flux_lora: Path, photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Editor, "sample", lambda self, x, *of, **more: x * float("nan"))
+    result = byg(flux_lora, photo, tmp_path / "r.png", "--device", "cpu")
+    assert result.exit_code == 2 and "came out as NaN or infinity" in result.output
+    assert not (tmp_path / "r.png").exists()
 
 
 def test_an_interrupted_edit_keeps_what_is_finished(

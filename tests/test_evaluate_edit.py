@@ -90,6 +90,15 @@ def test_a_copy_needs_no_model_and_takes_whatever_there_is(root: Path) -> None:
         assert (root / "out" / name).read_bytes() == (root / "tasks" / name).read_bytes()
 
 
+def test_files_that_nobody_says_were_made_are_no_results(root: Path) -> None:
+    """The sources above all: a later score would be that of a copy."""
+    done = bare(root, "--method", "copy")
+    assert done.exit_code == 0, done.output
+    (root / "out" / "edits.json").unlink()
+    again = bare(root, "--method", "copy")
+    assert again.exit_code == 2 and "choose a new folder for the results" in again.output
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

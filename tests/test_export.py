@@ -202,5 +202,13 @@ def test_exporting_again_replaces_the_export_alone(run: Path, tmp_path: Path) ->
         export_run(run, weights="live", step=step, output=tmp_path / "out", name="x")
     info = LoraInfo.from_metadata(read_lora(tmp_path / "out" / "x.safetensors").metadata)
     assert info.steps == 5
+    # What someone wrote into the card is kept, and a copy among the samples is no step.
+    card = tmp_path / "out" / "README.md"
+    card.write_text(card.read_text() + "mine")
+    (run / "samples" / "step-000005 copy.png").write_bytes(b"")
+    export_run(run, weights="live", step=5, output=tmp_path / "out", name="x")
+    assert card.with_name("README.md.bak").read_text().endswith("mine")
+    assert not card.read_text().endswith("mine")
+    (run / "samples" / "step-000005 copy.png").unlink()
     with pytest.raises(ConfigError, match="folder of its own"):
         export_run(run, weights="live", step=5, output=run, name=None)

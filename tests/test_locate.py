@@ -14,9 +14,11 @@ from families import change_embedded
 from safetensors.torch import load_file, save_file
 from tiny_flux import HEIGHT, TEXT_LEN, WIDTH, T, config, latents, load, text
 from torch import Tensor
+from transformers import T5EncoderModel
 
 from byg_train.config import ConfigError, ModelConfig
 from byg_train.models import locate
+from byg_train.models.frozen import text_encoder
 from byg_train.models.picture_files import pixel_multiple, resolve, token_counts
 
 WEIGHTS = "transformer/diffusion_pytorch_model.safetensors"
@@ -122,6 +124,19 @@ def test_a_wrong_single_file_is_named(tiny_base: Path, tmp_path: Path) -> None:
         resolve(config(file, components=str(tiny_base / "transformer")))
 
 
+def test_a_text_encoder_with_a_hole_is_refused(tiny_base: Path, tmp_path: Path) -> None:
+    """transformers would fill it with random numbers, others at every start."""
+    base = shutil.copytree(tiny_base, tmp_path / "base")
+    (file,) = (base / "text_encoder_2").glob("*.safetensors")
+    weights = load_file(file)
+    name = next(name for name in weights if "SelfAttention.q" in name)
+    del weights[name]
+    save_file(weights, file, metadata={"format": "pt"})
+    part = base / "text_encoder_2"
+    with pytest.raises(ConfigError, match=rf"text_encoder_2 lacks weights .*{name}.*copy it again"):
+        text_encoder(T5EncoderModel, part, torch.float32, torch.device("cpu"))
+
+
 def test_what_cannot_be_found_is_said_before_loading(
     tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -130,6 +145,11 @@ def test_what_cannot_be_found_is_said_before_loading(
         resolve(config(Path("/no/such/flux")))
     with pytest.raises(ConfigError, match=r"lacks .*tokenizer_2/tokenizer_config.json"):
         resolve(config(tmp_path))
+    words = shutil.copytree(tiny_base, tmp_path / "words")
+    for name in ("tokenizer.json", "spiece.model"):
+        (words / "tokenizer_2" / name).unlink(missing_ok=True)
+    with pytest.raises(ConfigError, match=r"lacks tokenizer_2/tokenizer.json"):
+        resolve(config(words))
     with pytest.raises(ConfigError, match="hub cannot be reached"):
         resolve(ModelConfig(path="nobody/nothing"))
     (tmp_path / "flux.ckpt").write_bytes(b"")

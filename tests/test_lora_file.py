@@ -176,6 +176,16 @@ def test_what_is_younger_than_the_first_files_may_be_absent() -> None:
         ({"byg.guidance_sample": None}, "byg.guidance_sample is 'nothing'"),
         ({"byg.version": "2"}, "newer byg_train"),
         ({"byg.reference_mode": "spiral"}, "newer byg_train"),
+        ({"byg.family": "foo"}, "the model family 'foo', which this byg_train does not know"),
+        ({"byg.sampler": "foo"}, "byg.sampler 'foo', wanted euler, unipc, renoise"),
+        ({"byg.multiple": "0"}, "byg.multiple 0, wanted 1 or more"),
+        ({"byg.sample_steps": "-3"}, "byg.sample_steps -3, wanted 1 or more"),
+        ({"byg.resolution": "0"}, "byg.resolution 0"),
+        ({"byg.sample_shift": "0"}, "byg.sample_shift 0.0, wanted above 0"),
+        ({"byg.sample_shift": "nan"}, "byg.sample_shift nan"),
+        ({"byg.fps": "nan"}, "byg.fps nan"),
+        ({"byg.cfg": "nan"}, "byg.cfg nan, wanted a finite number"),
+        ({"byg.guidance_sample": "inf"}, "byg.guidance_sample inf"),
     ],
 )
 def test_other_metadata_is_refused(changes: dict[str, str | None], message: str) -> None:

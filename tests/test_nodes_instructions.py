@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import comfy_host
 import graphs_crop
@@ -37,6 +38,16 @@ def test_the_list_has_what_the_files_know() -> None:
     assert [text for text in found if text in KNOWN] == KNOWN
     assert len(set(found)) == len(found)
     assert any("ink drawing" in text for text in found)  # of the tiny world's
+
+
+def test_a_link_that_leads_nowhere_hides_no_lora(tmp_path: Path) -> None:
+    """ComfyUI lists it by its name; a node that failed for it would be missing altogether."""
+    link = comfy_host.loras() / "dead.safetensors"
+    link.symlink_to(tmp_path / "nowhere.safetensors")
+    try:
+        assert set(KNOWN) <= set(in_host(graphs_crop.instructions))
+    finally:
+        link.unlink()
 
 
 def test_the_choice_or_ones_own_words_come_out() -> None:

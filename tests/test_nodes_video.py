@@ -220,6 +220,13 @@ def test_a_part_of_a_video_with_its_sound() -> None:
     assert found["first_sample"] == 200.0  # from a quarter of a second on
 
 
+def test_sound_that_ends_before_the_part_is_none() -> None:
+    """A sound of no samples could not be saved, after all the sampling."""
+    assert in_host(graphs_wan.video_sound, _frames(10), 8, 150) is None
+    assert in_host(graphs_wan.video_sound, _frames(10), 8, 0) is None
+    assert in_host(graphs_wan.video_sound, _frames(10), 8, 1000) == 400
+
+
 def test_masks_follow_the_latent_frames() -> None:
     mask = torch.zeros(6, 20, 30)
     mask[2, :10] = 1  # of the second latent frame, frames 1 to 4
@@ -234,6 +241,11 @@ def test_hardly_a_video_is_edited_with_a_word_of_advice(count: int, words: str) 
     assert said.startswith(f"ByG Video Edit: {words}") and "ByG Image Edit" in said
     assert len(in_host(graphs_wan.video_shapes, _frames(count))["finished"]) == count
     assert "hardly" not in in_host(graphs_wan.video_notes, _frames(5))
+
+
+# White in the first frame alone.
+FIRST = torch.zeros(5, 20, 30)
+FIRST[0] = 1
 
 
 @pytest.mark.parametrize(
@@ -251,6 +263,13 @@ def test_hardly_a_video_is_edited_with_a_word_of_advice(count: int, words: str) 
         (_frames(5), {"mask": torch.ones(1, 8, 8)}, r"mask: 8 x 8 pixels, the frame has 30 x 20"),
         (_frames(5), {"mask": torch.ones(3, 20, 30)}, r"mask: 3 masks for 5 frames"),
         (_frames(5), {"vae": None}, r"vae: there is none; connect Load VAE"),
+        (
+            _frames(5),
+            {"mask": FIRST, "start_frame": 2},
+            r"mask: all black in the frames 2 to 4",
+        ),
+        (_frames(5), {"mask": torch.ones(2, 2, 2, 20, 30)}, r"mask: got the shape"),
+        (torch.zeros(5, 0, 30, 3), {}, r"frames: an empty batch"),
     ],
 )
 def test_bad_input(frames: Tensor | None, widgets: dict, words: str) -> None:

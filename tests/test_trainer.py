@@ -395,6 +395,20 @@ def test_a_run_that_begins_with_a_finished_warm_up_has_lost_nothing_yet(
     assert lost == pytest.approx(now / 50) and lost > 0
 
 
+def test_a_run_whose_checkpoints_are_gone_keeps_its_loras(
+    tiny_base: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    """To begin anew would write over them; where there is none yet, nothing is lost by it."""
+    run = tmp_path / "run"
+    run.mkdir()
+    t = trainer(settings(tiny_base, tiny_data), run)
+    t.resume()
+    assert t.state.step == 0
+    (run / "run-000002.safetensors").write_bytes(b"")
+    with pytest.raises(ConfigError, match=r"write over its LoRAs \(run-000002.*--init"):
+        t.resume()
+
+
 @pytest.mark.slow
 def test_what_the_alarms_advise_may_be_done_at_a_resume(
     tiny_base: Path, tiny_data: Path, tmp_path: Path

@@ -11,7 +11,12 @@ from typer import Argument, Option
 
 from ..config import ConfigError, TrainConfig
 from ..progress import Progress
-from .errors import expect_writable, full_disk_explained, out_of_memory_explained
+from .errors import (
+    expect_folder_name,
+    expect_writable,
+    full_disk_explained,
+    out_of_memory_explained,
+)
 from .options import Assignments, BaseModel, DataFolder, Device, Preset, Templates, resolve_device
 
 if TYPE_CHECKING:
@@ -68,8 +73,7 @@ def generate(
     from ..machine import resolve_dtype
     from ..media.formats import PICTURES
 
-    if not style or Path(style).name != style or style.startswith("."):
-        raise ConfigError(f"style {style!r}: wanted the name of a folder, such as photo")
+    expect_folder_name("style", style)
     usual = found_kind(root) if root.is_dir() else PICTURES
     config = base_settings(preset, model, assignments or [], usual)
     device = resolve_device(device)

@@ -10,7 +10,7 @@ from typer import Argument, Option
 
 from ..config import ConfigError, nearest
 from ..data import DataError, Problem, counted
-from .errors import expect_no_manifest
+from .errors import expect_folder_name, expect_no_manifest
 from .options import Drop, Force
 
 
@@ -41,8 +41,8 @@ def import_(
     if kind not in READERS:
         hint = f"{nearest(kind, list(READERS))} (known: {', '.join(READERS)})"
         raise ConfigError(f"--from {kind!r}: unknown{hint}")
-    if style is not None and Path(style).name != style:
-        raise ConfigError(f"--style {style!r}: wanted the name of a folder")
+    if style is not None:
+        expect_folder_name("--style", style)
     if style and not output:
         raise ConfigError("--style needs --output: the folder that holds a folder for each style")
     if not source.exists():

@@ -81,3 +81,9 @@ def full_disk_explained(output: Path, go_on: str) -> Iterator[None]:
             f"the disk is full ({error.filename or output}); every file written before is whole. "
             f"Make room and run the same command {go_on}"
         ) from None
+
+
+def expect_folder_name(what: str, name: str) -> None:
+    """ConfigError unless a name is that of a visible folder inside another."""
+    if not name or Path(name).name != name or name.startswith(".") or "\\" in name:
+        raise ConfigError(f"{what} {name!r}: wanted the name of a folder, such as photo")

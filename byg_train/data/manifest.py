@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config import nearest
-from ..files import atomic, copy_file
+from ..files import atomic, keep_as_bak
 from ..text_files import TextFileError, decode, read_text, unprintable
 from . import DataError, Problem, Row
 from .rule_codes import BROKEN_LINE, CONTROL, ENCODING
@@ -93,12 +93,15 @@ def write_manifest(root: Path, rows: Iterable[Mapping[str, Any]]) -> Path:
 
 
 def write_lines(path: Path, lines: Iterable[str]) -> Path:
-    """Replace the lines of a text file atomically; the old file is kept beside it as .bak."""
+    """Replace the lines of a text file atomically; the old file is kept beside it as .bak.
+
+    A .bak that is there already stays, too, under the first number that is free.
+    """
     with atomic(path) as temporary:
         with temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="\n") as file:
             file.writelines(f"{line}\n" for line in lines)
         if path.exists():
-            copy_file(path, path.with_name(f"{path.name}.bak"))
+            keep_as_bak(path)
     return path
 
 

@@ -10,6 +10,7 @@ from typing import Protocol, TypeVar
 import torch
 from torch import Tensor
 
+from ..config import ConfigError
 from ..core.flow import noises
 from ..core.roles import Velocity
 from ..models.backbone import Backbone, Text, sent
@@ -152,6 +153,11 @@ class Editor:
                 on_progress(i * of + done, len(seeds) * of)
 
             y_0 = self.sample(x, [instruction], x, seed=seed, each=each)
+            if not y_0.isfinite().all():
+                raise ConfigError(
+                    "the edit came out as NaN or infinity, which no picture can show: lower "
+                    "strength, cfg and guidance; if they are usual, the LoRA or base is broken"
+                )
             yield source.result(self.decoded(y_0))
 
     def decoded(self, latents: Tensor) -> Tensor:

@@ -58,6 +58,11 @@ class Results:
         """Note how results are `made`; ConfigError if those that are there were made otherwise."""
         about, texts = self.folder / ABOUT, dict(self.texts)
         left = set(self.left())
+        if not about.exists() and (there := texts.keys() - left):
+            raise ConfigError(
+                f"{self.folder} holds {self.path(min(there)).name}, and no {ABOUT} says how it was "
+                "made: choose a new folder for the results"
+            )
         if about.exists() and len(left) < len(texts):
             record = json.loads(about.read_text(encoding="utf-8"))
             pairs = [(name, record["made"].get(name), value) for name, value in made.items()]

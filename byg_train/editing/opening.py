@@ -17,7 +17,7 @@ from ..models.locate import told_family
 from ..models.lora import LoraBank
 from ..models.lora_file import LoraFile, LoraInfo, expert_path, read_lora
 from ..models.lora_tensors import ranks_of
-from ..models.networks import network
+from ..models.networks import network, transformer_sizes
 from .editor import Editor
 
 
@@ -139,12 +139,20 @@ def _partner(path: Path, info: LoraInfo, other: str) -> LoraFile:
 
 def wrong_width(file: LoraFile, model: ModelConfig) -> str | None:
     """Why a LoRA cannot fit a base by the width of its layers; None if it may fit."""
+    if transformer_sizes(model) is None and _is_local(model.path):
+        return None  # nobody knows what is there: whoever looks for it says more
     width = network(model).width
     inner = f"{family_of(model.family).lora.width_of}.lora_A.weight"
     for name, tensor in file.by_diffusers_names().items():
         if name.endswith(inner) and tensor.shape[1] != width:
             return f"its layers are {tensor.shape[1]} wide, the model's {width}"
     return None
+
+
+def _is_local(base: str | Path) -> bool:
+    """Whether a base's name is that of a place on this machine, and no hub id."""
+    path = Path(base).expanduser()
+    return path.is_absolute() or path.exists() or str(base).startswith(".")
 
 
 def attach(model: EditModel, backbone: Backbone, strength: float) -> LoraBank:

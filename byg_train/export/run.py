@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, NamedTuple
 from ..config import ConfigError, TrainConfig
 from ..data.items import load_items
 from ..family import ALONE, family_of, file_endings
-from ..files import copy_file, write_json, write_text
+from ..files import copy_file, keep_as_bak, write_json, write_text
 from ..models.backbone import pixel_multiple
 from ..models.locate import public_name
 from ..models.lora_file import LoraInfo, expert_path, read_info, read_lora, write_lora
-from ..training.checkpoint import checkpoints, load_checkpoint
+from ..training.checkpoint import STEP, checkpoints, load_checkpoint
 from ..training.run_folder import CONFIG, lora_info, read_config
 from .card import card, has_workflow, workflow
 
@@ -61,8 +61,11 @@ def export_run(
     text = card(
         info, name, has_preview=".png" in suffixes, has_video=".mp4" in suffixes, experts=experts
     )
-    write_text(output / "README.md", text)
-    return [*written.values(), *others, output / "README.md"]
+    readme = output / "README.md"
+    if readme.exists() and readme.read_text(encoding="utf-8", errors="replace") != text:
+        keep_as_bak(readme)  # someone may have written into it
+    write_text(readme, text)
+    return [*written.values(), *others, readme]
 
 
 def _checked_name(name: str) -> str:
@@ -165,6 +168,7 @@ def _of_checkpoint(folder: Path, weights: str) -> dict[str, dict[str, Tensor]]:
 
 def _previews(run: Path, step: int) -> list[Path]:
     """The newest samples that are not newer than the weights: a picture, and of clips a video."""
-    samples = [(int(p.stem.removeprefix("step-")), p) for p in (run / "samples").glob("step-*.*")]
+    files = ((STEP.fullmatch(p.stem), p) for p in (run / "samples").glob("step-*.*"))
+    samples = [(int(named[1]), p) for named, p in files if named]
     newest = max((at for at, _ in samples if at <= step), default=None)
     return sorted((p for at, p in samples if at == newest), key=lambda p: p.suffix, reverse=True)

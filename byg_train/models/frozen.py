@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..config import ModelConfig
+from ..config import ConfigError, ModelConfig
 from ..family import family_of, part_folder
 from .checkpointing import boundaries, use_checkpointing
 from .fast_cpu import use_fast_attention, use_fast_gelu
@@ -170,11 +170,25 @@ def text_encoder(kind: Any, path: Path, dtype: torch.dtype, device: torch.device
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
-        encoder = kind.from_pretrained(path, dtype=dtype, use_safetensors=True)
+        encoder, found = kind.from_pretrained(
+            path, dtype=dtype, use_safetensors=True, output_loading_info=True
+        )
     finally:
         if shown:
             logging.enable_progress_bar()
+    if lacking := _lacking(encoder, set(found["missing_keys"])):
+        raise ConfigError(
+            f"{path} lacks weights of its text encoder, which would be random numbers "
+            f"({lacking[0]}{f' and {len(lacking) - 1} more' if lacking[1:] else ''}): copy it again"
+        )
     return frozen(encoder).to(device)
+
+
+def _lacking(network: nn.Module, missing: set[str]) -> list[str]:
+    """The weights that a file had not; those that share their memory with one it had are there."""
+    weights = dict(network.named_parameters(remove_duplicate=False))
+    there = {weight.data_ptr() for name, weight in weights.items() if name not in missing}
+    return sorted(n for n in missing if n in weights and weights[n].data_ptr() not in there)
 
 
 @contextmanager

@@ -20,6 +20,8 @@ HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 
 # Part (subfolder) -> whether its weights are needed, or its configuration alone.
 Parts = dict[str, bool]
+# Files of which a tokenizer needs one set: its words.
+VOCABULARIES = (("tokenizer.json",), ("spiece.model",), ("vocab.json", "merges.txt"))
 
 
 class Description(dict):
@@ -209,9 +211,13 @@ def _lacking(folder: Path, parts: Parts) -> list[str]:
     lacking = []
     for part, weights in parts.items():
         here = part_folder(folder, part)
-        config = "tokenizer_config.json" if part.startswith("tokenizer") else "config.json"
+        is_tokenizer = part.startswith("tokenizer")
+        config = "tokenizer_config.json" if is_tokenizer else "config.json"
         if not (here / config).is_file():
             lacking.append(f"{part}/{config}")
+        elif is_tokenizer and not _has_vocabulary(here):
+            # transformers would make one without words, and every text would read alike.
+            lacking.append(f"{part}/{VOCABULARIES[0][0]}")
         elif weights:
             index = next(here.glob("*.safetensors.index.json"), None)
             shards = set(Description(index)["weight_map"].values()) if index else ()
@@ -219,6 +225,10 @@ def _lacking(folder: Path, parts: Parts) -> list[str]:
             if not index and not any(here.glob("*.safetensors")):
                 lacking.append(f"{part}/*.safetensors")
     return lacking
+
+
+def _has_vocabulary(folder: Path) -> bool:
+    return any(all((folder / name).is_file() for name in names) for names in VOCABULARIES)
 
 
 def _reach(name: str, revision: str | None) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
@@ -235,12 +236,36 @@ class LoraInfo:
                     f"Update ByG, or take the file as byg_train wrote it."
                 ) from None
         info = cls(**values)
+        info._check()
         if info.version > VERSION or info.reference_mode not in ("index", "shared"):
             raise ValueError(
                 f"this ByG LoRA was written by a newer byg_train (version {info.version}, "
                 f"reference mode {info.reference_mode!r}); update ByG to use it"
             )
         return info
+
+    def _check(self) -> None:
+        """ValueError for numbers that nobody can sample with; the file may have been edited."""
+        at_least_one = ("resolution", "text_len", "multiple", "sample_steps", "frames", "rank")
+        above_zero = () if isinstance(self.sample_shift, str) else ("sample_shift",)
+        above_zero += ("fps",)
+        finite = ("guidance_train", "guidance_prior", "guidance_sample", "cfg", "cfg_low")
+        bounds = {name: ("1 or more", lambda v: v >= 1) for name in at_least_one}
+        bounds |= {name: ("above 0", lambda v: 0 < v < math.inf) for name in above_zero}
+        bounds |= {name: ("a finite number", math.isfinite) for name in finite}
+        bounds["sampler"] = (", ".join(filter(None, COMFY_SAMPLERS)), COMFY_SAMPLERS.__contains__)
+        for name, (wanted, holds) in bounds.items():
+            value = getattr(self, name)
+            if value is not None and not holds(value):
+                raise ValueError(
+                    f"the LoRA's metadata has byg.{name} {value!r}, wanted {wanted}: update ByG, "
+                    "or take the file as byg_train wrote it"
+                )
+        if self.family not in registry():
+            raise ValueError(
+                f"this LoRA is for the model family {self.family!r}, which this byg_train does not "
+                f"know (known: {', '.join(registry())}): update ByG to use it"
+            )
 
 
 def _strings(text: str) -> list[str]:

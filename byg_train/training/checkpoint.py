@@ -6,8 +6,10 @@ What is drawn follows from the counters (`draws`), and none of it from how many 
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -18,6 +20,7 @@ from ..models.lora import LoraBank
 
 # Read with `weights_only`: tensors, numbers and names, and no code.
 TENSORS, ABOUT = "state.pt", "state.json"
+STEP = re.compile(r"step-(\d+)")
 
 
 def save_checkpoint(folder: Path, state: dict[str, Any], about: dict[str, Any]) -> None:
@@ -38,14 +41,31 @@ def save_checkpoint(folder: Path, state: dict[str, Any], about: dict[str, Any]) 
 
 def read_about(folder: Path) -> dict[str, Any]:
     """The plain values of a checkpoint: counters and what else was told to `save_run`."""
-    return json.loads((folder / ABOUT).read_text())
+    try:
+        about = json.loads((folder / ABOUT).read_text())
+    except ValueError:
+        about = None
+    if not about or not isinstance(about, dict):
+        raise _damaged(folder, ABOUT)
+    return about
 
 
 def load_checkpoint(folder: Path) -> dict[str, Any]:
     """The tensors that `save_checkpoint` wrote, on the CPU."""
     if not (folder / TENSORS).exists():
         raise ConfigError(f"{folder} has no {TENSORS}: another version of byg_train wrote it")
-    return torch.load(folder / TENSORS, map_location="cpu", weights_only=True)
+    try:
+        return torch.load(folder / TENSORS, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, UnpicklingError):
+        raise _damaged(folder, TENSORS) from None
+
+
+def _damaged(folder: Path, name: str) -> ConfigError:
+    number = STEP.fullmatch(folder.name)
+    found = [p.name for p in checkpoints(folder.parent)] if number else []
+    older = [name for name in found if int(STEP.fullmatch(name)[1]) < int(number[1])]
+    way = f"--resume goes on from {older[-1]} then" if older else "start anew in another folder"
+    return ConfigError(f"{folder / name} is damaged: move {folder.name} away; {way}")
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[int, Any]) -> None:
@@ -75,8 +95,9 @@ def load_run(folder: Path, bank: LoraBank, optimizers: dict[str, torch.optim.Opt
 
 
 def checkpoints(folder: Path) -> list[Path]:
-    """Complete checkpoints, oldest first."""
-    return sorted(p.parent for p in folder.glob(f"step-*/{ABOUT}"))
+    """Complete checkpoints, oldest first; a copy under another name is the user's own."""
+    named = ((STEP.fullmatch(p.parent.name), p.parent) for p in folder.glob(f"step-*/{ABOUT}"))
+    return [path for _, path in sorted((int(step[1]), path) for step, path in named if step)]
 
 
 def prune(folder: Path, keep: int) -> None:

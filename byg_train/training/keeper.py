@@ -190,6 +190,12 @@ class Keeper:
             lambda: [folder.name for folder in checkpoints(self.output / "checkpoints")]
         )
         found = [self.output / "checkpoints" / name for name in names]
+        loras = [file.name for file in sorted(self.output.glob("*.safetensors"))]
+        if not found and loras:
+            raise ConfigError(
+                f"{self.output} has no checkpoint to go on from, and a new start would write over "
+                f"its LoRAs ({', '.join(loras)}): start from one of them in a new folder (--init)"
+            )
         if not found:
             log.warning("no checkpoint in %s yet: starting from the beginning", self.output)
             self.metrics.forget_after(-1)

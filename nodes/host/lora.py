@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -39,8 +40,11 @@ def lora_path(name: str) -> Path:
 
 def taught() -> list[LoraInfo]:
     """What the files of `lora_names` that are ours say of their training."""
-    paths = (lora_path(name) for name in lora_names())
-    found = (_info(path, path.stat().st_mtime_ns) for path in paths if path.is_file())
+    found = []
+    for name in lora_names():
+        with suppress(ValueError, OSError):  # a link that leads nowhere, a file gone meanwhile
+            path = lora_path(name)
+            found.append(_info(path, path.stat().st_mtime_ns))
     return [info for info in found if info is not None]
 
 
