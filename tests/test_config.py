@@ -173,6 +173,10 @@ def test_set(assignment: str, where: tuple[str, str], value: object) -> None:
     ("preset", "assignment", "words"),
     [
         ("flux_edti", "seed=1", ["flux_edti", "did you mean 'flux_edit'?", "demo"]),
+        ("demo", "seed=99999999999999999999999", ["seed", "less than"]),
+        ("demo", "optimizer.betas=[1.0, 0.9]", ["optimizer.betas", "less than 1"]),
+        ("demo", "lora.targets=[]", ["lora.targets", "at least 1"]),
+        ("demo", "sample.shift=0", ["sample.shift", "above 0"]),
         ("demo", "train.stepz=3", ["train.stepz", "'steps'"]),
         ("demo", "trian.steps=3", ["trian", "'train'"]),
         ("demo", "train.steps=-3", ["train.steps", "-3"]),

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from ..family import family_of, titles
 from ..text_files import TextFileError, read_text
@@ -51,7 +51,7 @@ class TrainConfig(Section):
     """What the preset is for, in a sentence."""
     source: str = ""
     """Where its numbers come from."""
-    seed: int = 0
+    seed: int = Field(0, gt=-(2**62), lt=2**62)
     """Seeds everything: weights, order, noise, times."""
     model: ModelConfig = ModelConfig()
     guidance: GuidanceConfig = GuidanceConfig()

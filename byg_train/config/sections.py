@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -198,6 +198,9 @@ class WarmupConfig(Section):
         return self
 
 
+Moment = Annotated[float, Field(ge=0, lt=1)]
+
+
 class LoraSettings(Section):
     """The adapter."""
 
@@ -205,7 +208,7 @@ class LoraSettings(Section):
     """Rank r."""
     alpha: float | None = Field(None, gt=0)
     """Scale is alpha / rank; null: alpha = rank, scale 1. The scale is baked into the file."""
-    targets: list[str] | None = None
+    targets: list[str] | None = Field(None, min_length=1)
     """Module names or name endings to adapt; null: all attention and MLP projections.
 
     `usual` means these too, and a family may know words for more, as Z-Image `noise_refiner`.
@@ -221,7 +224,7 @@ class OptimizerConfig(Section):
     """Peak learning rate."""
     weight_decay: float = Field(1e-2, ge=0)
     """Decoupled weight decay."""
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[Moment, Moment] = (0.9, 0.999)
     """Adam's moments."""
     warmup: int = Field(0, ge=0)
     """Optimiser steps of linear warm-up."""
@@ -299,4 +302,6 @@ class SampleConfig(Section):
         own = [family.name for family in registry().values() if family.size_shift]
         if isinstance(shift, str) and shift not in own:
             raise ValueError(f"wanted a number, or a family's own: {', '.join(own)}")
+        if not isinstance(shift, str) and shift <= 0:
+            raise ValueError("wanted a number above 0")
         return shift

@@ -29,6 +29,8 @@ from .styles import style_folders, style_rows
 
 SPLITS = ("train", "test")
 DIFFER = "captions that differ by the edit"
+# Times per epoch of an item: each is a place in the list of the epoch.
+MOST_REPEATS = 10_000
 
 LAYOUTS = """\
 1. A manifest beside the {kind.many}, one JSON object on each line:
@@ -166,8 +168,8 @@ def _check_fields(row: Row, files: FileNames, kind: Formats) -> tuple[Path | Non
     if (part := optional(row.fields, "split") or "train") not in SPLITS:
         complain(f"split {part!r}", " or ".join(SPLITS), SPLIT)
     times = row.fields.get("repeats")
-    if times is not None and (type(times) is not int or times < 1):
-        complain(f"repeats {times!r}", "a whole number from 1", REPEATS)
+    if times is not None and (type(times) is not int or not 1 <= times <= MOST_REPEATS):
+        complain(f"repeats {times!r}", f"a whole number from 1 to {MOST_REPEATS}", REPEATS)
     name = fields["file_name"] if texts.get("file_name") else None
     return (_check_path(name, files, kind, complain) if name else None), problems
 
