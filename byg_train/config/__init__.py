@@ -90,6 +90,12 @@ class TrainConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def _something_is_adapted(self) -> TrainConfig:
+        if self.lora.targets == []:  # as of a bare base, which is no run
+            raise ValueError("lora.targets is empty: wanted at least 1 name, or null for the usual")
+        return self
+
+    @model_validator(mode="after")
     def _teacher_is_there(self) -> TrainConfig:
         if self.method.sees_source and self.warmup.lora is None:
             raise ValueError(

@@ -208,7 +208,7 @@ class LoraSettings(Section):
     """Rank r."""
     alpha: float | None = Field(None, gt=0)
     """Scale is alpha / rank; null: alpha = rank, scale 1. The scale is baked into the file."""
-    targets: list[str] | None = Field(None, min_length=1)
+    targets: list[str] | None = None
     """Module names or name endings to adapt; null: all attention and MLP projections.
 
     `usual` means these too, and a family may know words for more, as Z-Image `noise_refiner`.
