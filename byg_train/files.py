@@ -97,6 +97,11 @@ def copy_file(source: Path, target: Path) -> Path:
     return target
 
 
+def is_plain_name(name: str) -> bool:
+    """Whether a name is that of a visible file or folder inside another, on any system."""
+    return bool(name) and Path(name).name == name and name[0] != "." and "\\" not in name
+
+
 def keep_as_bak(path: Path) -> None:
     """Copy a file to NAME.bak beside it; another that is there moves to NAME.1.bak, .2.bak, ..."""
     bak = path.with_name(f"{path.name}.bak")

@@ -16,6 +16,11 @@ def box(mask: Tensor, context: float, least: float) -> tuple[int, int, int, int]
     return tuple(pack("pixels").box_around(mask, context, least))
 
 
+def mask(given: Tensor, images: Tensor) -> Tensor:
+    """A mask as the nodes take it."""
+    return pack("pixels").checked_mask(given, images, "picture")
+
+
 def sizes(image: Tensor, mask: Tensor, info: object, **widgets: object) -> tuple:
     """What the model sees of a picture, its latent, and the mask of the latent."""
     found = image_edit(image, {**AROUND, "mask": mask, **widgets}, info)

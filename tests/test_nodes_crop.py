@@ -117,3 +117,13 @@ def test_grey_pictures_have_three_equal_channels(channels: int) -> None:
     assert found.shape[-1] == 3 and torch.equal(found[..., 0], found[..., 2])
     if channels == 1:
         assert torch.equal(found[..., :1], grey)
+
+
+def test_a_mask_is_a_share_whatever_its_values_and_its_channel_are() -> None:
+    """Values beyond 1 would paint outside of the range of pictures."""
+    images, mask = torch.zeros(1, 20, 30, 3), torch.zeros(1, 20, 30)
+    mask[0, :5], mask[0, 5:10], mask[0, 10:12] = 5, -1, 0.5
+    wanted = mask.clamp(0, 1)
+    for shape in ((20, 30), (1, 20, 30), (1, 1, 20, 30), (1, 20, 30, 1)):
+        found = in_host(graphs_crop.mask, mask.reshape(shape), images)
+        assert torch.equal(found, wanted)

@@ -14,7 +14,7 @@ import typer
 
 from ..config import ConfigError
 from ..data import DataError
-from ..files import why_not_writable
+from ..files import is_plain_name, why_not_writable
 from ..progress import CONSOLE
 from ..training.processes import launched
 from ..training.stopping import Interrupted, SavedAndStopped
@@ -85,5 +85,5 @@ def full_disk_explained(output: Path, go_on: str) -> Iterator[None]:
 
 def expect_folder_name(what: str, name: str) -> None:
     """ConfigError unless a name is that of a visible folder inside another."""
-    if not name or Path(name).name != name or name.startswith(".") or "\\" in name:
+    if not is_plain_name(name):
         raise ConfigError(f"{what} {name!r}: wanted the name of a folder, such as photo")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ..config import ConfigError, TrainConfig
 from ..data.items import load_items
 from ..family import ALONE, family_of, file_endings
-from ..files import copy_file, keep_as_bak, write_json, write_text
+from ..files import copy_file, is_plain_name, keep_as_bak, write_json, write_text
 from ..models.backbone import pixel_multiple
 from ..models.locate import public_name
 from ..models.lora_file import LoraInfo, expert_path, read_info, read_lora, write_lora
@@ -69,7 +69,7 @@ def export_run(
 
 
 def _checked_name(name: str) -> str:
-    if not name or Path(name).name != name or "\\" in name or name.startswith("."):
+    if not is_plain_name(name):
         raise ConfigError(f"name {name!r}: wanted a plain file name without a folder")
     return name
 
